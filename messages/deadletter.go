@@ -1,0 +1,191 @@
+package messages
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Headers that this project reads and writes.
+const (
+	HeaderMsgID    = nats.MsgIdHdr     // Nats-Msg-Id: JetStream drops a message that repeats one
+	HeaderState    = "Renewals-State"  // of a record: the renewal's whole state after it, JSON
+	HeaderReplay   = "Renewals-Replay" // of a job: the sequence of the dead letter that it repeats
+	HeaderReason   = "Renewals-Reason" // this and the following, of a dead letter
+	HeaderErrors   = "Renewals-Errors" // JSON, an array of Problem
+	HeaderAccount  = "Renewals-Account"
+	HeaderStream   = "Renewals-Stream"
+	HeaderSequence = "Renewals-Sequence"
+	HeaderAt       = "Renewals-At"
+	HeaderDropped  = "Renewals-Dropped" // names of the job's headers that were too large to keep
+	// PrefixOriginal marks the job's own headers in its dead letter: unmarked, the server would obey a copied
+	// Nats-Expected-Stream or Nats-Msg-Id.
+	PrefixOriginal = "Renewals-Orig-"
+)
+
+const (
+	// maxHeader bounds a dead letter's headers, in bytes. nats-server refuses more than 64 KiB, and headers count towards
+	// max_payload with a body that may be as large as the stream takes.
+	maxHeader       = 16 << 10
+	maxHeaderErrors = 4 << 10
+	maxDropped      = 1 << 10
+)
+
+// DeadLetter is what a rejected or unresolved job is kept with, beside its payload as received.
+type DeadLetter struct {
+	Reason   Reason
+	Errors   []Problem
+	Account  Account
+	Stream   string // where the job came from
+	Sequence uint64 // of the job in that stream
+	At       time.Time
+	Original map[string][]string // the job's own headers
+}
+
+// Header returns the headers of the dead letter, Nats-Msg-Id among them: the job's stream and sequence, so that a letter
+// published again is one letter.
+func (d DeadLetter) Header() nats.Header {
+	errors, _ := json.Marshal(firstProblems(d.Errors, maxHeaderErrors))
+	h := nats.Header{
+		HeaderMsgID:    {d.Stream + "/" + strconv.FormatUint(d.Sequence, 10)},
+		HeaderReason:   {string(d.Reason)},
+		HeaderErrors:   {string(errors)},
+		HeaderAccount:  {string(d.Account)},
+		HeaderStream:   {d.Stream},
+		HeaderSequence: {strconv.FormatUint(d.Sequence, 10)},
+		HeaderAt:       {instant(d.At).Format(time.RFC3339Nano)},
+	}
+	size := 0
+	for name, values := range h {
+		size += headerSize(name, values)
+	}
+	var dropped []string
+	for _, name := range slices.SortedFunc(maps.Keys(d.Original), func(a, b string) int {
+		return cmp.Or(headerSize(a, d.Original[a])-headerSize(b, d.Original[b]), strings.Compare(a, b))
+	}) {
+		copied := make([]string, len(d.Original[name]))
+		for i, v := range d.Original[name] {
+			copied[i] = oneLine(v)
+		}
+		n := headerSize(PrefixOriginal+name, copied)
+		if !validHeaderName(name) || size+n > maxHeader-maxDropped {
+			dropped = append(dropped, name)
+			continue
+		}
+		h[PrefixOriginal+name] = copied
+		size += n
+	}
+	if len(dropped) > 0 {
+		h[HeaderDropped] = []string{droppedNames(dropped)}
+	}
+	return h
+}
+
+// headerSize is what a header takes on the wire: name, colon, space and CR LF for each value.
+func headerSize(name string, values []string) (n int) {
+	for _, v := range values {
+		n += len(name) + len(v) + 4
+	}
+	return n
+}
+
+// firstProblems returns as many problems as take at most limit bytes as JSON.
+func firstProblems(problems []Problem, limit int) []Problem {
+	size := len("[]")
+	for i, p := range problems {
+		b, _ := json.Marshal(p)
+		if size += len(b) + 1; size > limit {
+			return problems[:i]
+		}
+	}
+	return problems[:len(problems):len(problems)]
+}
+
+func droppedNames(names []string) string {
+	slices.Sort(names)
+	list := ""
+	for i, name := range names {
+		name = oneLine(strings.ReplaceAll(cut(name, maxName), ",", " "))
+		if len(list)+len(name) > maxDropped-2*maxName {
+			return list + fmt.Sprintf(", and %d more", len(names)-i)
+		}
+		if i > 0 {
+			list += ", "
+		}
+		list += name
+	}
+	return list
+}
+
+// oneLine makes s a header value: a control character would end it, or begin another header.
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// validHeaderName reports whether the client library will send a header of this name.
+func validHeaderName(name string) bool {
+	return name != "" && visible(name) && !strings.ContainsAny(name, " :")
+}
+
+// ParseDeadLetter reads the headers that [DeadLetter.Header] wrote. The error says which of them is not as written.
+func ParseDeadLetter(header map[string][]string) (d DeadLetter, err error) {
+	first := func(name string) string {
+		if v := values(header, name); len(v) > 0 {
+			return v[0]
+		}
+		return ""
+	}
+	d = DeadLetter{Reason: Reason(first(HeaderReason)), Stream: first(HeaderStream), Original: map[string][]string{}}
+	if d.Account, err = ParseAccount(first(HeaderAccount)); err != nil {
+		return DeadLetter{}, fmt.Errorf("read header %s: %w", HeaderAccount, err)
+	}
+	if d.Sequence, err = strconv.ParseUint(first(HeaderSequence), 10, 64); err != nil {
+		return DeadLetter{}, fmt.Errorf("read header %s: %w", HeaderSequence, err)
+	}
+	if d.At, err = time.Parse(time.RFC3339, first(HeaderAt)); err != nil {
+		return DeadLetter{}, fmt.Errorf("read header %s: %w", HeaderAt, err)
+	}
+	if err = json.Unmarshal([]byte(first(HeaderErrors)), &d.Errors); err != nil {
+		return DeadLetter{}, fmt.Errorf("read header %s: %w", HeaderErrors, err)
+	}
+	for name, values := range header {
+		if len(name) > len(PrefixOriginal) && strings.EqualFold(name[:len(PrefixOriginal)], PrefixOriginal) {
+			d.Original[name[len(PrefixOriginal):]] = values
+		}
+	}
+	return d, nil
+}
+
+// Replay returns the headers under which the payload of a dead letter is published once more on [DueSubject]: sequence
+// is the dead letter's own, and msgID a fresh Nats-Msg-Id. The job's ID stays what it was: one that came in Nats-Msg-Id
+// travels in ce-id.
+func (d DeadLetter) Replay(sequence uint64, msgID string) nats.Header {
+	h := nats.Header{
+		HeaderMsgID:  {msgID},
+		HeaderReplay: {strconv.FormatUint(sequence, 10)},
+	}
+	for _, name := range []string{headerTraceParent, headerTraceState, headerContentType} {
+		if v := values(d.Original, name); len(v) > 0 {
+			h[name] = v[:1]
+		}
+	}
+	switch id, event := values(d.Original, HeaderMsgID), values(d.Original, headerCloudEventID); {
+	case len(event) > 0:
+		h[headerCloudEventID] = event
+	case len(id) > 0 && len(values(d.Original, HeaderReplay)) == 0:
+		h[headerCloudEventID] = []string{percentEncode(id[0])}
+	}
+	return h
+}

@@ -1,0 +1,131 @@
+// Package messages is the wire contract with other teams: the jobs that billing systems publish, the results that they
+// get, and the subjects, keys, headers and schemas of both.
+//
+// A billing system in Go makes a [Job] and calls [Publish]; one in any other language publishes the JSON that
+// [Schema]("job") describes, with Nats-Msg-Id set to the job's id, on [DueSubject]. What is decided here once and never
+// changes: [NewRenewalKey] and [NewIdempotencyKey], on which the promise of charging once rests, the subjects, and the
+// meaning of every field. Kinds, reasons, categories and optional fields may be added, so readers of results ignore what
+// they do not know.
+//
+// What one gets wrong first: the message ID names one attempt at one renewal. The same ID means the same charge, which is
+// made once; a new attempt after dunning, or corrected bytes, need a new one.
+package messages
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Job asks for one attempt at charging one renewal.
+type Job struct {
+	// ID names the job. In a message it may come in the header Nats-Msg-Id or ce-id instead.
+	ID             MessageID      `json:"id"`
+	SubscriptionID SubscriptionID `json:"subscription_id"`
+	Period         Period         `json:"period"`
+	// Attempt is 1 to 1,000,000, and 0 where the billing system does not count: the journal does.
+	Attempt int64 `json:"attempt,omitempty"`
+	// DueAt is when the period fell due, the same for all its attempts. A job may come up to 24 h early.
+	DueAt time.Time `json:"due_at"`
+	// ExpiresAt is when a job that nobody has claimed yet is to be rejected rather than charged. Zero: never.
+	ExpiresAt     time.Time     `json:"expires_at,omitzero"`
+	CustomerToken CustomerToken `json:"customer_token"`
+	// Order is the body of Klarna's createOrder and is sent byte for byte.
+	Order json.RawMessage `json:"order"`
+	// Metadata is echoed in the result: at most 16 pairs.
+	Metadata map[string]string `json:"metadata,omitempty"`
+}
+
+// InvalidError says why a job cannot be charged, with every problem that was found, up to 100. Nobody was charged; whoever
+// made the job corrects it and publishes it again under the same ID.
+type InvalidError struct {
+	Problems []Problem
+}
+
+func (e *InvalidError) Error() string {
+	switch len(e.Problems) {
+	case 0:
+		return "invalid job"
+	case 1:
+		return "invalid job: " + e.Problems[0].String()
+	}
+	return fmt.Sprintf("invalid job: %s (and %d more)", e.Problems[0], len(e.Problems)-1)
+}
+
+// DecodeJob reads a job that is valid in itself. What can only be said at a certain time is left to the worker: whether
+// it is due, too old or expired. The error is an [*InvalidError], and then the job is zero. Order points into payload.
+func DecodeJob(payload []byte, header map[string][]string) (Job, []Problem, error) {
+	r := Read(payload, header)
+	if len(r.Problems) > 0 {
+		return Job{}, r.Warnings, &InvalidError{r.Problems}
+	}
+	return r.Job, r.Warnings, nil
+}
+
+// Encode returns the job as it is published, the customer token included, and Order as it is. json.Marshal is for logs:
+// it redacts the token. The error says that Order is not JSON; everything else is [Job.Validate]'s to find.
+func (j Job) Encode() ([]byte, error) {
+	if !json.Valid(j.Order) {
+		return nil, &InvalidError{[]Problem{{"order", "found no valid JSON"}}}
+	}
+	b := make([]byte, 0, len(j.Order)+512)
+	text := func(name, value string) {
+		b = appendString(append(b, name...), value)
+	}
+	text(`{"id":`, string(j.ID))
+	text(`,"subscription_id":`, string(j.SubscriptionID))
+	text(`,"period":`, string(j.Period))
+	if j.Attempt != 0 {
+		b = strconv.AppendInt(append(b, `,"attempt":`...), j.Attempt, 10)
+	}
+	text(`,"due_at":`, j.DueAt.UTC().Format(time.RFC3339Nano))
+	if !j.ExpiresAt.IsZero() {
+		text(`,"expires_at":`, j.ExpiresAt.UTC().Format(time.RFC3339Nano))
+	}
+	text(`,"customer_token":`, j.CustomerToken.Reveal())
+	b = append(append(b, `,"order":`...), j.Order...)
+	if len(j.Metadata) > 0 {
+		before := `,"metadata":{`
+		for _, name := range slices.Sorted(maps.Keys(j.Metadata)) {
+			text(before, name)
+			text(":", j.Metadata[name])
+			before = ","
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}'), nil
+}
+
+// Validate checks what [DecodeJob] would. The error is an [*InvalidError].
+func (j Job) Validate() (warnings []Problem, err error) {
+	_, warnings, err = j.encodeValid()
+	return warnings, err
+}
+
+func (j Job) encodeValid() (payload []byte, warnings []Problem, err error) {
+	if payload, err = j.Encode(); err != nil {
+		return nil, nil, err
+	}
+	_, warnings, err = DecodeJob(payload, nil)
+	return payload, warnings, err
+}
+
+// appendString appends s as a JSON string. Bytes that are not UTF-8 stay as they are, for validation to find.
+func appendString(b []byte, s string) []byte {
+	const digits = "0123456789abcdef"
+	b = append(b, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < ' ':
+			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		default:
+			b = append(b, c)
+		}
+	}
+	return append(b, '"')
+}

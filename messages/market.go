@@ -1,0 +1,125 @@
+package messages
+
+import "strings"
+
+// MinorUnits returns how many decimal digits the amounts of a currency have (EUR 2, JPY 0, KWD 3), so that 1599 can be
+// shown as 15.99 EUR. ok is false where code is no currency of ISO 4217 that one can pay in. Upper case only.
+func MinorUnits(code string) (digits int, ok bool) {
+	switch {
+	case listed("BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXVNDVUVXAFXOFXPF", code, 3):
+		return 0, true
+	case listed("BHDIQDJODKWDLYDOMRTND", code, 3):
+		return 3, true
+	}
+	return 2, listed("EURUSDGBPSEKNOKDKKCHFPLNCZKHUFRONAUDNZDCADMXN"+
+		"AEDAFNALLAMDAOAARSAWGAZNBAMBBDBDTBGNBMDBNDBOBBRLBSDBTNBWPBYNBZDCDFCNYCOPCRCCUPCVEDOPDZDEGPERNETBFJDFKPGELGHSGIPGMDGTQ"+
+		"GYDHKDHNLHTGIDRILSINRIRRJMDKESKGSKHRKPWKYDKZTLAKLBPLKRLRDLSLMADMDLMGAMKDMMKMNTMOPMRUMURMVRMWKMYRMZNNADNGNNIONPRPABPEN"+
+		"PGKPHPPKRQARRSDRUBSARSBDSCRSDGSGDSHPSLESOSSRDSSPSTNSVCSYPSZLTHBTJSTMTTOPTRYTTDTWDTZSUAHUYUUZSVEDVESWSTXCDXCGYERZARZMWZWG", code, 3)
+}
+
+// isCountry reports whether code is a country of ISO 3166-1. Upper case only.
+func isCountry(code string) bool {
+	return listed("ADAEAFAGAIALAMAOAQARASATAUAWAXAZBABBBDBEBFBGBHBIBJBLBMBNBOBQBRBSBTBVBWBYBZCACCCDCFCGCHCICKCLCMCNCOCRCUCVCWCXCYCZ"+
+		"DEDJDKDMDODZECEEEGEHERESETFIFJFKFMFOFRGAGBGDGEGFGGGHGIGLGMGNGPGQGRGSGTGUGWGYHKHMHNHRHTHUIDIEILIMINIOIQIRISITJEJMJOJPKEKG"+
+		"KHKIKMKNKPKRKWKYKZLALBLCLILKLRLSLTLULVLYMAMCMDMEMFMGMHMKMLMMMNMOMPMQMRMSMTMUMVMWMXMYMZNANCNENFNGNINLNONPNRNUNZOMPAPEPFPG"+
+		"PHPKPLPMPNPRPSPTPWPYQARERORSRURWSASBSCSDSESGSHSISJSKSLSMSNSOSRSSSTSVSXSYSZTCTDTFTGTHTJTKTLTMTNTOTRTTTVTWTZUAUGUMUSUYUZ"+
+		"VAVCVEVGVIVNVUWFWSYEYTZAZMZW", code, 2)
+}
+
+// listed reports whether code is one of the codes of the given width that list runs together.
+func listed(list, code string, width int) bool {
+	if len(code) != width {
+		return false
+	}
+	for i := 0; i < len(list); i += width {
+		if list[i:i+width] == code {
+			return true
+		}
+	}
+	return false
+}
+
+// localCurrency is the one currency that Klarna sells in in a country; "" where Klarna is not.
+// https://docs.klarna.com/klarna-payments/in-depth-knowledge/puchase-countries-currencies-locales/
+func localCurrency(country string) string {
+	switch country {
+	case "AT", "BE", "DE", "ES", "FI", "FR", "GR", "IE", "IT", "NL", "PT", "SK":
+		return "EUR"
+	case "AU":
+		return "AUD"
+	case "CA":
+		return "CAD"
+	case "CH":
+		return "CHF"
+	case "CZ":
+		return "CZK"
+	case "DK":
+		return "DKK"
+	case "GB":
+		return "GBP"
+	case "HU":
+		return "HUF"
+	case "MX":
+		return "MXN"
+	case "NO":
+		return "NOK"
+	case "NZ":
+		return "NZD"
+	case "PL":
+		return "PLN"
+	case "RO":
+		return "RON"
+	case "SE":
+		return "SEK"
+	case "US":
+		return "USD"
+	}
+	return ""
+}
+
+// country reads a country code and returns it in upper case; "" where it is not two letters, which is a problem where
+// Klarna's schema has the field and otherwise a warning.
+func (s *scanner) country(inSchema bool) string {
+	text, ok := s.str()
+	if !ok {
+		return ""
+	}
+	const expected = "found %s, expected an ISO 3166 code such as DE"
+	upper := strings.ToUpper(string(text))
+	switch {
+	case isCountry(upper):
+		return upper
+	case inSchema && !(len(text) == 2 && isLetter(text[0]) && isLetter(text[1])):
+		s.problem(expected, quote(text))
+	default:
+		s.warning(expected, quote(text))
+	}
+	return ""
+}
+
+// locale reads a locale such as de-DE; "" where it does not have that form.
+func (s *scanner) locale() string {
+	text, ok := s.str()
+	if !ok {
+		return ""
+	}
+	if len(text) != 5 || text[2] != '-' || !isLower(text[0]) || !isLower(text[1]) || !isCountry(string(text[3:])) {
+		s.warning("found %s, expected a locale such as de-DE", quote(text))
+		return ""
+	}
+	return string(text)
+}
+
+func isLower(c byte) bool  { return c >= 'a' && c <= 'z' }
+func isLetter(c byte) bool { return isLower(c | 0x20) }
+
+// market warns where currency, country and locale do not go together. Klarna's schema has no country and no locale, its
+// samples do; whether they are checked is not documented.
+func (s *scanner) market(currency, country, locale string) {
+	if local := localCurrency(country); local != "" && currency != "" && local != strings.ToUpper(currency) {
+		s.warningAt(s.at("purchase_country"), "found %s, where Klarna sells in %s, with %s as purchase_currency", country, local, strings.ToUpper(currency))
+	}
+	if locale != "" && country != "" && locale[3:] != country {
+		s.warningAt(s.at("locale"), "found %s, expected one of %s, the purchase_country", locale, country)
+	}
+}

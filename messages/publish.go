@@ -1,0 +1,46 @@
+package messages
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// NewMessage checks a job and makes the message to publish, for those who publish in their own way; [Publish] does both.
+// The error is an [*InvalidError], or says what is wrong with the account.
+func NewMessage(account Account, job Job) (*nats.Msg, error) {
+	if _, err := ParseAccount(string(account)); err != nil {
+		return nil, err
+	}
+	payload, _, err := job.encodeValid()
+	if err != nil {
+		return nil, err
+	}
+	return &nats.Msg{
+		Subject: DueSubject(account),
+		Header:  nats.Header{HeaderMsgID: {string(job.ID)}, headerContentType: {contentType}},
+		Data:    payload,
+	}, nil
+}
+
+// Publish checks a job and publishes it, with its ID as Nats-Msg-Id.
+//
+// After an [*InvalidError] nothing was published. After any other error the job may have been stored: publish it again
+// with the same ID, which is safe at any time.
+//
+// PubAck.Duplicate says that the stream has seen this ID within the last hour and dropped the job. That is right for a
+// job published twice. But the stream looks at the ID alone, whatever the subject: a job for another account under an ID
+// in use is dropped as well and will never be charged. Whoever did not mean to repeat a job gives it an ID of its own.
+func Publish(ctx context.Context, js jetstream.JetStream, account Account, job Job) (*jetstream.PubAck, error) {
+	m, err := NewMessage(account, job)
+	if err != nil {
+		return nil, fmt.Errorf("publish job: %w", err)
+	}
+	ack, err := js.PublishMsg(ctx, m)
+	if err != nil {
+		return nil, fmt.Errorf("publish job %q: %w", job.ID, err)
+	}
+	return ack, nil
+}

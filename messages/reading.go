@@ -1,0 +1,291 @@
+package messages
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Reading is everything that could be read of one message, good or bad.
+//
+// Problems and a usable Job can stand side by side: a worker finds the renewal of an invalid job in the journal, and
+// carries a claim that is open to its end even where stricter checks were deployed meanwhile. Order, CustomerToken and
+// identity are therefore filled whenever they are readable at all.
+type Reading struct {
+	Job Job
+	// Identified says that ID, SubscriptionID and Period are there, valid and beyond doubt. Otherwise the message is
+	// filed under its [StandIn].
+	Identified     bool
+	RenewalKey     RenewalKey     // only when Identified
+	IdempotencyKey IdempotencyKey // only when Identified
+	Facts          OrderFacts
+	Problems       []Problem // none: the job is valid
+	Warnings       []Problem // odd, but no reason not to charge
+}
+
+// OrderFacts is what results repeat of the order; a field that could not be read is zero.
+type OrderFacts struct {
+	Amount             int64 // minor units
+	Currency           string
+	MerchantReference1 string
+	AutoCapture        bool
+}
+
+const (
+	maxJob      = 256 << 10 // bytes
+	maxAttempt  = 1_000_000
+	maxMetadata = 16
+	// minSecret is from how many bytes on a customer token is looked for where it must not be. Klarna's have 36; a
+	// shorter one could be part of an honest word.
+	minSecret = 16
+)
+
+// Read reads a message as published on [DueSubject]. It takes any bytes and any header, and holds on to payload, into
+// which Job.Order points.
+func Read(payload []byte, header map[string][]string) Reading {
+	var r Reading
+	var idInBody, isObject bool
+	var steps [8]step
+	var names [32][]byte
+	s := scanner{data: payload, path: steps[:0], names: names[:0]}
+	if len(payload) > maxJob {
+		s.problem("found %d bytes, expected at most %d", len(payload), maxJob)
+	}
+	s.document(func() { idInBody, isObject = s.job(&r) })
+
+	if s.broken != "" {
+		r, idInBody, isObject = Reading{}, false, false
+		s.problems, s.warnings, s.unlisted = nil, nil, 0
+		s.problem("%s", s.broken)
+	}
+	contradiction := s.messageID(&r.Job, idInBody, header)
+	if isObject && !idInBody && r.Job.ID == "" && !contradiction {
+		s.problemAt("id", "found nothing, expected a string here or in the header %s", HeaderMsgID)
+	}
+	s.hide(&r)
+	j := &r.Job
+	if !contradiction && !s.repeated && j.ID != "" && j.SubscriptionID != "" && j.Period != "" {
+		r.Identified = true
+		r.RenewalKey = NewRenewalKey(j.SubscriptionID, j.Period)
+		r.IdempotencyKey = NewIdempotencyKey(r.RenewalKey, j.ID)
+	}
+	if s.unlisted > 0 {
+		s.problems = append(s.problems, Problem{"$", fmt.Sprintf("found %d more problems, not listed here", s.unlisted)})
+	}
+	r.Problems, r.Warnings = s.problems, s.warnings
+	return r
+}
+
+// job reads the document and reports whether it has an id, be it a bad one, and whether it is an object at all.
+func (s *scanner) job(r *Reading) (idInBody, isObject bool) {
+	j := &r.Job
+	var hasSubscription, hasPeriod, hasDue, hasToken, hasOrder bool
+	isObject = s.object(func(name []byte) {
+		switch string(name) {
+		case "id":
+			idInBody = true
+			j.ID = MessageID(s.identifier(maxMessageID))
+		case "subscription_id":
+			hasSubscription = true
+			j.SubscriptionID = SubscriptionID(s.identifier(maxOpaque))
+		case "period":
+			hasPeriod = true
+			j.Period = Period(s.identifier(maxOpaque))
+		case "attempt":
+			j.Attempt, _ = s.integer(1, maxAttempt)
+		case "due_at":
+			hasDue = true
+			j.DueAt = s.time()
+		case "expires_at":
+			j.ExpiresAt = s.time()
+		case "customer_token":
+			hasToken = true
+			j.CustomerToken = s.token()
+		case "order":
+			hasOrder = true
+			j.Order = s.raw(func() { r.Facts = s.order() })
+		case "metadata":
+			j.Metadata = s.metadata()
+		default:
+			s.problem("found an unknown field, expected %s", hint(string(name)))
+			s.skip()
+		}
+	})
+	if !isObject {
+		return idInBody, false
+	}
+	s.require("subscription_id", "a string", hasSubscription)
+	s.require("period", "a string", hasPeriod)
+	s.require("due_at", "a time", hasDue)
+	s.require("customer_token", "a string", hasToken)
+	s.require("order", "an object", hasOrder)
+	if !j.DueAt.IsZero() && !j.ExpiresAt.IsZero() && !j.ExpiresAt.After(j.DueAt) {
+		s.problemAt("expires_at", "found %s, expected a time after due_at", j.ExpiresAt.Format(time.RFC3339Nano))
+	}
+	return idInBody, true
+}
+
+func (s *scanner) require(field, expected string, found bool) {
+	if !found {
+		s.problemAt(s.at(field), "found nothing, expected %s", expected)
+	}
+}
+
+// hint names the field that an unknown one was probably meant to be.
+func hint(name string) string {
+	fold := func(s string) string { return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s)) }
+	for _, field := range []string{"id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "metadata"} {
+		if fold(field) == fold(name) {
+			return field
+		}
+	}
+	return "none outside order"
+}
+
+// identifier reads one of the three names that make a job's identity; "" where it is not valid.
+func (s *scanner) identifier(limit int) string {
+	text, ok := s.str()
+	if !ok {
+		return ""
+	}
+	name := string(text)
+	if fault := identifierFault(name, limit); fault != "" {
+		s.problem("%s", fault)
+		return ""
+	}
+	return name
+}
+
+// messageID settles the job's ID between its body and its headers, and reports whether they contradict each other.
+func (s *scanner) messageID(j *Job, inBody bool, header map[string][]string) (contradiction bool) {
+	if inBody && j.ID == "" {
+		return false // a problem already, and no header can repair it
+	}
+	id, known := string(j.ID), inBody
+	check := func(name, value string) {
+		switch fault := identifierFault(value, maxMessageID); {
+		case fault != "":
+			s.problemAt("id", "header %s %s", name, fault)
+			contradiction = true
+		case !known:
+			id, known = value, true
+		case value != id:
+			s.problemAt("id", "found another ID in the header %s, expected the same wherever there is one", name)
+			contradiction = true
+		}
+	}
+	// A replayed job has a fresh Nats-Msg-Id, lest JetStream drop it as a duplicate: its ID is in the body or in ce-id.
+	if len(values(header, HeaderReplay)) == 0 {
+		for _, v := range values(header, HeaderMsgID) {
+			check(HeaderMsgID, v)
+		}
+	}
+	for _, v := range values(header, headerCloudEventID) {
+		check(headerCloudEventID, percentDecode(v))
+	}
+	if contradiction {
+		id = ""
+	}
+	j.ID = MessageID(id)
+	return contradiction
+}
+
+// values returns the values of a header that are not empty, however its name is spelled.
+func values(header map[string][]string, name string) []string {
+	var all []string
+	for n, vs := range header {
+		if strings.EqualFold(n, name) {
+			for _, v := range vs {
+				if v != "" {
+					all = append(all, v)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// time reads a time of RFC 3339, in whatever zone.
+func (s *scanner) time() (t time.Time) {
+	const expected = "a time of RFC 3339 such as 2026-12-01T00:00:00Z"
+	if !s.is('"', expected) {
+		return time.Time{}
+	}
+	text, ok := s.str()
+	if !ok {
+		return time.Time{}
+	}
+	err := t.UnmarshalText(text)
+	if t = t.UTC(); err != nil || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+		s.problem("found %s, expected %s", quote(text), expected)
+		return time.Time{}
+	}
+	return t
+}
+
+// token reads the customer token, a bad one as well: whoever holds an open claim for it needs to know it again.
+func (s *scanner) token() CustomerToken {
+	text, ok := s.str()
+	if !ok {
+		return CustomerToken{}
+	}
+	token := string(text)
+	if !validToken(token) {
+		s.problem("found a string of %d bytes that is not a customer token, expected 1 to %d of A-Z, a-z, 0-9 and . _ ~ -", len(token), maxToken)
+	}
+	return NewCustomerToken(token)
+}
+
+func (s *scanner) metadata() map[string]string {
+	pairs := make(map[string]string)
+	count, before := 0, len(s.problems)+s.unlisted
+	s.object(func(name []byte) {
+		if count++; count > maxMetadata {
+			s.skip()
+			return
+		}
+		if text, ok := s.str(); ok {
+			pairs[string(name)] = string(text)
+		}
+	})
+	if count > maxMetadata {
+		s.problem("found %d pairs, expected at most %d", count, maxMetadata)
+	}
+	if len(pairs) == 0 || len(s.problems)+s.unlisted > before || len(s.data) > maxJob {
+		return nil
+	}
+	return pairs
+}
+
+// hide keeps the customer token out of everything that leaves the process with the result: where a job repeats it in a
+// field that results echo, the field is a problem and is blank.
+func (s *scanner) hide(r *Reading) {
+	token := r.Job.CustomerToken.Reveal()
+	if len(token) < minSecret {
+		return
+	}
+	blank := func(field string, value *string) {
+		if strings.Contains(*value, token) {
+			*value = ""
+			s.problemAt(field, "found the customer token in it, expected it in customer_token only")
+		}
+	}
+	j := &r.Job
+	blank("id", (*string)(&j.ID))
+	blank("subscription_id", (*string)(&j.SubscriptionID))
+	blank("period", (*string)(&j.Period))
+	blank("order.merchant_reference1", &r.Facts.MerchantReference1)
+	for name, value := range j.Metadata {
+		if strings.Contains(name, token) || strings.Contains(value, token) {
+			s.problemAt("metadata", "found the customer token in it, expected it in customer_token only")
+			j.Metadata = nil
+			break
+		}
+	}
+	for _, list := range [][]Problem{s.problems, s.warnings} {
+		for i := range list {
+			list[i].Path = strings.ReplaceAll(list[i].Path, token, redacted)
+			list[i].Message = strings.ReplaceAll(list[i].Message, token, redacted)
+		}
+	}
+}

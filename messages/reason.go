@@ -1,0 +1,105 @@
+package messages
+
+// Reason says why a renewal is not paid. It goes over the wire, into metrics and into dashboards: the set is closed and
+// append-only.
+type Reason string
+
+// Reasons of dunning: the lower-case error_code of Klarna's refusal where there is one.
+// https://docs.klarna.com/klarna-checkout/popular-use-cases/place-order-token/
+const (
+	ReasonPaymentMethodFailed           Reason = "payment_method_failed"
+	ReasonUnavailablePaymentMethod      Reason = "unavailable_payment_method"
+	ReasonTokenSuspended                Reason = "token_suspended"
+	ReasonTokenCancelled                Reason = "token_cancelled" // Klarna writes both
+	ReasonTokenCanceled                 Reason = "token_canceled"
+	ReasonTokenForbidden                Reason = "token_forbidden"
+	ReasonTokenNotFound                 Reason = "token_not_found"
+	ReasonPaymentMethodCurrencyMismatch Reason = "payment_method_currency_mismatch"
+	ReasonInvalidOperation              Reason = "invalid_operation"
+	ReasonMerchantInactive              Reason = "merchant_inactive"
+	ReasonRejected                      Reason = "rejected" // Klarna's code: the merchant is not approved
+	ReasonBadRequest                    Reason = "bad_request"
+	ReasonBadValue                      Reason = "bad_value"
+	ReasonNotFound                      Reason = "not_found"
+	ReasonRequestEntityTooLarge         Reason = "request_entity_too_large"
+	ReasonUnprocessableEntity           Reason = "unprocessable_entity"
+	ReasonInvalidAddress                Reason = "invalid_address"
+	ReasonCaptureNotAllowed             Reason = "capture_not_allowed"
+	ReasonNoSuchOrder                   Reason = "no_such_order"
+	ReasonFraudRejected                 Reason = "fraud_rejected" // the order was made, then refused
+	ReasonUnknownCode                   Reason = "unknown_code"   // error_code keeps Klarna's word
+)
+
+// Reasons of unresolved: what stayed unknown, and how.
+const (
+	ReasonIdempotencyWindowExpired Reason = "idempotency_window_expired" // the key may no longer be used
+	ReasonContradictoryAnswers     Reason = "contradictory_answers"      // a refusal after a try that may have made an order
+	ReasonNotEvaluated             Reason = "not_evaluated"              // turned away unread for days
+	ReasonPendingTooLong           Reason = "pending_too_long"           // the fraud status never became final
+	ReasonAbandoned                Reason = "abandoned"                  // the job is gone while its claim was open
+	ReasonPoison                   Reason = "poison"                     // the job crashes its worker; also of rejected
+)
+
+// Reasons of rejected: why a job is not charged.
+const (
+	ReasonInvalid             Reason = "invalid"
+	ReasonExpired             Reason = "expired"
+	ReasonTooOld              Reason = "too_old"
+	ReasonNotDue              Reason = "not_due"
+	ReasonAlreadyPaid         Reason = "already_paid"
+	ReasonBlockedByUnresolved Reason = "blocked_by_unresolved"
+	ReasonConflict            Reason = "conflict" // the ID was used for something else
+	ReasonCancelled           Reason = "cancelled"
+	ReasonOrderExists         Reason = "order_exists"
+	ReasonTooManyAttempts     Reason = "too_many_attempts"
+)
+
+// Reasons of dead letters only: an order came to light after its renewal had gone on. Money has to be given back by hand.
+const (
+	ReasonOrderAfterDunning Reason = "order_after_dunning"
+	ReasonSecondOrder       Reason = "second_order"
+)
+
+// Reasons returns the closed set of reasons that records of a kind may give; none for a kind that gives no reason.
+func Reasons(kind Kind) []Reason {
+	switch kind {
+	case KindDunning:
+		return []Reason{
+			ReasonPaymentMethodFailed, ReasonUnavailablePaymentMethod, ReasonTokenSuspended, ReasonTokenCancelled, ReasonTokenCanceled,
+			ReasonTokenForbidden, ReasonTokenNotFound, ReasonPaymentMethodCurrencyMismatch, ReasonInvalidOperation, ReasonMerchantInactive,
+			ReasonRejected, ReasonBadRequest, ReasonBadValue, ReasonNotFound, ReasonRequestEntityTooLarge, ReasonUnprocessableEntity,
+			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonFraudRejected, ReasonUnknownCode,
+		}
+	case KindUnresolved:
+		return []Reason{
+			ReasonIdempotencyWindowExpired, ReasonContradictoryAnswers, ReasonNotEvaluated, ReasonPendingTooLong, ReasonAbandoned, ReasonPoison,
+		}
+	case KindRejected:
+		return []Reason{
+			ReasonInvalid, ReasonExpired, ReasonTooOld, ReasonNotDue, ReasonAlreadyPaid, ReasonBlockedByUnresolved, ReasonConflict,
+			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTooManyAttempts,
+		}
+	}
+	return nil
+}
+
+// Category says what kind of refusal a dunning result is.
+type Category string
+
+// The categories. Closed and append-only.
+const (
+	CategorySoftDecline    Category = "soft_decline"    // may pass another day
+	CategoryCustomerAction Category = "customer_action" // the customer has something to do first
+	CategoryTokenDead      Category = "token_dead"      // needs a new signup
+	CategoryMerchantError  Category = "merchant_error"  // our own mistake: the customer must not hear of it
+)
+
+// FixBy says who can make the next attempt succeed.
+type FixBy string
+
+// Who can. Closed and append-only.
+const (
+	FixByCustomer FixBy = "customer"
+	FixByMerchant FixBy = "merchant"
+	FixByKlarna   FixBy = "klarna"
+)

@@ -1,0 +1,208 @@
+package messages
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+)
+
+// Event is the body of one record: [Charging], [Pending], [Paid], [Dunning], [Unresolved], [Rejected] or [Cancelled].
+type Event interface {
+	Kind() Kind
+	wire() any // the same with times in UTC, empty lists for nil, and words of others cut to a sane length
+}
+
+// Encode returns the JSON of an event, the same bytes for the same event. Unlike with json.Marshal nothing grows sixfold
+// for being HTML, so that what fitted into a job fits into its result.
+func Encode(e Event) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(e.wire()); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Record has the fields that every kind carries. Those left out when empty are not known, or not part of the job; only
+// for a rejected job that could not be read can that be the identity or the amount.
+type Record struct {
+	ID             MessageID      `json:"id,omitempty"`
+	Account        Account        `json:"account"`
+	SubscriptionID SubscriptionID `json:"subscription_id,omitempty"`
+	Period         Period         `json:"period,omitempty"`
+	// Attempt is 1 for a renewal's first charge; the larger of what the job says and what the journal counts.
+	Attempt            int64          `json:"attempt,omitempty"`
+	IdempotencyKey     IdempotencyKey `json:"idempotency_key"`
+	RenewalKey         RenewalKey     `json:"renewal_key"`
+	OrderAmount        int64          `json:"order_amount,omitempty"` // minor units
+	PurchaseCurrency   string         `json:"purchase_currency,omitempty"`
+	MerchantReference1 string         `json:"merchant_reference1,omitempty"`
+	// Tries counts HTTP requests sent under this key, over all deliveries.
+	Tries            int               `json:"tries"`
+	Deliveries       int               `json:"deliveries"`
+	Worker           string            `json:"worker"`
+	At               time.Time         `json:"at"`
+	Metadata         map[string]string `json:"metadata,omitempty"`
+	TokenFingerprint string            `json:"token_fingerprint,omitempty"`
+	// Actor and Note say which operator settled the renewal by hand, and why.
+	Actor string `json:"actor,omitempty"`
+	Note  string `json:"note,omitempty"`
+}
+
+// Charging announces nothing to other teams: it is the claim, written before the first byte goes to Klarna.
+type Charging struct {
+	Record
+	FirstSentAt    time.Time `json:"first_sent_at,omitzero"`
+	UndecidedTries int       `json:"undecided_tries"`
+	LastError      string    `json:"last_error,omitempty"`
+}
+
+// Pending: an order exists, and whether it is money is not known yet. A paid or dunning record of the same key follows.
+type Pending struct {
+	Record
+	OrderID       string `json:"order_id"`
+	FraudStatus   string `json:"fraud_status"`
+	CorrelationID string `json:"correlation_id,omitempty"`
+}
+
+// Paid: Klarna made the order and accepted it. Captured false says that the money still needs a capture.
+type Paid struct {
+	Record
+	OrderID                 string `json:"order_id"`
+	FraudStatus             string `json:"fraud_status"`
+	Captured                bool   `json:"captured"`
+	AuthorizedPaymentMethod string `json:"authorized_payment_method,omitempty"`
+	CorrelationID           string `json:"correlation_id,omitempty"`
+	// Corrects is the kind of an earlier record of the same key that this one overrides.
+	Corrects string `json:"corrects,omitempty"`
+}
+
+// Dunning: Klarna refused. What the customer hears, and when the next attempt makes sense, is the billing system's to
+// decide; the fields suggest it.
+type Dunning struct {
+	Record
+	Reason         Reason   `json:"reason"`
+	Category       Category `json:"category"`
+	FixBy          FixBy    `json:"fix_by"`
+	NotifyCustomer bool     `json:"notify_customer"`
+	Retryable      bool     `json:"retryable"`
+	// NextAttemptAt is a suggestion; nil: none.
+	NextAttemptAt  *time.Time `json:"next_attempt_at"`
+	Final          bool       `json:"final"` // no further attempt is suggested
+	HTTPStatus     int        `json:"http_status,omitempty"`
+	ErrorCode      string     `json:"error_code,omitempty"`
+	ErrorMessages  []string   `json:"error_messages"` // for logs: Klarna asks not to show or parse them
+	CorrelationID  string     `json:"correlation_id,omitempty"`
+	UndecidedTries int        `json:"undecided_tries"`
+	TokenStatus    string     `json:"token_status,omitempty"`
+}
+
+// Unresolved: whether the customer was charged is not known, and nobody will try again by themselves. An operator
+// settles it.
+type Unresolved struct {
+	Record
+	Reason         Reason    `json:"reason"`
+	FirstSentAt    time.Time `json:"first_sent_at,omitzero"`
+	LastError      string    `json:"last_error,omitempty"`
+	UndecidedTries int       `json:"undecided_tries"`
+	OrderID        string    `json:"order_id,omitempty"`
+}
+
+// Rejected: the job is not charged, and says nothing about its renewal.
+type Rejected struct {
+	Record
+	Reason Reason    `json:"reason"`
+	Errors []Problem `json:"errors"`
+	// ConflictsWith is the idempotency key of the job that stands in the way.
+	ConflictsWith IdempotencyKey `json:"conflicts_with,omitempty"`
+}
+
+// Cancelled: there will be no charge for this period.
+type Cancelled struct {
+	Record
+}
+
+func (Charging) Kind() Kind   { return KindCharging }
+func (Pending) Kind() Kind    { return KindPending }
+func (Paid) Kind() Kind       { return KindPaid }
+func (Dunning) Kind() Kind    { return KindDunning }
+func (Unresolved) Kind() Kind { return KindUnresolved }
+func (Rejected) Kind() Kind   { return KindRejected }
+func (Cancelled) Kind() Kind  { return KindCancelled }
+
+// How much is kept of what Klarna or an operator wrote. A record has to fit into a NATS message whatever they wrote.
+const (
+	maxWord     = 255  // bytes of a code, a status or a correlation ID
+	maxSentence = 1024 // bytes of an error or a note
+	maxMessages = 20
+)
+
+func (r Record) clean() Record {
+	r.At = instant(r.At)
+	r.Actor, r.Note = cut(r.Actor, maxWord), cut(r.Note, maxSentence)
+	return r
+}
+
+func (c Charging) wire() any {
+	c.Record, c.FirstSentAt, c.LastError = c.clean(), instant(c.FirstSentAt), cut(c.LastError, maxSentence)
+	return c
+}
+
+func (p Pending) wire() any {
+	p.Record, p.FraudStatus, p.CorrelationID = p.clean(), cut(p.FraudStatus, maxWord), cut(p.CorrelationID, maxWord)
+	return p
+}
+
+func (p Paid) wire() any {
+	p.Record, p.FraudStatus, p.CorrelationID = p.clean(), cut(p.FraudStatus, maxWord), cut(p.CorrelationID, maxWord)
+	p.AuthorizedPaymentMethod = cut(p.AuthorizedPaymentMethod, maxWord)
+	return p
+}
+
+func (d Dunning) wire() any {
+	d.Record, d.ErrorCode, d.CorrelationID = d.clean(), cut(d.ErrorCode, maxWord), cut(d.CorrelationID, maxWord)
+	d.TokenStatus = cut(d.TokenStatus, maxWord)
+	said := make([]string, min(len(d.ErrorMessages), maxMessages))
+	for i := range said {
+		said[i] = cut(d.ErrorMessages[i], maxSentence)
+	}
+	d.ErrorMessages = said
+	if d.NextAttemptAt != nil {
+		next := instant(*d.NextAttemptAt)
+		d.NextAttemptAt = &next
+	}
+	return d
+}
+
+func (u Unresolved) wire() any {
+	u.Record, u.FirstSentAt, u.LastError = u.clean(), instant(u.FirstSentAt), cut(u.LastError, maxSentence)
+	return u
+}
+
+func (r Rejected) wire() any {
+	r.Record = r.clean()
+	if r.Errors == nil {
+		r.Errors = []Problem{}
+	}
+	return r
+}
+
+func (c Cancelled) wire() any {
+	c.Record = c.clean()
+	return c
+}
+
+func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+
+// cut keeps at most limit bytes of s, whole characters only.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
+}
