@@ -1,0 +1,191 @@
+package klarna
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Answers are read leniently, because Klarna adds fields and values and Kustom sends bodies that are empty: what has the
+// wrong type is as if it were absent. Only what counts as a success is strict.
+
+const (
+	maxMessage     = 500
+	maxMessages    = 10
+	maxCode        = 64
+	maxCorrelation = 128
+	maxRetryAfter  = time.Hour
+)
+
+// buffers holds the memory that answers are read into, one for each call in flight.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) get() *[]byte {
+	if buffer, ok := b.pool.Get().(*[]byte); ok {
+		return buffer
+	}
+	buffer := make([]byte, 0, 1024)
+	return &buffer
+}
+
+func (b *buffers) put(buffer *[]byte) {
+	if cap(*buffer) <= 64<<10 {
+		b.pool.Put(buffer)
+	}
+}
+
+var errTooLong = errors.New("the answer is longer than 1 MiB")
+
+// readAnswer reads r to its end into buffer and beyond.
+func readAnswer(buffer []byte, r io.Reader) ([]byte, error) {
+	buffer = buffer[:0]
+	for {
+		if len(buffer) == cap(buffer) {
+			buffer = append(buffer, 0)[:len(buffer)]
+		}
+		n, err := r.Read(buffer[len(buffer):min(cap(buffer), maxAnswer+1)])
+		buffer = buffer[:len(buffer)+n]
+		switch {
+		case len(buffer) > maxAnswer:
+			return nil, errTooLong
+		case errors.Is(err, io.EOF):
+			return buffer, nil
+		case err != nil:
+			return buffer, err
+		}
+	}
+}
+
+// decode reads a JSON object and reports whether it was one. A field of the wrong type is left as it was.
+func decode(body []byte, target any) bool {
+	err := json.Unmarshal(body, target)
+	var wrongType *json.UnmarshalTypeError
+	return err == nil || errors.As(err, &wrongType) && wrongType.Field != ""
+}
+
+// failure is the error of an answer that was not read as a success. For a 2xx, missing says what was not found in it.
+func (a answer) failure(missing string) error {
+	success := a.status >= 200 && a.status <= 299
+	correlation := a.correlationID("")
+	switch {
+	case a.cut != nil && !errors.Is(a.cut, errTooLong):
+		return &UnknownError{
+			StatusCode: a.status, Answered2xx: success, TimedOut: a.timedOut, Cut: !a.timedOut,
+			CorrelationID: correlation, Err: a.cut,
+		}
+	case success:
+		return &UnknownError{StatusCode: a.status, Answered2xx: true, CorrelationID: correlation, Err: errors.New(missing)}
+	}
+	var object struct {
+		Code          string    `json:"error_code"`
+		Messages      wordsList `json:"error_messages"`
+		Message       wordsList `json:"error_message"`
+		CorrelationID string    `json:"correlation_id"`
+	}
+	e := &Error{StatusCode: a.status, RateLimit: a.rateLimit(), RetryAfter: a.retryAfter()}
+	if decode(a.body, &object) {
+		e.Code = a.code(object.Code)
+		e.HasErrorObject = e.Code != ""
+		for _, message := range append(object.Messages, object.Message...) {
+			if len(e.Messages) < maxMessages {
+				e.Messages = append(e.Messages, shorten(a.redaction.text(message), maxMessage))
+			}
+		}
+	}
+	e.CorrelationID = a.correlationID(object.CorrelationID)
+	return e
+}
+
+// wordsList is a list of strings that may also come as one string, or as something else and then counts as empty.
+type wordsList []string
+
+func (w *wordsList) UnmarshalJSON(text []byte) error {
+	var one string
+	if json.Unmarshal(text, &one) == nil && one != "" {
+		*w = wordsList{one}
+		return nil
+	}
+	var several []string
+	_ = json.Unmarshal(text, &several)
+	*w = several
+	return nil
+}
+
+// code returns Klarna's word untouched where it looks like one, so that no redaction can turn it into another.
+func (a answer) code(s string) string {
+	s = strings.TrimSpace(s)
+	plain := strings.IndexFunc(s, func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') && (r < '0' || r > '9') }) < 0
+	if plain && len(s) <= maxCode {
+		return s
+	}
+	return shorten(a.redaction.text(s), maxCode)
+}
+
+func (a answer) correlationID(fromBody string) string {
+	if fromBody == "" {
+		fromBody = a.header.Get("Klarna-Correlation-Id")
+	}
+	return shorten(a.redaction.text(fromBody), maxCorrelation)
+}
+
+// RateLimit is what Klarna said of the merchant's limit for this kind of operation. The numbers are approximate.
+// https://docs.klarna.com/api-reference/rate-limit/
+type RateLimit struct {
+	// Known is false when the answer said nothing; the rest is 0 then.
+	Known bool
+	// Limit of requests per second, 0 when not told.
+	Limit int
+	// Remaining requests until Reset.
+	Remaining int
+	// Reset is how long it takes until Remaining is full again.
+	Reset time.Duration
+}
+
+func (a answer) rateLimit() RateLimit {
+	remaining, ok := number(a.header.Get("X-Ratelimit-Remaining"))
+	if !ok {
+		return RateLimit{}
+	}
+	limit, _ := number(a.header.Get("X-Ratelimit-Limit"))
+	reset, _ := number(a.header.Get("X-Ratelimit-Reset"))
+	return RateLimit{Known: true, Limit: int(limit), Remaining: int(remaining), Reset: seconds(reset)}
+}
+
+// number reads the first number of a header like "40, 40;w=1".
+func number(s string) (float64, bool) {
+	if end := strings.IndexAny(s, ",;"); end >= 0 {
+		s = s[:end]
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+	return min(n, 1<<30), err == nil && n >= 0
+}
+
+func seconds(n float64) time.Duration {
+	return min(time.Duration(n*float64(time.Second)), maxRetryAfter)
+}
+
+// retryAfter is the longer of Retry-After and, on a 429, X-Ratelimit-Reset, which Klarna sends with every answer. A date is
+// measured by the answer's own Date, since our clock may differ.
+func (a answer) retryAfter() time.Duration {
+	var wait time.Duration
+	if a.status == http.StatusTooManyRequests {
+		if reset, ok := number(a.header.Get("X-Ratelimit-Reset")); ok {
+			wait = seconds(reset)
+		}
+	}
+	text := a.header.Get("Retry-After")
+	if n, ok := number(text); ok {
+		return max(wait, seconds(n))
+	}
+	until, err := http.ParseTime(text)
+	now, errNow := http.ParseTime(a.header.Get("Date"))
+	if err == nil && errNow == nil {
+		wait = max(wait, min(until.Sub(now), maxRetryAfter))
+	}
+	return wait
+}

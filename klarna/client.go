@@ -1,0 +1,296 @@
+// Package klarna charges Klarna customer tokens and reads what became of the orders, with the names of Klarna's own API.
+//
+// One call is one HTTP request. Nothing is tried again, followed or guessed: an answer that is no success comes back as an
+// [*Error], "no answer known" as an [*UnknownError], and "provably not sent" as a [*NotSentError]. [ClassOf] says in one
+// word which of the three cases of a charge it is: there is an order, there is none, or nobody knows.
+//
+// What callers get wrong: an error is not a refusal. After an [*UnknownError] an order may exist, and the only safe next
+// step is the same bytes under the same idempotency key.
+//
+// Customer tokens and passwords are in types that print as [redacted], and no error of this package contains one, though
+// Klarna's paths do and net/http quotes them.
+package klarna
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Config is what a [Client] needs. Endpoint and Credentials are required; every other zero value is the default.
+type Config struct {
+	// Endpoint is the root of Klarna's API for one merchant account, see [ResolveEndpoint].
+	Endpoint *url.URL
+	// Credentials of the merchant account, asked for each try.
+	Credentials CredentialSource
+	// Timeout of one try, from the wait for a connection to the last byte of the answer. Default 65 s: Klarna itself gives
+	// up after 59 s, and a client that gives up earlier abandons charges that succeed.
+	// https://docs.klarna.com/acquirer/klarna-network/setup-your-integration/integration-resilience/request-timeout/
+	Timeout time.Duration
+	// Concurrency is the number of connections kept open between tries. It limits nothing. Default 64.
+	Concurrency int
+	// UserAgent of every request. Default "renewals".
+	UserAgent string
+	// Module and Version are announced in X-Klarna-Integration-Metadata; UPPER_SNAKE by Klarna's convention.
+	// Default "RENEWALS" and "dev".
+	Module, Version string
+	// TLS settings beyond the system's; a version below 1.2 is raised to 1.2. Default nil.
+	TLS *tls.Config
+	// Proxy as in [http.Transport]. Default nil: none, whatever the environment says.
+	Proxy func(*http.Request) (*url.URL, error)
+}
+
+// Client speaks to Klarna for one merchant account. It is safe for concurrent use.
+type Client struct {
+	base        url.URL // path without a final slash
+	credentials CredentialSource
+	timeout     time.Duration
+	transport   *http.Transport
+	basic       atomic.Pointer[basicAuth]
+	buffers     buffers
+
+	// Header values that are the same in every request.
+	userAgent, metadata, jsonType []string
+}
+
+type basicAuth struct {
+	credentials Credentials
+	header      []string
+}
+
+const (
+	defaultTimeout     = 65 * time.Second
+	defaultConcurrency = 64
+	// maxAnswer is the most of an answer that is read.
+	maxAnswer = 1 << 20
+)
+
+// New returns a client. It opens no connection; an error names the setting that is missing or wrong.
+func New(config Config) (*Client, error) {
+	if config.Endpoint == nil || config.Endpoint.Host == "" {
+		return nil, errors.New("endpoint: not set")
+	}
+	if config.Credentials == nil {
+		return nil, errors.New("credentials: not set")
+	}
+	if _, err := config.Credentials.Credentials(); err != nil {
+		return nil, fmt.Errorf("credentials: %w", err)
+	}
+	if config.Timeout < 0 || config.Concurrency < 0 {
+		return nil, errors.New("timeout and concurrency: negative")
+	}
+	if config.Timeout == 0 {
+		config.Timeout = defaultTimeout
+	}
+	if config.Concurrency == 0 {
+		config.Concurrency = defaultConcurrency
+	}
+	if config.UserAgent == "" {
+		config.UserAgent = "renewals"
+	}
+	if config.Module == "" {
+		config.Module = "RENEWALS"
+	}
+	if config.Version == "" {
+		config.Version = "dev"
+	}
+	metadata, err := integrationMetadata(config.Module, config.Version)
+	if err != nil {
+		return nil, err
+	}
+	base := url.URL{Scheme: config.Endpoint.Scheme, Host: config.Endpoint.Host, Path: strings.TrimRight(config.Endpoint.Path, "/")}
+	return &Client{
+		base:        base,
+		credentials: config.Credentials,
+		timeout:     config.Timeout,
+		transport:   newTransport(config),
+		userAgent:   []string{config.UserAgent},
+		metadata:    []string{metadata},
+		jsonType:    []string{"application/json"},
+	}, nil
+}
+
+// integrationMetadata is the value of X-Klarna-Integration-Metadata as Klarna's own cartridge sends it.
+// https://github.com/klarna/sfcc-klarna-payments
+func integrationMetadata(module, version string) (string, error) {
+	type integrator struct {
+		Name          string `json:"name"`
+		ModuleName    string `json:"module_name"`
+		ModuleVersion string `json:"module_version"`
+	}
+	text, err := json.Marshal(struct {
+		Integrator integrator `json:"integrator"`
+	}{integrator{module, module, version}})
+	if err != nil {
+		return "", fmt.Errorf("module and version: %w", err)
+	}
+	return string(text), nil
+}
+
+func newTransport(config Config) *http.Transport {
+	settings := config.TLS.Clone()
+	if settings == nil {
+		settings = &tls.Config{}
+	}
+	settings.MinVersion = max(settings.MinVersion, tls.VersionTLS12)
+	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	return &http.Transport{
+		Proxy:               config.Proxy,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     settings,
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+		// A connection over HTTP/2 that died in silence would take every try with it until each timed out.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+
+		MaxIdleConns:        config.Concurrency,
+		MaxIdleConnsPerHost: config.Concurrency,
+		// Shorter than Klarna's 59 s, so that no try is written to a connection that Klarna is about to close.
+		IdleConnTimeout: 30 * time.Second,
+
+		// Answers are short, and a compressed megabyte could be a gigabyte.
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+		WriteBufferSize:        16 << 10, // nearly every order in one write
+	}
+}
+
+// CloseIdle closes the connections that no try is using.
+func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }
+
+// call is one HTTP request to be made.
+type call struct {
+	method     string
+	path       []string // segments below the endpoint, unescaped
+	secret     string   // the customer token in the path, to be kept out of errors
+	key        string
+	body       []byte
+	beforeSend func() error
+}
+
+// answer is what came back. Bytes are valid until the next use of the buffer they were read into.
+type answer struct {
+	status    int
+	header    http.Header
+	body      []byte
+	cut       error // the answer broke off: body is what had arrived
+	timedOut  bool
+	redaction redaction
+}
+
+// do makes one HTTP request. Without an error there is an answer, whatever its status.
+func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, error) {
+	if err := ctx.Err(); err != nil {
+		return answer{}, &NotSentError{Err: err}
+	}
+	for _, segment := range call.path {
+		if segment == "" || segment == "." || segment == ".." {
+			return answer{}, &NotSentError{Err: errors.New("a customer token or id is empty or no path segment")}
+		}
+	}
+	credentials, err := c.credentials.Credentials()
+	if err != nil {
+		return answer{}, &NotSentError{Err: fmt.Errorf("read credentials: %w", err)}
+	}
+	authorization := c.authorization(credentials)
+	redaction := redaction{call.secret, url.PathEscape(call.secret), credentials.Password.Reveal(), strings.TrimPrefix(authorization[0], "Basic ")}
+
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	header := http.Header{
+		"Accept":                        c.jsonType,
+		"Authorization":                 authorization,
+		"User-Agent":                    c.userAgent,
+		"X-Klarna-Integration-Metadata": c.metadata,
+	}
+	request := &http.Request{Method: call.method, URL: c.url(call.path), Header: header}
+	upload := &upload{content: call.body, beforeSend: call.beforeSend}
+	if len(call.body) > 0 {
+		header["Content-Type"] = c.jsonType
+		if call.key != "" {
+			header["Klarna-Idempotency-Key"] = []string{call.key}
+		}
+		request.Body = upload.reader()
+		request.GetBody = upload.again
+		request.ContentLength = int64(len(call.body))
+	} else {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { upload.start() }})
+	}
+
+	response, err := c.transport.RoundTrip(request.WithContext(ctx))
+	if err != nil {
+		sent, refusal := upload.end()
+		timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded)
+		switch {
+		case refusal != nil:
+			return answer{}, &NotSentError{Err: refusal}
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		default:
+			err = redaction.error(err)
+		}
+		if !sent {
+			return answer{}, &NotSentError{Err: err}
+		}
+		return answer{}, &UnknownError{TimedOut: timedOut, Cut: !timedOut, Err: err}
+	}
+	defer upload.end()
+	defer response.Body.Close()
+	a := answer{status: response.StatusCode, header: response.Header, redaction: redaction}
+	if a.status == http.StatusSwitchingProtocols {
+		return a, nil // what follows is no answer of HTTP
+	}
+	a.body, err = readAnswer(*buffer, response.Body)
+	*buffer = a.body
+	if err != nil {
+		a.timedOut = errors.Is(ctx.Err(), context.DeadlineExceeded)
+		if a.cut = ctx.Err(); a.cut == nil {
+			a.cut = redaction.error(err)
+		}
+	}
+	return a, nil
+}
+
+func (c *Client) url(segments []string) *url.URL {
+	target := c.base
+	escaped := false
+	var raw strings.Builder
+	raw.WriteString(c.base.Path)
+	var path strings.Builder
+	path.WriteString(c.base.Path)
+	for _, segment := range segments {
+		part := url.PathEscape(segment)
+		escaped = escaped || part != segment
+		path.WriteByte('/')
+		path.WriteString(segment)
+		raw.WriteByte('/')
+		raw.WriteString(part)
+	}
+	target.Path = path.String()
+	if escaped {
+		target.RawPath = raw.String()
+	}
+	return &target
+}
+
+// authorization is HTTP Basic with the API key as the password.
+// https://docs.klarna.com/api/authentication
+func (c *Client) authorization(credentials Credentials) []string {
+	if cached := c.basic.Load(); cached != nil && cached.credentials.equal(credentials) {
+		return cached.header
+	}
+	plain := credentials.Username + ":" + credentials.Password.Reveal()
+	header := []string{"Basic " + base64.StdEncoding.EncodeToString([]byte(plain))}
+	c.basic.Store(&basicAuth{credentials, header})
+	return header
+}

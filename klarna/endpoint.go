@@ -1,0 +1,67 @@
+package klarna
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// host of each named endpoint. Klarna's regions: https://docs.klarna.com/api/api-urls. Kustom, which runs the former
+// Klarna Checkout, has no regions and keeps Klarna's paths: https://docs.kustom.co/contents/api/customer-token.md
+func host(name string) (string, bool) {
+	switch name {
+	case "eu":
+		return "api.klarna.com", true
+	case "na":
+		return "api-na.klarna.com", true
+	case "oc":
+		return "api-oc.klarna.com", true
+	case "eu-playground":
+		return "api.playground.klarna.com", true
+	case "na-playground":
+		return "api-na.playground.klarna.com", true
+	case "oc-playground":
+		return "api-oc.playground.klarna.com", true
+	case "kustom":
+		return "api.kustom.co", true
+	case "kustom-playground":
+		return "api.playground.kustom.co", true
+	}
+	return "", false
+}
+
+// ResolveEndpoint turns a name (eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground) or an
+// https URL into the root of Klarna's API. A URL may have a path prefix, but no user info, query or fragment; plain http
+// is for loopback, unless allowHTTP. An error says what was expected and never quotes the URL, which may hold a password.
+func ResolveEndpoint(name string, allowHTTP bool) (*url.URL, error) {
+	if h, ok := host(name); ok {
+		return &url.URL{Scheme: "https", Host: h}, nil
+	}
+	u, err := url.Parse(name)
+	switch {
+	case err != nil || u.Host == "" || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http"):
+		return nil, errors.New("expected eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL")
+	case u.User != nil:
+		return nil, errors.New("expected a URL without user info")
+	case u.RawQuery != "" || u.ForceQuery:
+		return nil, errors.New("expected a URL without a query")
+	case u.Fragment != "" || strings.Contains(name, "#"):
+		return nil, errors.New("expected a URL without a fragment")
+	case u.RawPath != "" || slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
+		return nil, errors.New("expected a URL whose path is a plain prefix")
+	case u.Scheme == "http" && !allowHTTP && !loopback(u.Hostname()):
+		return nil, fmt.Errorf("expected https: plain http is for loopback, and %s is not", u.Hostname())
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}, nil
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback()
+}

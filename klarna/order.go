@@ -1,0 +1,213 @@
+package klarna
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"strings"
+)
+
+// CreateOrderRequest asks for one charge of a customer token.
+type CreateOrderRequest struct {
+	CustomerToken CustomerToken
+	// IdempotencyKey makes Klarna answer a repetition with the first result instead of a second charge, for 24 h from the
+	// first try. Required.
+	// https://docs.klarna.com/acquirer/klarna-direct/setup-your-integration/integration-resilience/idempotency/
+	IdempotencyKey string
+	// Body is Klarna's customer_token_order as JSON, sent as it is.
+	Body []byte
+	// BeforeSend, where set, is asked when the connection is in hand, before the first byte of the body leaves, and again
+	// before each further piece of a body larger than a few KiB. An error ends the try with nothing complete sent: the result is a
+	// [*NotSentError] that wraps it. It runs on the transport's goroutine and must not block.
+	BeforeSend func() error
+}
+
+// CreatedOrder is an order that exists.
+type CreatedOrder struct {
+	OrderID string
+	// FraudStatus is ACCEPTED, PENDING or REJECTED, perhaps "" or a value that Klarna adds; in upper case. Only ACCEPTED is
+	// money.
+	FraudStatus string
+	// RedirectURL has no use on a renewal, where no customer is present, and is often absent.
+	RedirectURL string
+	// AuthorizedPaymentMethod is the type of the method, like card or invoice; "" when not told.
+	AuthorizedPaymentMethod string
+	CorrelationID           string
+	RateLimit               RateLimit
+}
+
+// CreateOrder charges the token. Without an error there is an order; with one, [ClassOf] says whether there can be.
+// https://docs.klarna.com/klarna-payments/integrate-with-klarna-payments/step-3-create-an-order/set-up-a-recurring-payment-order/
+func (c *Client) CreateOrder(ctx context.Context, request CreateOrderRequest) (CreatedOrder, error) {
+	order, err := c.createOrder(ctx, request)
+	if err != nil {
+		return CreatedOrder{}, fmt.Errorf("create order: %w", err)
+	}
+	return order, nil
+}
+
+func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (CreatedOrder, error) {
+	if request.IdempotencyKey == "" || len(request.Body) == 0 {
+		return CreatedOrder{}, &NotSentError{Err: errors.New("an idempotency key and a body are required")}
+	}
+	buffer := c.buffers.get()
+	defer c.buffers.put(buffer)
+	token := request.CustomerToken.Reveal()
+	a, err := c.do(ctx, call{
+		method: http.MethodPost, path: []string{"customer-token", "v1", "tokens", token, "order"}, secret: token,
+		key: request.IdempotencyKey, body: request.Body, beforeSend: request.BeforeSend,
+	}, buffer)
+	if err != nil {
+		return CreatedOrder{}, err
+	}
+	var order struct {
+		OrderID                 string        `json:"order_id"`
+		FraudStatus             string        `json:"fraud_status"`
+		RedirectURL             string        `json:"redirect_url"`
+		AuthorizedPaymentMethod paymentMethod `json:"authorized_payment_method"`
+	}
+	// An answer that broke off after its closing brace names the order as well as any.
+	if a.success() && decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "" {
+		return CreatedOrder{
+			OrderID:                 order.OrderID,
+			FraudStatus:             strings.ToUpper(order.FraudStatus),
+			RedirectURL:             order.RedirectURL,
+			AuthorizedPaymentMethod: string(order.AuthorizedPaymentMethod),
+			CorrelationID:           a.correlationID(""),
+			RateLimit:               a.rateLimit(),
+		}, nil
+	}
+	return CreatedOrder{}, a.failure("the answer has no readable order_id")
+}
+
+// paymentMethod is the type of an authorized_payment_method: an object in the schema, a bare string in an example of
+// Klarna's (https://github.com/klarna/react-native-klarna-inapp-sdk/issues/236).
+type paymentMethod string
+
+func (m *paymentMethod) UnmarshalJSON(text []byte) error {
+	var bare string
+	if json.Unmarshal(text, &bare) == nil {
+		*m = paymentMethod(bare)
+		return nil
+	}
+	var object struct {
+		Type string `json:"type"`
+	}
+	_ = json.Unmarshal(text, &object)
+	*m = paymentMethod(object.Type)
+	return nil
+}
+
+// Order is an order as order management knows it; amounts in minor units.
+// https://docs.klarna.com/api/ordermanagement/
+type Order struct {
+	OrderID string `json:"order_id"`
+	// Status is AUTHORIZED, PART_CAPTURED, CAPTURED, CANCELLED, EXPIRED, CLOSED or a value that Klarna adds.
+	Status string `json:"status"`
+	// FraudStatus is ACCEPTED, PENDING, REJECTED or a value that Klarna adds; in upper case.
+	FraudStatus      string `json:"fraud_status"`
+	PurchaseCurrency string `json:"purchase_currency"`
+	OrderAmount      int64  `json:"order_amount"`
+	CapturedAmount   int64  `json:"captured_amount"`
+	RefundedAmount   int64  `json:"refunded_amount"`
+	// RemainingAuthorizedAmount can still be captured, until ExpiresAt.
+	RemainingAuthorizedAmount int64          `json:"remaining_authorized_amount"`
+	MerchantReference1        string         `json:"merchant_reference1"`
+	MerchantReference2        string         `json:"merchant_reference2"`
+	KlarnaReference           string         `json:"klarna_reference"`
+	CreatedAt                 string         `json:"created_at"` // RFC 3339
+	ExpiresAt                 string         `json:"expires_at"` // RFC 3339
+	Captures                  []OrderCapture `json:"captures"`
+	RateLimit                 RateLimit      `json:"-"`
+}
+
+// OrderCapture is money that was taken for an order; amounts in minor units.
+type OrderCapture struct {
+	CaptureID      string `json:"capture_id"`
+	CapturedAmount int64  `json:"captured_amount"`
+	CapturedAt     string `json:"captured_at"` // RFC 3339
+	Reference      string `json:"reference"`
+}
+
+// Order reads one order. An [*Error] with code NO_SUCH_ORDER and status 404 means that this merchant account has none of
+// that id; after any other error, ask again.
+func (c *Client) Order(ctx context.Context, orderID string) (Order, error) {
+	buffer := c.buffers.get()
+	defer c.buffers.put(buffer)
+	a, err := c.do(ctx, call{method: http.MethodGet, path: []string{"ordermanagement", "v1", "orders", orderID}}, buffer)
+	var order Order
+	switch {
+	case err != nil:
+	case a.success() && decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "":
+		order.FraudStatus = strings.ToUpper(order.FraudStatus)
+		order.RateLimit = a.rateLimit()
+		return order, nil
+	default:
+		err = a.failure("the answer has no readable order_id")
+	}
+	return Order{}, fmt.Errorf("get order: %w", err)
+}
+
+// CaptureRequest asks to take money for an order that was made without auto_capture.
+type CaptureRequest struct {
+	OrderID string
+	// IdempotencyKey keeps a repetition from taking the amount twice. Required.
+	IdempotencyKey string
+	// Body is Klarna's capture object as JSON, sent as it is.
+	Body []byte
+	// BeforeSend is as in [CreateOrderRequest].
+	BeforeSend func() error
+}
+
+// Capture is money that was taken.
+type Capture struct {
+	CaptureID     string
+	CorrelationID string
+	RateLimit     RateLimit
+}
+
+// Capture takes money for an order. The classes mean for the capture what they mean for an order in [Client.CreateOrder]. A refusal
+// can be a late decline (403 PAYMENT_METHOD_FAILED): the order then stays, without money.
+// https://docs.kustom.co/contents/checkout/use-cases/recurring.md
+func (c *Client) Capture(ctx context.Context, request CaptureRequest) (Capture, error) {
+	capture, err := c.capture(ctx, request)
+	if err != nil {
+		return Capture{}, fmt.Errorf("capture order: %w", err)
+	}
+	return capture, nil
+}
+
+func (c *Client) capture(ctx context.Context, request CaptureRequest) (Capture, error) {
+	if request.IdempotencyKey == "" || len(request.Body) == 0 {
+		return Capture{}, &NotSentError{Err: errors.New("an idempotency key and a body are required")}
+	}
+	buffer := c.buffers.get()
+	defer c.buffers.put(buffer)
+	a, err := c.do(ctx, call{
+		method: http.MethodPost, path: []string{"ordermanagement", "v1", "orders", request.OrderID, "captures"},
+		key: request.IdempotencyKey, body: request.Body, beforeSend: request.BeforeSend,
+	}, buffer)
+	if err != nil {
+		return Capture{}, err
+	}
+	if id := a.captureID(); a.success() && id != "" {
+		return Capture{CaptureID: id, CorrelationID: a.correlationID(""), RateLimit: a.rateLimit()}, nil
+	}
+	return Capture{}, a.failure("the answer has no Capture-Id")
+}
+
+// captureID is in a header of its own, and the last part of Location.
+func (a answer) captureID() string {
+	if id := strings.TrimSpace(a.header.Get("Capture-Id")); id != "" {
+		return id
+	}
+	if location := a.header.Get("Location"); strings.Contains(location, "/captures/") {
+		return path.Base(location)
+	}
+	return ""
+}
+
+func (a answer) success() bool { return a.status >= 200 && a.status <= 299 }
