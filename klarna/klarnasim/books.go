@@ -1,0 +1,213 @@
+package klarnasim
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"maps"
+	"time"
+)
+
+// Books are everything that the simulator remembers: what Klarna would know of the merchant's charges.
+type Books struct {
+	Counts
+	Orders []Order `json:"orders"` // in the order in which they were made
+	Keys   []Key   `json:"keys"`   // in no order
+}
+
+// Counts sums up the books.
+type Counts struct {
+	// Requests to Klarna's API, whatever became of them.
+	Requests int `json:"requests"`
+	// Statuses counts the requests by the status of the answer; 0 is a connection cut without one.
+	Statuses map[int]int `json:"statuses"`
+	Orders   int         `json:"order_count"`
+	// OrderAmount is the sum of all orders in minor units, whatever their currencies.
+	OrderAmount int64 `json:"order_amount"`
+	// Captures that were asked for; auto_capture is not counted.
+	Captures int `json:"captures"`
+	// WithoutKey counts orders and captures asked for without an idempotency key.
+	WithoutKey int `json:"without_key"`
+	// OtherBodies counts tries whose body differed from the first of their key. Klarna ignores the difference; whoever
+	// makes it believes to charge something else.
+	OtherBodies int `json:"other_bodies"`
+	// KeysExpired counts keys that were used again after 24 hours, and charged again.
+	KeysExpired int `json:"keys_expired"`
+}
+
+// Order is one charge in the books. Amounts are in minor units.
+type Order struct {
+	OrderID            string    `json:"order_id"`
+	IdempotencyKey     string    `json:"idempotency_key"`
+	Username           string    `json:"username"`
+	TokenFingerprint   string    `json:"token_fingerprint"`
+	OrderAmount        int64     `json:"order_amount"`
+	PurchaseCurrency   string    `json:"purchase_currency"`
+	MerchantReference1 string    `json:"merchant_reference1"`
+	FraudStatus        string    `json:"fraud_status"` // by now
+	Captured           bool      `json:"captured"`     // in full
+	Captures           []Capture `json:"captures"`     // those that were asked for
+	CreatedAt          time.Time `json:"created_at"`
+	Body               Text      `json:"body,omitempty"` // as received, with Options.KeepBodies
+}
+
+// Capture is money taken for an order.
+type Capture struct {
+	CaptureID      string    `json:"capture_id"`
+	CapturedAmount int64     `json:"captured_amount"`
+	Reference      string    `json:"reference"`
+	CapturedAt     time.Time `json:"captured_at"`
+}
+
+// Key is what is remembered of an idempotency key.
+type Key struct {
+	Operation        string    `json:"operation"` // order or capture
+	IdempotencyKey   string    `json:"idempotency_key"`
+	TokenFingerprint string    `json:"token_fingerprint,omitempty"`
+	FirstAt          time.Time `json:"first_at"`
+	Tries            int       `json:"tries"`
+	OtherBodies      int       `json:"other_bodies"` // tries whose body differed from the first
+	BodySHA256       string    `json:"body_sha256"`  // of the first, in hex
+	// OrderID of the order that the key made, or ErrorCode of the refusal that it is answered with; both "" while nothing
+	// is decided.
+	OrderID   string `json:"order_id,omitempty"`
+	ErrorCode string `json:"error_code,omitempty"`
+}
+
+// Text is bytes that marshal as a JSON string.
+type Text []byte
+
+// MarshalText returns the bytes.
+func (t Text) MarshalText() ([]byte, error) { return t, nil }
+
+// UnmarshalText copies the bytes.
+func (t *Text) UnmarshalText(text []byte) error {
+	*t = append((*t)[:0], text...)
+	return nil
+}
+
+// Books returns a copy of the books as they are now. For the numbers alone, [Simulator.Counts] is cheaper.
+func (s *Simulator) Books() Books {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	s.settleLate(now)
+	books := Books{Counts: s.copyCounts(), Orders: make([]Order, 0, len(s.orders)), Keys: make([]Key, 0, len(s.records))}
+	options := s.options.Load()
+	for _, o := range s.orders {
+		books.Orders = append(books.Orders, o.entry(options, now))
+	}
+	for _, rec := range s.records {
+		books.Keys = append(books.Keys, rec.entry(options))
+	}
+	return books
+}
+
+// Counts returns the numbers of the books as they are now.
+func (s *Simulator) Counts() Counts {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settleLate(s.now())
+	return s.copyCounts()
+}
+
+func (s *Simulator) copyCounts() Counts {
+	counts := s.counts
+	counts.Statuses = maps.Clone(counts.Statuses)
+	return counts
+}
+
+func (o *order) entry(options *Options, now time.Time) Order {
+	entry := Order{
+		OrderID: o.id(options), IdempotencyKey: o.key, Username: o.username, TokenFingerprint: o.fingerprint,
+		OrderAmount: o.amount, PurchaseCurrency: o.currency, MerchantReference1: o.reference1,
+		FraudStatus: o.fraudStatus(now), Captured: o.captured(now) == o.amount,
+		Captures: make([]Capture, 0, len(o.captures)), CreatedAt: o.createdAt, Body: o.body,
+	}
+	for _, c := range o.captures {
+		entry.Captures = append(entry.Captures, Capture{CaptureID: c.id, CapturedAmount: c.amount, Reference: c.reference, CapturedAt: c.at})
+	}
+	return entry
+}
+
+func (rec *record) entry(options *Options) Key {
+	key := Key{
+		Operation: rec.operation, IdempotencyKey: rec.key, TokenFingerprint: rec.fingerprint, FirstAt: rec.firstAt,
+		Tries: rec.tries, OtherBodies: rec.others, BodySHA256: hex.EncodeToString(rec.sha256[:]), ErrorCode: rec.result.code,
+	}
+	if rec.order != nil {
+		key.OrderID = rec.order.id(options)
+	}
+	return key
+}
+
+// writeBooks streams the books as JSON, a thousand entries at a time, so that a reader of large books neither stops the
+// simulator nor doubles its memory.
+func (s *Simulator) writeBooks(w io.Writer) error {
+	counts, err := json.Marshal(s.Counts())
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(append(counts[:len(counts)-1], `,"orders":[`...)); err != nil {
+		return err
+	}
+	const page = 1000
+	options := s.options.Load()
+	err = writePages(w, page, func(from int) []Order {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		now := s.now()
+		entries := make([]Order, 0, page)
+		for _, o := range s.orders[min(from, len(s.orders)):min(from+page, len(s.orders))] {
+			entries = append(entries, o.entry(options, now))
+		}
+		return entries
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, `],"keys":[`); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	records := make([]*record, 0, len(s.records))
+	for _, rec := range s.records {
+		records = append(records, rec)
+	}
+	s.mu.Unlock()
+	err = writePages(w, page, func(from int) []Key {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		entries := make([]Key, 0, page)
+		for _, rec := range records[min(from, len(records)):min(from+page, len(records))] {
+			entries = append(entries, rec.entry(options))
+		}
+		return entries
+	})
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, "]}\n")
+	return err
+}
+
+// writePages writes the elements of a JSON array, page by page, until an empty page.
+func writePages[E any](w io.Writer, page int, read func(from int) []E) error {
+	for from := 0; ; from += page {
+		entries := read(from)
+		if len(entries) == 0 {
+			return nil
+		}
+		text, err := json.Marshal(entries)
+		if err != nil {
+			return err
+		}
+		text = text[1 : len(text)-1]
+		if from > 0 {
+			text = append([]byte{','}, text...)
+		}
+		if _, err := w.Write(text); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,349 @@
+package klarnasim
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// order is an order in the books.
+type order struct {
+	number      uint64 // place in the books, and end of its id
+	key         string
+	username    string
+	fingerprint string
+	currency    string
+	reference1  string
+	reference2  string
+	amount      int64
+	autoCapture bool
+	ending      ending
+	fraud       string    // as first answered
+	turned      string    // fraud status set by hand
+	turnsAt     time.Time // for an ending that turns by itself
+	createdAt   time.Time
+	body        []byte
+	captures    []capture // by hand; an automatic one is not kept
+}
+
+type capture struct {
+	id, reference string
+	amount        int64
+	at            time.Time
+}
+
+// recordID is what a key is remembered by: the operation and the key. Neither the path nor the body matters.
+type recordID struct{ operation, key string }
+
+// record is what is remembered of an idempotency key.
+type record struct {
+	recordID
+	fingerprint string
+	firstAt     time.Time
+	sha256      [sha256.Size]byte // of the first body
+	others      int               // tries with another body
+	tries       int
+	busy        bool
+	done        chan struct{} // made by the first who waits for busy to end
+	settled     bool          // has its result: an order, or
+	result      reply         // a refusal or a capture
+	order       *order
+	lateAt      time.Time
+	lateOrder   *order
+}
+
+const maxBody = 1 << 20 // https://docs.klarna.com/api/request-limits/
+
+// createOrder is POST /customer-token/v1/tokens/{customerToken}/order.
+func (s *Simulator) createOrder(r *request) reply {
+	body, refusal, ok := r.readBody()
+	if !ok {
+		return refusal
+	}
+	b := s.behaviour(r)
+	rec, ok := s.claim(r, "order", sha256.Sum256(body), b.conflict)
+	if !ok {
+		return refuse(http.StatusConflict, "", "A request with this idempotency key is at work")
+	}
+	if !s.wait(latency(r.options, r.serial) + b.slow) {
+		s.release(rec)
+		return reply{shape: cut}
+	}
+	f, spoilt := b.fault(rec.tries)
+	if !spoilt {
+		f, spoilt = chance(r.options, rec.key, rec.tries)
+	}
+	if spoilt && !f.created {
+		s.release(rec)
+		return f.answer
+	}
+	answer := s.evaluate(r, rec, b, body)
+	s.release(rec)
+	if spoilt {
+		answer = f.spoil(answer)
+	}
+	return answer
+}
+
+// spoil replaces answer, but keeps what it says where f only breaks it off.
+func (f fault) spoil(answer reply) reply {
+	switch f.answer.shape {
+	case cutHeaders, cutBody, half:
+		answer.shape = f.answer.shape
+		return answer
+	}
+	return f.answer
+}
+
+func (r *request) readBody() (body []byte, refusal reply, ok bool) {
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		return nil, refuse(http.StatusUnsupportedMediaType, "", "Content-Type must be application/json"), false
+	}
+	var buffer bytes.Buffer
+	if n := r.ContentLength; n > 0 && n <= maxBody {
+		buffer.Grow(int(n) + bytes.MinRead)
+	}
+	_, err := buffer.ReadFrom(http.MaxBytesReader(nil, r.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, refuse(http.StatusRequestEntityTooLarge, "", "The body is larger than 1 MB"), false
+	case err != nil:
+		return nil, reply{shape: cut}, false // half a request is none
+	}
+	return buffer.Bytes(), reply{}, true
+}
+
+// behaviour of the request's token: what the options and PUT /sim/tokens say comes before its beginning.
+func (s *Simulator) behaviour(r *request) behaviour {
+	token := r.token
+	s.mu.Lock()
+	state, ok := s.tokens[token]
+	s.mu.Unlock()
+	if ok && state.Behaviour != "" {
+		token = state.Behaviour + "-"
+	}
+	if r.options.Outage != "" {
+		token = r.options.Outage + "-" + token
+	}
+	return parse(token)
+}
+
+// claim takes the key for one try, after whoever has it; false when that is answered with a conflict. A request without
+// a key has one of its own, which nobody remembers.
+func (s *Simulator) claim(r *request, operation string, sum [sha256.Size]byte, conflict bool) (*record, bool) {
+	id := recordID{operation, r.Header.Get("Klarna-Idempotency-Key")}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		now := s.now()
+		s.settleLate(now)
+		rec := s.records[id]
+		if rec != nil && !rec.busy && now.Sub(rec.firstAt) >= KeyValidity {
+			s.counts.KeysExpired++
+			rec = nil
+		}
+		if rec == nil {
+			rec = &record{recordID: id, fingerprint: r.log.TokenFingerprint, firstAt: now, sha256: sum}
+			if id.key == "" {
+				s.counts.WithoutKey++
+			} else {
+				s.records[id] = rec
+			}
+		}
+		if !rec.busy {
+			rec.busy = true
+			rec.tries++
+			if rec.sha256 != sum {
+				rec.others++
+				s.counts.OtherBodies++
+			}
+			return rec, true
+		}
+		if conflict || r.options.ConflictInFlight {
+			return nil, false
+		}
+		if rec.done == nil {
+			rec.done = make(chan struct{})
+		}
+		done := rec.done
+		s.mu.Unlock()
+		select {
+		case <-done:
+		case <-s.stop:
+			s.mu.Lock()
+			return nil, false
+		}
+		s.mu.Lock()
+	}
+}
+
+func (s *Simulator) release(rec *record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec.busy = false
+	if rec.done != nil {
+		close(rec.done)
+		rec.done = nil
+	}
+}
+
+// evaluate answers with the stored result of the key, or decides and stores it.
+func (s *Simulator) evaluate(r *request, rec *record, b behaviour, body []byte) reply {
+	if answer, ok := s.stored(r, rec, b); ok {
+		return answer
+	}
+	draft, problems := readOrder(body)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refusal, refused := s.refusal(r, rec, b)
+	if len(problems) > 0 {
+		// The code that was observed on this very endpoint:
+		// https://github.com/krokedil/klarna-checkout-for-woocommerce/issues/139
+		refusal, refused = refuse(http.StatusBadRequest, "BAD_REQUEST", problems...), true
+	}
+	if refused {
+		if !r.options.ForgetErrors {
+			rec.settled, rec.result = true, refusal
+		}
+		return refusal
+	}
+	draft.key, draft.username, draft.fingerprint, draft.ending = rec.key, r.username, r.log.TokenFingerprint, b.ending
+	if r.options.KeepBodies {
+		draft.body = body
+	}
+	switch b.ending {
+	case late:
+		rec.lateOrder, rec.lateAt = draft, s.now().Add(b.after)
+		s.late = append(s.late, rec)
+		return reply{shape: cut}
+	case lostCancelled:
+		s.enter(rec, draft, s.now())
+		return reply{shape: cut}
+	}
+	s.enter(rec, draft, s.now())
+	r.log.OrderID = draft.id(r.options)
+	return draft.created(r.options)
+}
+
+// stored is the answer to a key that has been decided before.
+func (s *Simulator) stored(r *request, rec *record, b behaviour) (reply, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case rec.order != nil && b.ending == lostCancelled:
+		return cancelled.refusal()
+	case rec.order != nil:
+		r.log.OrderID = rec.order.id(r.options)
+		return rec.order.created(r.options), true
+	case rec.lateOrder != nil:
+		return softDecline.refusal()
+	case rec.settled:
+		return rec.result, true
+	}
+	return reply{}, false
+}
+
+// refusal is what the token's state and behaviour have against an order. The lock must be held.
+func (s *Simulator) refusal(r *request, rec *record, b behaviour) (reply, bool) {
+	switch strings.ToUpper(s.tokens[r.token].Status) {
+	case "CANCELLED":
+		return cancelled.refusal()
+	case "SUSPENDED":
+		return suspended.refusal()
+	}
+	if b.ending == softDeclineOnce {
+		if _, used := s.first[r.token]; !used {
+			s.first[r.token] = rec.key
+		}
+		if s.first[r.token] != rec.key {
+			return reply{}, false
+		}
+	}
+	return b.ending.refusal()
+}
+
+// enter puts an order into the books. The lock must be held.
+func (s *Simulator) enter(rec *record, o *order, now time.Time) {
+	o.number, o.createdAt = uint64(len(s.orders)), now
+	o.fraud = "ACCEPTED"
+	switch o.ending {
+	case rejected:
+		o.fraud = "REJECTED"
+	case noFraudStatus:
+		o.fraud = ""
+	case pending, pendingAccept, pendingReject:
+		o.fraud, o.turnsAt = "PENDING", now.Add(s.options.Load().PendingFor)
+	}
+	s.orders = append(s.orders, o)
+	s.counts.Orders++
+	s.counts.OrderAmount += o.amount
+	rec.settled, rec.order = true, o
+}
+
+// settleLate makes the orders whose time has come. The lock must be held.
+func (s *Simulator) settleLate(now time.Time) {
+	if len(s.late) == 0 {
+		return
+	}
+	waiting := s.late[:0]
+	for _, rec := range s.late {
+		if now.Before(rec.lateAt) {
+			waiting = append(waiting, rec)
+			continue
+		}
+		s.enter(rec, rec.lateOrder, rec.lateAt)
+	}
+	s.late = waiting
+}
+
+func (o *order) id(options *Options) string { return uuid(options.Seed, o.number, 'o') }
+
+// created is the answer to the request that made the order, and to its repetitions.
+func (o *order) created(options *Options) reply {
+	body := make([]byte, 0, 256)
+	body = append(body, `{"order_id":"`...)
+	id := o.id(options)
+	body = append(body, id...)
+	if o.fraud != "" {
+		body = append(body, `","fraud_status":"`...)
+		body = append(body, o.fraud...)
+	}
+	body = append(body, `","redirect_url":"https://credit.klarna.example/v1/sessions/`...)
+	body = append(body, id...)
+	body = append(body, `/redirect","authorized_payment_method":{"type":"invoice","number_of_days":30}}`...)
+	return reply{status: http.StatusOK, body: body}
+}
+
+// fraudStatus is the order's status by now.
+func (o *order) fraudStatus(now time.Time) string {
+	switch {
+	case o.turned != "":
+		return o.turned
+	case o.ending == pendingAccept && !now.Before(o.turnsAt):
+		return "ACCEPTED"
+	case o.ending == pendingReject && !now.Before(o.turnsAt):
+		return "REJECTED"
+	case o.ending == noFraudStatus:
+		return "ACCEPTED"
+	}
+	return o.fraud
+}
+
+// captured is the amount taken by now: an order with auto_capture is captured as soon as it is accepted.
+func (o *order) captured(now time.Time) int64 {
+	if o.autoCapture {
+		if o.fraudStatus(now) == "ACCEPTED" {
+			return o.amount
+		}
+		return 0
+	}
+	var sum int64
+	for _, c := range o.captures {
+		sum += c.amount
+	}
+	return sum
+}
