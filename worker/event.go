@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// message builds the record that the machine asked for: the event for other
+// teams as its body, the renewal's state in its header.
+func (a *account) message(ctx context.Context, j *job, next step, answers tally) (*nats.Msg, error) {
+	now := a.now()
+	var body messages.Event
+	if next.Key == j.request.Key {
+		body = a.event(j, next, answers, now)
+	} else {
+		other, err := a.abandoned(ctx, j.renewalKey, next, now)
+		if err != nil {
+			return nil, err
+		}
+		body = other
+	}
+	data, err := messages.Encode(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", next.Record, err)
+	}
+	state, err := next.State.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode state: %w", err)
+	}
+	header := messages.Envelope{
+		ID: uuid.NewString(), Kind: next.Record, Account: j.account,
+		SubscriptionID: j.reading.Job.SubscriptionID, Period: j.reading.Job.Period, Time: now,
+		TraceParent: j.traceParent, TraceState: j.traceState,
+	}.Header()
+	header.Set(messages.HeaderState, state)
+	return &nats.Msg{Subject: messages.RecordSubject(next.Record, j.renewalKey, j.account), Header: header, Data: data}, nil
+}
+
+// same says that an entry is the very record that was to be written.
+func same(m *nats.Msg, e Entry) bool {
+	const id = "ce-id"
+	return e.Sequence != 0 && e.Header.Get(id) != "" && e.Header.Get(id) == m.Header.Get(id)
+}
+
+// event is the body of a record about the job at hand.
+func (a *account) event(j *job, next step, t tally, now time.Time) messages.Event {
+	r := a.common(j, next, now)
+	var c Claim
+	if next.State.holds(next.Key) {
+		c = *next.State.Claim
+	}
+	switch next.Record {
+	case messages.KindPaid:
+		return messages.Paid{
+			Record: r, OrderID: c.OrderID, FraudStatus: "ACCEPTED", Captured: j.reading.Facts.AutoCapture,
+			AuthorizedPaymentMethod: t.order.AuthorizedPaymentMethod, CorrelationID: t.order.CorrelationID, Corrects: string(next.Corrects),
+		}
+	case messages.KindPending:
+		return messages.Pending{Record: r, OrderID: c.OrderID, FraudStatus: t.order.FraudStatus, CorrelationID: t.order.CorrelationID}
+	case messages.KindDunning:
+		return a.dunning(r, next.State, t)
+	case messages.KindUnresolved:
+		return unresolved(r, next.Reason, c)
+	case messages.KindRejected:
+		return messages.Rejected{Record: r, Reason: next.Reason, Errors: j.errors(next), ConflictsWith: next.Conflicts}
+	default:
+		return messages.Charging{Record: r, FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError}
+	}
+}
+
+// common are the fields of every record.
+func (a *account) common(j *job, next step, now time.Time) messages.Record {
+	in := j.reading.Job
+	r := messages.Record{
+		ID: in.ID, Account: j.account, SubscriptionID: in.SubscriptionID, Period: in.Period,
+		Attempt: max(in.Attempt, 1), IdempotencyKey: next.Key, RenewalKey: j.renewalKey,
+		OrderAmount: j.reading.Facts.Amount, PurchaseCurrency: j.reading.Facts.Currency, MerchantReference1: j.reading.Facts.MerchantReference1,
+		Deliveries: j.delivered, Worker: a.opts.Name, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,
+	}
+	if next.State.holds(next.Key) {
+		c := next.State.Claim
+		r.Attempt, r.Tries, r.Deliveries = next.State.Attempts, c.Tries, c.Deliveries
+	}
+	return r
+}
+
+// dunning says what a refusal means and when another attempt makes sense, by
+// the policy that was in force when the chain of attempts began.
+func (a *account) dunning(r messages.Record, s State, t tally) messages.Dunning {
+	d, status := dunning.FraudRejected(), 0
+	event := messages.Dunning{Record: r, UndecidedTries: s.Claim.UndecidedTries}
+	if t.refusal != nil {
+		status = t.refusal.StatusCode
+		d, _ = dunning.Decide(status, t.refusal.Code)
+		event.ErrorCode, event.ErrorMessages, event.CorrelationID = t.refusal.Code, t.refusal.Messages, t.refusal.CorrelationID
+	} else {
+		status, event.CorrelationID = 200, t.order.CorrelationID
+	}
+	event.HTTPStatus = status
+	event.Reason, event.Category, event.FixBy = d.Reason, d.Category, d.FixBy
+	event.NotifyCustomer, event.Retryable = d.NotifyCustomer, d.Retryable
+	policy := a.Policy
+	if s.Policy != nil {
+		policy = *s.Policy
+	}
+	if next, ok, final := policy.Next(d.Category, d.Retryable, s.Attempts, s.FirstAttemptAt); ok {
+		event.NextAttemptAt, event.Final = &next, final
+	} else {
+		event.Final = final
+	}
+	return event
+}
+
+func unresolved(r messages.Record, why messages.Reason, c Claim) messages.Unresolved {
+	return messages.Unresolved{
+		Record: r, Reason: why, FirstSentAt: c.FirstSentAt, LastError: c.LastError,
+		UndecidedTries: c.UndecidedTries, OrderID: c.OrderID,
+	}
+}
+
+// abandoned is the body of an unresolved record that somebody else writes: the
+// facts of the charge come from the record that claimed it.
+func (a *account) abandoned(ctx context.Context, r messages.RenewalKey, next step, now time.Time) (messages.Unresolved, error) {
+	claim, err := a.journal.LastOf(ctx, messages.KindCharging, r)
+	if err != nil {
+		return messages.Unresolved{}, err
+	}
+	var about messages.Record
+	if err := json.Unmarshal(claim.Body, &about); err != nil {
+		return messages.Unresolved{}, fmt.Errorf("read record %d of %s: %w", claim.Sequence, StreamJournal, err)
+	}
+	if about.IdempotencyKey != next.Key {
+		return messages.Unresolved{}, errors.New("read the claim of another key: its record is gone")
+	}
+	c := *next.State.Claim
+	about.Tries, about.Deliveries, about.Worker, about.At = c.Tries, c.Deliveries, a.opts.Name, now
+	return unresolved(about, next.Reason, c), nil
+}
+
+// errors says why a job was rejected.
+func (j *job) errors(next step) []messages.Problem {
+	if next.Reason == j.request.Verdict {
+		return j.problems
+	}
+	return explain(next.Reason, next.Conflicts)
+}
+
+// deadLetter is the job as it was received, with why it lies there. Its message
+// ID is the job's place in the stream, so that the same one again is dropped; what
+// comes to light after the result is another letter about the same job.
+func (a *account) deadLetter(j *job, next step) *nats.Msg {
+	header := messages.DeadLetter{
+		Reason: next.Reason, Errors: j.errors(next), Account: j.account,
+		Stream: StreamJobs, Sequence: j.sequence, At: a.now(), Original: j.msg.Header,
+	}.Header()
+	if next.afterwards() {
+		header.Set(messages.HeaderMsgID, header.Get(messages.HeaderMsgID)+"/"+string(next.Reason))
+	}
+	return &nats.Msg{Subject: messages.DeadSubject(next.Key, j.account), Header: header, Data: j.msg.Data}
+}
+
+// recorded tells the log of a result, once.
+func (a *account) recorded(j *job, next step, t tally) {
+	if next.Record == messages.KindCharging {
+		return
+	}
+	e := a.log.Info()
+	if next.Record == messages.KindUnresolved {
+		e = a.log.Error()
+	}
+	e = e.Str("kind", string(next.Record)).
+		Str("id", string(j.reading.Job.ID)).
+		Str("subscription_id", string(j.reading.Job.SubscriptionID)).
+		Str("period", string(j.reading.Job.Period)).
+		Str("renewal_key", string(j.renewalKey)).
+		Str("idempotency_key", string(next.Key))
+	if next.Reason != "" {
+		e = e.Str("reason", string(next.Reason))
+	}
+	if c := next.State.Claim; c != nil && c.Key == next.Key {
+		e = e.Str("order_id", c.OrderID).Int("tries", c.Tries).Int("deliveries", c.Deliveries)
+	}
+	e.Dur("since_received", a.now().Sub(j.received)).Msg("recorded")
+}

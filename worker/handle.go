@@ -1,0 +1,228 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
+
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// freshness is how long a job may wait here for its turn. Its AckWait runs
+// already, and another worker may be idle.
+const freshness = 5 * time.Second
+
+// claimTimeout bounds the writing of a claim: a worker that cannot reach the
+// journal hands its job back.
+const claimTimeout = 10 * time.Second
+
+// handle is everything that can happen to a customer's money: a job is read,
+// claimed, charged, recorded and acknowledged, in this order. Whatever ends it early leaves the message unacknowledged,
+// to be delivered again; the journal then says how far it came.
+func (a *account) handle(ctx context.Context, d delivery) {
+	j, err := a.place(d)
+	if err != nil {
+		a.log.Error().Err(err).Msg("delivery without JetStream metadata left alone")
+		return
+	}
+	defer a.recoverPanic(j)
+	a.read(j)
+
+	if ctx.Err() != nil || !a.myTurn(ctx, j) {
+		a.handBack(j)
+		return
+	}
+	next, at, err := a.claim(j)
+	if err == nil {
+		switch next.Then {
+		case actCharge:
+			held := a.held(*at.State.Claim)
+			answers := a.charge(ctx, j, held)
+			next, err = a.record(j, at, held, answers)
+		case actPoll:
+			next, err = a.recordFraudStatus(j, at)
+		}
+	}
+	a.finish(j, next, err)
+}
+
+// myTurn says whether the job may be claimed here and now. It waits for the account's rate, before the claim: a lease is not spent on
+// waiting. false: another worker may have it sooner.
+func (a *account) myTurn(ctx context.Context, j *job) bool {
+	left := freshness - a.now().Sub(j.received)
+	if left <= 0 || a.pauses.any() {
+		return false
+	}
+	if a.limiter.Limit() == rate.Inf {
+		return true
+	}
+	r := a.limiter.Reserve()
+	wait := r.Delay()
+	if wait > left || !sleep(ctx, wait) {
+		r.Cancel()
+		return false
+	}
+	return true
+}
+
+// claim asks the machine what the delivery means and writes what it says. A job
+// that looks new is claimed without reading first: an empty renewal is part of the write's condition.
+func (a *account) claim(j *job) (step, Entry, error) {
+	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
+	defer cancel()
+	at := Entry{State: State{Phase: PhaseNone}}
+	if j.request.Verdict != "" || j.delivered > 1 {
+		var err error
+		if at, err = a.journal.Last(ctx, j.renewalKey); err != nil {
+			return step{}, at, err
+		}
+	}
+	decide := func(s State) step { return deliver(s, j.request, a.now(), a.rulesNow()) }
+	next, at, err := a.advance(ctx, j, at, decide, tally{})
+	if err != nil || next.Then != actStandIn {
+		return next, at, err
+	}
+	j.standIn(next.Reason, next.Conflicts)
+	if at, err = a.journal.Last(ctx, j.renewalKey); err != nil {
+		return step{}, at, err
+	}
+	return a.advance(ctx, j, at, decide, tally{})
+}
+
+// record writes what the tries came to. It goes on until the journal has it or
+// the process ends: an answer in hand is not given up because the broker is away.
+func (a *account) record(j *job, at Entry, held holding, answers tally) (step, error) {
+	decide := func(s State) step { return conclude(s, held, answers.outcome, a.now(), a.rulesNow()) }
+	next, _, err := a.advance(a.recording, j, at, decide, answers)
+	return next, err
+}
+
+// recordFraudStatus asks what became of a pending order and writes it.
+func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
+	accepted, final, err := a.poll(at.State.Claim.OrderID)
+	if err != nil {
+		a.log.Warn().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("fraud status not known yet")
+	}
+	decide := func(s State) step { return polled(s, j.request, accepted, final, a.now(), a.rulesNow()) }
+	answers := tally{order: klarna.CreatedOrder{OrderID: at.State.Claim.OrderID, FraudStatus: "ACCEPTED"}}
+	if final && !accepted {
+		answers.Answer = answerFraudRejected
+	}
+	next, _, err := a.advance(a.recording, j, at, decide, answers)
+	return next, err
+}
+
+// advance lets decide speak to the renewal's last state until a record that it
+// asked for is written, or none is asked for.
+func (a *account) advance(ctx context.Context, j *job, at Entry, decide func(State) step, answers tally) (step, Entry, error) {
+	for {
+		next := decide(at.State)
+		if next.Record == "" {
+			return next, at, nil
+		}
+		m, err := a.message(ctx, j, next, answers)
+		if err != nil {
+			return next, at, err
+		}
+		sequence, err := a.journal.Write(ctx, m, j.renewalKey, at.Sequence)
+		if errors.Is(err, ErrLost) {
+			if at, err = a.journal.Last(ctx, j.renewalKey); err != nil {
+				return next, at, err
+			}
+			if !same(m, at) {
+				continue
+			}
+			sequence = at.Sequence // stored before, its answer was lost
+		}
+		if err != nil {
+			return next, at, err
+		}
+		a.recorded(j, next, answers)
+		return next, Entry{Sequence: sequence, State: next.State}, nil
+	}
+}
+
+// held is the claim as this delivery wrote it. It started the key's clock where
+// lease and clock began at once.
+func (a *account) held(c Claim) holding {
+	return holding{Claim: c, SetsClock: c.FirstSentAt.Equal(c.LeaseUntil.Add(-a.rules.ackWait))}
+}
+
+// finish acknowledges a settled job, as the last thing that happens to it, and
+// sends back any other.
+func (a *account) finish(j *job, next step, err error) {
+	if err == nil && next.Dead {
+		err = a.bury(j, next)
+	}
+	switch {
+	case err != nil:
+		a.log.Warn().Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be written")
+		err = j.msg.NakWithDelay(a.rulesNow().delay(1))
+	case next.Then == actAck:
+		err = j.msg.Ack()
+	default:
+		err = j.msg.NakWithDelay(next.Delay)
+	}
+	if err != nil { // nothing is lost: the job comes again after AckWait
+		a.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("acknowledgement not sent")
+	}
+}
+
+// handBack lets another worker have a job that was not started here.
+func (a *account) handBack(j *job) {
+	if err := j.msg.Nak(); err != nil {
+		a.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("hand-back not sent")
+	}
+}
+
+// bury files the job in RENEWAL_DEAD as it was received. The same dead letter
+// again, after a crash, is a duplicate by its ID.
+func (a *account) bury(j *job, next step) error {
+	if next.afterwards() {
+		a.log.Error().Str("reason", string(next.Reason)).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
+			Msg("an order exists that no result can name any more: a person must look at it")
+	}
+	m := a.deadLetter(j, next)
+	for {
+		ctx, cancel := context.WithTimeout(a.recording, publishTimeout)
+		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(StreamDead))
+		cancel()
+		if err == nil {
+			return nil
+		}
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) && refused.Code == 400 || errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrConnectionClosed) {
+			return fmt.Errorf("publish dead letter: %w", err)
+		}
+		if !sleep(a.recording, 250*time.Millisecond) {
+			return fmt.Errorf("publish dead letter: %w", err)
+		}
+	}
+}
+
+// recoverPanic keeps one job's panic from ending the others, and counts it in
+// the journal: after the tenth the job is put aside.
+func (a *account) recoverPanic(j *job) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	// The value may quote the job: only its type is logged.
+	a.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).
+		Str("idempotency_key", string(j.request.Key)).Msg("handling a job panicked")
+	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
+	defer cancel()
+	at, err := a.journal.Last(ctx, j.renewalKey)
+	var next step
+	if err == nil {
+		decide := func(s State) step { return panicked(s, j.request, a.now(), a.rulesNow()) }
+		next, _, err = a.advance(ctx, j, at, decide, tally{})
+	}
+	a.finish(j, next, err)
+}

@@ -1,0 +1,164 @@
+package worker
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// job is one delivery of a renewal-due job.
+type job struct {
+	msg       *nats.Msg
+	sequence  uint64 // in RENEWALS
+	delivered int
+	published time.Time
+	received  time.Time
+
+	account    messages.Account
+	reading    messages.Reading
+	renewalKey messages.RenewalKey // or the stand-in's
+	request    request
+	problems   []messages.Problem // why the verdict, for a person
+	fingerprint,
+	traceParent, traceState string
+}
+
+// place says where in the stream a delivery came from. Until it is read, the
+// job goes by its stand-in.
+func (a *account) place(d delivery) (*job, error) {
+	meta, err := d.msg.Metadata()
+	if err != nil {
+		return nil, fmt.Errorf("read the reply subject of a delivery: %w", err)
+	}
+	j := &job{
+		msg: d.msg, received: d.received, account: a.Name,
+		sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
+	}
+	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
+	j.request.Nonce, j.request.Delivered = uuid.NewString(), j.delivered
+	return j, nil
+}
+
+// read reads the job. What is wrong with it becomes its verdict, never an
+// error: every message ends in a recorded result.
+func (a *account) read(j *job) {
+	j.reading = messages.Read(j.msg.Data, j.msg.Header)
+	j.traceParent, j.traceState = messages.TraceContext(j.msg.Header)
+	in := j.reading.Job
+	if !in.CustomerToken.IsZero() {
+		j.fingerprint = in.CustomerToken.Fingerprint()
+	}
+	q := &j.request
+	q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
+	q.Worker, q.Host = a.opts.Name, a.Host
+	q.Hash = hash(string(a.Name), in.CustomerToken.Reveal(), string(in.Order))
+	q.PayloadHash = hash(string(a.Name), string(j.msg.Data))
+	q.Replay = replayOf(j.msg.Header)
+	if j.reading.Identified {
+		j.renewalKey, q.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
+	}
+	q.Verdict, j.problems = a.verdict(j.reading)
+}
+
+// verdict says why a job may not be claimed at all, or nothing.
+func (a *account) verdict(r messages.Reading) (messages.Reason, []messages.Problem) {
+	now := a.now()
+	switch {
+	case len(r.Problems) > 0:
+		return messages.ReasonInvalid, r.Problems
+	case r.Job.DueAt.After(now.Add(earliest)):
+		return messages.ReasonNotDue, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
+			"found %s, expected at most %s from now: publish the job when the renewal is due", r.Job.DueAt.UTC().Format(time.RFC3339), earliest)}}
+	case r.Job.DueAt.Before(now.Add(-a.oldest)):
+		return messages.ReasonTooOld, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
+			"found %s, expected at most %s ago: beyond that the journal no longer knows whether the period was charged", r.Job.DueAt.UTC().Format(time.RFC3339), days(a.oldest))}}
+	case !r.Job.ExpiresAt.IsZero() && !now.Before(r.Job.ExpiresAt):
+		return messages.ReasonExpired, []messages.Problem{{Path: "expires_at", Message: fmt.Sprintf(
+			"found %s, which has passed", r.Job.ExpiresAt.UTC().Format(time.RFC3339))}}
+	}
+	return "", nil
+}
+
+// standIn files the job under its place in the stream, since its own keys
+// belong to another renewal or charge.
+func (j *job) standIn(why messages.Reason, conflicts messages.IdempotencyKey) {
+	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
+	if why != j.request.Verdict {
+		j.request.Verdict, j.problems = why, explain(why, conflicts)
+	}
+}
+
+// explain tells a person why a job was rejected that is itself in order.
+func explain(why messages.Reason, by messages.IdempotencyKey) []messages.Problem {
+	path, message := "$", string(why)
+	switch why {
+	case messages.ReasonConflict:
+		path, message = "id", "this message ID stands for another account, customer token or order already: publish what changed under a new message ID"
+	case messages.ReasonAlreadyPaid:
+		path, message = "period", "this period of the subscription is paid already"
+	case messages.ReasonBlockedByUnresolved:
+		path, message = "period", "an earlier charge for this period is unresolved: settle it with `renewals resolve`, then replay or publish again"
+	case messages.ReasonCancelled:
+		path, message = "period", "this period was cancelled"
+	case messages.ReasonTooManyAttempts:
+		path, message = "period", "this period has seen "+strconv.Itoa(maxSettled)+" message IDs, no further one is charged"
+	case messages.ReasonIdempotencyWindowExpired:
+		message = "Klarna never said whether there is an order and its idempotency key may no longer be used: look it up in Klarna's portal, then `renewals resolve`"
+	case messages.ReasonContradictoryAnswers:
+		message = "Klarna refused this charge after a try that may have made an order: look it up in Klarna's portal, then `renewals resolve`"
+	case messages.ReasonNotEvaluated:
+		message = "Klarna turned this job away unread for days; nothing was charged under it"
+	case messages.ReasonPendingTooLong:
+		message = "the order's fraud status did not become final: look it up in Klarna's portal, then `renewals resolve`"
+	case messages.ReasonOrderAfterDunning:
+		message = "Klarna made an order for this attempt after the renewal had gone on to another: refund one of them"
+	case messages.ReasonSecondOrder:
+		message = "Klarna made two orders under one idempotency key: refund one of them"
+	case messages.ReasonPoison:
+		message = "the worker broke on this job " + strconv.Itoa(maxPanics) + " times; see its log"
+	}
+	if by != "" && why != messages.ReasonConflict {
+		message += " (idempotency key " + string(by) + ")"
+	}
+	return []messages.Problem{{Path: path, Message: message}}
+}
+
+// hash is what a key stands for: the parts, each behind its length, so that no
+// two lists of parts give the same bytes.
+func hash(parts ...string) string {
+	h := sha256.New()
+	var length [8]byte
+	for _, p := range parts {
+		binary.BigEndian.PutUint64(length[:], uint64(len(p)))
+		h.Write(length[:])
+		h.Write([]byte(p))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// replayOf reads which dead letter a message repeats; 0 when none.
+func replayOf(h nats.Header) uint64 {
+	for name, values := range h {
+		if len(values) > 0 && strings.EqualFold(name, messages.HeaderReplay) {
+			n, _ := strconv.ParseUint(values[0], 10, 64)
+			return n
+		}
+	}
+	return 0
+}
+
+func days(d time.Duration) string {
+	if d%(24*time.Hour) == 0 {
+		return strconv.Itoa(int(d/(24*time.Hour))) + " days"
+	}
+	return d.String()
+}

@@ -1,0 +1,124 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// A Journal reads and writes the renewals' records. The last record of a
+// renewal, of whatever kind, is its state; a record is written only on top of
+// the one that the writer has read.
+type Journal struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	log    zerolog.Logger
+}
+
+// An Entry is the last record of a renewal. Its zero value stands for a renewal
+// without any.
+type Entry struct {
+	Sequence uint64 // in RENEWAL_JOURNAL; 0 when there is no record
+	State    State
+	Subject  string
+	Header   nats.Header
+	Body     []byte
+	Time     time.Time // when the broker stored it
+}
+
+// ErrLost means that another writer was faster, or that one's own write was
+// stored and its answer lost: read the last record and decide again.
+var ErrLost = errors.New("the journal has moved on")
+
+// OpenJournal binds the journal for leader reads. It fails where the stream is
+// missing or lets anybody but the leader answer reads.
+func OpenJournal(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) (*Journal, error) {
+	stream, err := js.Stream(ctx, StreamJournal)
+	if err != nil {
+		return nil, fmt.Errorf("bind stream %s: %w", StreamJournal, err)
+	}
+	if stream.CachedInfo().Config.AllowDirect {
+		return nil, &Deviation{Stream: StreamJournal, Setting: "allow_direct", Got: "true", Want: "false"}
+	}
+	return &Journal{js: js, stream: stream, log: log}, nil
+}
+
+// Last reads the last record of a renewal from the stream's leader.
+func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error) {
+	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RenewalFilter(r))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Entry{State: State{Phase: PhaseNone}}, nil
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("read the last record of renewal %s: %w", r, err)
+	}
+	return entry(m)
+}
+
+// LastOf reads the last record of one kind, or a zero Entry.
+func (j *Journal) LastOf(ctx context.Context, k messages.Kind, r messages.RenewalKey) (Entry, error) {
+	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RecordSubject(k, r, "*"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Entry{}, nil
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("read the last %s record of renewal %s: %w", k, r, err)
+	}
+	return entry(m)
+}
+
+func entry(m *jetstream.RawStreamMsg) (Entry, error) {
+	e := Entry{Sequence: m.Sequence, Subject: m.Subject, Header: m.Header, Body: m.Data, Time: m.Time}
+	var err error
+	if e.State, err = ParseState(m.Header.Get(messages.HeaderState)); err != nil {
+		return Entry{}, fmt.Errorf("record %d of %s: %w", m.Sequence, StreamJournal, err)
+	}
+	return e, nil
+}
+
+// Write appends a record on top of the record with sequence last (0: none) of
+// its renewal and returns its own sequence. ErrLost means that the record may or may not be there: read and
+// look for it. Other than that Write tries until ctx ends, since a broker that does not answer may have
+// stored the record; the error then is the last one met, and the record may be there as well.
+func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(5*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+	filter := messages.RenewalFilter(r)
+	for {
+		one, cancel := context.WithTimeout(ctx, publishTimeout)
+		pub, err := j.js.PublishMsg(one, m,
+			jetstream.WithExpectStream(StreamJournal), jetstream.WithExpectLastSequenceForSubject(last, filter))
+		cancel()
+		var refused *jetstream.APIError
+		switch {
+		case err == nil:
+			return pub.Sequence, nil
+		case errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+			return 0, ErrLost
+		case errors.As(err, &refused) && refused.Code == 400 && refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant,
+			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrConnectionClosed):
+			return 0, fmt.Errorf("write %s: %w", m.Subject, err) // the same bytes would be refused again
+		}
+		// Everything else may be stored or not, the passing 10164 of a cluster included: the same
+		// expectation again tells.
+		j.log.Debug().Err(err).Str("subject", m.Subject).Msg("journal write not confirmed, writing again")
+		if !sleep(ctx, pause.NextBackOff()) {
+			return 0, fmt.Errorf("write %s: %w", m.Subject, err)
+		}
+	}
+}
+
+// publishTimeout is how long one publish may go unanswered before it is made
+// again; a leader election takes a few seconds.
+const publishTimeout = 5 * time.Second

@@ -1,0 +1,540 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// This file is the state machine of a renewal: pure functions from the last
+// recorded state and an event to the record to write and what becomes of the
+// message. Nothing here reads a clock, a stream or Klarna. Whoever acts on a Step
+// first writes its record with a compare-and-set on the state it was computed from;
+// where that is lost, the new last state is read and the function asked again.
+//
+// Each rule is here because a system without it charged twice, lost a job or
+// contradicted itself. See the tests of this file before removing one.
+
+const (
+	// earliest is how long before its due_at a job may arrive and wait.
+	earliest = 24 * time.Hour
+	// staleAfter is how long past its own deadline an open claim is left to the
+	// delivery of its job before anybody else may settle it.
+	staleAfter = 2 * time.Hour
+	// pendingLimit is how long a fraud status may stay open. Klarna: typically 4–8
+	// business hours, at most 24 h.
+	// https://docs.klarna.com/payments/after-payments/order-management/more-actions/pending-orders
+	pendingLimit = 48 * time.Hour
+	// notEvaluatedLimit is how long a single job may be turned away unread.
+	notEvaluatedLimit = 7 * 24 * time.Hour
+	maxPanics         = 10
+)
+
+// rules are the settings that the machine works with.
+type rules struct {
+	ackWait     time.Duration   // length of a lease
+	keyWindow   time.Duration   // from first_sent_at on, how long a key is used
+	settleDelay time.Duration   // after a cut try, until Klarna has surely finished or dropped it
+	retryDelays []time.Duration // between deliveries, the last repeating
+	jitter      float64         // factor on them, around 1
+}
+
+// delay is the pause after the nth delivery of a claim, n ≥ 1.
+func (r rules) delay(n int) time.Duration {
+	d := r.retryDelays[min(max(n, 1), len(r.retryDelays))-1]
+	return time.Duration(float64(d) * r.jitter)
+}
+
+// request is one delivery of a job, as far as the machine cares.
+type request struct {
+	Key         messages.IdempotencyKey
+	Hash        string          // of account, token and order: what would be charged
+	PayloadHash string          // of account and the whole payload: what was rejected
+	Verdict     messages.Reason // why this job may not be claimed at all; "" when it may
+	Attempt     int64
+	DueAt       time.Time
+	Policy      dunning.Policy
+	Replay      uint64 // sequence of the dead letter that this message repeats; 0: none
+	Nonce       string
+	Worker      string
+	Host        string
+	Delivered   int // how often JetStream handed the message out; for pauses only
+}
+
+type action uint8
+
+const (
+	actAck     action = iota + 1 // the key is settled: done
+	actNak                       // not yet: deliver again after Delay
+	actCharge                    // the claim is ours: ask Klarna
+	actPoll                      // an order exists: ask for its fraud status
+	actStandIn                   // the ID belongs to something else: file under the stand-in
+)
+
+// step is what to do next: write Record with State (unless Record is empty),
+// publish the dead letter if Dead, then act.
+type step struct {
+	Record messages.Kind
+	Key    messages.IdempotencyKey // whose record it is
+	Reason messages.Reason         // of a rejected or unresolved record, and of a dead letter
+	State  State                   // after the record
+
+	Then  action
+	Delay time.Duration
+	Dead  bool
+
+	Corrects  messages.Kind // the earlier result of the same key that this one overrides
+	Conflicts messages.IdempotencyKey
+	Duplicate bool // the job had its result before this delivery
+}
+
+func nak(d time.Duration) step    { return step{Then: actNak, Delay: max(d, 0)} }
+func until(t, now time.Time) step { return nak(t.Sub(now) + time.Second) }
+func deadAgain(e Settlement) bool {
+	return e.Kind == messages.KindRejected || e.Kind == messages.KindUnresolved
+}
+func rebindable(e Settlement) bool {
+	return e.Reason == messages.ReasonInvalid || e.Reason == messages.ReasonNotDue
+}
+
+// afterwards says that an order came to light which no result can name any more.
+func (st step) afterwards() bool {
+	return st.Reason == messages.ReasonOrderAfterDunning || st.Reason == messages.ReasonSecondOrder
+}
+
+// deliver decides what a delivered job means for its renewal.
+func deliver(s State, q request, now time.Time, r rules) step {
+	if e, ok := s.Settled[q.Key]; ok && e.binds(q) {
+		if e.SHA256 != q.settlementHash(e) {
+			return conflict(q)
+		}
+		return step{Then: actAck, Duplicate: true, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: q.Key}
+	}
+
+	if s.open() && s.holds(q.Key) {
+		return carryOn(s, q, now, r)
+	}
+	if q.Verdict != "" {
+		return reject(s, q, q.Verdict)
+	}
+	if s.open() {
+		if now.Before(s.staleAt(r)) {
+			return nak(min(r.delay(q.Delivered), s.staleAt(r).Sub(now)+time.Second))
+		}
+		give := giveUp(s, s.expiredReason())
+		give.Then, give.Delay, give.Dead = actNak, time.Second, false // the dead letter is for whoever has its payload
+		return give
+	}
+
+	switch s.Phase {
+	case PhasePaid:
+		st := reject(s, q, messages.ReasonAlreadyPaid)
+		st.Conflicts = s.Claim.Key
+		return st
+	case PhaseUnresolved:
+		st := reject(s, q, messages.ReasonBlockedByUnresolved)
+		st.Conflicts = s.Claim.Key
+		return st
+	case PhaseCancelled:
+		return reject(s, q, messages.ReasonCancelled)
+	}
+
+	if wait := q.DueAt.Sub(now); wait > 0 {
+		return nak(wait)
+	}
+	if _, known := s.Settled[q.Key]; !known && len(s.Settled) >= maxSettled {
+		return step{Then: actStandIn, Reason: messages.ReasonTooManyAttempts}
+	}
+	return claim(s, q, now, r)
+}
+
+// binds says whether a settled key speaks for this message. It does not after a
+// replay that an operator asked for, nor for corrected bytes under the ID of a job that was rejected
+// as invalid or not due: that rejection was about those bytes only.
+func (e Settlement) binds(q request) bool {
+	if e.Kind != messages.KindRejected {
+		return true
+	}
+	if rebindable(e) && e.SHA256 != q.PayloadHash {
+		return false
+	}
+	return q.Replay == 0 || q.Replay == e.Replay || e.SHA256 != q.settlementHash(e)
+}
+
+func (e Settlement) deadReason() messages.Reason {
+	if e.Reason != "" {
+		return e.Reason
+	}
+	return messages.Reason(e.Kind)
+}
+
+// settlementHash is the hash by which a settlement knows its message again.
+func (q request) settlementHash(e Settlement) string {
+	if rebindable(e) {
+		return q.PayloadHash
+	}
+	return q.Hash
+}
+
+func conflict(q request) step {
+	return step{Then: actStandIn, Reason: messages.ReasonConflict, Conflicts: q.Key}
+}
+
+// carryOn takes an open claim of the same key towards its end. The job's
+// validity is not asked again: the order may exist already.
+func carryOn(s State, q request, now time.Time, r rules) step {
+	c := *s.Claim
+	switch {
+	case c.SHA256 != q.Hash:
+		return conflict(q)
+	case s.Phase == PhasePending:
+		if !now.Before(c.FirstSentAt.Add(pendingLimit)) {
+			return giveUp(s, messages.ReasonPendingTooLong)
+		}
+		return step{Then: actPoll, State: s, Key: q.Key}
+	case c.Nonce == q.Nonce:
+		return step{Then: actCharge, State: s, Key: q.Key} // the answer to our claim was lost, the claim was not
+	case !c.Released && now.Before(c.LeaseUntil):
+		return until(c.LeaseUntil, now)
+	case s.windowClosed(now, r):
+		return giveUp(s, s.expiredReason())
+	case c.Host != q.Host && !c.FirstSentAt.IsZero():
+		// Another endpoint would not know the key and charge anew: wait for the
+		// old one to be configured again, or for the window to close.
+		return nak(min(r.delay(c.Deliveries), c.FirstSentAt.Add(r.keyWindow).Sub(now)))
+	}
+
+	if !c.Released {
+		c.UndecidedTries++
+	}
+	c.take(q, now, r)
+	c.Deliveries++
+	return step{Record: messages.KindCharging, Key: q.Key, State: s.claimed(c), Then: actCharge}
+}
+
+// claim opens a renewal's next attempt.
+func claim(s State, q request, now time.Time, r rules) step {
+	c := Claim{Key: q.Key, SHA256: q.Hash, Deliveries: 1, Corrects: s.Settled[q.Key].Kind}
+	c.take(q, now, r)
+	next := s.claimed(c)
+	next.Phase = PhaseCharging
+	next.Attempts = max(s.Attempts+1, q.Attempt)
+	if next.FirstAttemptAt.IsZero() {
+		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, &q.Policy
+	}
+	return step{Record: messages.KindCharging, Key: q.Key, State: next, Then: actCharge}
+}
+
+// take makes the claim that of the delivery at hand and starts the key's clock
+// if it does not run.
+func (c *Claim) take(q request, now time.Time, r rules) {
+	c.Nonce, c.Worker, c.Host = q.Nonce, q.Worker, q.Host
+	c.LeaseUntil, c.Released = now.Add(r.ackWait), false
+	if c.FirstSentAt.IsZero() {
+		c.FirstSentAt = now
+	}
+}
+
+// windowClosed says that no byte may be sent under the key of the claim any more.
+func (s State) windowClosed(now time.Time, r rules) bool {
+	return !s.Claim.FirstSentAt.IsZero() && !now.Before(s.Claim.FirstSentAt.Add(r.keyWindow))
+}
+
+// staleAt is when an open claim may be settled by somebody who does not have its
+// job: its window, or what else limits it, is over and its own delivery had its chance.
+func (s State) staleAt(r rules) time.Time {
+	c := s.Claim
+	switch {
+	case s.Phase == PhasePending:
+		return c.FirstSentAt.Add(pendingLimit + staleAfter)
+	case !c.FirstSentAt.IsZero():
+		return c.FirstSentAt.Add(r.keyWindow + staleAfter)
+	case !c.NotEvaluatedSince.IsZero():
+		return c.NotEvaluatedSince.Add(notEvaluatedLimit + staleAfter)
+	default: // released, and nothing ever reached Klarna
+		return c.LeaseUntil.Add(notEvaluatedLimit + staleAfter)
+	}
+}
+
+// expiredReason names why a claim that ran out of time is unresolved.
+func (s State) expiredReason() messages.Reason {
+	switch {
+	case s.Phase == PhasePending:
+		return messages.ReasonPendingTooLong
+	case s.Claim.Contradicted:
+		return messages.ReasonContradictoryAnswers
+	case s.Claim.FirstSentAt.IsZero():
+		return messages.ReasonNotEvaluated
+	}
+	return messages.ReasonIdempotencyWindowExpired
+}
+
+// giveUp settles the open claim as unresolved: from here on only an operator
+// decides. The dead letter keeps the job.
+func giveUp(s State, why messages.Reason) step {
+	c := *s.Claim
+	c.Released = true
+	next := s.claimed(c).settle(c.Key, Settlement{Kind: messages.KindUnresolved, SHA256: c.SHA256, Reason: why})
+	next.Phase = PhaseUnresolved
+	return step{Record: messages.KindUnresolved, Key: c.Key, Reason: why, State: next, Then: actAck, Dead: true}
+}
+
+// sweep settles a claim that nobody delivers any more. ok is false while there
+// is nothing to do.
+func sweep(s State, now time.Time, r rules) (_ step, ok bool) {
+	if !s.open() || now.Before(s.staleAt(r)) {
+		return step{}, false
+	}
+	st := giveUp(s, s.expiredReason())
+	st.Dead = false
+	return st, true
+}
+
+// reject records that a job will not be charged. The renewal goes on as it was:
+// the state is carried, only the key is settled.
+func reject(s State, q request, why messages.Reason) step {
+	if _, known := s.Settled[q.Key]; !known && len(s.Settled) >= maxSettled {
+		return step{Then: actStandIn, Reason: why}
+	}
+	e := Settlement{Kind: messages.KindRejected, Reason: why, Replay: q.Replay}
+	e.SHA256 = q.settlementHash(e)
+	if s.Phase == "" {
+		s.Phase = PhaseNone
+	}
+	return step{Record: messages.KindRejected, Key: q.Key, Reason: why, State: s.settle(q.Key, e), Then: actAck, Dead: true}
+}
+
+// answer is what Klarna's words of one delivery come to.
+type answer uint8
+
+const (
+	answerNone          answer = iota // not known
+	answerAccepted                    // an order, its fraud status ACCEPTED: money, or an authorisation
+	answerPending                     // an order, its fraud status not final
+	answerFraudRejected               // an order that Klarna rejected
+	answerRefused                     // a definite no
+)
+
+// order says that Klarna made one: never dropped.
+func (a answer) order() bool { return a == answerAccepted || a == answerPending }
+
+// outcome is what the tries of one delivery came to.
+type outcome struct {
+	Answer  answer
+	OrderID string
+
+	Tries     int
+	Undecided int // tries after which an order may exist, without one that was cut last
+
+	// Unsent: none of the tries can have been evaluated, so the key's clock need not run.
+	Unsent       bool
+	NotEvaluated bool // the last try was turned away unread
+	Answered2xx  bool
+	Contradicted bool
+	Cut          bool // the last try broke or timed out: it may still be under way at Klarna
+	HandBack     bool // ended by a shutdown or a late start, not by Klarna
+	RetryAfter   time.Duration
+	LastError    string
+}
+
+// holding is what a delivery knows of the claim it won.
+type holding struct {
+	Claim     Claim // as it was written
+	SetsClock bool  // this delivery started the key's clock, so it may clear it
+}
+
+// conclude decides what the tries of a delivery mean for its renewal, whose
+// last state may be another's by now.
+func conclude(s State, h holding, o outcome, now time.Time, r rules) step {
+	k := h.Claim.Key
+	own := s.holds(k) && s.Claim.Nonce == h.Claim.Nonce
+	e, settled := s.Settled[k]
+
+	switch {
+	case own && s.open():
+		return record(s, h, o, now, r)
+	case own && settled && (e.Kind == o.kind() || o.kind() == messages.KindCharging):
+		// Our record is there, its answer was lost.
+		return step{Then: actAck, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: k}
+	case o.Answer.order():
+		return fenced(s, h, o, now, r)
+	case settled:
+		return step{Then: actAck, Duplicate: true, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: k}
+	case s.open() && s.holds(k):
+		return until(s.Claim.LeaseUntil, now)
+	}
+	return nak(r.delay(h.Claim.Deliveries))
+}
+
+// kind is the record that an outcome leads to while the claim is one's own.
+func (o outcome) kind() messages.Kind {
+	switch o.Answer {
+	case answerAccepted:
+		return messages.KindPaid
+	case answerPending:
+		return messages.KindPending
+	case answerRefused, answerFraudRejected:
+		return messages.KindDunning
+	}
+	return messages.KindCharging
+}
+
+// record writes what one's own claim came to.
+func record(s State, h holding, o outcome, now time.Time, r rules) step {
+	c := h.after(o, now, r)
+	next := s.claimed(c)
+	st := step{Record: o.kind(), Key: c.Key, Then: actAck, Corrects: c.Corrects}
+
+	switch st.Record {
+	case messages.KindPaid, messages.KindDunning:
+		next.Phase = Phase(st.Record)
+		st.State = next.settle(c.Key, Settlement{Kind: st.Record, SHA256: c.SHA256})
+		return st
+	case messages.KindPending:
+		next.Phase = PhasePending
+		st.State, st.Then, st.Delay = next, actNak, r.delay(1)
+		return st
+	}
+
+	if o.NotEvaluated && c.FirstSentAt.IsZero() && !now.Before(c.NotEvaluatedSince.Add(notEvaluatedLimit)) {
+		return giveUp(next, messages.ReasonNotEvaluated)
+	}
+	st.State, st.Then = next, actNak
+	st.Delay = max(r.delay(c.Deliveries), o.RetryAfter)
+	if o.HandBack {
+		st.Delay = 0
+	}
+	if !c.FirstSentAt.IsZero() { // be there when the window closes
+		st.Delay = min(st.Delay, max(c.FirstSentAt.Add(r.keyWindow).Sub(now), 0))
+	}
+	if o.Cut {
+		st.Delay = max(st.Delay, r.settleDelay)
+	}
+	return st
+}
+
+// after is the claim with what the delivery's tries have taught.
+func (h holding) after(o outcome, now time.Time, r rules) Claim {
+	c := h.Claim
+	c.Tries += o.Tries
+	c.UndecidedTries += o.Undecided
+	c.Answered2xx = c.Answered2xx || o.Answered2xx
+	c.Contradicted = c.Contradicted || o.Contradicted
+	c.LastError = o.LastError
+	if o.OrderID != "" {
+		c.OrderID = o.OrderID
+	}
+	c.Released, c.LeaseUntil = true, now
+	if o.Cut {
+		c.Released, c.LeaseUntil = false, now.Add(r.settleDelay)
+	}
+	if h.SetsClock && o.Unsent {
+		c.FirstSentAt = time.Time{}
+	}
+	switch {
+	case o.Tries > 0 && !o.NotEvaluated:
+		c.NotEvaluatedSince = time.Time{}
+	case o.NotEvaluated && c.NotEvaluatedSince.IsZero():
+		c.NotEvaluatedSince = now
+	}
+	return c
+}
+
+// fenced decides for a delivery that holds an order but no longer the claim: an
+// order in hand is never dropped.
+func fenced(s State, h holding, o outcome, now time.Time, r rules) step {
+	k := h.Claim.Key
+	e, settled := s.Settled[k]
+	if settled && e.Kind == messages.KindPaid {
+		if s.holds(k) && s.Claim.OrderID != o.OrderID {
+			return step{Then: actAck, Dead: true, Reason: messages.ReasonSecondOrder, State: s, Key: k}
+		}
+		return step{Then: actAck, Duplicate: true, State: s, Key: k}
+	}
+	if !s.holds(k) {
+		// Another key has followed: its charge cannot be undone from here.
+		return step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, State: s, Key: k}
+	}
+	if s.Phase == PhasePending && o.Answer == answerPending {
+		return nak(r.delay(1))
+	}
+
+	c := *s.Claim
+	c.OrderID = o.OrderID
+	c.Tries += o.Tries
+	c.Released, c.LeaseUntil = true, now
+	if settled {
+		c.Corrects = e.Kind
+	}
+	next := s.claimed(c)
+	st := step{Record: o.kind(), Key: k, Then: actAck, Corrects: c.Corrects}
+	if o.Answer == answerPending {
+		next.Phase = PhasePending
+		st.State, st.Then, st.Delay = next.unsettle(k), actNak, r.delay(1)
+		return st
+	}
+	next.Phase = PhasePaid
+	st.State = next.settle(k, Settlement{Kind: messages.KindPaid, SHA256: h.Claim.SHA256})
+	return st
+}
+
+// polled decides what the fraud status of a pending order means. final is false
+// while Klarna has not decided.
+func polled(s State, q request, accepted, final bool, now time.Time, r rules) step {
+	if s.Phase != PhasePending || !s.holds(q.Key) {
+		return deliver(s, q, now, r)
+	}
+	if !final {
+		return nak(min(r.delay(q.Delivered), s.Claim.FirstSentAt.Add(pendingLimit).Sub(now)+time.Second))
+	}
+	st := step{Record: messages.KindPaid, Key: q.Key, Then: actAck, Corrects: s.Claim.Corrects}
+	if !accepted {
+		st.Record = messages.KindDunning
+	}
+	next := s
+	next.Phase = Phase(st.Record)
+	st.State = next.settle(q.Key, Settlement{Kind: st.Record, SHA256: s.Claim.SHA256})
+	return st
+}
+
+// panicked counts a panic in the handling of a job, and puts the job aside after
+// the last that is allowed: unresolved where Klarna may have been asked, else rejected.
+func panicked(s State, q request, now time.Time, r rules) step {
+	own := s.open() && s.holds(q.Key)
+	var c Claim
+	switch {
+	case own:
+		c = *s.Claim
+	case s.Settled[q.Key].Kind != "" || s.open() || s.Phase != PhaseNone && s.Phase != PhaseDunning:
+		return nak(r.delay(q.Delivered)) // no claim of it can be open: nothing to count it on
+	default:
+		c = Claim{Key: q.Key, SHA256: q.Hash, Nonce: q.Nonce, Worker: q.Worker, Host: q.Host, LeaseUntil: now, Released: true}
+	}
+	c.Panics++
+	if c.Panics >= maxPanics {
+		if !c.FirstSentAt.IsZero() {
+			return giveUp(s.claimed(c), messages.ReasonPoison)
+		}
+		c.Released = true
+		next := s.claimed(c)
+		next.Phase = next.before()
+		return reject(next, q, messages.ReasonPoison)
+	}
+	if own && c.Nonce == q.Nonce && !c.Released {
+		c.LeaseUntil = now.Add(r.settleDelay) // a try may have been under way
+	}
+	next := s.claimed(c)
+	next.Phase = PhaseCharging
+	return step{Record: messages.KindCharging, Key: q.Key, State: next, Then: actNak, Delay: max(r.delay(c.Panics), c.LeaseUntil.Sub(now))}
+}
+
+// before is the phase that a claim without any effect leaves behind.
+func (s State) before() Phase {
+	for _, e := range s.Settled {
+		if e.Kind == messages.KindDunning {
+			return PhaseDunning
+		}
+	}
+	return PhaseNone
+}

@@ -1,0 +1,411 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+var noon = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+
+const (
+	k1 messages.IdempotencyKey = "066fb987-94e8-5d9a-9b0b-0d279f430fd1"
+	k2 messages.IdempotencyKey = "b0b7c1de-0000-5000-8000-000000000002"
+)
+
+func testRules() rules {
+	return rules{
+		ackWait: 2 * time.Minute, keyWindow: 23 * time.Hour, settleDelay: time.Minute, jitter: 1,
+		retryDelays: []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute},
+	}
+}
+
+// first is the job of a renewal's first attempt, second that of the next.
+func first() request {
+	return request{
+		Key: k1, Hash: "order 1", PayloadHash: "payload 1", DueAt: noon.Add(-time.Hour), Policy: dunning.DefaultPolicy(),
+		Nonce: "a", Worker: "worker a", Host: "api.klarna.com", Delivered: 1,
+	}
+}
+
+func second() request {
+	q := first()
+	q.Key, q.Hash, q.PayloadHash, q.Nonce = k2, "order 2", "payload 2", "b"
+	return q
+}
+
+func empty() State { return State{Phase: PhaseNone} }
+
+// charging is the state after the first job was claimed at noon.
+func charging() State { return deliver(empty(), first(), noon, testRules()).State }
+
+func with(s State, change func(*Claim)) State {
+	c := *s.Claim
+	change(&c)
+	return s.claimed(c)
+}
+
+// after is the state once the claim of s was concluded.
+func after(t *testing.T, s State, o outcome) State {
+	t.Helper()
+	st := conclude(s, holding{Claim: *s.Claim, SetsClock: true}, o, noon.Add(time.Second), testRules())
+	if st.Record == "" {
+		t.Fatalf("conclude(%+v) writes no record", o)
+	}
+	return st.State
+}
+
+var (
+	accepted  = outcome{Answer: answerAccepted, OrderID: "order-1", Tries: 1}
+	refused   = outcome{Answer: answerRefused, Tries: 1}
+	undecided = outcome{Tries: 1, Undecided: 1}
+	wasCut    = outcome{Tries: 1, Cut: true}
+	unsent    = outcome{Unsent: true}
+)
+
+func TestDeliver(t *testing.T) {
+	r := testRules()
+	invalid := first()
+	invalid.Verdict = messages.ReasonInvalid
+	rejected := deliver(empty(), invalid, noon, r).State
+	corrected := first()
+	corrected.Hash, corrected.PayloadHash = "order 1 corrected", "payload 1 corrected"
+	corrected.Nonce = "c"
+	expired := first()
+	expired.Verdict = messages.ReasonExpired
+	rejectedExpired := deliver(empty(), expired, noon, r).State
+	replay := first()
+	replay.Replay = 7
+	replayed := deliver(empty(), func() request { q := expired; q.Replay = 7; return q }(), noon, r).State
+	otherAccount := first()
+	otherAccount.Hash = "the same order on another account"
+	takeover := first()
+	takeover.Nonce = "b"
+	early := first()
+	early.DueAt = noon.Add(3 * time.Hour)
+	lateInvalid := takeover
+	lateInvalid.Verdict = messages.ReasonInvalid
+	elsewhere := takeover
+	elsewhere.Host = "api.kustom.co"
+	invalidSecond := second()
+	invalidSecond.Verdict = messages.ReasonInvalid
+
+	paid, declined := after(t, charging(), accepted), after(t, charging(), refused)
+	released := after(t, charging(), undecided)
+	cut := after(t, charging(), wasCut)
+	pending := after(t, charging(), outcome{Answer: answerPending, OrderID: "order-1", Tries: 1})
+	unresolved := giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State
+	cancelled := declined
+	cancelled.Phase = PhaseCancelled
+	secondOpen := deliver(declined, second(), noon, r).State
+
+	for _, tt := range []struct {
+		name   string
+		state  State
+		job    request
+		at     time.Time
+		record messages.Kind
+		reason messages.Reason
+		then   action
+		delay  time.Duration
+		dead   bool
+		dup    bool
+	}{
+		{"a new renewal is claimed", empty(), first(), noon, messages.KindCharging, "", actCharge, 0, false, false},
+		{"early: it waits until it is due", empty(), early, noon, "", "", actNak, 3 * time.Hour, false, false},
+		{"invalid: recorded and put aside", empty(), invalid, noon, messages.KindRejected, messages.ReasonInvalid, actAck, 0, true, false},
+
+		{"paid and delivered again: the ack was lost", paid, first(), noon, "", "paid", actAck, 0, false, true},
+		{"declined and delivered again", declined, first(), noon, "", "dunning", actAck, 0, false, true},
+		{"attempt 1 again while attempt 2 is open (S41)", secondOpen, first(), noon, "", "dunning", actAck, 0, false, true},
+		{"rejected and delivered again: the dead letter may be missing", rejected, invalid, noon, "", messages.ReasonInvalid, actAck, 0, true, true},
+		{"unresolved and delivered again", unresolved, first(), noon, "", messages.ReasonIdempotencyWindowExpired, actAck, 0, true, true},
+
+		{"the ID with another order, settled (S11, S36)", paid, otherAccount, noon, "", messages.ReasonConflict, actStandIn, 0, false, false},
+		{"the ID with another order, open (S36)", charging(), otherAccount, noon, "", messages.ReasonConflict, actStandIn, 0, false, false},
+		{"an expired job's ID with another order", rejectedExpired, corrected, noon, "", messages.ReasonConflict, actStandIn, 0, false, false},
+		{"corrected bytes after invalid are a fresh job", rejected, corrected, noon, messages.KindCharging, "", actCharge, 0, false, false},
+
+		{"replay of a rejected job is claimed", rejectedExpired, replay, noon, messages.KindCharging, "", actCharge, 0, false, false},
+		{"replay delivered again after it was rejected again", replayed, replay, noon, "", messages.ReasonExpired, actAck, 0, true, true},
+		{"replay of an unresolved job changes nothing", unresolved, replay, noon, "", messages.ReasonIdempotencyWindowExpired, actAck, 0, true, true},
+		{"replay of a paid job changes nothing", paid, replay, noon, "", "paid", actAck, 0, false, true},
+
+		{"open claim, its lease not over", charging(), takeover, noon.Add(time.Minute), "", "", actNak, time.Minute + time.Second, false, false},
+		{"open claim, its lease over: taken over", charging(), takeover, noon.Add(2 * time.Minute), messages.KindCharging, "", actCharge, 0, false, false},
+		{"open claim, released: taken over at once", released, takeover, noon.Add(2 * time.Second), messages.KindCharging, "", actCharge, 0, false, false},
+		{"open claim, its try was cut: the settle delay (S38)", cut, takeover, noon.Add(31 * time.Second), "", "", actNak, 31 * time.Second, false, false},
+		{"own claim, its answer was lost", charging(), first(), noon.Add(time.Second), "", "", actCharge, 0, false, false},
+		{"open claim of a job that newer rules call invalid (S43)", released, lateInvalid, noon.Add(time.Minute), messages.KindCharging, "", actCharge, 0, false, false},
+		{"open claim made on another endpoint", released, elsewhere, noon.Add(time.Minute), "", "", actNak, 5 * time.Second, false, false},
+		{"the window has closed (S3)", released, takeover, noon.Add(23 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, actAck, 0, true, false},
+		{"the window closes in a second", released, takeover, noon.Add(23*time.Hour - time.Second), messages.KindCharging, "", actCharge, 0, false, false},
+
+		{"pending: its fraud status is asked for (S12)", pending, takeover, noon.Add(time.Hour), "", "", actPoll, 0, false, false},
+		{"pending for two days", pending, takeover, noon.Add(48 * time.Hour), messages.KindUnresolved, messages.ReasonPendingTooLong, actAck, 0, true, false},
+
+		{"attempt 2 while attempt 1 is open (S5)", released, second(), noon.Add(time.Hour), "", "", actNak, 5 * time.Second, false, false},
+		{"attempt 2 meets an abandoned attempt 1 (S45)", released, second(), noon.Add(25 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, actNak, time.Second, false, false},
+		{"attempt 2 after a decline (S10)", declined, second(), noon, messages.KindCharging, "", actCharge, 0, false, false},
+		{"a second job for a paid period (S32)", paid, second(), noon, messages.KindRejected, messages.ReasonAlreadyPaid, actAck, 0, true, false},
+		{"a second job for an unresolved period", unresolved, second(), noon, messages.KindRejected, messages.ReasonBlockedByUnresolved, actAck, 0, true, false},
+		{"a job for a cancelled period (S15)", cancelled, second(), noon, messages.KindRejected, messages.ReasonCancelled, actAck, 0, true, false},
+		{"an invalid second job while attempt 1 is open", charging(), invalidSecond, noon, messages.KindRejected, messages.ReasonInvalid, actAck, 0, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := deliver(tt.state, tt.job, tt.at, r)
+			if got.Record != tt.record || got.Reason != tt.reason || got.Then != tt.then || got.Delay != tt.delay || got.Dead != tt.dead || got.Duplicate != tt.dup {
+				t.Errorf("deliver = %+v\nwant record %q reason %q then %d delay %s dead %t duplicate %t", got, tt.record, tt.reason, tt.then, tt.delay, tt.dead, tt.dup)
+			}
+		})
+	}
+}
+
+func TestDeliverKeepsWhatIsKnown(t *testing.T) {
+	r := testRules()
+	takeover := first()
+	takeover.Nonce, takeover.Worker = "b", "worker b"
+
+	t.Run("a crash counts as an undecided try", func(t *testing.T) {
+		got := deliver(charging(), takeover, noon.Add(3*time.Minute), r).State.Claim
+		if got.UndecidedTries != 1 || got.Deliveries != 2 || got.Nonce != "b" || got.Worker != "worker b" || got.Released {
+			t.Errorf("claim after takeover = %+v", got)
+		}
+	})
+	t.Run("the key's clock keeps running (S42)", func(t *testing.T) {
+		got := deliver(charging(), takeover, noon.Add(3*time.Minute), r).State.Claim
+		if !got.FirstSentAt.Equal(noon) {
+			t.Errorf("first_sent_at = %s, want %s", got.FirstSentAt, noon)
+		}
+		s := conclude(deliver(charging(), takeover, noon.Add(3*time.Minute), r).State, holding{Claim: *got}, unsent, noon.Add(4*time.Minute), r).State
+		if !s.Claim.FirstSentAt.Equal(noon) {
+			t.Errorf("first_sent_at after a takeover that could not send = %s, want %s", s.Claim.FirstSentAt, noon)
+		}
+	})
+	t.Run("the delivery that started the clock stops it when nothing was sent", func(t *testing.T) {
+		if got := after(t, charging(), unsent).Claim; !got.FirstSentAt.IsZero() || !got.Released {
+			t.Errorf("claim = %+v, want no first_sent_at, released", got)
+		}
+	})
+	t.Run("a rejection carries the open claim on", func(t *testing.T) {
+		bad := second()
+		bad.Verdict = messages.ReasonInvalid
+		got := deliver(charging(), bad, noon, r)
+		if got.State.Phase != PhaseCharging || got.State.Claim.Key != k1 || got.State.Settled[k2].Kind != messages.KindRejected {
+			t.Errorf("state after the rejection = %+v", got.State)
+		}
+	})
+	t.Run("attempts are the larger of what is said and what is counted", func(t *testing.T) {
+		declined := after(t, charging(), refused)
+		if got := deliver(declined, second(), noon, r).State.Attempts; got != 2 {
+			t.Errorf("attempts = %d, want 2", got)
+		}
+		third := second()
+		third.Attempt = 3
+		if got := deliver(declined, third, noon, r).State.Attempts; got != 3 {
+			t.Errorf("attempts = %d, want 3", got)
+		}
+	})
+	t.Run("the policy of the first attempt stays (S22)", func(t *testing.T) {
+		declined := after(t, charging(), refused)
+		changed := second()
+		changed.Policy = dunning.Policy{SoftDecline: dunning.Schedule{Days: []int{9}, MaxAttempts: 2}}
+		if got := deliver(declined, changed, noon, r).State; got.Policy.SoftDecline.MaxAttempts != 5 || !got.FirstAttemptAt.Equal(noon) {
+			t.Errorf("policy = %+v, first attempt at %s", got.Policy, got.FirstAttemptAt)
+		}
+	})
+	t.Run("the state stays small enough for a header", func(t *testing.T) {
+		s := after(t, charging(), accepted)
+		for i := range 1000 {
+			q := second()
+			q.Key = messages.NewIdempotencyKey("4a87da77-4bba-50c6-8cae-6972612639ac", messages.MessageID(rune('a'+i)))
+			q.Hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+			if st := deliver(s, q, noon, r); st.Record != "" {
+				s = st.State
+			} else if st.Then != actStandIn {
+				t.Fatalf("rejection %d: %+v, want the stand-in", i, st)
+			}
+		}
+		if header, err := s.Encode(); err != nil || len(header) > 60<<10 {
+			t.Errorf("state takes %d bytes (%v), want at most 60 KiB", len(header), err)
+		}
+	})
+}
+
+func TestConclude(t *testing.T) {
+	r := testRules()
+	now := noon.Add(3 * time.Minute)
+	mine := holding{Claim: *charging().Claim, SetsClock: true}
+	takeover := first()
+	takeover.Nonce = "b"
+	takenOver := deliver(charging(), takeover, noon.Add(2*time.Minute), r).State
+	concluded := func(o outcome) State {
+		return conclude(takenOver, holding{Claim: *takenOver.Claim}, o, now, r).State
+	}
+	declined := concluded(refused)
+	later := second()
+	later.Nonce = "c"
+	secondOpen := deliver(declined, later, now, r).State
+	secondPaid := conclude(secondOpen, holding{Claim: *secondOpen.Claim}, outcome{Answer: answerAccepted, OrderID: "order-2"}, now, r).State
+	rejectedBetween := reject(charging(), later, messages.ReasonInvalid).State
+	cancelled := declined
+	cancelled.Phase = PhaseCancelled
+	pendingThere := concluded(outcome{Answer: answerPending, OrderID: "order-1", Tries: 1})
+	inDoubt := outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}
+
+	for _, tt := range []struct {
+		name     string
+		state    State
+		outcome  outcome
+		record   messages.Kind
+		corrects messages.Kind
+		reason   messages.Reason
+		then     action
+		dead     bool
+	}{
+		{"an order is paid", charging(), accepted, messages.KindPaid, "", "", actAck, false},
+		{"an order in doubt is pending", charging(), inDoubt, messages.KindPending, "", "", actNak, false},
+		{"an order rejected for fraud is dunning", charging(), outcome{Answer: answerFraudRejected, Tries: 1}, messages.KindDunning, "", "", actAck, false},
+		{"a refusal is dunning", charging(), refused, messages.KindDunning, "", "", actAck, false},
+		{"no answer is announced as nothing", charging(), undecided, messages.KindCharging, "", "", actNak, false},
+		{"a rejection came between: written again on top", rejectedBetween, accepted, messages.KindPaid, "", "", actAck, false},
+		{"our record is there, its answer was lost", after(t, charging(), accepted), accepted, "", "", "paid", actAck, false},
+
+		{"fenced with an order, the other still charging", takenOver, accepted, messages.KindPaid, "", "", actAck, false},
+		{"fenced with an order, the other paid the same", concluded(accepted), accepted, "", "", "", actAck, false},
+		{"fenced with an order, the other paid another", concluded(outcome{Answer: answerAccepted, OrderID: "order-9"}), accepted, "", "", messages.ReasonSecondOrder, actAck, true},
+		{"fenced with an order, the other declined (S40)", declined, accepted, messages.KindPaid, messages.KindDunning, "", actAck, false},
+		{"fenced with an order, given up meanwhile", giveUp(takenOver, messages.ReasonContradictoryAnswers).State, accepted, messages.KindPaid, messages.KindUnresolved, "", actAck, false},
+		{"fenced with an order, cancelled after the decline", cancelled, accepted, messages.KindPaid, messages.KindDunning, "", actAck, false},
+		{"fenced with an order, attempt 2 is open (S40)", secondOpen, accepted, "", "", messages.ReasonOrderAfterDunning, actAck, true},
+		{"fenced with an order, attempt 2 is paid (S40)", secondPaid, accepted, "", "", messages.ReasonOrderAfterDunning, actAck, true},
+		{"fenced with an order in doubt, the other declined", declined, inDoubt, messages.KindPending, messages.KindDunning, "", actNak, false},
+		{"fenced with an order, pending there", pendingThere, accepted, messages.KindPaid, "", "", actAck, false},
+		{"fenced with an order in doubt, pending there", pendingThere, inDoubt, "", "", "", actNak, false},
+
+		{"fenced with a refusal, the other still charging", takenOver, refused, "", "", "", actNak, false},
+		{"fenced with a refusal, the other paid", concluded(accepted), refused, "", "", "paid", actAck, false},
+		{"fenced with nothing, given up meanwhile", giveUp(takenOver, messages.ReasonContradictoryAnswers).State, undecided, "", "", messages.ReasonContradictoryAnswers, actAck, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := conclude(tt.state, mine, tt.outcome, now, r)
+			if got.Record != tt.record || got.Corrects != tt.corrects || got.Reason != tt.reason || got.Then != tt.then || got.Dead != tt.dead {
+				t.Errorf("conclude = %+v\nwant record %q corrects %q reason %q then %d dead %t", got, tt.record, tt.corrects, tt.reason, tt.then, tt.dead)
+			}
+		})
+	}
+}
+
+func TestConcludeUndecided(t *testing.T) {
+	r := testRules()
+	now := noon.Add(10 * time.Second)
+	mine := holding{Claim: *charging().Claim, SetsClock: true}
+
+	t.Run("a cut try keeps its claim until Klarna has surely finished", func(t *testing.T) {
+		got := conclude(charging(), mine, wasCut, now, r)
+		c := got.State.Claim
+		if c.Released || !c.LeaseUntil.Equal(now.Add(time.Minute)) || got.Delay != time.Minute || c.UndecidedTries != 0 {
+			t.Errorf("claim %+v delay %s, want not released, leased for a minute; the takeover counts the try", c, got.Delay)
+		}
+	})
+	t.Run("an undecided try releases the claim and counts", func(t *testing.T) {
+		got := conclude(charging(), mine, undecided, now, r)
+		c := got.State.Claim
+		if !c.Released || c.UndecidedTries != 1 || c.Tries != 1 || got.Delay != 5*time.Second || c.FirstSentAt.IsZero() {
+			t.Errorf("claim %+v delay %s", c, got.Delay)
+		}
+	})
+	t.Run("a shutdown hands back at once", func(t *testing.T) {
+		if got := conclude(charging(), mine, outcome{HandBack: true, Unsent: true}, now, r); got.Delay != 0 || !got.State.Claim.Released {
+			t.Errorf("step %+v, want delay 0, released", got)
+		}
+	})
+	t.Run("Klarna's own pause is kept", func(t *testing.T) {
+		if got := conclude(charging(), mine, outcome{Tries: 1, Unsent: true, RetryAfter: 40 * time.Second}, now, r); got.Delay != 40*time.Second {
+			t.Errorf("delay = %s, want 40s", got.Delay)
+		}
+	})
+	t.Run("the job is there when its window closes", func(t *testing.T) {
+		s := with(charging(), func(c *Claim) { c.Deliveries = 9; c.FirstSentAt = now.Add(-23*time.Hour + 30*time.Second) })
+		if got := conclude(s, holding{Claim: *s.Claim}, undecided, now, r); got.Delay != 30*time.Second {
+			t.Errorf("delay = %s, want 30s", got.Delay)
+		}
+	})
+	t.Run("a job turned away unread for a week is unresolved", func(t *testing.T) {
+		turned := outcome{Tries: 1, Unsent: true, NotEvaluated: true}
+		s := after(t, charging(), turned)
+		q := first()
+		q.Nonce = "b"
+		almost, week := noon.Add(notEvaluatedLimit), noon.Add(notEvaluatedLimit+time.Hour)
+		for at, want := range map[time.Time]messages.Kind{almost: messages.KindCharging, week: messages.KindUnresolved} {
+			again := deliver(s, q, at, r).State
+			got := conclude(again, holding{Claim: *again.Claim, SetsClock: true}, turned, at, r)
+			if got.Record != want {
+				t.Errorf("after %s: record %q, want %q", at.Sub(noon), got.Record, want)
+			}
+		}
+	})
+}
+
+func TestPanicked(t *testing.T) {
+	r := testRules()
+	t.Run("before any claim: rejected in the end", func(t *testing.T) {
+		s, q := empty(), first()
+		for n := 1; n < maxPanics; n++ {
+			st := panicked(s, q, noon, r)
+			if st.Record != messages.KindCharging || st.Then != actNak {
+				t.Fatalf("panic %d: %+v, want it counted and sent back", n, st)
+			}
+			s = st.State
+		}
+		st := panicked(s, q, noon, r)
+		if st.Record != messages.KindRejected || st.Reason != messages.ReasonPoison || st.State.Phase != PhaseNone || !st.Dead {
+			t.Errorf("panic %d: %+v, want rejected, the renewal free again", maxPanics, st)
+		}
+	})
+	t.Run("with an open claim: unresolved in the end", func(t *testing.T) {
+		s := with(charging(), func(c *Claim) { c.Panics = maxPanics - 1 })
+		st := panicked(s, first(), noon, r)
+		if st.Record != messages.KindUnresolved || st.Reason != messages.ReasonPoison {
+			t.Errorf("last panic: %+v, want unresolved", st)
+		}
+	})
+	t.Run("a panic while a try was under way keeps the claim", func(t *testing.T) {
+		st := panicked(charging(), first(), noon.Add(time.Second), r)
+		if c := st.State.Claim; c.Released || !c.LeaseUntil.Equal(noon.Add(time.Second+r.settleDelay)) {
+			t.Errorf("claim = %+v, want not released", c)
+		}
+	})
+	t.Run("after the result: nothing", func(t *testing.T) {
+		if st := panicked(after(t, charging(), accepted), first(), noon, r); st.Record != "" || st.Then != actNak {
+			t.Errorf("step = %+v, want none", st)
+		}
+	})
+}
+
+func TestSweep(t *testing.T) {
+	r := testRules()
+	released := after(t, charging(), undecided)
+	never := after(t, charging(), unsent)
+	for _, tt := range []struct {
+		name  string
+		state State
+		at    time.Time
+		want  messages.Reason
+	}{
+		{"its own delivery still has its chance", released, noon.Add(24 * time.Hour), ""},
+		{"the window is over and nobody came (S45)", released, noon.Add(25 * time.Hour), messages.ReasonIdempotencyWindowExpired},
+		{"nothing was ever sent", never, noon.Add(48 * time.Hour), ""},
+		{"nothing was ever sent, for a week", never, noon.Add(8 * 24 * time.Hour), messages.ReasonNotEvaluated},
+		{"settled", after(t, charging(), refused), noon.Add(1000 * time.Hour), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			st, ok := sweep(tt.state, tt.at, r)
+			if ok != (tt.want != "") || st.Reason != tt.want {
+				t.Errorf("sweep = %v, %q, want %q", ok, st.Reason, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,151 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// Phase is where a renewal stands. Phases other than none are named after the
+// kind of record that led to them.
+type Phase string
+
+const (
+	PhaseNone       Phase = "none"
+	PhaseCharging   Phase = "charging"   // a claim is open: Klarna may be, or may have been, asked
+	PhasePending    Phase = "pending"    // an order exists, its fraud status is not final
+	PhasePaid       Phase = "paid"       // terminal
+	PhaseDunning    Phase = "dunning"    // refused; a new attempt may claim
+	PhaseUnresolved Phase = "unresolved" // not known and no longer asked; an operator decides
+	PhaseCancelled  Phase = "cancelled"  // no charge for this period
+)
+
+// State is everything that is known of one renewal. It travels whole in the
+// Renewals-State header of every journal record, so that one read of the last
+// record of a renewal tells all, and a record carries on what it does not change.
+type State struct {
+	Version int   `json:"v"`
+	Phase   Phase `json:"phase"`
+
+	// Claim is the last claim, kept after it is settled: its key tells whether
+	// another key has followed, its nonce which delivery wrote the result.
+	Claim *Claim `json:"claim,omitempty"`
+
+	// Settled holds every message ID of this renewal that has its result, by
+	// idempotency key.
+	Settled map[messages.IdempotencyKey]Settlement `json:"settled,omitempty"`
+
+	DueAt          time.Time       `json:"due_at,omitzero"`
+	FirstAttemptAt time.Time       `json:"first_attempt_at,omitzero"`
+	Attempts       int64           `json:"attempts"`
+	Policy         *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
+}
+
+// Claim is the right of one delivery to ask Klarna under one key until
+// LeaseUntil, and what is known of that key.
+type Claim struct {
+	Key    messages.IdempotencyKey `json:"key"`
+	SHA256 string                  `json:"sha256"` // of account, token and order: what the key stands for
+	Nonce  string                  `json:"nonce"`  // of the delivery that holds the claim
+	Worker string                  `json:"worker"`
+	Host   string                  `json:"host"` // of the endpoint: a key means nothing on another one
+
+	LeaseUntil time.Time `json:"lease_until"`
+	// FirstSentAt starts the key's clock. It is written before the first byte
+	// is sent and cleared only by the delivery that wrote it, and only if none of its
+	// tries can have reached Klarna.
+	FirstSentAt time.Time `json:"first_sent_at,omitzero"`
+	// Released: the holder is done and no request of it can be under way. A claim
+	// taken over without it counts as one more undecided try.
+	Released bool `json:"released"`
+
+	Tries          int `json:"tries"`
+	Deliveries     int `json:"deliveries"`
+	UndecidedTries int `json:"undecided_tries"`
+	// Answered2xx: Klarna said yes without naming the order. Never dunning from here on.
+	Answered2xx bool `json:"answered_2xx"`
+	Panics      int  `json:"panics"`
+	// OrderID is the order that Klarna made under this key, once known.
+	OrderID string `json:"order_id,omitempty"`
+
+	// Contradicted: Klarna refused this key although an earlier try may have made an order.
+	Contradicted bool `json:"contradicted,omitempty"`
+	// NotEvaluatedSince is when Klarna began to turn this job away unread (401, a
+	// firewall); zero once a try was evaluated.
+	NotEvaluatedSince time.Time `json:"not_evaluated_since,omitzero"`
+	LastError         string    `json:"last_error,omitempty"`
+	// Corrects is the earlier result of this key that the next one overrides.
+	Corrects messages.Kind `json:"corrects,omitempty"`
+}
+
+// Settlement says what became of one message ID.
+type Settlement struct {
+	Kind   messages.Kind `json:"kind"`
+	SHA256 string        `json:"sha256"`
+	// Reason is set on rejections: after invalid and not_due corrected bytes may use the ID again.
+	Reason messages.Reason `json:"reason,omitempty"`
+	// Replay is the dead letter whose replay led to this settlement.
+	Replay uint64 `json:"replay,omitempty"`
+}
+
+const stateVersion = 1
+
+// maxSettled bounds the state: nats-server refuses headers over 64 KiB, and an
+// entry takes some 160 bytes. Later rejections are filed under a stand-in, later claims refused.
+const maxSettled = 256
+
+// ParseState reads a Renewals-State header. An error means that the journal
+// was written by a newer version or by somebody else: the caller must not act on the renewal.
+func ParseState(header string) (State, error) {
+	var s State
+	if err := json.Unmarshal([]byte(header), &s); err != nil {
+		return State{}, fmt.Errorf("read %s header: %w", messages.HeaderState, err)
+	}
+	if s.Version != stateVersion {
+		return State{}, fmt.Errorf("read %s header: version %d, this program knows %d", messages.HeaderState, s.Version, stateVersion)
+	}
+	return s, nil
+}
+
+// Encode gives the Renewals-State header.
+func (s State) Encode() (string, error) {
+	s.Version = stateVersion
+	if s.Phase == "" {
+		s.Phase = PhaseNone
+	}
+	b, err := json.Marshal(s)
+	return string(b), err
+}
+
+// open says that a claim is being worked on: no other key may be charged.
+func (s State) open() bool { return s.Phase == PhaseCharging || s.Phase == PhasePending }
+
+// holds says that the last claim was for this key, whatever became of it.
+func (s State) holds(k messages.IdempotencyKey) bool { return s.Claim != nil && s.Claim.Key == k }
+
+// settle returns the state after the record that settles a key.
+func (s State) settle(k messages.IdempotencyKey, e Settlement) State {
+	settled := make(map[messages.IdempotencyKey]Settlement, len(s.Settled)+1)
+	maps.Copy(settled, s.Settled)
+	settled[k] = e
+	s.Settled = settled
+	return s
+}
+
+// unsettle returns the state before the key was settled: its result turned out
+// not to be the last word.
+func (s State) unsettle(k messages.IdempotencyKey) State {
+	s.Settled = maps.Clone(s.Settled)
+	delete(s.Settled, k)
+	return s
+}
+
+// claimed returns the state with another claim, leaving the old one to its readers.
+func (s State) claimed(c Claim) State {
+	s.Claim = &c
+	return s
+}

@@ -1,0 +1,186 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// tally is what the tries of one delivery have taught so far.
+type tally struct {
+	outcome
+	refusal *klarna.Error       // the definite no, when Answer is answerRefused
+	order   klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
+	before  Claim               // what earlier deliveries knew
+}
+
+// hear takes one try's answer (a nil err is an order) and says whether another
+// try may follow within this delivery. It is the table of answers: which of them
+// decide, which leave the outcome open, and which prove that nothing happened.
+func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
+	t.LastError, t.NotEvaluated, t.RetryAfter = "", false, 0
+	class := klarna.ClassOf(err)
+	if err != nil {
+		t.LastError = err.Error()
+	}
+	var refusal *klarna.Error
+	errors.As(err, &refusal)
+	if refusal != nil {
+		t.RetryAfter = refusal.RetryAfter
+	}
+
+	switch class {
+	case klarna.ClassNotSent:
+		return true
+	case klarna.ClassNotEvaluated:
+		t.Tries++
+		t.NotEvaluated = true
+		return false // a password, a host or a firewall is wrong: seconds will not heal it
+	case klarna.ClassRateLimited:
+		t.Tries++
+		return true
+	}
+
+	t.Tries++
+	t.Unsent = false
+	switch class {
+	case klarna.ClassOK:
+		t.order, t.OrderID = order, order.OrderID
+		t.Answer = answerPending
+		switch order.FraudStatus {
+		case "ACCEPTED":
+			t.Answer = answerAccepted
+		case "REJECTED":
+			t.Answer = answerFraudRejected
+		}
+		return false
+	case klarna.ClassRefused:
+		if !t.refusalDecides(refusal.Code) {
+			t.Contradicted = true
+			return false // it will say the same in a second; in an hour perhaps not
+		}
+		t.Answer, t.refusal = answerRefused, refusal
+		return false
+	case klarna.ClassFailed:
+		return true
+	case klarna.ClassAnswered2xx:
+		t.Answered2xx = true
+		t.Undecided++
+		return true
+	case klarna.ClassCut:
+		t.Cut = true // counted by whoever takes the claim over
+		return false
+	default:
+		t.Undecided++
+		return true
+	}
+}
+
+// refusalDecides says whether a refusal can be believed. After a try that may
+// have made an order, only a decline of the money itself can: a token that is now cancelled or unknown
+// says nothing of the order that an earlier try made, and a 2xx says that there is one.
+func (t *tally) refusalDecides(code string) bool {
+	switch {
+	case t.before.Answered2xx || t.Answered2xx:
+		return false
+	case t.before.UndecidedTries+t.Undecided == 0:
+		return true
+	}
+	return dunning.SurvivesUndecided(code)
+}
+
+// errLate stops a try whose lease or window would not outlast it. Nothing was sent.
+var errLate = errors.New("the claim ends before a try could")
+
+// fence is asked with the connection in hand, before the first byte: a process
+// that was frozen, or waited long for a connection, must find out here that its claim is no longer
+// its own. It compares wall-clock times, since a suspended machine stops the monotonic clock.
+func (w *Worker) fence(c Claim) error {
+	now := w.now()
+	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
+		return errLate
+	}
+	return nil
+}
+
+// charge asks Klarna under the claim, again while that makes sense within this
+// delivery: the same key and the same bytes every time.
+func (a *account) charge(ctx context.Context, j *job, h holding) tally {
+	t := tally{before: h.Claim, outcome: outcome{Unsent: true}}
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(500*time.Millisecond),
+		backoff.WithMultiplier(2),
+		backoff.WithMaxInterval(10*time.Second),
+		backoff.WithMaxElapsedTime(0), // the budget below counts the pause to come, too
+		backoff.WithClockProvider(clock(a.now)),
+	)
+	deadline := a.now().Add(a.opts.TryBudget)
+	request := klarna.CreateOrderRequest{
+		CustomerToken:  klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()),
+		IdempotencyKey: string(h.Claim.Key),
+		Body:           j.reading.Job.Order,
+		BeforeSend:     func() error { return a.fence(h.Claim) },
+	}
+	for {
+		if ctx.Err() != nil {
+			t.HandBack = true
+			return t
+		}
+		// A shutdown does not end a try under way: its answer may be an order.
+		order, err := a.Klarna.CreateOrder(a.finishing, request)
+		again := t.hear(order, err)
+		if errors.Is(err, errLate) {
+			t.HandBack = true
+			return t
+		}
+		if !again {
+			return t
+		}
+		wait := max(pause.NextBackOff(), t.RetryAfter)
+		if a.now().Add(wait).After(deadline) {
+			return t
+		}
+		if !sleep(ctx, wait) {
+			t.HandBack = true
+			return t
+		}
+	}
+}
+
+// poll asks for the fraud status of an order that Klarna has made.
+func (a *account) poll(orderID string) (accepted, final bool, err error) {
+	order, err := a.Klarna.Order(a.finishing, orderID)
+	if err != nil {
+		return false, false, fmt.Errorf("get order: %w", err)
+	}
+	switch order.FraudStatus {
+	case "ACCEPTED":
+		return true, true, nil
+	case "REJECTED":
+		return false, true, nil
+	}
+	return false, false, nil
+}
+
+// clock lets the backoff read the worker's clock.
+type clock func() time.Time
+
+func (c clock) Now() time.Time { return c() }
+
+// sleep waits for d and says whether it did: not when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,294 @@
+// Package worker charges due renewals: it takes jobs from JetStream, claims
+// each renewal in the journal, asks Klarna, records what became of it, and only
+// then acknowledges the job.
+//
+// The promise: a subscription period is charged at most once, every job ends in
+// exactly one recorded result, and what is not known is never announced. It rests on two
+// things alone: every record is written by compare-and-set on the last record of its renewal
+// ([Journal.Write]), and every request for a renewal's attempt carries the same
+// idempotency key and the same bytes. Nothing is kept in memory that a restart may not lose; any
+// number of workers may run, and any may die at any instruction.
+//
+// Read account.handle to follow the money, and machine.go for the rules.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// Account is one Klarna merchant account that the worker charges for.
+type Account struct {
+	Name   messages.Account
+	Klarna *klarna.Client
+	// Host of the endpoint. The journal remembers it: an idempotency key means
+	// nothing on another host.
+	Host string
+	// Rate is in requests a second; 0: unlimited.
+	Rate float64
+	// Concurrency is how many charges may be in flight, at least 1. Default 64.
+	Concurrency int
+	// Policy suggests when to try again after a refusal. Default [dunning.DefaultPolicy].
+	Policy dunning.Policy
+}
+
+// Options are a worker's settings. Start from [DefaultOptions].
+type Options struct {
+	// Name of this worker, unique among the live ones; it stands in records and logs.
+	Name     string
+	Accounts []Account
+
+	// TryTimeout bounds one HTTP request, body included. Klarna gives up at 59 s
+	// itself, so a shorter one abandons live requests. Default 65 s.
+	TryTimeout time.Duration
+	// TryBudget is how long one delivery goes on trying. Default 30 s.
+	TryBudget time.Duration
+	// SettleDelay is the pause after a try that was cut or timed out: by then
+	// Klarna has finished or dropped it. Default 60 s.
+	SettleDelay time.Duration
+	// RetryDelays are the pauses between deliveries of an undecided job, ±20 %,
+	// the last one repeating. Default 5 s, 1 m, 5 m, 15 m, 1 h, 2 h.
+	RetryDelays []time.Duration
+	// KeyWindow is how long after the first send an idempotency key is used.
+	// Klarna honours one for 24 h. Default 23 h.
+	KeyWindow time.Duration
+	// ShutdownTimeout is how long tries in flight may take to finish once Run's
+	// context has ended. Default 75 s.
+	ShutdownTimeout time.Duration
+
+	Log zerolog.Logger
+	// Now is the clock that every decision reads. Default time.Now.
+	Now func() time.Time
+}
+
+// DefaultOptions are the settings of the design, without a name or accounts.
+func DefaultOptions() Options {
+	return Options{
+		TryTimeout:  65 * time.Second,
+		TryBudget:   30 * time.Second,
+		SettleDelay: 60 * time.Second,
+		RetryDelays: []time.Duration{
+			5 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 2 * time.Hour,
+		},
+		KeyWindow:       23 * time.Hour,
+		ShutdownTimeout: 75 * time.Second,
+		Log:             zerolog.Nop(),
+		Now:             time.Now,
+	}
+}
+
+// maxKeyWindow is how long Klarna honours a key.
+// https://docs.klarna.com/api/kn/integration-resilience
+const maxKeyWindow = 24 * time.Hour
+
+// Worker charges the due renewals of its accounts.
+type Worker struct {
+	js       jetstream.JetStream
+	opts     Options
+	accounts []Account
+	pauses   pauses // of all accounts
+
+	verifyEvery time.Duration
+}
+
+// New checks the settings; the error names the first that is off.
+func New(js jetstream.JetStream, o Options) (*Worker, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, c := range []struct {
+		name string
+		ok   bool
+		want string
+		got  any
+	}{
+		{"name", o.Name != "", "a name that is unique among the workers", o.Name},
+		{"accounts", len(o.Accounts) > 0, "at least one account", len(o.Accounts)},
+		{"try timeout", o.TryTimeout > 0, "a positive duration", o.TryTimeout},
+		{"try budget", o.TryBudget > 0, "a positive duration", o.TryBudget},
+		{"settle delay", o.SettleDelay >= 0, "zero or a positive duration", o.SettleDelay},
+		{"retry delays", len(o.RetryDelays) > 0 && positive(o.RetryDelays), "one or more positive durations", o.RetryDelays},
+		{"key window", o.KeyWindow > 0 && o.KeyWindow < maxKeyWindow, "a positive duration under 24h, for which Klarna honours a key", o.KeyWindow},
+		{"shutdown timeout", o.ShutdownTimeout > 0, "a positive duration", o.ShutdownTimeout},
+	} {
+		if !c.ok {
+			return nil, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
+		}
+	}
+	w := &Worker{js: js, opts: o, verifyEvery: verifyEvery}
+	seen := map[messages.Account]bool{}
+	for _, a := range o.Accounts {
+		if _, err := messages.ParseAccount(string(a.Name)); err != nil {
+			return nil, fmt.Errorf("account: %w", err)
+		}
+		if seen[a.Name] {
+			return nil, fmt.Errorf("account %s: named twice", a.Name)
+		}
+		seen[a.Name] = true
+		if a.Concurrency <= 0 {
+			a.Concurrency = 64
+		}
+		if a.Policy.SoftDecline.MaxAttempts == 0 && a.Policy.CustomerAction.MaxAttempts == 0 {
+			a.Policy = dunning.DefaultPolicy()
+		}
+		if err := a.Policy.Validate(); err != nil {
+			return nil, fmt.Errorf("account %s: retry policy: %w", a.Name, err)
+		}
+		w.accounts = append(w.accounts, a)
+	}
+	return w, nil
+}
+
+func positive(ds []time.Duration) bool {
+	for _, d := range ds {
+		if d <= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// account is an Account at work.
+type account struct {
+	Account
+	*Worker
+	journal *Journal
+	rules   rules
+	oldest  time.Duration // a period that fell due before that is too old to charge
+	limiter *rate.Limiter
+	puller  *puller
+	log     zerolog.Logger
+
+	// finishing ends when tries in flight may no longer finish; recording ends
+	// a little later, so that what a try has taught still gets into the journal.
+	finishing, recording context.Context
+}
+
+// recordGrace is how long records may still be written after the tries had to end.
+const recordGrace = 5 * time.Second
+
+// Run charges renewals until ctx ends, then hands back what has not started, lets
+// the tries in flight finish within the shutdown timeout, records them, and
+// returns nil. Any other return is an error that a restart will not heal, such as a missing stream.
+func (w *Worker) Run(ctx context.Context) error {
+	retention, err := Verify(ctx, w.js)
+	if err != nil {
+		return err
+	}
+	journal, err := OpenJournal(ctx, w.js, w.opts.Log)
+	if err != nil {
+		return err
+	}
+
+	var ending sync.WaitGroup
+	defer ending.Wait()
+	stopping, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	finishing, endTries := context.WithCancel(context.WithoutCancel(ctx))
+	defer endTries()
+	recording, endRecords := context.WithCancel(context.WithoutCancel(ctx))
+	defer endRecords()
+	ending.Go(func() {
+		select {
+		case <-recording.Done():
+		case <-stopping.Done():
+			sleep(recording, w.opts.ShutdownTimeout)
+			endTries()
+			sleep(recording, recordGrace)
+			endRecords()
+		}
+	})
+
+	var running sync.WaitGroup
+	running.Go(func() { w.guard(stopping) })
+	for _, config := range w.accounts {
+		a := &account{
+			Account: config, Worker: w, journal: journal, oldest: retention - retentionMargin,
+			finishing: finishing, recording: recording,
+			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
+		}
+		if err := a.bind(ctx); err != nil {
+			stop(err)
+			break
+		}
+		running.Go(func() {
+			if err := a.run(stopping); err != nil {
+				stop(err)
+			}
+		})
+	}
+	running.Wait()
+	if cause := context.Cause(stopping); cause != nil && ctx.Err() == nil {
+		return cause
+	}
+	return nil
+}
+
+// bind looks up the account's consumer and checks that its settings and the
+// worker's fit together.
+func (a *account) bind(ctx context.Context) error {
+	name := ConsumerName(a.Name)
+	consumer, err := a.js.Consumer(ctx, StreamJobs, name)
+	if err != nil {
+		return fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` for account %s", name, StreamJobs, err, a.Name)
+	}
+	config := consumer.CachedInfo().Config
+	for _, c := range consumerChecks(config, a.Name) {
+		if !c.ok {
+			return &Deviation{Stream: StreamJobs, Consumer: name, Setting: c.setting, Got: fmt.Sprint(c.got), Want: c.want}
+		}
+	}
+	// A lease lasts one AckWait: the last try that the budget allows must still fit.
+	need := a.opts.TryBudget + a.opts.TryTimeout
+	need += max(need/10, time.Second)
+	if config.AckWait < need {
+		return &Deviation{Stream: StreamJobs, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
+			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
+	}
+	a.rules = rules{ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays}
+	limit := rate.Inf
+	if a.Rate > 0 {
+		limit = rate.Limit(a.Rate)
+	}
+	a.limiter = rate.NewLimiter(limit, max(1, int(a.Rate/10)))
+	a.puller = newPuller(a.js, name, a.Concurrency, a.log, &a.pauses)
+	return nil
+}
+
+// run works until ctx ends and everything in flight is done.
+func (a *account) run(ctx context.Context) error {
+	a.log.Info().Str("host", a.Host).Int("concurrency", a.Concurrency).Float64("rate", a.Rate).Msg("charging renewals")
+	var hands sync.WaitGroup
+	for range a.Concurrency {
+		hands.Go(func() {
+			for d := range a.puller.jobs {
+				a.handle(ctx, d)
+				a.puller.done()
+			}
+		})
+	}
+	err := a.puller.run(ctx, a.now)
+	hands.Wait()
+	a.Klarna.CloseIdle()
+	return err
+}
+
+func (w *Worker) now() time.Time { return w.opts.Now().Round(0) } // without the monotonic reading, which stops while a machine is suspended
+
+// rulesNow are the rules with this moment's jitter on the pauses.
+func (a *account) rulesNow() rules {
+	r := a.rules
+	r.jitter = 0.8 + 0.4*rand.Float64()
+	return r
+}
