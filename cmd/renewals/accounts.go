@@ -1,0 +1,250 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// accountSettings describe one Klarna merchant account from the environment, or say where several are. With a
+// configuration file that lists accounts, what is set here wins over the entry of KLARNA_ACCOUNT.
+type accountSettings struct {
+	Config string `help:"YAML file with accounts and any other setting."`
+
+	Account      string   `name:"klarna-account" setting:"KLARNA_ACCOUNT" group:"Klarna" help:"Name of the account, default \"default\"."`
+	Endpoint     string   `name:"klarna-endpoint" setting:"KLARNA_ENDPOINT" group:"Klarna" help:"eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL."`
+	Username     string   `name:"klarna-username" setting:"KLARNA_USERNAME" group:"Klarna" help:"User name of the API key. The key itself is in KLARNA_PASSWORD or a file."`
+	PasswordFile string   `name:"klarna-password-file" setting:"KLARNA_PASSWORD_FILE" group:"Klarna" help:"File with the API key, read again when it changes."`
+	Rate         *float64 `name:"klarna-rate" setting:"KLARNA_RATE" group:"Klarna" help:"Requests per second over all workers, 0 for no limit; default 180, playground 45, loopback no limit."`
+	Concurrency  *int     `name:"klarna-concurrency" setting:"KLARNA_CONCURRENCY" group:"Klarna" help:"Charges in flight, default 64."`
+	AllowHTTP    bool     `name:"klarna-allow-http" setting:"KLARNA_ALLOW_HTTP" group:"Klarna" help:"Accept http URLs beyond loopback: the API key and customer tokens travel in the clear."`
+}
+
+// accountEntry is one account, as the configuration file has it.
+type accountEntry struct {
+	Name         string       `yaml:"name"`
+	Endpoint     string       `yaml:"endpoint"`
+	Username     string       `yaml:"username"`
+	PasswordFile string       `yaml:"password_file"`
+	Rate         *float64     `yaml:"rate"`
+	Concurrency  *int         `yaml:"concurrency"`
+	Dunning      dunningEntry `yaml:"dunning"`
+
+	password string // from KLARNA_PASSWORD only: a file that holds keys is a file that gets committed
+	where    func(key string) string
+}
+
+type dunningEntry struct {
+	SoftDecline    *scheduleEntry `yaml:"soft_decline"`
+	CustomerAction *scheduleEntry `yaml:"customer_action"`
+}
+
+type scheduleEntry struct {
+	Days        []int `yaml:"days"`
+	MaxAttempts *int  `yaml:"max_attempts"`
+}
+
+const defaultAccount = "default"
+
+// entries merges file and environment: at least one, every name valid and there once.
+func (a accountSettings) entries(s *settings) ([]accountEntry, error) {
+	var entries []accountEntry
+	if s.file != nil {
+		entries = slices.Clone(s.file.Accounts)
+	}
+	for i := range entries {
+		name := cmp.Or(entries[i].Name, fmt.Sprintf("accounts[%d]", i))
+		entries[i].where = func(key string) string { return s.file.path + ": account " + name + ": " + key }
+	}
+	fromFile := len(entries) > 0
+	target := 0
+	switch {
+	case !fromFile:
+		entries = []accountEntry{{Name: cmp.Or(a.Account, defaultAccount), where: func(key string) string { return "KLARNA_" + strings.ToUpper(key) }}}
+	case a.Account != "":
+		for target < len(entries) && entries[target].Name != a.Account {
+			target++
+		}
+		if target == len(entries) {
+			return nil, usagef("KLARNA_ACCOUNT: %q is not among the accounts of %s", a.Account, s.file.path)
+		}
+	case len(entries) > 1:
+		if set := a.set(s); set != "" {
+			return nil, usagef("%s: set while %s lists several accounts, expected KLARNA_ACCOUNT to say which of them it is for", set, s.file.path)
+		}
+	}
+	e := &entries[target]
+	if !fromFile || a.set(s) != "" {
+		e.password = s.lookup("KLARNA_PASSWORD")
+		if e.password != "" && a.PasswordFile != "" {
+			return nil, usagef("KLARNA_PASSWORD: set beside KLARNA_PASSWORD_FILE, expected one of them")
+		}
+		if e.password != "" {
+			e.PasswordFile = ""
+		}
+		e.Endpoint, e.Username, e.PasswordFile = cmp.Or(a.Endpoint, e.Endpoint), cmp.Or(a.Username, e.Username), cmp.Or(a.PasswordFile, e.PasswordFile)
+		e.Rate, e.Concurrency = cmp.Or(a.Rate, e.Rate), cmp.Or(a.Concurrency, e.Concurrency)
+	}
+	seen := map[string]bool{}
+	for _, e := range entries {
+		if _, err := messages.ParseAccount(e.Name); err != nil {
+			if !fromFile {
+				return nil, usagef("KLARNA_ACCOUNT: %w", err)
+			}
+			return nil, usagef("%s: %w", e.where("name"), err)
+		}
+		if seen[e.Name] {
+			return nil, usagef("%s: there twice, expected each account once", e.where("name"))
+		}
+		seen[e.Name] = true
+	}
+	return entries, nil
+}
+
+// set names a setting of the environment or the command line that describes an account, or "".
+func (a accountSettings) set(s *settings) string {
+	for _, one := range []struct {
+		name string
+		set  bool
+	}{
+		{"KLARNA_ENDPOINT", a.Endpoint != ""}, {"KLARNA_USERNAME", a.Username != ""},
+		{"KLARNA_PASSWORD", s.lookup("KLARNA_PASSWORD") != ""}, {"KLARNA_PASSWORD_FILE", a.PasswordFile != ""},
+		{"KLARNA_RATE", a.Rate != nil}, {"KLARNA_CONCURRENCY", a.Concurrency != nil},
+	} {
+		if one.set {
+			return one.name
+		}
+	}
+	return ""
+}
+
+// names are the accounts without their credentials, for commands that never call Klarna.
+func (a accountSettings) names(s *settings) ([]messages.Account, error) {
+	entries, err := a.entries(s)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]messages.Account, len(entries))
+	for i, e := range entries {
+		names[i] = messages.Account(e.Name)
+	}
+	return names, nil
+}
+
+// accounts makes the clients. timeout is for one try, the reading of the answer included.
+func (a accountSettings) accounts(s *settings, timeout time.Duration, log zerolog.Logger) ([]worker.Account, error) {
+	entries, err := a.entries(s)
+	if err != nil {
+		return nil, err
+	}
+	accounts := make([]worker.Account, len(entries))
+	for i, e := range entries {
+		if accounts[i], err = e.account(timeout, a.AllowHTTP, log); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	return accounts, nil
+}
+
+func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog.Logger) (worker.Account, error) {
+	var none worker.Account
+	if e.Endpoint == "" {
+		return none, fmt.Errorf("%s: not set, expected eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL", e.where("endpoint"))
+	}
+	endpoint, err := klarna.ResolveEndpoint(e.Endpoint, allowHTTP)
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", e.where("endpoint"), err)
+	}
+	if endpoint.Scheme == "http" && !loopback(endpoint) {
+		log.Warn().Str("account", e.Name).Str("host", endpoint.Host).Msg("KLARNA_ALLOW_HTTP: the API key and customer tokens travel to this host in the clear")
+	}
+	rate, err := e.rate(endpoint)
+	if err != nil {
+		return none, err
+	}
+	concurrency := 64
+	if e.Concurrency != nil {
+		concurrency = *e.Concurrency
+	}
+	if concurrency < 1 || concurrency > 4096 {
+		return none, fmt.Errorf("%s: %d, expected 1 to 4096 charges in flight", e.where("concurrency"), concurrency)
+	}
+	policy, err := e.Dunning.policy()
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", e.where("dunning"), err)
+	}
+	credentials, err := e.credentials()
+	if err != nil {
+		return none, err
+	}
+	client, err := klarna.New(klarna.Config{
+		Endpoint: endpoint, Credentials: credentials, Timeout: timeout, Concurrency: concurrency,
+		UserAgent: "renewals/" + version(), Module: "RENEWALS", Version: version(),
+	})
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", e.where("endpoint"), err)
+	}
+	return worker.Account{
+		Name: messages.Account(e.Name), Klarna: client, Host: endpoint.Host,
+		Rate: rate, Concurrency: concurrency, Policy: policy,
+	}, nil
+}
+
+// rate leaves a tenth of Klarna's documented limits (200 requests/s live, 50 in the playground) to other software of the
+// same merchant: https://docs.klarna.com/api-reference/rate-limit/. 0 is no limit.
+func (e accountEntry) rate(endpoint *url.URL) (float64, error) {
+	switch {
+	case e.Rate != nil && (*e.Rate < 0 || *e.Rate > 1e6 || *e.Rate != *e.Rate):
+		return 0, fmt.Errorf("%s: %v, expected requests per second, 0 for no limit", e.where("rate"), *e.Rate)
+	case e.Rate != nil:
+		return *e.Rate, nil
+	case loopback(endpoint):
+		return 0, nil
+	case strings.Contains(endpoint.Hostname(), ".playground."):
+		return 45, nil
+	}
+	return 180, nil
+}
+
+func (e accountEntry) credentials() (klarna.CredentialSource, error) {
+	switch {
+	case e.Username == "":
+		return nil, fmt.Errorf("%s: not set, expected the user name of the API key", e.where("username"))
+	case e.password != "":
+		return klarna.StaticCredentials(e.Username, e.password), nil
+	case e.PasswordFile == "":
+		return nil, fmt.Errorf("%s: not set, expected the file with the API key, or the key itself in KLARNA_PASSWORD", e.where("password_file"))
+	}
+	source, err := klarna.FileCredentials(e.Username, e.PasswordFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e.where("password_file"), err)
+	}
+	return source, nil
+}
+
+func (d dunningEntry) policy() (dunning.Policy, error) {
+	p := dunning.DefaultPolicy()
+	for _, one := range []struct {
+		entry    *scheduleEntry
+		schedule *dunning.Schedule
+	}{{d.SoftDecline, &p.SoftDecline}, {d.CustomerAction, &p.CustomerAction}} {
+		if one.entry == nil {
+			continue
+		}
+		*one.schedule = dunning.Schedule{Days: one.entry.Days, MaxAttempts: len(one.entry.Days) + 1}
+		if one.entry.MaxAttempts != nil {
+			one.schedule.MaxAttempts = *one.entry.MaxAttempts
+		}
+	}
+	return p, p.Validate()
+}

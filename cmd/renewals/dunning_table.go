@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/klarna-renewals/renewals/dunning"
+)
+
+type dunningTableCmd struct {
+	JSON     bool `name:"json" xor:"format" help:"One JSON array."`
+	Markdown bool `xor:"format" help:"A Markdown table."`
+}
+
+func (c *dunningTableCmd) Run(t *terminal) error {
+	if c.JSON {
+		encoder := json.NewEncoder(t.stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(dunning.Table())
+	}
+	if c.Markdown {
+		return writeMarkdown(t.stdout)
+	}
+	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "STATUS\tERROR_CODE\tREASON\tCATEGORY\tFIX BY\tNOTIFY CUSTOMER\tRETRYABLE")
+	for _, d := range dunning.Table() {
+		status, code := answer(d)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", status, code, d.Reason, d.Category, d.FixBy, yes(d.NotifyCustomer), yes(d.Retryable))
+	}
+	return w.Flush()
+}
+
+func writeMarkdown(w io.Writer) error {
+	fmt.Fprint(w, "| status | error_code | reason | category | fix_by | notify_customer | retryable |\n|---|---|---|---|---|---|---|\n")
+	for _, d := range dunning.Table() {
+		status, code := answer(d)
+		if d.Code != "" {
+			code = "`" + code + "`"
+		}
+		if _, err := fmt.Fprintf(w, "| %s | [%s](%s) | `%s` | `%s` | `%s` | %s | %s |\n",
+			status, code, d.Source, d.Reason, d.Category, d.FixBy, yes(d.NotifyCustomer), yes(d.Retryable)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer names what Klarna said, also where that is neither a status nor a code.
+func answer(d dunning.Decision) (status, code string) {
+	switch {
+	case d == dunning.FraudRejected():
+		return "2xx", "fraud_status REJECTED"
+	case d.Status == 0:
+		return "4xx", "any other"
+	case d.Code == "":
+		return fmt.Sprint(d.Status), "any"
+	}
+	return fmt.Sprint(d.Status), d.Code
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

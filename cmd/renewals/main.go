@@ -1,0 +1,114 @@
+// Command renewals charges Klarna subscription renewals from NATS JetStream. This package reads flags, environment and
+// files and assembles the others; it decides nothing about a customer's money.
+//
+// Exit codes: 0 done, 1 the work failed or input was invalid, 2 usage or a wrong setting.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
+}
+
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// commands is the grammar. Every flag has an environment variable: the one its setting tag names, else RENEWALS_ and the
+// flag's name.
+type commands struct {
+	Dev          devCmd          `cmd:"" help:"Everything in one process: JetStream, Klarna's simulator, one worker and sample jobs."`
+	Work         workCmd         `cmd:"" help:"Charge renewals until told to stop."`
+	Provision    provisionCmd    `cmd:"" help:"Create or update the streams, consumers and bucket."`
+	Publish      publishCmd      `cmd:"" help:"Check and publish jobs from JSON Lines."`
+	Validate     validateCmd     `cmd:"" help:"The same checks without publishing."`
+	Watch        watchCmd        `cmd:"" help:"Follow results."`
+	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of a job or a result, or the AsyncAPI document."`
+	Token        tokenCmd        `cmd:"" help:"Klarna's view of a customer token."`
+	KlarnaSim    klarnaSimCmd    `cmd:"" help:"Klarna's simulator as a server."`
+	DunningTable dunningTableCmd `cmd:"" help:"What each refusal of Klarna becomes."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// usageError is a setting or an argument that a person has to change: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// errReported ends a command whose output has already said what is wrong.
+var errReported = errors.New("reported")
+
+// run is the whole program; ctx ends with the first signal. It returns the exit code when all is quiet.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env environment) int {
+	var (
+		grammar  commands
+		settings = &settings{env: env}
+		finished = false // by --help or --version
+	)
+	parser, err := kong.New(&grammar,
+		kong.Name("renewals"),
+		kong.Description("Charges Klarna subscription renewals from NATS JetStream. Every flag has an environment variable; a flag wins over the environment, the environment over the file of --config, that over the default."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(int) { finished = true }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
+		kong.ValueFormatter(helpWithVariable),
+		kong.Resolvers(settings),
+		durations(),
+		defaults(),
+		kong.Bind(settings, &terminal{stdin, stdout, stderr}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	if err != nil {
+		fmt.Fprintln(stderr, "renewals: build the command line:", err)
+		return exitFailed
+	}
+	settings.grammar = parser.Model
+	command, err := parser.Parse(args)
+	if finished {
+		return exitDone
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "renewals: %v\nrun \"renewals --help\" or \"renewals COMMAND --help\"\n", parseProblem(err))
+		return exitUsage
+	}
+	err = command.Run()
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "renewals:", err)
+		return exitUsage
+	}
+	fmt.Fprintln(stderr, "renewals:", err)
+	return exitFailed
+}
+
+// parseProblem takes out of the parser's error what the settings said, which names the environment variable or the line
+// of the file where the parser would name the flag.
+func parseProblem(err error) error {
+	var usage usageError
+	if errors.As(err, &usage) {
+		return usage.error
+	}
+	return err
+}

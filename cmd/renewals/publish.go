@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+type publishCmd struct {
+	NATS natsSettings `embed:""`
+	Log  logSettings  `embed:""`
+
+	File    string `arg:"" optional:"" help:"JSON Lines, one job a line. Default, and -: standard input."`
+	Account string `setting:"KLARNA_ACCOUNT" default:"default" help:"The account to charge."`
+}
+
+func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	account, err := messages.ParseAccount(c.Account)
+	if err != nil {
+		return usagef("KLARNA_ACCOUNT: %w", err)
+	}
+	server, err := c.NATS.server(s)
+	if err != nil {
+		return err
+	}
+	in, name, size, err := openInput(c.File, t)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	ctx, js, err := server.connect(ctx, c.Log.logger(t), jetstream.WithPublishAsyncTimeout(publishTimeout))
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+
+	var accepted, duplicates, invalid, failed int
+	bar := newProgress(t.stderr, "published", size)
+	out := newOutbox(ctx, js, func(o outgoing, f fate) {
+		where := fmt.Sprintf("%s:%d: %s", name, o.line, printable(string(o.id)))
+		switch {
+		case errors.Is(f.err, jetstream.ErrNoStreamResponse):
+			failed++
+			bar.printf("%s: not published: no stream takes it; run `renewals provision`\n", where)
+		case f.err != nil:
+			failed++
+			bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
+		case f.duplicate:
+			duplicates++
+			bar.printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for\n", where)
+		default:
+			accepted++
+		}
+	})
+	err = lines(in, func(number int, text []byte, read int64) error {
+		bar.set(read)
+		job, _, err := messages.DecodeJob(text, nil)
+		if err != nil {
+			invalid++
+			bar.printf("%s:%d: not published: %v\n", name, number, err)
+			return nil
+		}
+		return out.put(number, job.ID, messages.DueSubject(account), bytes.Clone(text))
+	})
+	out.close()
+	bar.done()
+	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", accepted, duplicates, invalid, failed)
+	if err == nil && invalid+failed > 0 {
+		err = errReported
+	}
+	return err
+}
+
+// openInput opens a file, or standard input for "" and "-". size is 0 where it is not known.
+func openInput(path string, t *terminal) (in io.ReadCloser, name string, size int64, err error) {
+	if path == "" || path == "-" {
+		return io.NopCloser(t.stdin), "stdin", 0, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, "", 0, usagef("FILE: %w", err)
+	}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		size = info.Size()
+	}
+	return f, path, size, nil
+}
+
+// maxLine is well over the largest job, so that a job that is too large is reported as just that.
+const maxLine = 1 << 20
+
+// lines hands out the lines that are not blank, numbered from 1, with the bytes read so far. A line over maxLine is cut
+// there and its rest skipped: it is too large for a job either way.
+func lines(in io.Reader, each func(number int, text []byte, read int64) error) error {
+	reader := bufio.NewReaderSize(in, 64<<10)
+	var text []byte
+	var read int64
+	for number := 1; ; number++ {
+		text = text[:0]
+		part, err := reader.ReadSlice('\n')
+		for ; ; part, err = reader.ReadSlice('\n') {
+			read += int64(len(part))
+			text = append(text, part[:min(len(part), maxLine-len(text))]...)
+			if !errors.Is(err, bufio.ErrBufferFull) {
+				break
+			}
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read line %d: %w", number, err)
+		}
+		if trimmed := bytes.TrimSpace(text); len(trimmed) > 0 {
+			if err := each(number, trimmed, read); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// record is one record of the journal, read for people: what every kind has and what some have.
+type record struct {
+	Kind     messages.Kind `json:"-"`
+	body     []byte
+	sequence uint64
+
+	ID             messages.MessageID      `json:"id"`
+	Account        messages.Account        `json:"account"`
+	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
+	Period         messages.Period         `json:"period"`
+	Attempt        int64                   `json:"attempt"`
+	RenewalKey     messages.RenewalKey     `json:"renewal_key"`
+	IdempotencyKey messages.IdempotencyKey `json:"idempotency_key"`
+	OrderAmount    int64                   `json:"order_amount"`
+	Currency       string                  `json:"purchase_currency"`
+	At             time.Time               `json:"at"`
+
+	OrderID       string             `json:"order_id"`
+	Captured      *bool              `json:"captured"`
+	Corrects      string             `json:"corrects"`
+	Reason        messages.Reason    `json:"reason"`
+	Category      messages.Category  `json:"category"`
+	NextAttemptAt *time.Time         `json:"next_attempt_at"`
+	Errors        []messages.Problem `json:"errors"`
+	LastError     string             `json:"last_error"`
+}
+
+func readRecord(m jetstream.Msg) (record, error) {
+	kind, _, _, err := messages.ParseRecordSubject(m.Subject())
+	if err != nil {
+		return record{}, fmt.Errorf("read record: %w", err)
+	}
+	meta, err := m.Metadata()
+	if err != nil {
+		return record{}, fmt.Errorf("read record: %w", err)
+	}
+	r := record{Kind: kind, body: m.Data(), sequence: meta.Sequence.Stream}
+	if err := json.Unmarshal(m.Data(), &r); err != nil {
+		return record{}, fmt.Errorf("read record %d of %s: %w", r.sequence, worker.StreamJournal, err)
+	}
+	return r, nil
+}
+
+// line is the record as one line of JSON: the event as other teams get it, its kind first.
+func (r record) line() []byte {
+	rest := r.body[1:]
+	line := fmt.Appendf(nil, `{"kind":%q`, r.Kind)
+	if len(r.body) > 2 {
+		line = append(line, ',')
+	}
+	return append(append(line, rest...), '\n')
+}
+
+// String is the record as one line for a person.
+func (r record) String() string {
+	outcome := string(r.Reason)
+	switch r.Kind {
+	case messages.KindPaid:
+		outcome = "order " + r.OrderID
+		if r.Captured != nil && !*r.Captured {
+			outcome += ", to be captured"
+		}
+		if r.Corrects != "" {
+			outcome += ", corrects " + r.Corrects
+		}
+	case messages.KindPending:
+		outcome = "order " + r.OrderID + ", Klarna is still deciding"
+	case messages.KindDunning:
+		outcome += ", " + string(r.Category)
+		if r.NextAttemptAt != nil {
+			outcome += ", next attempt " + r.NextAttemptAt.Format(time.DateOnly)
+		} else {
+			outcome += ", final"
+		}
+	}
+	for i, problem := range r.Errors {
+		if i == 3 {
+			outcome += fmt.Sprintf(" and %d more", len(r.Errors)-i)
+			break
+		}
+		outcome += ": " + problem.Path + " " + problem.Message
+	}
+	if r.LastError != "" {
+		outcome += ": " + r.LastError
+	}
+	return fmt.Sprintf("%s  %-10s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
+		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), amount(r.OrderAmount, r.Currency), printable(outcome))
+}
+
+// printable keeps what a stranger wrote from steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// follow hands out records of the journal in order, until ctx ends or each returns an error. errStop ends it without one.
+func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
+	consumer, err := js.OrderedConsumer(ctx, worker.StreamJournal, config)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", worker.StreamJournal)
+	}
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", worker.StreamJournal, err)
+	}
+	iterator, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", worker.StreamJournal, err)
+	}
+	defer iterator.Stop()
+	for {
+		m, err := iterator.Next(jetstream.NextContext(ctx))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("follow %s: %w", worker.StreamJournal, err)
+		}
+		r, err := readRecord(m)
+		if err == nil {
+			err = each(r)
+		}
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errStop = errors.New("stop")
+
+// printRecord writes one record, for a person or for a program.
+func printRecord(w io.Writer, r record, asJSON bool) error {
+	if asJSON {
+		_, err := w.Write(r.line())
+		return err
+	}
+	_, err := fmt.Fprintln(w, r)
+	return err
+}

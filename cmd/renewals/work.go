@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+type workCmd struct {
+	NATS    natsSettings    `embed:""`
+	Account accountSettings `embed:""`
+	Log     logSettings     `embed:""`
+	Tries   trySettings     `embed:""`
+
+	Provision    bool                 `help:"Create or update streams, consumers and bucket first."`
+	Provisioning provisioningSettings `embed:""`
+}
+
+// trySettings are the times of the worker.
+type trySettings struct {
+	TryTimeout      time.Duration   `default:"${try_timeout}" help:"For one request, its answer included; Klarna itself gives up at 59s."`
+	TryBudget       time.Duration   `default:"${try_budget}" help:"For beginning tries within one delivery."`
+	SettleDelay     time.Duration   `default:"${settle_delay}" help:"From a try that timed out or was cut to the next, so that Klarna has finished or dropped it."`
+	RetryDelays     []time.Duration `default:"${retry_delays}" help:"Before each further delivery, the last repeating."`
+	KeyWindow       time.Duration   `default:"${key_window}" help:"From the first request with an idempotency key to the last; Klarna forgets a key after 24h."`
+	ShutdownTimeout time.Duration   `default:"${shutdown_timeout}" help:"For the requests in flight when the worker is told to stop."`
+}
+
+// defaults are the worker's own, for the tags above.
+func defaults() kong.Option {
+	o := worker.DefaultOptions()
+	delays := make([]string, len(o.RetryDelays))
+	for i, d := range o.RetryDelays {
+		delays[i] = durationText(d)
+	}
+	return kong.Vars{
+		"version":     version(),
+		"try_timeout": durationText(o.TryTimeout), "try_budget": durationText(o.TryBudget), "settle_delay": durationText(o.SettleDelay),
+		"retry_delays": strings.Join(delays, ","), "key_window": durationText(o.KeyWindow), "shutdown_timeout": durationText(o.ShutdownTimeout),
+	}
+}
+
+func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	log := c.Log.logger(t)
+	if err := c.Tries.check(); err != nil {
+		return usageError{err}
+	}
+	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, log)
+	if err != nil {
+		return err
+	}
+	server, err := c.NATS.server(s)
+	if err != nil {
+		return err
+	}
+	options := worker.DefaultOptions()
+	options.Name, options.Accounts, options.Log = workerName(), accounts, log
+	options.TryTimeout, options.TryBudget, options.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
+	options.RetryDelays, options.KeyWindow, options.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
+	told := ctx
+	ctx, js, err := server.connect(ctx, log)
+	if told.Err() != nil {
+		return nil // stopped before there was anything to do
+	}
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	w, err := worker.New(js, options)
+	if err != nil {
+		return usageError{err}
+	}
+	if c.Provision {
+		if err := c.Provisioning.provision(ctx, js, c.Account, s); err != nil {
+			return err
+		}
+	}
+	if err := w.Run(ctx); err != nil {
+		return err
+	}
+	if err := lostConnection(ctx); err != nil {
+		return err
+	}
+	return js.Conn().FlushTimeout(5 * time.Second)
+}
+
+// check says what no worker can run with, before anything else is looked at.
+func (t trySettings) check() error {
+	for _, c := range []struct {
+		setting  string
+		ok       bool
+		value    any
+		expected string
+	}{
+		{"RENEWALS_TRY_TIMEOUT", t.TryTimeout > 0, t.TryTimeout, "more than 0"},
+		{"RENEWALS_TRY_BUDGET", t.TryBudget > 0, t.TryBudget, "more than 0"},
+		{"RENEWALS_RETRY_DELAYS", len(t.RetryDelays) > 0 && !slices.ContainsFunc(t.RetryDelays, func(d time.Duration) bool { return d <= 0 }), t.RetryDelays, "one or more durations, each more than 0"},
+		{"RENEWALS_KEY_WINDOW", t.KeyWindow > 0 && t.KeyWindow < 24*time.Hour, t.KeyWindow, "more than 0 and less than the 24h for which Klarna honours an idempotency key"},
+		{"RENEWALS_SHUTDOWN_TIMEOUT", t.ShutdownTimeout > 0, t.ShutdownTimeout, "more than 0"},
+	} {
+		if !c.ok {
+			return fmt.Errorf("%s: %v, expected %s", c.setting, c.value, c.expected)
+		}
+	}
+	return nil
+}
+
+// workerName is unique among all workers that ever ran: results name it.
+func workerName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "worker"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:6]))
+}
+
+// loopback reports whether a URL cannot leave this machine.
+func loopback(u *url.URL) bool {
+	if u.Hostname() == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.IsLoopback()
+}
