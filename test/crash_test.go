@@ -1,0 +1,114 @@
+package test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+)
+
+// TestS8KilledAtEachStep kills a worker with SIGKILL between any two steps and
+// starts another: the job still ends in one result, and Klarna has one order.
+func TestS8KilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	const wait = 30 * time.Second
+	for _, tt := range []struct {
+		step  string
+		token string
+		// stop brings a worker to the step and returns once it is there.
+		stop stopper
+	}{
+		{"before the claim is published", "ok-1", atMessage("HPUB renewals.charging.", false)},
+		{"claim stored, its answer lost", "ok-1", atMessage("HPUB renewals.charging.", true)},
+		{"claimed, the request lost on its way", "ok-1", atKlarna},
+		{"request under way at Klarna", "slow-900-1", atRequest},
+		{"order made, the answer under way", "created-cut-1", atOrder},
+		{"answer in hand, result not published", "ok-1", atMessage("HPUB renewals.paid.", false)},
+		{"result stored, its answer lost", "ok-1", atMessage("HPUB renewals.paid.", true)},
+		{"before the ack", "ok-1", atMessage("+ACK", false)},
+	} {
+		t.Run(tt.step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, klarnasim.Options{})
+			w.provision()
+			w.publish(job(1, tt.token))
+			p, env := tt.stop(t, w)
+			p.kill()
+
+			w.start(env, "work")
+			await(t, wait, "the job to leave the stream", func() bool { return w.left() == 0 })
+			w.settledOnce(1)
+		})
+	}
+}
+
+// settledOnce checks the promise for jobs that must all be paid.
+func (w *world) settledOnce(jobs int) {
+	w.t.Helper()
+	results := w.results()
+	if len(results) != jobs {
+		w.t.Errorf("results: %d, want %d: %v", len(results), jobs, results)
+	}
+	for _, r := range results {
+		if r.Kind != "paid" {
+			w.t.Errorf("result %s, want paid: %v", r.Kind, r.Event)
+		}
+	}
+	if orders := w.klarna.Simulator.Books().Orders; len(orders) != jobs {
+		w.t.Errorf("orders at Klarna: %d, want %d: %v", len(orders), jobs, orders)
+	}
+}
+
+// A stopper returns the worker that it stopped and what the next one needs in
+// its environment.
+type stopper func(t *testing.T, w *world) (p *process, env []string)
+
+// atMessage stops a worker at a message that it sends to the broker: before it
+// arrives, or after it, before the answer.
+func atMessage(pattern string, stored bool) stopper {
+	return func(t *testing.T, w *world) (*process, []string) {
+		g := newGate(t, w.broker.Addr().String(), pattern, stored)
+		p := w.start([]string{"NATS_URL=nats://" + g.addr}, "work")
+		g.await(t, p)
+		return p, nil
+	}
+}
+
+// atKlarna stops a worker whose request is on its way and does not arrive.
+func atKlarna(t *testing.T, w *world) (*process, []string) {
+	g := newGate(t, strings.TrimPrefix(w.klarna.URL, "http://"), "POST ", false)
+	env := []string{"KLARNA_ENDPOINT=http://" + g.addr}
+	p := w.start(env, "work")
+	g.await(t, p)
+	g.reopen()
+	return p, env
+}
+
+// atRequest stops a worker whose request Klarna has, but not answered.
+func atRequest(t *testing.T, w *world) (*process, []string) {
+	p := w.start(nil, "work")
+	await(t, 20*time.Second, "the request", func() bool { return w.klarna.Simulator.Books().Requests > 0 })
+	return p, nil
+}
+
+// atOrder stops a worker after Klarna has made the order.
+func atOrder(t *testing.T, w *world) (*process, []string) {
+	p := w.start(nil, "work")
+	await(t, 20*time.Second, "the order", func() bool { return len(w.klarna.Simulator.Books().Orders) == 1 })
+	return p, nil
+}
+
+// await returns once the message has come by.
+func (g *gate) await(t *testing.T, p *process) {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	select {
+	case <-g.closed:
+	case <-p.done:
+		t.Fatalf("the worker ended: %v", p.err)
+	case <-deadline.C:
+		t.Fatalf("the worker sent no %q", g.pattern)
+	}
+}
