@@ -18,31 +18,34 @@ import (
 // teams as its body, the renewal's state in its header.
 func (a *account) message(ctx context.Context, j *job, next step, answers tally) (*nats.Msg, error) {
 	now := a.now()
-	var body messages.Event
-	if next.Key == j.request.Key {
-		body = a.event(j, next, answers, now)
-	} else {
-		other, err := a.abandoned(ctx, j.renewalKey, next, now)
+	if next.Key != j.request.Key {
+		event, err := a.journal.abandoned(ctx, j.renewalKey, next, a.opts.Name, now)
 		if err != nil {
 			return nil, err
 		}
-		body = other
+		return recordMessage(event, event.Record, next.State, now, "", "")
 	}
-	data, err := messages.Encode(body)
+	about := a.common(j, next, now)
+	return recordMessage(a.event(j, about, next, answers), about, next.State, now, j.traceParent, j.traceState)
+}
+
+// recordMessage is a journal record as it goes over the wire.
+func recordMessage(event messages.Event, about messages.Record, state State, now time.Time, traceParent, traceState string) (*nats.Msg, error) {
+	data, err := messages.Encode(event)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", next.Record, err)
+		return nil, fmt.Errorf("encode %s: %w", event.Kind(), err)
 	}
-	state, err := next.State.Encode()
+	encoded, err := state.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode state: %w", err)
 	}
 	header := messages.Envelope{
-		ID: uuid.NewString(), Kind: next.Record, Account: j.account,
-		SubscriptionID: j.reading.Job.SubscriptionID, Period: j.reading.Job.Period, Time: now,
-		TraceParent: j.traceParent, TraceState: j.traceState,
+		ID: uuid.NewString(), Kind: event.Kind(), Account: about.Account,
+		SubscriptionID: about.SubscriptionID, Period: about.Period, Time: now,
+		TraceParent: traceParent, TraceState: traceState,
 	}.Header()
-	header.Set(messages.HeaderState, state)
-	return &nats.Msg{Subject: messages.RecordSubject(next.Record, j.renewalKey, j.account), Header: header, Data: data}, nil
+	header.Set(messages.HeaderState, encoded)
+	return &nats.Msg{Subject: messages.RecordSubject(event.Kind(), about.RenewalKey, about.Account), Header: header, Data: data}, nil
 }
 
 // same says that an entry is the very record that was to be written.
@@ -52,8 +55,7 @@ func same(m *nats.Msg, e Entry) bool {
 }
 
 // event is the body of a record about the job at hand.
-func (a *account) event(j *job, next step, t tally, now time.Time) messages.Event {
-	r := a.common(j, next, now)
+func (a *account) event(j *job, r messages.Record, next step, t tally) messages.Event {
 	var c Claim
 	if next.State.holds(next.Key) {
 		c = *next.State.Claim
@@ -129,8 +131,8 @@ func unresolved(r messages.Record, why messages.Reason, c Claim) messages.Unreso
 
 // abandoned is the body of an unresolved record that somebody else writes: the
 // facts of the charge come from the record that claimed it.
-func (a *account) abandoned(ctx context.Context, r messages.RenewalKey, next step, now time.Time) (messages.Unresolved, error) {
-	claim, err := a.journal.LastOf(ctx, messages.KindCharging, r)
+func (j *Journal) abandoned(ctx context.Context, r messages.RenewalKey, next step, worker string, now time.Time) (messages.Unresolved, error) {
+	claim, err := j.LastOf(ctx, messages.KindCharging, r)
 	if err != nil {
 		return messages.Unresolved{}, err
 	}
@@ -142,7 +144,7 @@ func (a *account) abandoned(ctx context.Context, r messages.RenewalKey, next ste
 		return messages.Unresolved{}, errors.New("read the claim of another key: its record is gone")
 	}
 	c := *next.State.Claim
-	about.Tries, about.Deliveries, about.Worker, about.At = c.Tries, c.Deliveries, a.opts.Name, now
+	about.Tries, about.Deliveries, about.Worker, about.At = c.Tries, c.Deliveries, worker, now
 	return unresolved(about, next.Reason, c), nil
 }
 

@@ -99,7 +99,7 @@ type Worker struct {
 	accounts []Account
 	pauses   pauses // of all accounts
 
-	verifyEvery time.Duration
+	verifyEvery, sweepEvery time.Duration
 }
 
 // New checks the settings; the error names the first that is off.
@@ -126,7 +126,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 			return nil, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
 		}
 	}
-	w := &Worker{js: js, opts: o, verifyEvery: verifyEvery}
+	w := &Worker{js: js, opts: o, verifyEvery: verifyEvery, sweepEvery: sweepEvery}
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
 		if _, err := messages.ParseAccount(string(a.Name)); err != nil {
@@ -193,6 +193,10 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	var ending sync.WaitGroup
 	defer ending.Wait()
+	bucket, err := w.js.KeyValue(ctx, BucketWorkers)
+	if err != nil {
+		return fmt.Errorf("bucket %s: %w; run `renewals provision`", BucketWorkers, err)
+	}
 	stopping, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	finishing, endTries := context.WithCancel(context.WithoutCancel(ctx))
@@ -212,6 +216,11 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	var running sync.WaitGroup
 	running.Go(func() { w.guard(stopping) })
+	sweeping := &sweeper{
+		Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{},
+		rules: rules{keyWindow: w.opts.KeyWindow},
+	}
+	running.Go(func() { sweeping.run(stopping) })
 	for _, config := range w.accounts {
 		a := &account{
 			Account: config, Worker: w, journal: journal, oldest: retention - retentionMargin,

@@ -1,0 +1,654 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// This file runs workers in this process against a real broker and the
+// simulator, with a clock that tests move. The names of tests carry the number of the failure story
+// that they tell.
+
+// world is a broker, a Klarna and a clock.
+type world struct {
+	t       *testing.T
+	js      jetstream.JetStream
+	klarna  *klarnasim.Server
+	ahead   atomic.Int64 // of the clock
+	mu      sync.Mutex
+	seen    []klarnasim.Exchange
+	workers int
+}
+
+func newWorld(t *testing.T, accounts ...messages.Account) *world {
+	t.Helper()
+	t.Parallel()
+	w := &world{t: t}
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the broker does not start")
+	}
+	w.klarna, err = klarnasim.Start(klarnasim.Options{Now: w.now, KeepBodies: true, PendingFor: 200 * time.Millisecond, Log: func(e klarnasim.Exchange) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.seen = append(w.seen, e)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.klarna.Close)
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if w.js, err = jetstream.New(nc); err != nil {
+		t.Fatal(err)
+	}
+	if len(accounts) == 0 {
+		accounts = []messages.Account{"default"}
+	}
+	if err := Provision(t.Context(), w.js, Provisioning{Accounts: accounts, AckWait: 2 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+// advance moves the clock of Klarna and of every worker.
+func (w *world) advance(d time.Duration) { w.ahead.Add(int64(d)) }
+
+// start runs a worker until the test ends or stop is called.
+func (w *world) start(change ...func(*Options)) (stop func()) {
+	w.t.Helper()
+	endpoint, err := url.Parse(w.klarna.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	o := DefaultOptions()
+	o.TryTimeout, o.TryBudget, o.SettleDelay = 400*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
+	o.RetryDelays = []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}
+	o.ShutdownTimeout, o.Now = time.Second, w.now
+	w.workers++
+	o.Name = "worker-" + strconv.Itoa(w.workers)
+	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Concurrency: 8}}
+	for _, c := range change {
+		c(&o)
+	}
+	for i := range o.Accounts {
+		if o.Accounts[i].Klarna == nil {
+			o.Accounts[i].Klarna, err = klarna.New(klarna.Config{
+				Endpoint: endpoint, Timeout: o.TryTimeout,
+				Credentials: klarna.StaticCredentials("merchant", "secret-password"),
+			})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	}
+	worker, err := New(w.js, o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	worker.verifyEvery, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
+	ctx, cancel := context.WithCancel(w.t.Context())
+	done := make(chan error, 1)
+	go func() { done <- worker.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Errorf("Run: %v", err)
+		}
+	})
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// due is a valid job for a renewal of one customer token.
+func (w *world) due(subscription, token string, attempt int, change ...func(map[string]any)) []byte {
+	w.t.Helper()
+	j := map[string]any{
+		"id": fmt.Sprintf("%s/2026-12/%d", subscription, attempt), "subscription_id": subscription, "period": "2026-12", "attempt": attempt,
+		"due_at": w.now().Add(-time.Hour).UTC().Format(time.RFC3339), "customer_token": token,
+		"order": map[string]any{
+			"purchase_currency": "EUR", "order_amount": 1599, "order_tax_amount": 255, "auto_capture": true, "merchant_reference1": subscription,
+			"order_lines": []any{map[string]any{
+				"type": "digital", "name": "Streaming", "quantity": 1, "unit_price": 1599, "tax_rate": 1900, "total_amount": 1599, "total_tax_amount": 255,
+				"subscription": map[string]any{"name": "Premium {{" + subscription + "}}", "interval": "MONTH", "interval_count": 1},
+			}},
+		},
+	}
+	for _, c := range change {
+		c(j)
+	}
+	payload, err := json.Marshal(j)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return payload
+}
+
+func (w *world) publish(payload []byte) { w.publishTo("default", payload, nil) }
+
+func (w *world) publishTo(account messages.Account, payload []byte, header nats.Header) {
+	w.t.Helper()
+	if _, err := w.js.PublishMsg(w.t.Context(), &nats.Msg{Subject: messages.DueSubject(account), Data: payload, Header: header}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// told is one record, as a consumer of results sees it.
+type told struct {
+	Kind   messages.Kind
+	ID     messages.MessageID      `json:"id"`
+	Key    messages.IdempotencyKey `json:"idempotency_key"`
+	Reason messages.Reason         `json:"reason"`
+	Order  string                  `json:"order_id"`
+	Corr   string                  `json:"corrects"`
+	Tries  int                     `json:"tries"`
+	Unsure int                     `json:"undecided_tries"`
+	Next   *time.Time              `json:"next_attempt_at"`
+	Final  bool                    `json:"final"`
+	Errs   []messages.Problem      `json:"errors"`
+	State  State                   `json:"-"`
+}
+
+func (r told) String() string { return strings.TrimSpace(string(r.Kind) + " " + string(r.Reason)) }
+
+// records reads the journal.
+func (w *world) records() []told {
+	w.t.Helper()
+	stream, err := w.js.Stream(w.t.Context(), StreamJournal)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var all []told
+	for n := uint64(1); n <= stream.CachedInfo().State.LastSeq; n++ {
+		m, err := stream.GetMsg(w.t.Context(), n)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		var r told
+		if err := json.Unmarshal(m.Data, &r); err != nil {
+			w.t.Fatal(err)
+		}
+		r.Kind, _, _, err = messages.ParseRecordSubject(m.Subject)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if r.State, err = ParseState(m.Header.Get(messages.HeaderState)); err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	return all
+}
+
+// results are the records that settle a message ID.
+func (w *world) results() []told {
+	w.t.Helper()
+	var all []told
+	for _, r := range w.records() {
+		if r.Kind != messages.KindCharging && r.Kind != messages.KindPending {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+func (w *world) left() int {
+	w.t.Helper()
+	stream, err := w.js.Stream(w.t.Context(), StreamJobs)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return int(stream.CachedInfo().State.Msgs)
+}
+
+func (w *world) await(what string, condition func() bool) {
+	w.t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-deadline.C:
+			w.t.Fatalf("waited for %s; records: %v", what, w.records())
+		case <-tick.C:
+		}
+	}
+}
+
+func (w *world) awaitEmpty() {
+	w.t.Helper()
+	w.await("the jobs to leave the stream", func() bool { return w.left() == 0 })
+}
+
+// orders are the calls of the order operation that Klarna has answered or cut.
+func (w *world) orders() (calls []klarnasim.Exchange) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range w.seen {
+		if e.Method == "POST" {
+			calls = append(calls, e)
+		}
+	}
+	return calls
+}
+
+// expect compares the results, in any order of different jobs, and the orders in Klarna's books.
+func (w *world) expect(orders int, want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, r := range w.results() {
+		got = append(got, r.String())
+	}
+	if strings.Join(got, ", ") != strings.Join(want, ", ") {
+		w.t.Errorf("results: %v, want %v", got, want)
+	}
+	if n := len(w.klarna.Simulator.Books().Orders); n != orders {
+		w.t.Errorf("orders at Klarna: %d, want %d", n, orders)
+	}
+}
+
+func (w *world) deadLetters() (letters []messages.DeadLetter, payloads []string) {
+	w.t.Helper()
+	stream, err := w.js.Stream(w.t.Context(), StreamDead)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for n := uint64(1); n <= stream.CachedInfo().State.LastSeq; n++ {
+		m, err := stream.GetMsg(w.t.Context(), n)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		d, err := messages.ParseDeadLetter(m.Header)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		letters, payloads = append(letters, d), append(payloads, string(m.Data))
+	}
+	return letters, payloads
+}
+
+// TestS1CutAfterCommit: three times the connection breaks after the order was made.
+func TestS1CutAfterCommit(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s1", "created-cutx3-1", 1))
+	w.start()
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	calls := w.orders()
+	if len(calls) != 4 {
+		t.Errorf("tries: %d, want 4", len(calls))
+	}
+	for _, c := range calls {
+		if c.IdempotencyKey != calls[0].IdempotencyKey {
+			t.Errorf("keys %s and %s for one attempt", c.IdempotencyKey, calls[0].IdempotencyKey)
+		}
+	}
+}
+
+// TestS3WindowExpired: past the key's window no byte is sent, and nobody is dunned.
+func TestS3WindowExpired(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s3", "cut-1", 1))
+	stop := w.start()
+	w.await("a try", func() bool { return len(w.orders()) > 0 })
+	stop()
+	tries := len(w.orders())
+	w.advance(25 * time.Hour)
+	w.start()
+	w.awaitEmpty()
+	w.expect(0, "unresolved idempotency_window_expired")
+	if n := len(w.orders()); n != tries {
+		t.Errorf("requests after the window: %d", n-tries)
+	}
+	letters, _ := w.deadLetters()
+	if len(letters) != 1 || letters[0].Reason != messages.ReasonIdempotencyWindowExpired {
+		t.Errorf("dead letters: %v, want one", letters)
+	}
+}
+
+// TestS5SecondAttemptWaits: while attempt 1 is not known, attempt 2 is held; once
+// attempt 1 is given up, it is refused.
+func TestS5SecondAttemptWaits(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s5", "500-1", 1))
+	w.start()
+	w.await("a try", func() bool { return len(w.orders()) > 0 })
+	w.publish(w.due("s5", "ok-1", 2))
+	w.await("more tries", func() bool { return len(w.orders()) > 6 })
+	w.expect(0)
+	w.advance(25*time.Hour + time.Minute)
+	w.awaitEmpty()
+	w.expect(0, "unresolved idempotency_window_expired", "rejected blocked_by_unresolved")
+	for _, c := range w.orders() {
+		if c.IdempotencyKey != w.orders()[0].IdempotencyKey {
+			t.Errorf("key %s was sent beside %s", c.IdempotencyKey, w.orders()[0].IdempotencyKey)
+		}
+	}
+}
+
+// TestS10NextAttempt: attempt 2 after a decline uses a new key and succeeds;
+// attempt 1 published again changes nothing.
+func TestS10NextAttempt(t *testing.T) {
+	w := newWorld(t)
+	one, two := w.due("s10", "soft-decline-once-1", 1), w.due("s10", "soft-decline-once-1", 2)
+	w.publish(one)
+	w.start()
+	w.awaitEmpty()
+	w.publish(two)
+	w.awaitEmpty()
+	w.publish(one)
+	w.publish(two)
+	w.awaitEmpty()
+	w.expect(1, "dunning payment_method_failed", "paid")
+	results := w.results()
+	if calls := w.orders(); len(calls) != 2 || results[0].Key == results[1].Key {
+		t.Errorf("requests %v, want one for each of two keys", calls)
+	}
+	if r := results[0]; r.Next == nil || r.Final {
+		t.Errorf("dunning %+v, want a next attempt", r)
+	}
+}
+
+// TestS11S36SameIDOtherCharge: a message ID stands for one account, token and
+// order; anything else under it is a conflict, while it is open and after.
+func TestS11S36SameIDOtherCharge(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		token  string
+		settle bool
+	}{{"settled", "ok-1", true}, {"open", "500-1", false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, "default", "other")
+			both := func(o *Options) {
+				other := o.Accounts[0]
+				other.Name = "other"
+				o.Accounts = append(o.Accounts, other)
+			}
+			w.publish(w.due("s11", tt.token, 1))
+			w.start(both)
+			w.await("a try", func() bool { return len(w.orders()) > 0 })
+			if tt.settle {
+				w.awaitEmpty()
+			}
+			key := w.orders()[0].IdempotencyKey
+			w.publish(w.due("s11", tt.token, 1, func(j map[string]any) { j["order"].(map[string]any)["merchant_data"] = "changed" }))
+			w.publish(w.due("s11", "ok-other-token", 1))
+			w.publishTo("other", w.due("s11", tt.token, 1), nil)
+			conflicts := func() (n int) {
+				for _, r := range w.results() {
+					if r.Reason == messages.ReasonConflict {
+						n++
+					}
+				}
+				return n
+			}
+			w.await("three conflicts", func() bool { return conflicts() == 3 })
+			for _, c := range w.orders() {
+				if c.IdempotencyKey != key || c.TokenFingerprint != w.orders()[0].TokenFingerprint {
+					t.Errorf("Klarna was asked for %+v", c)
+				}
+			}
+		})
+	}
+}
+
+// TestS12Pending: a fraud status that is not final is no money and no refusal.
+func TestS12Pending(t *testing.T) {
+	for token, want := range map[string]string{"pending-accept-1": "paid", "pending-reject-1": "dunning fraud_rejected"} {
+		t.Run(token, func(t *testing.T) {
+			w := newWorld(t)
+			w.publish(w.due("s12", token, 1))
+			w.start()
+			w.await("the order", func() bool { return len(w.klarna.Simulator.Books().Orders) == 1 })
+			w.await("the pending record", func() bool { return len(w.records()) == 2 })
+			w.expect(1)
+			w.advance(time.Second)
+			w.awaitEmpty()
+			w.expect(1, want)
+			if n := len(w.orders()); n != 1 {
+				t.Errorf("orders asked for: %d, want 1", n)
+			}
+		})
+	}
+	t.Run("for two days", func(t *testing.T) {
+		w := newWorld(t)
+		w.publish(w.due("s12", "pending-1", 1))
+		w.start()
+		w.await("the pending record", func() bool { return len(w.records()) == 2 })
+		w.advance(49 * time.Hour)
+		w.awaitEmpty()
+		w.expect(1, "unresolved pending_too_long")
+	})
+}
+
+// TestS13NoOrderInTheAnswer: whatever is not an order is not paid, and not refused either.
+func TestS13NoOrderInTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	tokens := []string{"500-bare-1", "502-html-1", "no-id-200-1", "empty-200-1", "broken-200-1"}
+	for i, token := range tokens {
+		w.publish(w.due("s13-"+strconv.Itoa(i), token, 1))
+	}
+	w.start()
+	w.await("some tries of each", func() bool { return len(w.orders()) > 4*len(tokens) })
+	w.expect(0)
+	w.advance(24 * time.Hour)
+	w.awaitEmpty()
+	for _, r := range w.results() {
+		if r.Kind != messages.KindUnresolved {
+			t.Errorf("%s: %s, want unresolved", r.ID, r)
+		}
+	}
+}
+
+// TestS32AlreadyPaid: the same period under another message ID.
+func TestS32AlreadyPaid(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s32", "ok-1", 1))
+	w.start()
+	w.awaitEmpty()
+	w.advance(48 * time.Hour)
+	w.publish(w.due("s32", "ok-1", 1, func(j map[string]any) { j["id"] = "the billing system's second database" }))
+	w.awaitEmpty()
+	w.expect(1, "paid", "rejected already_paid")
+	if n := len(w.orders()); n != 1 {
+		t.Errorf("requests: %d, want 1", n)
+	}
+}
+
+// TestS35Poison: a job that makes the worker panic is put aside; others flow.
+func TestS35Poison(t *testing.T) {
+	w := newWorld(t)
+	var broken atomic.Bool
+	broken.Store(true)
+	stop := w.start(func(o *Options) { o.Accounts[0].Klarna = w.panicking(&broken) })
+	w.publish(w.due("s35", "ok-1", 1))
+	w.awaitEmpty()
+	w.expect(0, "unresolved poison")
+	broken.Store(false)
+	w.publish(w.due("s35-other", "ok-2", 1))
+	w.awaitEmpty()
+	stop()
+	w.expect(1, "unresolved poison", "paid")
+	letters, payloads := w.deadLetters()
+	if len(letters) != 1 || letters[0].Reason != messages.ReasonPoison || !strings.Contains(payloads[0], "s35/2026-12/1") {
+		t.Errorf("dead letters %v, want the poison job", letters)
+	}
+}
+
+// panicking is a client whose credentials blow up.
+func (w *world) panicking(broken *atomic.Bool) *klarna.Client {
+	w.t.Helper()
+	endpoint, err := url.Parse(w.klarna.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var made atomic.Bool
+	c, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 400 * time.Millisecond, Credentials: credentials(func() (klarna.Credentials, error) {
+		if made.Load() && broken.Load() {
+			panic("credentials")
+		}
+		made.Store(true)
+		return klarna.Credentials{Username: "merchant", Password: klarna.NewSecret("secret-password")}, nil
+	})})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+type credentials func() (klarna.Credentials, error)
+
+func (c credentials) Credentials() (klarna.Credentials, error) { return c() }
+
+// TestS38LateCommit: the connection is cut, the order is made a moment later, and
+// a try in between would be refused.
+func TestS38LateCommit(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s38", "late-200-1", 1))
+	w.start()
+	w.awaitEmpty()
+	w.expect(1, "paid")
+}
+
+// TestS39CancelledAfterTheOrder: the answer is lost, the customer cancels the
+// token, the next try is refused: that says nothing of the order.
+func TestS39CancelledAfterTheOrder(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s39", "lost-cancelled-1", 1))
+	w.start()
+	w.await("a refusal", func() bool {
+		calls := w.orders()
+		return len(calls) > 2 && calls[len(calls)-1].ErrorCode == "TOKEN_CANCELLED"
+	})
+	w.expect(1)
+	w.advance(23 * time.Hour)
+	w.awaitEmpty()
+	w.expect(1, "unresolved contradictory_answers")
+}
+
+// TestS45PurgedJob: a job is purged while its claim is open. The sweep settles
+// it, and attempt 2 is not stuck for ever.
+func TestS45PurgedJob(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s45", "500-1", 1))
+	stop := w.start()
+	w.await("a try", func() bool { return len(w.orders()) > 0 })
+	stop()
+	stream, err := w.js.Stream(t.Context(), StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.advance(26 * time.Hour)
+	w.start()
+	w.await("the sweep", func() bool { return len(w.results()) == 1 })
+	w.expect(0, "unresolved idempotency_window_expired")
+	w.publish(w.due("s45", "ok-1", 2))
+	w.awaitEmpty()
+	w.expect(0, "unresolved idempotency_window_expired", "rejected blocked_by_unresolved")
+}
+
+// TestS46JournalChanged: the journal's settings refuse what would make it
+// forget, and what they cannot refuse is noticed.
+func TestS46JournalChanged(t *testing.T) {
+	w := newWorld(t)
+	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(w.due("s46", "ok-1", 1))
+	w.start()
+	w.awaitEmpty()
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSubject("renewals.paid.>")); err == nil {
+		t.Error("the journal was purged by subject")
+	}
+	if err := stream.DeleteMsg(t.Context(), 1); err == nil {
+		t.Error("a record was deleted")
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgsPerSubject = 1
+	if _, err := w.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	await := func() { w.verified() }
+	await()
+	w.publish(w.due("s46-b", "ok-2", 1))
+	await()
+	w.expect(1, "paid")
+	config.MaxMsgsPerSubject = -1
+	if _, err := w.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitEmpty()
+	w.expect(2, "paid", "paid")
+}
+
+// verified waits for a few checks of the settings to pass.
+func (w *world) verified() {
+	timer := time.NewTimer(400 * time.Millisecond) // eight of them
+	defer timer.Stop()
+	<-timer.C
+}
+
+// TestS47HostileJob: headers that JetStream obeys and the largest payload it takes.
+func TestS47HostileJob(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.publishTo("default", []byte("not a job"), nats.Header{
+		"Nats-Expected-Stream": {StreamJobs}, "Nats-Msg-Id": {"twice"}, "Renewals-State": {"{}"}, "Renewals-Replay": {"1"}, "Status": {"404"},
+	})
+	w.publishTo("default", nil, nats.Header{"Status": {"409"}, "Description": {"Consumer Deleted"}})
+	w.publishTo("default", []byte(strings.Repeat("x", 500<<10)), nats.Header{"Long": {strings.Repeat("y", 10<<10)}})
+	w.awaitEmpty()
+	w.expect(0, "rejected invalid", "rejected invalid", "rejected invalid")
+	letters, payloads := w.deadLetters()
+	slices.SortFunc(payloads, func(a, b string) int { return len(a) - len(b) })
+	if len(letters) != 3 || len(payloads[2]) != 500<<10 {
+		t.Errorf("dead letters: %d, want 3, the last whole", len(letters))
+	}
+}
+
+// TestS48OneOddAnswer: a single refusal that Klarna did not write is not a
+// refusal; the job waits.
+func TestS48OneOddAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s48", "403x2-bare-1", 1))
+	w.start()
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	if r := w.results()[0]; r.Tries != 3 {
+		t.Errorf("tries = %d, want 3", r.Tries)
+	}
+}

@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+const (
+	// sweepEvery is how often the sweeper looks for abandoned claims. They are a
+	// day old: minutes do not matter.
+	sweepEvery = 5 * time.Minute
+	// sweepBack is how far back a new sweeper begins to read the journal.
+	sweepBack = 30 * 24 * time.Hour
+	sweepKey  = "sweeper" // in the bucket of the workers
+)
+
+// A sweeper settles claims that ran out of time although nobody delivers their
+// job: the account is paused, or the job was purged. Without it the next attempt
+// would wait for ever. One worker does it at a time, by a key in the workers' bucket that expires;
+// a second one doing it too does no harm, since it writes like any other.
+type sweeper struct {
+	*Worker
+	journal *Journal
+	rules   rules
+	bucket  jetstream.KeyValue
+	lease   uint64 // revision of our key, 0 when it is not ours
+
+	next uint64                            // sequence to read on from; 0 before the first sweep
+	open map[messages.RenewalKey]time.Time // claims that were open a day ago, and when they are stale
+}
+
+func (s *sweeper) run(ctx context.Context) {
+	refresh := time.NewTicker(5 * time.Second) // the key lives for 15 s
+	defer refresh.Stop()
+	due := s.now().Add(min(s.sweepEvery, time.Minute))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-refresh.C:
+		}
+		if !s.lead(ctx) || s.now().Before(due) {
+			continue
+		}
+		due = s.now().Add(s.sweepEvery)
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.opts.Log.Warn().Err(err).Msg("abandoned claims not looked for, trying again later")
+		}
+	}
+}
+
+// lead says whether this worker is the one that sweeps.
+func (s *sweeper) lead(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	var err error
+	if s.lease == 0 {
+		s.lease, err = s.bucket.Create(ctx, sweepKey, []byte(s.opts.Name))
+	} else {
+		s.lease, err = s.bucket.Update(ctx, sweepKey, []byte(s.opts.Name), s.lease)
+	}
+	if err != nil {
+		s.lease = 0
+	}
+	return err == nil
+}
+
+// sweep reads the journal up to a day ago, and settles what was left open then
+// and still is.
+func (s *sweeper) sweep(ctx context.Context) error {
+	if err := s.read(ctx, s.now().Add(-s.rules.keyWindow-staleAfter)); err != nil {
+		return err
+	}
+	for r, stale := range s.open {
+		if s.now().Before(stale) {
+			continue
+		}
+		at, err := s.journal.Last(ctx, r)
+		if err != nil {
+			return err
+		}
+		next, due := sweep(at.State, s.now(), s.rules)
+		if due {
+			if err := s.settle(ctx, r, at, next); errors.Is(err, ErrLost) {
+				continue // somebody is at it: look again next time
+			} else if err != nil {
+				return err
+			}
+		} else if at.State.open() {
+			s.open[r] = at.State.staleAt(s.rules)
+			continue
+		}
+		delete(s.open, r)
+	}
+	return nil
+}
+
+// read follows the journal up to the records of a certain time.
+func (s *sweeper) read(ctx context.Context, until time.Time) error {
+	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: s.next, HeadersOnly: true, InactiveThreshold: time.Minute}
+	if s.next == 0 {
+		begin := s.now().Add(-sweepBack)
+		from = jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &begin, HeadersOnly: true, InactiveThreshold: time.Minute}
+	}
+	records, err := s.js.OrderedConsumer(ctx, StreamJournal, from)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", StreamJournal, err)
+	}
+	for ctx.Err() == nil {
+		batch, err := records.Fetch(500, jetstream.FetchMaxWait(2*time.Second))
+		if err != nil {
+			return fmt.Errorf("read %s: %w", StreamJournal, err)
+		}
+		n := 0
+		for m := range batch.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return err
+			}
+			if meta.Timestamp.After(until) {
+				return nil
+			}
+			n++
+			s.next = meta.Sequence.Stream + 1
+			s.note(m)
+		}
+		if n == 0 {
+			return batch.Error()
+		}
+	}
+	return ctx.Err()
+}
+
+// note keeps the claims that a record leaves open.
+func (s *sweeper) note(m jetstream.Msg) {
+	_, r, _, err := messages.ParseRecordSubject(m.Subject())
+	if err != nil {
+		return
+	}
+	state, err := ParseState(m.Headers().Get(messages.HeaderState))
+	if err != nil {
+		s.opts.Log.Error().Err(err).Str("subject", m.Subject()).Msg("record not understood")
+		return
+	}
+	if state.open() {
+		s.open[r] = state.staleAt(s.rules)
+	} else {
+		delete(s.open, r)
+	}
+}
+
+// settle records an abandoned claim as unresolved.
+func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at Entry, next step) error {
+	now := s.now()
+	event, err := s.journal.abandoned(ctx, r, next, s.opts.Name, now)
+	if err != nil {
+		return err
+	}
+	m, err := recordMessage(event, event.Record, next.State, now, "", "")
+	if err != nil {
+		return err
+	}
+	if _, err := s.journal.Write(ctx, m, r, at.Sequence); err != nil {
+		return err
+	}
+	s.opts.Log.Error().Str("account", string(event.Account)).Str("id", string(event.ID)).Str("renewal_key", string(r)).
+		Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
+	return nil
+}
