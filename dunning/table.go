@@ -11,6 +11,7 @@ package dunning
 import (
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -122,4 +123,10 @@ func refusal(status int) bool {
 // goes on trying, and in the end the renewal is unresolved.
 func SurvivesUndecided(code string) bool {
 	return slices.Contains([]string{"PAYMENT_METHOD_FAILED", "UNAVAILABLE_PAYMENT_METHOD"}, code)
+}
+
+// AboutToken reports whether a refusal with this code speaks of the customer token, so that its status at Klarna is worth
+// telling. BAD_REQUEST is among them since Klarna's page gives it the words of TOKEN_CANCELLED.
+func AboutToken(code string) bool {
+	return strings.HasPrefix(code, "TOKEN_") || code == "UNAVAILABLE_PAYMENT_METHOD" || code == "BAD_REQUEST"
 }

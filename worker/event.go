@@ -98,16 +98,13 @@ func (a *account) common(j *job, next step, now time.Time) messages.Record {
 // dunning says what a refusal means and when another attempt makes sense, by
 // the policy that was in force when the chain of attempts began.
 func (a *account) dunning(r messages.Record, s State, t tally) messages.Dunning {
-	d, status := dunning.FraudRejected(), 0
-	event := messages.Dunning{Record: r, UndecidedTries: s.Claim.UndecidedTries}
+	d := dunning.FraudRejected()
+	event := messages.Dunning{Record: r, UndecidedTries: s.Claim.UndecidedTries, CorrelationID: t.order.CorrelationID}
 	if t.refusal != nil {
-		status = t.refusal.StatusCode
-		d, _ = dunning.Decide(status, t.refusal.Code)
-		event.ErrorCode, event.ErrorMessages, event.CorrelationID = t.refusal.Code, t.refusal.Messages, t.refusal.CorrelationID
-	} else {
-		status, event.CorrelationID = 200, t.order.CorrelationID
+		d, _ = dunning.Decide(t.refusal.StatusCode, t.refusal.Code)
+		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
+		event.CorrelationID, event.TokenStatus = t.refusal.CorrelationID, t.tokenStatus
 	}
-	event.HTTPStatus = status
 	event.Reason, event.Category, event.FixBy = d.Reason, d.Category, d.FixBy
 	event.NotifyCustomer, event.Retryable = d.NotifyCustomer, d.Retryable
 	policy := a.Policy

@@ -44,6 +44,7 @@ func (a *account) handle(ctx context.Context, d delivery) {
 		case actCharge:
 			held := a.held(*at.State.Claim)
 			answers := a.charge(ctx, j, held)
+			answers.tokenStatus = a.tokenStatus(j, answers)
 			next, err = a.record(j, at, held, answers)
 		case actPoll:
 			next, err = a.recordFraudStatus(j, at)

@@ -174,6 +174,7 @@ type told struct {
 	Unsure int                     `json:"undecided_tries"`
 	Next   *time.Time              `json:"next_attempt_at"`
 	Final  bool                    `json:"final"`
+	Token  string                  `json:"token_status"`
 	Errs   []messages.Problem      `json:"errors"`
 	State  State                   `json:"-"`
 }
@@ -650,5 +651,26 @@ func TestS48OneOddAnswer(t *testing.T) {
 	w.expect(1, "paid")
 	if r := w.results()[0]; r.Tries != 3 {
 		t.Errorf("tries = %d, want 3", r.Tries)
+	}
+}
+
+// TestS18DeadToken: a cancelled or unknown token is asked for once, and its
+// status goes with the event.
+func TestS18DeadToken(t *testing.T) {
+	w := newWorld(t)
+	for i, token := range []string{"cancelled-1", "canceled-1", "not-found-1", "suspended-1"} {
+		w.publish(w.due("s18-"+strconv.Itoa(i), token, 1))
+	}
+	w.start()
+	w.awaitEmpty()
+	want := map[string]string{"token_cancelled": "CANCELLED", "token_canceled": "CANCELLED", "token_not_found": "", "token_suspended": "SUSPENDED"}
+	for _, r := range w.results() {
+		if status, ok := want[string(r.Reason)]; !ok || r.Token != status || r.Tries != 1 {
+			t.Errorf("%s: token_status %q after %d tries, want %q after 1", r, r.Token, r.Tries, status)
+		}
+		delete(want, string(r.Reason))
+	}
+	if len(want) > 0 || len(w.orders()) != 4 {
+		t.Errorf("missing %v; requests for orders: %d, want 4", want, len(w.orders()))
 	}
 }

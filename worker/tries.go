@@ -15,9 +15,10 @@ import (
 // tally is what the tries of one delivery have taught so far.
 type tally struct {
 	outcome
-	refusal *klarna.Error       // the definite no, when Answer is answerRefused
-	order   klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
-	before  Claim               // what earlier deliveries knew
+	refusal     *klarna.Error       // the definite no, when Answer is answerRefused
+	order       klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
+	tokenStatus string              // beside a refusal that is about the token; "" when not known
+	before      Claim               // what earlier deliveries knew
 }
 
 // hear takes one try's answer (a nil err is an order) and says whether another
@@ -151,6 +152,25 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 			return t
 		}
 	}
+}
+
+// tokenTimeout bounds the look at a refused token. What it would tell is an extra.
+const tokenTimeout = 2 * time.Second
+
+// tokenStatus asks what Klarna says of a token whose order it refused because
+// of the token; "" when that cannot be learned.
+func (a *account) tokenStatus(j *job, t tally) string {
+	if t.refusal == nil || !dunning.AboutToken(t.refusal.Code) {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(a.finishing, min(tokenTimeout, a.opts.TryTimeout))
+	defer cancel()
+	token, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
+	if err != nil {
+		a.log.Debug().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("token status not learned")
+		return ""
+	}
+	return token.Status
 }
 
 // poll asks for the fraud status of an order that Klarna has made.
