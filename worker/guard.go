@@ -12,8 +12,6 @@ import (
 // while the worker runs.
 const verifyEvery = time.Minute
 
-const pauseSettings = "settings"
-
 // guard stops claiming while a stream does not have the settings that the
 // promise rests on, until somebody has put them right.
 func (w *Worker) guard(ctx context.Context) {

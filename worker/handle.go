@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/time/rate"
 
 	"github.com/klarna-renewals/renewals/klarna"
 )
@@ -57,19 +56,7 @@ func (a *account) handle(ctx context.Context, d delivery) {
 // waiting. false: another worker may have it sooner.
 func (a *account) myTurn(ctx context.Context, j *job) bool {
 	left := freshness - a.now().Sub(j.received)
-	if left <= 0 || a.pauses.any() {
-		return false
-	}
-	if a.limiter.Limit() == rate.Inf {
-		return true
-	}
-	r := a.limiter.Reserve()
-	wait := r.Delay()
-	if wait > left || !sleep(ctx, wait) {
-		r.Cancel()
-		return false
-	}
-	return true
+	return left > 0 && !a.pauses.any() && a.limit.wait(ctx, left)
 }
 
 // claim asks the machine what the delivery means and writes what it says. A job

@@ -50,6 +50,14 @@ func (p *pauses) any() bool {
 	return len(p.reasons) > 0
 }
 
+// has says whether this reason is there.
+func (p *pauses) has(reason string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.reasons[reason]
+	return ok
+}
+
 // active are the reasons there are.
 func (p *pauses) active() map[string]string {
 	p.mu.Lock()

@@ -25,7 +25,8 @@ type puller struct {
 	subject  string // of the consumer's next-message API
 	consumer string
 	log      zerolog.Logger
-	pauses   *pauses
+	pauses   *pauses  // of the whole worker
+	circuit  *circuit // of the account
 
 	free chan struct{} // one entry per free hand
 	jobs chan delivery // as large as there are hands: a send never blocks for long
@@ -49,13 +50,13 @@ const (
 // errConsumerDeleted ends the worker: nobody but an operator deletes consumers.
 var errConsumerDeleted = errors.New("the consumer was deleted")
 
-func newPuller(js jetstream.JetStream, consumer string, hands int, log zerolog.Logger, pauses *pauses) *puller {
+func newPuller(js jetstream.JetStream, consumer string, hands int, log zerolog.Logger, pauses *pauses, circuit *circuit) *puller {
 	prefix := js.Options().APIPrefix
 	if prefix == "" {
 		prefix = jetstream.DefaultAPIPrefix
 	}
 	p := &puller{
-		nc: js.Conn(), consumer: consumer, log: log, pauses: pauses,
+		nc: js.Conn(), consumer: consumer, log: log, pauses: pauses, circuit: circuit,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + StreamJobs + "." + consumer,
 		free:    make(chan struct{}, hands),
 		jobs:    make(chan delivery, hands),
@@ -93,8 +94,8 @@ func (p *puller) run(ctx context.Context, now func() time.Time) error {
 
 	trouble := ""
 	for request := 1; ; request++ {
-		n := p.freeHands(ctx)
-		if n == 0 || !p.pauses.wait(ctx) {
+		n := p.ready(ctx)
+		if n == 0 {
 			return nil
 		}
 		left, err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, reconnected)
@@ -125,6 +126,33 @@ func (p *puller) done() {
 	case p.free <- struct{}{}:
 	default: // the job came late, for a request whose hands were freed already
 	}
+}
+
+// ready waits until jobs may be pulled and says how many. While the account is
+// paused that is one, the probe, and only once no other job is at work. 0: ctx ended.
+func (p *puller) ready(ctx context.Context) int {
+	n := p.freeHands(ctx)
+	for n > 0 && p.pauses.wait(ctx) {
+		if !p.circuit.pauses.any() {
+			return n
+		}
+		if n < cap(p.free) {
+			select {
+			case <-ctx.Done():
+			case <-p.free:
+				n++
+			case <-p.circuit.wake:
+			}
+			continue
+		}
+		if p.circuit.probe(ctx) && p.circuit.pauses.any() {
+			for range n - 1 {
+				p.done()
+			}
+			return 1
+		}
+	}
+	return 0
 }
 
 // freeHands waits for one free hand and takes all that are free. 0: ctx ended.

@@ -104,6 +104,9 @@ var errLate = errors.New("the claim ends before a try could")
 // its own. It compares wall-clock times, since a suspended machine stops the monotonic clock.
 func (w *Worker) fence(c Claim) error {
 	now := w.now()
+	if w.pauses.has(pauseClock) {
+		return errLate
+	}
 	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
 		return errLate
 	}
@@ -140,7 +143,8 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 			t.HandBack = true
 			return t
 		}
-		if !again {
+		a.learn(j, order, err)
+		if !again || a.circuit.pauses.any() {
 			return t
 		}
 		wait := max(pause.NextBackOff(), t.RetryAfter)
@@ -152,6 +156,23 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 			return t
 		}
 	}
+}
+
+// learn tells the account's limit and circuit of a try.
+func (a *account) learn(j *job, order klarna.CreatedOrder, err error) {
+	class, told := klarna.ClassOf(err), order.RateLimit
+	var retryAfter time.Duration
+	var answered *klarna.Error
+	if errors.As(err, &answered) {
+		told, retryAfter = answered.RateLimit, answered.RetryAfter
+	}
+	a.limit.hear(told, class == klarna.ClassRateLimited, retryAfter)
+	a.circuit.hear(class, string(j.request.Key), func() bool {
+		ctx, cancel := context.WithTimeout(a.finishing, tokenTimeout)
+		defer cancel()
+		_, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
+		return klarna.ClassOf(err) == klarna.ClassNotEvaluated
+	})
 }
 
 // tokenTimeout bounds the look at a refused token. What it would tell is an extra.

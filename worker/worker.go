@@ -17,11 +17,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-	"golang.org/x/time/rate"
 
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
@@ -100,6 +100,7 @@ type Worker struct {
 	pauses   pauses // of all accounts
 
 	verifyEvery, sweepEvery time.Duration
+	brokerAhead             func() time.Duration // of a test's clock
 }
 
 // New checks the settings; the error names the first that is off.
@@ -126,7 +127,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 			return nil, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
 		}
 	}
-	w := &Worker{js: js, opts: o, verifyEvery: verifyEvery, sweepEvery: sweepEvery}
+	w := &Worker{js: js, opts: o, verifyEvery: verifyEvery, sweepEvery: sweepEvery, brokerAhead: func() time.Duration { return 0 }}
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
 		if _, err := messages.ParseAccount(string(a.Name)); err != nil {
@@ -166,9 +167,12 @@ type account struct {
 	journal *Journal
 	rules   rules
 	oldest  time.Duration // a period that fell due before that is too old to charge
-	limiter *rate.Limiter
+	limit   *limit
+	circuit *circuit
 	puller  *puller
 	log     zerolog.Logger
+
+	inFlight atomic.Int64 // deliveries being handled
 
 	// finishing ends when tries in flight may no longer finish; recording ends
 	// a little later, so that what a try has taught still gets into the journal.
@@ -214,23 +218,29 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 	})
 
-	var running sync.WaitGroup
-	running.Go(func() { w.guard(stopping) })
-	sweeping := &sweeper{
-		Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{},
-		rules: rules{keyWindow: w.opts.KeyWindow},
-	}
-	running.Go(func() { sweeping.run(stopping) })
-	for _, config := range w.accounts {
+	accounts := make([]*account, len(w.accounts))
+	for i, config := range w.accounts {
 		a := &account{
 			Account: config, Worker: w, journal: journal, oldest: retention - retentionMargin,
-			finishing: finishing, recording: recording,
+			finishing: finishing, recording: recording, limit: newLimit(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
+		a.circuit = newCircuit(a.pauseChanged)
 		if err := a.bind(ctx); err != nil {
-			stop(err)
-			break
+			return err
 		}
+		accounts[i] = a
+	}
+	background := []interface{ run(context.Context) }{
+		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
+		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, rules: rules{keyWindow: w.opts.KeyWindow}},
+	}
+	var running sync.WaitGroup
+	running.Go(func() { w.guard(stopping) })
+	for _, b := range background {
+		running.Go(func() { b.run(stopping) })
+	}
+	for _, a := range accounts {
 		running.Go(func() {
 			if err := a.run(stopping); err != nil {
 				stop(err)
@@ -266,12 +276,7 @@ func (a *account) bind(ctx context.Context) error {
 			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
 	}
 	a.rules = rules{ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays}
-	limit := rate.Inf
-	if a.Rate > 0 {
-		limit = rate.Limit(a.Rate)
-	}
-	a.limiter = rate.NewLimiter(limit, max(1, int(a.Rate/10)))
-	a.puller = newPuller(a.js, name, a.Concurrency, a.log, &a.pauses)
+	a.puller = newPuller(a.js, name, a.Concurrency, a.log, &a.pauses, a.circuit)
 	return nil
 }
 
@@ -282,7 +287,11 @@ func (a *account) run(ctx context.Context) error {
 	for range a.Concurrency {
 		hands.Go(func() {
 			for d := range a.puller.jobs {
+				a.inFlight.Add(1)
+				tries := a.circuit.heard.Load()
 				a.handle(ctx, d)
+				a.circuit.handled(tries)
+				a.inFlight.Add(-1)
 				a.puller.done()
 			}
 		})
@@ -294,6 +303,15 @@ func (a *account) run(ctx context.Context) error {
 }
 
 func (w *Worker) now() time.Time { return w.opts.Now().Round(0) } // without the monotonic reading, which stops while a machine is suspended
+
+// pauseChanged tells the operator of a pause, once, and of its end.
+func (a *account) pauseChanged(reason string, paused bool, sentence string) {
+	if paused {
+		a.log.Error().Str("reason", reason).Msg("account paused, its jobs wait: " + sentence)
+		return
+	}
+	a.log.Info().Str("reason", reason).Msg("account no longer paused")
+}
 
 // rulesNow are the rules with this moment's jitter on the pauses.
 func (a *account) rulesNow() rules {

@@ -1,0 +1,189 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// Reasons for which an account is paused. They are label values of a metric:
+// closed and append-only.
+const (
+	pauseNotEvaluated = "not_evaluated" // Klarna turns requests away unread: a password, a host or a firewall is wrong
+	pauseBreaker      = "breaker"       // a run of answers that decide nothing
+	pauseSettings     = "settings"      // a stream lost a setting that the promise rests on
+	pauseClock        = "clock"         // this machine's clock is off
+)
+
+const (
+	// breakerRun is how many tries in a row must come to nothing before pulling stops.
+	breakerRun = 10
+	// oddJobs is on how many different jobs Klarna must turn requests away unread
+	// before that is taken for the account's trouble, not theirs.
+	oddJobs = 5
+)
+
+// A circuit stands between the jobs of an account and Klarna. While Klarna's
+// answers say nothing it lets a single job through at a time, with growing pauses: the probe. Nobody is
+// dunned meanwhile, no attempt is burnt and no key's clock started, since jobs that
+// are not pulled are not claimed.
+type circuit struct {
+	pauses  pauses
+	changed func(reason string, open bool, sentence string)
+	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+
+	mu     sync.Mutex
+	odd    map[string]bool // jobs turned away unread since the last answer that was not
+	pause  *backoff.ExponentialBackOff
+	resume time.Time     // when the next probe may go
+	wake   chan struct{} // one entry when something changed for whoever waits
+
+	heard atomic.Uint64 // tries, to know whether a probe came to one
+}
+
+// newCircuit tells changed of every pause that begins or ends.
+func newCircuit(changed func(reason string, open bool, sentence string)) *circuit {
+	return &circuit{
+		changed: changed, odd: map[string]bool{}, wake: make(chan struct{}, 1),
+		pause: backoff.NewExponentialBackOff(
+			backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second), backoff.WithMultiplier(2),
+			backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0)),
+		breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+			Timeout:     time.Millisecond, // when a probe may go is decided by pause
+			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= breakerRun },
+		}),
+	}
+}
+
+// probe waits until a probe may go or nothing is paused any more. false: ctx ended.
+func (c *circuit) probe(ctx context.Context) bool {
+	for c.pauses.any() {
+		c.mu.Lock()
+		wait := time.Until(c.resume)
+		if wait <= 0 {
+			c.resume = time.Now().Add(c.pause.NextBackOff())
+		}
+		c.mu.Unlock()
+		if wait <= 0 {
+			return true
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-c.wake:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// retry lets the next probe go at once: somebody has changed something.
+func (c *circuit) retry() {
+	c.mu.Lock()
+	c.pause.Reset()
+	c.resume = time.Time{}
+	c.mu.Unlock()
+	c.signal()
+}
+
+// handled is told of every job once it is done with, and how many tries there
+// had been before: a probe that had nothing to ask is followed by the next at once.
+func (c *circuit) handled(before uint64) {
+	if c.heard.Load() != before || !c.pauses.any() {
+		return
+	}
+	c.mu.Lock()
+	c.resume = time.Time{}
+	c.mu.Unlock()
+	c.signal()
+}
+
+// hear takes in what a try of a job came to. elsewhere tells, where Klarna
+// turned the job away unread, whether it does so with another question as well.
+func (c *circuit) hear(class klarna.Class, job string, elsewhere func() (turnedAway bool)) {
+	c.heard.Add(1)
+	switch class {
+	case klarna.ClassNotEvaluated:
+		c.turnedAway(job, elsewhere)
+	case klarna.ClassRateLimited:
+		// Klarna works, and says how fast.
+	case klarna.ClassOK, klarna.ClassRefused:
+		c.count(nil)
+		c.evaluated()
+	default:
+		c.count(errNothing)
+	}
+}
+
+// turnedAway notes a job that Klarna did not read.
+func (c *circuit) turnedAway(job string, elsewhere func() bool) {
+	if c.pauses.has(pauseNotEvaluated) {
+		return
+	}
+	c.mu.Lock()
+	c.odd[job] = true
+	many := len(c.odd) >= oddJobs
+	c.mu.Unlock()
+	if many || elsewhere() {
+		c.open(pauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between")
+	}
+}
+
+// evaluated notes that Klarna read a request.
+func (c *circuit) evaluated() {
+	c.mu.Lock()
+	clear(c.odd)
+	c.mu.Unlock()
+	c.close(pauseNotEvaluated)
+}
+
+var errNothing = errors.New("came to nothing")
+
+// count feeds the breaker.
+func (c *circuit) count(failure error) {
+	if done, err := c.breaker.Allow(); err == nil {
+		done(failure)
+	}
+	switch {
+	case failure == nil:
+		c.close(pauseBreaker)
+	case c.breaker.State() != gobreaker.StateClosed:
+		c.open(pauseBreaker, "a run of timeouts and errors that decide nothing")
+	}
+}
+
+func (c *circuit) open(reason, sentence string) {
+	if !c.pauses.set(reason, sentence) {
+		return
+	}
+	c.mu.Lock()
+	c.resume = time.Now().Add(c.pause.NextBackOff())
+	c.mu.Unlock()
+	c.changed(reason, true, sentence)
+	c.signal()
+}
+
+func (c *circuit) close(reason string) {
+	if !c.pauses.lift(reason) {
+		return
+	}
+	c.changed(reason, false, "")
+	c.retry()
+}
+
+func (c *circuit) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}

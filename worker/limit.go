@@ -1,0 +1,99 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// limit is this worker's part of the rate that an account has at Klarna, where
+// it is counted for all workers together.
+// https://docs.klarna.com/api-reference/rate-limit/
+type limit struct {
+	limiter *rate.Limiter
+
+	mu       sync.Mutex
+	whole    float64 // requests/s of all workers; 0: unlimited
+	told     float64 // what Klarna's headers say it is, when less
+	workers  int
+	closedTo time.Time // Klarna said: not before then
+}
+
+func newLimit(requestsPerSecond float64) *limit {
+	l := &limit{limiter: rate.NewLimiter(rate.Inf, 1), whole: requestsPerSecond, workers: 1}
+	l.set()
+	return l
+}
+
+// share says how many workers the rate is for.
+func (l *limit) share(workers int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.workers = workers
+	l.set()
+}
+
+func (l *limit) set() {
+	r := l.whole
+	if l.told > 0 && (r == 0 || l.told < r) {
+		r = l.told
+	}
+	share := rate.Inf
+	if r > 0 {
+		share = rate.Limit(r / float64(l.workers))
+	}
+	if l.limiter.Limit() != share {
+		l.limiter.SetLimit(share)
+	}
+}
+
+// rate is this worker's share in requests/s; 0: unlimited.
+func (l *limit) rate() float64 {
+	if r := l.limiter.Limit(); r != rate.Inf {
+		return float64(r)
+	}
+	return 0
+}
+
+// hear slows down to what an answer says.
+func (l *limit) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if r.Limit > 0 && float64(r.Limit) != l.told {
+		l.told = float64(r.Limit)
+		l.set()
+	}
+	switch {
+	case limited:
+		l.closedTo = now.Add(max(retryAfter, 50*time.Millisecond))
+	case r.Known && r.Remaining == 0 && r.Limit > 0:
+		// Reset is in whole seconds: waiting for it would halve the rate. Two turns are enough for the
+		// window to move on.
+		l.closedTo = now.Add(time.Duration(2 * l.workers * int(time.Second) / r.Limit))
+	}
+}
+
+// wait waits for this worker's turn, at most d. false: not within it, or ctx ended.
+func (l *limit) wait(ctx context.Context, d time.Duration) bool {
+	l.mu.Lock()
+	closed := time.Until(l.closedTo)
+	l.mu.Unlock()
+	if l.limiter.Limit() == rate.Inf && closed <= 0 {
+		return true
+	}
+	if closed > d {
+		return false
+	}
+	turn := l.limiter.Reserve()
+	wait := max(turn.Delay(), closed)
+	if wait > d || !sleep(ctx, wait) {
+		turn.Cancel()
+		return false
+	}
+	return true
+}

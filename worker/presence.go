@@ -1,0 +1,196 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+const (
+	presenceEvery = 5 * time.Second
+	presenceTTL   = 15 * time.Second // of every key in the bucket
+	presenceKey   = "worker."
+	// maxSkew is how far a worker's clock may be off the broker's: leases and
+	// windows are compared between machines.
+	maxSkew = time.Minute
+)
+
+// A Presence is what a live worker says of itself every 5 seconds, for the
+// others and for `renewals status`.
+type Presence struct {
+	Name     string                               `json:"name"`
+	Started  time.Time                            `json:"started"`
+	At       time.Time                            `json:"at"` // by the worker's clock
+	Accounts map[messages.Account]AccountPresence `json:"accounts"`
+	Paused   map[string]string                    `json:"paused,omitempty"` // reasons for the whole worker, each with a sentence
+}
+
+// AccountPresence is one account's part of it.
+type AccountPresence struct {
+	InFlight int               `json:"in_flight"`
+	Rate     float64           `json:"rate"`             // this worker's share, requests/s; 0: unlimited
+	Paused   map[string]string `json:"paused,omitempty"` // reasons, each with a sentence
+}
+
+// Workers lists the live workers.
+func Workers(ctx context.Context, js jetstream.JetStream) ([]Presence, error) {
+	bucket, err := js.KeyValue(ctx, BucketWorkers)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w; run `renewals provision`", BucketWorkers, err)
+	}
+	watch, err := bucket.Watch(ctx, presenceKey+"*", jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("read bucket %s: %w", BucketWorkers, err)
+	}
+	defer func() { _ = watch.Stop() }()
+	var live []Presence
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("read bucket %s: %w", BucketWorkers, ctx.Err())
+		case entry, ok := <-watch.Updates():
+			if !ok || entry == nil {
+				return live, nil
+			}
+			var p Presence
+			if json.Unmarshal(entry.Value(), &p) == nil {
+				live = append(live, p)
+			}
+		}
+	}
+}
+
+// presence tells the others of this worker, counts them, and shares the rates.
+type presence struct {
+	*Worker
+	bucket   jetstream.KeyValue
+	accounts []*account
+	started  time.Time
+	seen     map[string]sighting
+}
+
+type sighting struct {
+	at       time.Time // by the monotonic clock of this machine
+	accounts map[messages.Account]AccountPresence
+}
+
+func (p *presence) run(ctx context.Context) {
+	watch, err := p.bucket.Watch(ctx, presenceKey+"*")
+	if err != nil {
+		p.opts.Log.Warn().Err(err).Msg("other workers not seen: rates are not shared")
+		return
+	}
+	defer func() { _ = watch.Stop() }()
+	p.announce(ctx)
+	tick := time.NewTicker(time.Second) // the end of an entry is no event: count again
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			p.leave()
+			return
+		case entry, ok := <-watch.Updates():
+			if !ok {
+				return
+			}
+			if entry == nil || !p.see(entry) {
+				continue
+			}
+		case <-tick.C:
+			if n%int(presenceEvery/time.Second) == 0 {
+				p.announce(ctx)
+			}
+		}
+		p.share()
+	}
+}
+
+// see takes in an entry and says whether it may change the shares.
+func (p *presence) see(entry jetstream.KeyValueEntry) bool {
+	name := strings.TrimPrefix(entry.Key(), presenceKey)
+	if entry.Operation() != jetstream.KeyValuePut {
+		delete(p.seen, name)
+		return true
+	}
+	var other Presence
+	if err := json.Unmarshal(entry.Value(), &other); err != nil {
+		return false
+	}
+	if other.Name == p.opts.Name {
+		p.compareClocks(other.At.Sub(entry.Created().Add(p.brokerAhead())))
+	}
+	_, known := p.seen[name]
+	p.seen[name] = sighting{time.Now(), other.Accounts}
+	return !known
+}
+
+// compareClocks stops sending while this machine's clock is off.
+func (p *presence) compareClocks(skew time.Duration) {
+	if skew.Abs() <= maxSkew {
+		if p.pauses.lift(pauseClock) {
+			p.opts.Log.Info().Dur("skew_ms", skew).Msg("the clock is right again: claiming goes on")
+		}
+		return
+	}
+	sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", skew.Round(time.Second), maxSkew)
+	if p.pauses.set(pauseClock, sentence) {
+		p.opts.Log.Error().Dur("skew_ms", skew).Msg(sentence)
+	}
+}
+
+// share sets every account's rate to its part among the workers that serve it.
+func (p *presence) share() {
+	workers := map[messages.Account]int{}
+	for name, s := range p.seen {
+		if time.Since(s.at) > presenceTTL {
+			delete(p.seen, name)
+			continue
+		}
+		for a := range s.accounts {
+			workers[a]++
+		}
+	}
+	for _, a := range p.accounts {
+		a.limit.share(max(workers[a.Name], 1))
+	}
+}
+
+// announce writes this worker's entry.
+func (p *presence) announce(ctx context.Context) {
+	me := Presence{Name: p.opts.Name, Started: p.started, At: p.now(), Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
+	for _, a := range p.accounts {
+		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.circuit.pauses.active()}
+	}
+	value, err := json.Marshal(me)
+	if err == nil {
+		one, cancel := context.WithTimeout(ctx, presenceEvery)
+		defer cancel()
+		_, err = p.bucket.Put(one, p.key(), value)
+	}
+	if err != nil && ctx.Err() == nil {
+		p.opts.Log.Debug().Err(err).Msg("presence not announced")
+	}
+}
+
+// leave gives this worker's share to the others at once.
+func (p *presence) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = p.bucket.Delete(ctx, p.key())
+}
+
+// key is the entry's: a worker's name with what a key cannot hold replaced.
+func (p *presence) key() string {
+	return presenceKey + strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '=' {
+			return r
+		}
+		return '_'
+	}, p.opts.Name)
+}
