@@ -86,6 +86,13 @@ func (w *world) advance(d time.Duration) { w.ahead.Add(int64(d)) }
 // start runs a worker until the test ends or stop is called.
 func (w *world) start(change ...func(*Options)) (stop func()) {
 	w.t.Helper()
+	var started *Worker
+	return w.startWith(&started, change...)
+}
+
+// startWith is start, and tells which worker it is.
+func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func()) {
+	w.t.Helper()
 	endpoint, err := url.Parse(w.klarna.URL)
 	if err != nil {
 		w.t.Fatal(err)
@@ -117,6 +124,7 @@ func (w *world) start(change ...func(*Options)) (stop func()) {
 	}
 	worker.brokerAhead = func() time.Duration { return time.Duration(w.ahead.Load()) }
 	worker.verifyEvery, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
+	*started = worker
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- worker.Run(ctx) }()

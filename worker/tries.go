@@ -151,8 +151,8 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 		if a.now().Add(wait).After(deadline) {
 			return t
 		}
-		if !sleep(ctx, wait) {
-			t.HandBack = true
+		if !sleep(ctx, wait) || !a.limit.wait(ctx, deadline.Sub(a.now())) {
+			t.HandBack = ctx.Err() != nil
 			return t
 		}
 	}

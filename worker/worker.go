@@ -98,6 +98,7 @@ type Worker struct {
 	opts     Options
 	accounts []Account
 	pauses   pauses // of all accounts
+	running  atomic.Pointer[[]*account]
 
 	verifyEvery, sweepEvery time.Duration
 	brokerAhead             func() time.Duration // of a test's clock
@@ -219,6 +220,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 
 	accounts := make([]*account, len(w.accounts))
+	defer func() { w.running.Store(nil) }()
 	for i, config := range w.accounts {
 		a := &account{
 			Account: config, Worker: w, journal: journal, oldest: retention - retentionMargin,
@@ -231,6 +233,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		}
 		accounts[i] = a
 	}
+	w.running.Store(&accounts)
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
 		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, rules: rules{keyWindow: w.opts.KeyWindow}},
@@ -252,6 +255,16 @@ func (w *Worker) Run(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// Retry lets paused accounts try again at once: a password was changed, a host
+// is back. It is safe at any time.
+func (w *Worker) Retry() {
+	if accounts := w.running.Load(); accounts != nil {
+		for _, a := range *accounts {
+			a.circuit.retry()
+		}
+	}
 }
 
 // bind looks up the account's consumer and checks that its settings and the

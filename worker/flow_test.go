@@ -1,0 +1,213 @@
+package worker
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// TestS28S49WrongPassword: for two days the password is wrong. Nobody is dunned,
+// nothing becomes unresolved; after the fix every job is charged once.
+func TestS28S49WrongPassword(t *testing.T) {
+	const jobs = 20
+	w := newWorld(t)
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Username, o.Password = "merchant", "the new password" })
+	for n := range jobs {
+		w.publish(w.due("s49-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	var worker *Worker
+	w.startWith(&worker)
+	w.await("the pause", func() bool {
+		live, err := Workers(t.Context(), w.js)
+		return err == nil && len(live) == 1 && live[0].Accounts["default"].Paused[pauseNotEvaluated] != ""
+	})
+	w.advance(48 * time.Hour)
+	tried := len(w.orders())
+	w.await("another probe", func() bool { return len(w.orders()) > tried })
+	w.expect(0)
+	if left := w.left(); left != jobs {
+		t.Errorf("jobs in the stream: %d, want all %d", left, jobs)
+	}
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Password = "secret-password" })
+	worker.Retry()
+	w.awaitEmpty()
+	paid := 0
+	for _, r := range w.results() {
+		if r.Kind == messages.KindPaid {
+			paid++
+		}
+	}
+	if orders := len(w.klarna.Simulator.Books().Orders); paid != jobs || orders != jobs {
+		t.Errorf("paid %d, orders %d, want %d", paid, orders, jobs)
+	}
+}
+
+// TestBreaker: while Klarna is down jobs stay in the stream unclaimed, and one
+// at a time finds out whether it is back.
+func TestBreaker(t *testing.T) {
+	const jobs = 60
+	w := newWorld(t)
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "503-bare-" })
+	for n := range jobs {
+		w.publish(w.due("down-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	var worker *Worker
+	w.startWith(&worker)
+	w.await("the breaker", func() bool { return worker.accounts[0].Name == "default" && len(w.orders()) >= breakerRun })
+	open := len(w.orders())
+	w.await("two probes", func() bool { return len(w.orders()) >= open+2 })
+	if claimed := len(w.records()); claimed > jobs {
+		t.Errorf("records while Klarna is down: %d, want jobs left unclaimed", claimed)
+	}
+	w.expect(0)
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "" })
+	worker.Retry()
+	w.awaitEmpty()
+	if orders := len(w.klarna.Simulator.Books().Orders); orders != jobs {
+		t.Errorf("orders: %d, want %d", orders, jobs)
+	}
+}
+
+// TestS27SharedRate: three workers share what Klarna allows one merchant.
+func TestS27SharedRate(t *testing.T) {
+	const limit, jobs = 100, 800
+	w := newWorld(t)
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Rate = limit })
+	for range 3 {
+		w.start(func(o *Options) { o.Accounts[0].Rate = 180; o.Accounts[0].Concurrency = 32 })
+	}
+	w.await("three workers", func() bool {
+		live, err := Workers(t.Context(), w.js)
+		return err == nil && len(live) == 3
+	})
+	for n := range jobs {
+		w.publish(w.due("s27-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	began := time.Now()
+	w.awaitEmpty()
+	t.Logf("%.0f requests/s", jobs/time.Since(began).Seconds())
+	counts := w.klarna.Simulator.Books().Counts
+	if limited := counts.Statuses[429]; limited*100 > counts.Requests*5 {
+		t.Errorf("answers 429: %d of %d", limited, counts.Requests)
+	}
+	for _, r := range w.results() {
+		if r.Kind != messages.KindPaid {
+			t.Errorf("%s: %s", r.ID, r)
+		}
+	}
+	t.Logf("429: %d of %d requests", counts.Statuses[429], counts.Requests)
+}
+
+// TestClockOff: a worker whose clock is off the broker's does not send.
+func TestClockOff(t *testing.T) {
+	w := newWorld(t)
+	var off atomic.Int64
+	off.Store(int64(2 * time.Minute))
+	w.start(func(o *Options) {
+		o.Now = func() time.Time { return w.now().Add(time.Duration(off.Load())) }
+	})
+	w.await("the pause", func() bool {
+		live, err := Workers(t.Context(), w.js)
+		return err == nil && len(live) == 1 && live[0].Paused[pauseClock] != ""
+	})
+	w.publish(w.due("clock", "ok-1", 1))
+	w.verified()
+	if n := len(w.orders()); n != 0 {
+		t.Errorf("requests: %d, want 0", n)
+	}
+	off.Store(0)
+	w.awaitEmpty()
+	w.expect(1, "paid")
+}
+
+func TestCircuit(t *testing.T) {
+	open := func(*testing.T) (*circuit, *[]string) {
+		var said []string
+		c := newCircuit(func(reason string, open bool, _ string) {
+			said = append(said, reason+" "+strconv.FormatBool(open))
+		})
+		return c, &said
+	}
+	fine, also := func() bool { return false }, func() bool { return true }
+
+	t.Run("one odd answer pauses nobody (S48)", func(t *testing.T) {
+		c, _ := open(t)
+		for range 20 {
+			c.hear(klarna.ClassNotEvaluated, "one job", fine)
+		}
+		if c.pauses.any() {
+			t.Error("paused by one job")
+		}
+	})
+	t.Run("five different jobs do", func(t *testing.T) {
+		c, said := open(t)
+		for n := range oddJobs {
+			if c.pauses.any() {
+				t.Errorf("paused by %d jobs", n)
+			}
+			c.hear(klarna.ClassNotEvaluated, strconv.Itoa(n), fine)
+		}
+		if !c.pauses.has(pauseNotEvaluated) || len(*said) != 1 {
+			t.Errorf("not paused by %d jobs: %v", oddJobs, *said)
+		}
+	})
+	t.Run("a failed probe does", func(t *testing.T) {
+		c, _ := open(t)
+		c.hear(klarna.ClassNotEvaluated, "one job", also)
+		if !c.pauses.has(pauseNotEvaluated) {
+			t.Error("not paused")
+		}
+	})
+	t.Run("five jobs with an answer between them do not", func(t *testing.T) {
+		c, _ := open(t)
+		for n := range 3 * oddJobs {
+			c.hear(klarna.ClassNotEvaluated, strconv.Itoa(n), fine)
+			if n%3 == 2 {
+				c.hear(klarna.ClassRefused, "another", fine)
+			}
+		}
+		if c.pauses.any() {
+			t.Error("paused")
+		}
+	})
+	t.Run("a run of nothing opens the breaker, an answer closes it", func(t *testing.T) {
+		c, said := open(t)
+		for range breakerRun - 1 {
+			c.hear(klarna.ClassUnknown, "", fine)
+		}
+		c.hear(klarna.ClassOK, "", fine)
+		for range breakerRun - 1 {
+			c.hear(klarna.ClassCut, "", fine)
+		}
+		if c.pauses.any() {
+			t.Fatal("open after a run that an answer broke")
+		}
+		c.hear(klarna.ClassNotSent, "", fine)
+		c.hear(klarna.ClassUnknown, "", fine) // of a job that was at work already
+		if !c.pauses.has(pauseBreaker) {
+			t.Fatal("not open")
+		}
+		if c.probe(t.Context()); !c.pauses.any() {
+			t.Error("closed by nothing")
+		}
+		c.hear(klarna.ClassRefused, "", fine)
+		if c.pauses.any() || len(*said) != 2 {
+			t.Errorf("not closed: %v", *said)
+		}
+	})
+	t.Run("rate limits and waiting end with the worker", func(t *testing.T) {
+		c, _ := open(t)
+		c.hear(klarna.ClassNotEvaluated, "one job", also)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if c.probe(ctx) {
+			t.Error("probe after the end")
+		}
+	})
+}
