@@ -103,6 +103,12 @@ func FraudRejected() Decision {
 	return Decision{0, "", messages.ReasonFraudRejected, messages.CategoryCustomerAction, messages.FixByKlarna, true, false, pending}
 }
 
+// NotCharged is what an operator's word means that an unresolved attempt made no order: the chain of attempts goes on as
+// after a soft decline, and the customer, who did nothing wrong, is not told.
+func NotCharged() Decision {
+	return Decision{0, "", messages.ReasonNotCharged, messages.CategorySoftDecline, messages.FixByMerchant, false, true, guide}
+}
+
 func unknownCode(status int, code string) Decision {
 	return Decision{status, code, messages.ReasonUnknownCode, messages.CategoryMerchantError, messages.FixByMerchant, false, false, guide}
 }

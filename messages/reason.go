@@ -28,6 +28,7 @@ const (
 	ReasonNoSuchOrder                   Reason = "no_such_order"
 	ReasonFraudRejected                 Reason = "fraud_rejected" // the order was made, then refused
 	ReasonUnknownCode                   Reason = "unknown_code"   // error_code keeps Klarna's word
+	ReasonNotCharged                    Reason = "not_charged"    // an operator found no order for an unresolved attempt
 )
 
 // Reasons of unresolved: what stayed unknown, and how.
@@ -68,7 +69,7 @@ func Reasons(kind Kind) []Reason {
 			ReasonPaymentMethodFailed, ReasonUnavailablePaymentMethod, ReasonTokenSuspended, ReasonTokenCancelled, ReasonTokenCanceled,
 			ReasonTokenForbidden, ReasonTokenNotFound, ReasonPaymentMethodCurrencyMismatch, ReasonInvalidOperation, ReasonMerchantInactive,
 			ReasonRejected, ReasonBadRequest, ReasonBadValue, ReasonNotFound, ReasonRequestEntityTooLarge, ReasonUnprocessableEntity,
-			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonFraudRejected, ReasonUnknownCode,
+			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonFraudRejected, ReasonUnknownCode, ReasonNotCharged,
 		}
 	case KindUnresolved:
 		return []Reason{

@@ -59,7 +59,7 @@ type Charging struct {
 	LastError      string    `json:"last_error,omitempty"`
 }
 
-// Pending: an order exists, and whether it is money is not known yet. A paid or dunning record of the same key follows.
+// Pending says that an order exists, and that it is not known yet whether it is money. A paid or dunning record of the same key follows.
 type Pending struct {
 	Record
 	OrderID       string `json:"order_id"`
@@ -67,7 +67,7 @@ type Pending struct {
 	CorrelationID string `json:"correlation_id,omitempty"`
 }
 
-// Paid: Klarna made the order and accepted it. Captured false says that the money still needs a capture.
+// Paid says that Klarna made the order and accepted it. Captured false says that the money still needs a capture.
 type Paid struct {
 	Record
 	OrderID                 string `json:"order_id"`
@@ -79,7 +79,7 @@ type Paid struct {
 	Corrects string `json:"corrects,omitempty"`
 }
 
-// Dunning: Klarna refused. What the customer hears, and when the next attempt makes sense, is the billing system's to
+// Dunning says that Klarna refused. What the customer hears, and when the next attempt makes sense, is the billing system's to
 // decide; the fields suggest it.
 type Dunning struct {
 	Record
@@ -97,10 +97,12 @@ type Dunning struct {
 	CorrelationID  string     `json:"correlation_id,omitempty"`
 	UndecidedTries int        `json:"undecided_tries"`
 	TokenStatus    string     `json:"token_status,omitempty"`
+	// Corrects is the kind of an earlier record of the same key that this one overrides.
+	Corrects string `json:"corrects,omitempty"`
 }
 
-// Unresolved: whether the customer was charged is not known, and nobody will try again by themselves. An operator
-// settles it.
+// Unresolved says that it is not known whether the customer was charged, and that nothing will be tried by itself. An
+// operator settles it.
 type Unresolved struct {
 	Record
 	Reason         Reason    `json:"reason"`
@@ -110,7 +112,7 @@ type Unresolved struct {
 	OrderID        string    `json:"order_id,omitempty"`
 }
 
-// Rejected: the job is not charged, and says nothing about its renewal.
+// Rejected says that the job is not charged. It says nothing about the renewal.
 type Rejected struct {
 	Record
 	Reason Reason    `json:"reason"`
@@ -119,7 +121,7 @@ type Rejected struct {
 	ConflictsWith IdempotencyKey `json:"conflicts_with,omitempty"`
 }
 
-// Cancelled: there will be no charge for this period.
+// Cancelled says that there will be no charge for this period.
 type Cancelled struct {
 	Record
 }

@@ -16,17 +16,20 @@ import (
 
 // message builds the record that the machine asked for: the event for other
 // teams as its body, the renewal's state in its header.
-func (a *account) message(ctx context.Context, j *job, next step, answers tally) (*nats.Msg, error) {
+func (a *account) message(ctx context.Context, j *job, next step, answers tally) (*nats.Msg, messages.Event, error) {
 	now := a.now()
 	if next.Key != j.request.Key {
 		event, err := a.journal.abandoned(ctx, j.renewalKey, next, a.opts.Name, now)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		return recordMessage(event, event.Record, next.State, now, "", "")
+		m, err := recordMessage(event, event.Record, next.State, now, "", "")
+		return m, event, err
 	}
 	about := a.common(j, next, now)
-	return recordMessage(a.event(j, about, next, answers), about, next.State, now, j.traceParent, j.traceState)
+	event := a.event(j, about, next, answers)
+	m, err := recordMessage(event, about, next.State, now, j.traceParent, j.traceState)
+	return m, event, err
 }
 
 // recordMessage is a journal record as it goes over the wire.
@@ -167,11 +170,24 @@ func (a *account) deadLetter(j *job, next step) *nats.Msg {
 	return &nats.Msg{Subject: messages.DeadSubject(next.Key, j.account), Header: header, Data: j.msg.Data}
 }
 
-// recorded tells the log of a result, once.
-func (a *account) recorded(j *job, next step, t tally) {
+// recorded tells the log and the metrics of a result, once.
+func (a *account) recorded(j *job, next step, event messages.Event) {
 	if next.Record == messages.KindCharging {
 		return
 	}
+	reason := next.Reason
+	if d, ok := event.(messages.Dunning); ok {
+		reason = d.Reason
+		if reason == messages.ReasonUnknownCode {
+			a.metrics.unknown.WithLabelValues(string(a.Name)).Inc()
+		}
+	}
+	now := a.now()
+	a.metrics.results.WithLabelValues(string(a.Name), string(next.Record), string(reason)).Inc()
+	if next.Then == actAck {
+		a.metrics.endToEnd.WithLabelValues(string(a.Name)).Observe(now.Sub(j.published).Seconds())
+	}
+
 	e := a.log.Info()
 	if next.Record == messages.KindUnresolved {
 		e = a.log.Error()
@@ -182,11 +198,11 @@ func (a *account) recorded(j *job, next step, t tally) {
 		Str("period", string(j.reading.Job.Period)).
 		Str("renewal_key", string(j.renewalKey)).
 		Str("idempotency_key", string(next.Key))
-	if next.Reason != "" {
-		e = e.Str("reason", string(next.Reason))
+	if reason != "" {
+		e = e.Str("reason", string(reason))
 	}
 	if c := next.State.Claim; c != nil && c.Key == next.Key {
 		e = e.Str("order_id", c.OrderID).Int("tries", c.Tries).Int("deliveries", c.Deliveries)
 	}
-	e.Dur("since_received", a.now().Sub(j.received)).Msg("recorded")
+	e.Dur("handling_ms", now.Sub(j.received)).Dur("end_to_end_ms", now.Sub(j.published)).Msg("recorded")
 }

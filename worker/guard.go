@@ -3,10 +3,83 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
+
+// lookEvery is how often the gauges that repeat the broker's numbers are set.
+const lookEvery = 15 * time.Second
+
+// look keeps those gauges.
+func (w *Worker) look(ctx context.Context) {
+	mine := map[messages.Account]bool{}
+	for _, a := range w.accounts {
+		mine[a.Name] = true
+	}
+	for {
+		one, cancel := context.WithTimeout(ctx, lookEvery)
+		o, err := Look(one, w.js, w.now())
+		cancel()
+		if err == nil {
+			w.metrics.gauge(o, mine, w.opts.KeyWindow)
+		} else if ctx.Err() == nil {
+			w.opts.Log.Debug().Err(err).Msg("gauges not set")
+		}
+		if !sleep(ctx, lookEvery) {
+			return
+		}
+	}
+}
+
+// setPause stops all claiming for a reason. It says whether the reason is new.
+func (w *Worker) setPause(reason, sentence string) bool {
+	for _, a := range w.accounts {
+		w.metrics.paused.WithLabelValues(string(a.Name), reason).Set(1)
+	}
+	return w.pauses.set(reason, sentence)
+}
+
+// liftPause takes a reason away. It says whether it was there.
+func (w *Worker) liftPause(reason string) bool {
+	for _, a := range w.accounts {
+		w.metrics.paused.WithLabelValues(string(a.Name), reason).Set(0)
+	}
+	return w.pauses.lift(reason)
+}
+
+// Ready says why the worker charges nothing; nil while it charges for at least
+// one account.
+func (w *Worker) Ready() error {
+	if status := w.js.Conn().Status(); status != nats.CONNECTED {
+		return fmt.Errorf("NATS: %s", strings.ToLower(status.String()))
+	}
+	running := w.running.Load()
+	if running == nil {
+		return errors.New("not started")
+	}
+	for reason, sentence := range w.pauses.active() {
+		return fmt.Errorf("%s: %s", reason, sentence)
+	}
+	var why []string
+	for _, a := range *running {
+		paused := a.circuit.pauses.active()
+		if len(paused) == 0 {
+			return nil
+		}
+		for reason, sentence := range paused {
+			why = append(why, fmt.Sprintf("account %s: %s: %s", a.Name, reason, sentence))
+		}
+	}
+	slices.Sort(why)
+	return errors.New(strings.Join(why, "; "))
+}
 
 // verifyEvery is how often the settings that the promise rests on are checked
 // while the worker runs.
@@ -20,11 +93,11 @@ func (w *Worker) guard(ctx context.Context) {
 		var off *Deviation
 		switch {
 		case err == nil:
-			if w.pauses.lift(pauseSettings) {
+			if w.liftPause(pauseSettings) {
 				w.opts.Log.Info().Msg("the streams are as they must be again: claiming goes on")
 			}
 		case errors.As(err, &off), errors.Is(err, jetstream.ErrStreamNotFound):
-			if w.pauses.set(pauseSettings, err.Error()) {
+			if w.setPause(pauseSettings, err.Error()) {
 				w.opts.Log.Error().Err(err).Msg("nothing is claimed until this is put right")
 			}
 		default: // no answer says nothing about the settings

@@ -42,7 +42,9 @@ func (a *account) handle(ctx context.Context, d delivery) {
 		switch next.Then {
 		case actCharge:
 			held := a.held(*at.State.Claim)
+			began := a.now()
 			answers := a.charge(ctx, j, held)
+			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(a.now().Sub(began).Seconds())
 			answers.tokenStatus = a.tokenStatus(j, answers)
 			next, err = a.record(j, at, held, answers)
 		case actPoll:
@@ -114,7 +116,7 @@ func (a *account) advance(ctx context.Context, j *job, at Entry, decide func(Sta
 		if next.Record == "" {
 			return next, at, nil
 		}
-		m, err := a.message(ctx, j, next, answers)
+		m, event, err := a.message(ctx, j, next, answers)
 		if err != nil {
 			return next, at, err
 		}
@@ -131,7 +133,7 @@ func (a *account) advance(ctx context.Context, j *job, at Entry, decide func(Sta
 		if err != nil {
 			return next, at, err
 		}
-		a.recorded(j, next, answers)
+		a.recorded(j, next, event)
 		return next, Entry{Sequence: sequence, State: next.State}, nil
 	}
 }
@@ -145,11 +147,15 @@ func (a *account) held(c Claim) holding {
 // finish acknowledges a settled job, as the last thing that happens to it, and
 // sends back any other.
 func (a *account) finish(j *job, next step, err error) {
+	if err == nil && next.Duplicate {
+		a.metrics.duplicates.WithLabelValues(string(a.Name)).Inc()
+	}
 	if err == nil && next.Dead {
 		err = a.bury(j, next)
 	}
 	switch {
 	case err != nil:
+		a.metrics.writes.WithLabelValues(string(a.Name)).Inc()
 		a.log.Warn().Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be written")
 		err = j.msg.NakWithDelay(a.rulesNow().delay(1))
 	case next.Then == actAck:
@@ -164,6 +170,7 @@ func (a *account) finish(j *job, next step, err error) {
 
 // handBack lets another worker have a job that was not started here.
 func (a *account) handBack(j *job) {
+	a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
 	if err := j.msg.Nak(); err != nil {
 		a.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("hand-back not sent")
 	}
@@ -201,6 +208,7 @@ func (a *account) recoverPanic(j *job) {
 	if p == nil {
 		return
 	}
+	a.metrics.panics.WithLabelValues(string(a.Name)).Inc()
 	// The value may quote the job: only its type is logged.
 	a.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).
 		Str("idempotency_key", string(j.request.Key)).Msg("handling a job panicked")

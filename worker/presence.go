@@ -133,13 +133,13 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 // compareClocks stops sending while this machine's clock is off.
 func (p *presence) compareClocks(skew time.Duration) {
 	if skew.Abs() <= maxSkew {
-		if p.pauses.lift(pauseClock) {
+		if p.liftPause(pauseClock) {
 			p.opts.Log.Info().Dur("skew_ms", skew).Msg("the clock is right again: claiming goes on")
 		}
 		return
 	}
 	sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", skew.Round(time.Second), maxSkew)
-	if p.pauses.set(pauseClock, sentence) {
+	if p.setPause(pauseClock, sentence) {
 		p.opts.Log.Error().Dur("skew_ms", skew).Msg(sentence)
 	}
 }
@@ -158,6 +158,7 @@ func (p *presence) share() {
 	}
 	for _, a := range p.accounts {
 		a.limit.share(max(workers[a.Name], 1))
+		p.metrics.rate.WithLabelValues(string(a.Name)).Set(a.limit.rate())
 	}
 }
 

@@ -143,6 +143,7 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 			t.HandBack = true
 			return t
 		}
+		a.metrics.tried(a.Name, err)
 		a.learn(j, order, err)
 		if !again || a.circuit.pauses.any() {
 			return t

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/dunning"
@@ -68,6 +69,8 @@ type Options struct {
 	ShutdownTimeout time.Duration
 
 	Log zerolog.Logger
+	// Metrics to count in. Default: some that nobody reads.
+	Metrics *Metrics
 	// Now is the clock that every decision reads. Default time.Now.
 	Now func() time.Time
 }
@@ -96,6 +99,7 @@ const maxKeyWindow = 24 * time.Hour
 type Worker struct {
 	js       jetstream.JetStream
 	opts     Options
+	metrics  *Metrics
 	accounts []Account
 	pauses   pauses // of all accounts
 	running  atomic.Pointer[[]*account]
@@ -108,6 +112,9 @@ type Worker struct {
 func New(js jetstream.JetStream, o Options) (*Worker, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
 	for _, c := range []struct {
 		name string
@@ -128,7 +135,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 			return nil, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
 		}
 	}
-	w := &Worker{js: js, opts: o, verifyEvery: verifyEvery, sweepEvery: sweepEvery, brokerAhead: func() time.Duration { return 0 }}
+	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, brokerAhead: func() time.Duration { return 0 }}
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
 		if _, err := messages.ParseAccount(string(a.Name)); err != nil {
@@ -148,6 +155,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 			return nil, fmt.Errorf("account %s: retry policy: %w", a.Name, err)
 		}
 		w.accounts = append(w.accounts, a)
+		w.metrics.start(a.Name)
 	}
 	return w, nil
 }
@@ -240,6 +248,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	var running sync.WaitGroup
 	running.Go(func() { w.guard(stopping) })
+	running.Go(func() { w.look(stopping) })
 	for _, b := range background {
 		running.Go(func() { b.run(stopping) })
 	}
@@ -300,11 +309,11 @@ func (a *account) run(ctx context.Context) error {
 	for range a.Concurrency {
 		hands.Go(func() {
 			for d := range a.puller.jobs {
-				a.inFlight.Add(1)
+				a.metrics.inFlight.WithLabelValues(string(a.Name)).Set(float64(a.inFlight.Add(1)))
 				tries := a.circuit.heard.Load()
 				a.handle(ctx, d)
 				a.circuit.handled(tries)
-				a.inFlight.Add(-1)
+				a.metrics.inFlight.WithLabelValues(string(a.Name)).Set(float64(a.inFlight.Add(-1)))
 				a.puller.done()
 			}
 		})
@@ -319,6 +328,14 @@ func (w *Worker) now() time.Time { return w.opts.Now().Round(0) } // without the
 
 // pauseChanged tells the operator of a pause, once, and of its end.
 func (a *account) pauseChanged(reason string, paused bool, sentence string) {
+	value := 0.0
+	if paused {
+		value = 1
+	}
+	a.metrics.paused.WithLabelValues(string(a.Name), reason).Set(value)
+	if reason == pauseBreaker {
+		a.metrics.breaker.WithLabelValues(string(a.Name)).Set(value)
+	}
 	if paused {
 		a.log.Error().Str("reason", reason).Msg("account paused, its jobs wait: " + sentence)
 		return

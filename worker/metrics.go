@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// Metrics are what a worker counts. Labels are closed sets: accounts of the
+// configuration, kinds, reasons, classes of status codes. Names are contract: dashboards
+// and alerts are built on them. The README's table is compared with this list by a test.
+type Metrics struct {
+	results    *prometheus.CounterVec
+	duplicates *prometheus.CounterVec
+	requests   *prometheus.CounterVec
+	unknown    *prometheus.CounterVec
+	panics     *prometheus.CounterVec
+	handBacks  *prometheus.CounterVec
+	writes     *prometheus.CounterVec
+	charge     *prometheus.HistogramVec
+	endToEnd   *prometheus.HistogramVec
+
+	inFlight   *prometheus.GaugeVec
+	paused     *prometheus.GaugeVec
+	breaker    *prometheus.GaugeVec
+	rate       *prometheus.GaugeVec
+	backlog    *prometheus.GaugeVec
+	oldest     *prometheus.GaugeVec
+	dead       *prometheus.GaugeVec
+	unresolved *prometheus.GaugeVec
+	openClaim  *prometheus.GaugeVec
+	window     *prometheus.GaugeVec
+	unserved   prometheus.Gauge
+}
+
+// NewMetrics registers the worker's metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "renewals_" + name, Help: help}, labels)
+		r.MustRegister(v)
+		return v
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "renewals_" + name, Help: help}, labels)
+		r.MustRegister(v)
+		return v
+	}
+	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
+		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "renewals_" + name, Help: help, Buckets: buckets,
+			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+		}, []string{"account"})
+		r.MustRegister(v)
+		return v
+	}
+	m := &Metrics{
+		results:    counter("results_total", "Results recorded.", "account", "kind", "reason"),
+		duplicates: counter("duplicates_total", "Deliveries whose job had its result already.", "account"),
+		requests:   counter("klarna_requests_total", "Tries, by the status code of the answer or what became of them without one.", "account", "code"),
+		unknown:    counter("unknown_error_codes_total", "Refusals with an error code that the dunning table does not know.", "account"),
+		panics:     counter("panics_total", "Panics in the handling of a job.", "account"),
+		handBacks:  counter("hand_backs_total", "Deliveries given back before they were started.", "account"),
+		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
+		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
+		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
+		inFlight:   gauge("in_flight", "Deliveries being handled by this worker.", "account"),
+		paused:     gauge("account_paused", "1 while the account's jobs wait, by reason.", "account", "reason"),
+		breaker:    gauge("breaker_open", "1 while the account's circuit breaker is open.", "account"),
+		rate:       gauge("rate_limit", "This worker's share of the account's rate in requests per second, 0 for no limit.", "account"),
+		backlog:    gauge("backlog", "Jobs of the account in the stream, those that wait between deliveries included.", "account"),
+		oldest:     gauge("oldest_job_seconds", "Age of the account's oldest job in the stream, 0 without one.", "account"),
+		dead:       gauge("dead_letters", "Dead letters of the account.", "account"),
+		unresolved: gauge("unresolved", "Renewals of the account that wait for an operator.", "account"),
+		openClaim:  gauge("oldest_undecided_seconds", "Age of the account's oldest claim that Klarna was asked under and has not decided, 0 without one.", "account"),
+		window:     gauge("key_window_left_seconds", "Time until the first idempotency key of an undecided claim may no longer be used; the whole window without one.", "account"),
+		unserved: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "renewals_unserved_jobs", Help: "Jobs in the stream for accounts that no live worker serves.",
+		}),
+	}
+	r.MustRegister(m.unserved)
+	return m
+}
+
+// start sets the series of an account to zero, so that an alert on an increase sees the first.
+func (m *Metrics) start(a messages.Account) {
+	account := string(a)
+	for _, k := range []messages.Kind{messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected} {
+		m.results.WithLabelValues(account, string(k), "").Add(0)
+	}
+	m.duplicates.WithLabelValues(account).Add(0)
+	m.unknown.WithLabelValues(account).Add(0)
+	m.panics.WithLabelValues(account).Add(0)
+	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock} {
+		m.paused.WithLabelValues(account, reason).Set(0)
+	}
+	m.breaker.WithLabelValues(account).Set(0)
+}
+
+// tried counts a try.
+func (m *Metrics) tried(a messages.Account, err error) {
+	code := klarna.ClassOf(err).String()
+	var answered *klarna.Error
+	if errors.As(err, &answered) {
+		code = strconv.Itoa(answered.StatusCode)
+	}
+	m.requests.WithLabelValues(string(a), code).Inc()
+}
+
+// gauge repeats an overview for the accounts of a worker.
+func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow time.Duration) {
+	unserved := 0
+	for _, a := range o.Accounts {
+		if a.Workers == 0 {
+			unserved += a.Backlog
+		}
+		if !mine[a.Name] {
+			continue
+		}
+		account := string(a.Name)
+		age, undecided := 0.0, 0.0
+		if !a.Oldest.IsZero() {
+			age = o.At.Sub(a.Oldest).Seconds()
+		}
+		if !a.Undecided.IsZero() {
+			undecided = o.At.Sub(a.Undecided).Seconds()
+		}
+		m.backlog.WithLabelValues(account).Set(float64(a.Backlog))
+		m.oldest.WithLabelValues(account).Set(age)
+		m.dead.WithLabelValues(account).Set(float64(a.Dead))
+		m.unresolved.WithLabelValues(account).Set(float64(a.Unresolved))
+		m.openClaim.WithLabelValues(account).Set(undecided)
+		m.window.WithLabelValues(account).Set(keyWindow.Seconds() - undecided)
+	}
+	m.unserved.Set(float64(unserved))
+}

@@ -1,0 +1,220 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// An Overview is how everything stands at one moment: what `renewals status`
+// shows and the gauges repeat.
+type Overview struct {
+	At       time.Time         `json:"at"`
+	Accounts []AccountOverview `json:"accounts"`
+	Workers  []Presence        `json:"workers"`
+	// Deviation names a setting of a stream that the promise rests on and that somebody changed.
+	Deviation string `json:"deviation,omitempty"`
+}
+
+// AccountOverview is how one account stands.
+type AccountOverview struct {
+	Name       messages.Account  `json:"name"`
+	Workers    int               `json:"workers"` // live ones that serve it
+	Backlog    int               `json:"backlog"` // jobs in the stream
+	InFlight   int               `json:"in_flight"`
+	Oldest     time.Time         `json:"oldest,omitzero"` // when the oldest job arrived
+	Paused     map[string]string `json:"paused,omitempty"`
+	Unresolved int               `json:"unresolved"`
+	Dead       int               `json:"dead_letters"`
+	// Undecided is when Klarna was first asked under the oldest claim that it has
+	// not decided, among the account's oldest jobs.
+	Undecided time.Time `json:"undecided_since,omitzero"`
+}
+
+// Human says why the account needs a person; "" when it does not.
+func (a AccountOverview) Human() string {
+	var why []string
+	if a.Unresolved > 0 {
+		why = append(why, "unresolved renewals")
+	}
+	if a.Dead > 0 {
+		why = append(why, "dead letters")
+	}
+	if len(a.Paused) > 0 {
+		why = append(why, "paused")
+	}
+	if a.Backlog > 0 && a.Workers == 0 {
+		why = append(why, "no worker serves it")
+	}
+	return strings.Join(why, ", ")
+}
+
+// oldestJobs is how many of an account's oldest jobs are looked at for undecided claims.
+const oldestJobs = 20
+
+// Look reads how everything stands. An account is listed when it has jobs, dead
+// letters, unresolved renewals, a consumer or a worker.
+func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
+	o := Overview{At: now}
+	var off *Deviation
+	if _, err := Verify(ctx, js); errors.As(err, &off) {
+		o.Deviation = off.Error()
+	} else if err != nil {
+		return o, err
+	}
+	accounts := map[messages.Account]*AccountOverview{}
+	of := func(a messages.Account) *AccountOverview {
+		if accounts[a] == nil {
+			accounts[a] = &AccountOverview{Name: a}
+		}
+		return accounts[a]
+	}
+
+	var err error
+	if o.Workers, err = Workers(ctx, js); err != nil {
+		return o, err
+	}
+	for _, w := range o.Workers {
+		for name, p := range w.Accounts {
+			a := of(name)
+			a.Workers++
+			a.InFlight += p.InFlight
+			for _, reasons := range []map[string]string{p.Paused, w.Paused} {
+				for reason, sentence := range reasons {
+					if a.Paused == nil {
+						a.Paused = map[string]string{}
+					}
+					a.Paused[reason] = sentence
+				}
+			}
+		}
+	}
+	jobs, err := subjects(ctx, js, StreamJobs, messages.DueSubject("*"))
+	if err != nil {
+		return o, err
+	}
+	for subject, n := range jobs {
+		if name, err := messages.ParseDueSubject(subject); err == nil {
+			of(name).Backlog += int(n)
+		}
+	}
+	dead, err := subjects(ctx, js, StreamDead, messages.DeadSubject("*", "*"))
+	if err != nil {
+		return o, err
+	}
+	for subject, n := range dead {
+		of(messages.Account(subject[strings.LastIndexByte(subject, '.')+1:])).Dead += int(n)
+	}
+	journal, err := OpenJournal(ctx, js, zerolog.Nop())
+	if err != nil && o.Deviation == "" {
+		return o, err
+	}
+	if err == nil {
+		given, err := journal.Unresolved(ctx)
+		if err != nil {
+			return o, err
+		}
+		for _, u := range given {
+			of(u.Account).Unresolved++
+		}
+		for _, a := range accounts {
+			if a.Backlog > 0 {
+				if err := a.look(ctx, js, journal); err != nil {
+					return o, err
+				}
+			}
+		}
+	}
+	for _, a := range accounts {
+		o.Accounts = append(o.Accounts, *a)
+	}
+	slices.SortFunc(o.Accounts, func(a, b AccountOverview) int { return cmp.Compare(a.Name, b.Name) })
+	return o, nil
+}
+
+// subjects counts the messages of a stream by subject.
+func subjects(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("bind stream %s: %w", stream, err)
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, fmt.Errorf("read the subjects of %s: %w", stream, err)
+	}
+	return info.State.Subjects, nil
+}
+
+// look reads the account's oldest jobs and what the journal says of them.
+func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, journal *Journal) error {
+	stream, err := js.Stream(ctx, StreamJobs)
+	if err != nil {
+		return fmt.Errorf("bind stream %s: %w", StreamJobs, err)
+	}
+	next := uint64(1)
+	for range oldestJobs {
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.DueSubject(a.Name)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the oldest jobs of account %s: %w", a.Name, err)
+		}
+		next = m.Sequence + 1
+		if a.Oldest.IsZero() {
+			a.Oldest = m.Time
+		}
+		r := messages.Read(m.Data, m.Header)
+		if !r.Identified {
+			continue
+		}
+		at, err := journal.Last(ctx, r.RenewalKey)
+		if err != nil {
+			return err
+		}
+		if s := at.State; s.open() && s.holds(r.IdempotencyKey) && !s.Claim.FirstSentAt.IsZero() && (s.Claim.Tries > 0 || s.Claim.UndecidedTries > 0) {
+			if a.Undecided.IsZero() || s.Claim.FirstSentAt.Before(a.Undecided) {
+				a.Undecided = s.Claim.FirstSentAt
+			}
+		}
+	}
+	return nil
+}
+
+// Unresolved lists the renewals that wait for an operator, the oldest first.
+func (j *Journal) Unresolved(ctx context.Context) ([]messages.Unresolved, error) {
+	given, err := subjects(ctx, j.js, StreamJournal, messages.RecordSubject(messages.KindUnresolved, "*", "*"))
+	if err != nil {
+		return nil, err
+	}
+	var waiting []messages.Unresolved
+	for subject := range given {
+		_, r, _, err := messages.ParseRecordSubject(subject)
+		if err != nil {
+			continue
+		}
+		at, err := j.Last(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if at.State.Phase != PhaseUnresolved {
+			continue
+		}
+		record, err := j.unresolved(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		waiting = append(waiting, record)
+	}
+	slices.SortFunc(waiting, func(a, b messages.Unresolved) int { return a.At.Compare(b.At) })
+	return waiting, nil
+}
