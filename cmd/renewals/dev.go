@@ -43,7 +43,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Store == "" {
 		defer os.RemoveAll(store)
 	}
-	broker, err := startBroker(store)
+	broker, err := startBroker(brokerOptions(store))
 	if err != nil {
 		return err
 	}
@@ -54,20 +54,19 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	defer simulator.Close()
 
-	asJSON := c.JSON || !isTerminal(t.stdout)
-	aside := t.stdout // what is not a result stays out of the JSON
-	if asJSON {
-		aside = t.stderr
+	d := demonstration{t: t, aside: t.stdout, asJSON: c.JSON || !isTerminal(t.stdout), jobs: c.Jobs, log: logSettings{Level: c.LogLevel, Format: "auto"}.logger(t)}
+	if d.asJSON {
+		d.aside = t.stderr
 	}
-	fmt.Fprintf(aside, "NATS_URL=%s KLARNA_ENDPOINT=%s KLARNA_USERNAME=%s KLARNA_PASSWORD=%s\n\n", broker.ClientURL(), simulator.URL, devUser, devPassword)
-	log := logSettings{Level: c.LogLevel, Format: "auto"}.logger(t)
-	err = c.demonstrate(ctx, t, natsServer{url: broker.ClientURL()}, simulator, aside, asJSON, log)
+	reach := fmt.Sprintf("NATS_URL=%s KLARNA_ENDPOINT=%s KLARNA_USERNAME=%s KLARNA_PASSWORD=%s", broker.ClientURL(), simulator.URL, devUser, devPassword)
+	fmt.Fprintf(d.aside, "%s\n\n", reach)
+	err = d.run(ctx, natsServer{url: broker.ClientURL()}, simulator)
 	if c.KeepRunning && ctx.Err() == nil {
 		if err != nil && !errors.Is(err, errReported) {
 			fmt.Fprintln(t.stderr, "renewals:", err)
 			err = errReported
 		}
-		fmt.Fprintf(aside, "\nup until interrupted; in another terminal:\n  export NATS_URL=%s KLARNA_ENDPOINT=%s KLARNA_USERNAME=%s KLARNA_PASSWORD=%s\n  renewals work\n", broker.ClientURL(), simulator.URL, devUser, devPassword)
+		fmt.Fprintf(d.aside, "\nup until interrupted; in another terminal:\n  export %s\n  renewals work\n", reach)
 		<-ctx.Done()
 	}
 	return err
@@ -86,17 +85,19 @@ func (c *devCmd) directory() (string, error) {
 // demonstration is one run of the samples.
 type demonstration struct {
 	t      *terminal
-	aside  io.Writer // for what is not a result
+	aside  io.Writer // for what is not a result, which stays out of the JSON
 	asJSON bool
-	quiet  bool // results are counted, not shown
-	kept   *promise
-	bar    *progress
-	out    *outbox
+	jobs   int // 0: one of every variant
+	log    zerolog.Logger
+
+	kept *promise
+	bar  *progress
+	out  *outbox
 }
 
-// demonstrate runs the jobs through one worker and compares the results with the simulator's books.
-func (c *devCmd) demonstrate(ctx context.Context, t *terminal, server natsServer, simulator *klarnasim.Server, aside io.Writer, asJSON bool, log zerolog.Logger) error {
-	ctx, js, err := server.connect(ctx, log)
+// run sends the jobs through one worker and compares the results with the simulator's books.
+func (d *demonstration) run(ctx context.Context, server natsServer, simulator *klarnasim.Server) error {
+	ctx, js, err := server.connect(ctx, d.log)
 	if err != nil {
 		return err
 	}
@@ -104,17 +105,17 @@ func (c *devCmd) demonstrate(ctx context.Context, t *terminal, server natsServer
 	if err := worker.Provision(ctx, js, worker.Provisioning{Accounts: []messages.Account{devAccount}}); err != nil {
 		return err
 	}
-	stopWorker, err := startWorker(ctx, js, simulator.URL, log)
+	stopWorker, err := startWorker(ctx, js, simulator.URL, d.log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = stopWorker() }()
 
-	d := demonstration{t: t, aside: aside, asJSON: asJSON, kept: newPromise(), bar: newProgress(io.Discard, "", 0)}
 	samples := variants(newRun(), time.Now())
-	if c.Jobs > 0 {
-		samples = mixture(newRun(), c.Jobs, time.Now())
-		d.quiet, d.bar = !asJSON, newProgress(t.stderr, "results", int64(c.Jobs))
+	d.kept, d.bar = newPromise(), newProgress(io.Discard, "", 0)
+	if d.jobs > 0 {
+		samples = mixture(newRun(), d.jobs, time.Now())
+		d.bar = newProgress(d.t.stderr, "results", int64(d.jobs))
 	}
 	position, err := lastSequence(ctx, js)
 	if err != nil {
@@ -145,15 +146,15 @@ func (c *devCmd) demonstrate(ctx context.Context, t *terminal, server natsServer
 		return err
 	}
 	books := simulator.Simulator.Books()
-	fmt.Fprintln(aside)
-	d.kept.summary(aside, books)
+	fmt.Fprintln(d.aside)
+	d.kept.summary(d.aside, books)
 	if broken := d.kept.broken(books); len(broken) > 0 {
 		for _, b := range broken {
-			fmt.Fprintln(t.stderr, "PROMISE BROKEN:", b)
+			fmt.Fprintln(d.t.stderr, "PROMISE BROKEN:", b)
 		}
 		return errReported
 	}
-	fmt.Fprintln(aside, "every job has one result, no renewal has two orders: the promise holds")
+	fmt.Fprintln(d.aside, "every job has one result, no renewal has two orders: the promise holds")
 	return nil
 }
 
@@ -197,7 +198,7 @@ func (d *demonstration) untilSettled(ctx context.Context, js jetstream.JetStream
 	case err != nil:
 		return position, err
 	case ctx.Err() != nil:
-		return position, errors.Join(errors.New("interrupted"), lostConnection(ctx))
+		return position, context.Cause(ctx)
 	case d.kept.open > 0:
 		return position, fmt.Errorf("%d of %d jobs have no result, and none came for %s", d.kept.open, len(d.kept.jobs), devPatience)
 	}
@@ -219,7 +220,7 @@ func (d *demonstration) untilEnd(ctx context.Context, js jetstream.JetStream, po
 }
 
 func (d *demonstration) show(r record, settled *outcome) error {
-	if d.quiet || r.Kind == messages.KindCharging {
+	if r.Kind == messages.KindCharging || d.jobs > 0 && !d.asJSON {
 		return nil
 	}
 	if !d.asJSON {

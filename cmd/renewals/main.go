@@ -98,6 +98,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.As(err, &usage):
 		fmt.Fprintln(stderr, "renewals:", err)
 		return exitUsage
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "renewals: interrupted")
+		return exitFailed
 	}
 	fmt.Fprintln(stderr, "renewals:", err)
 	return exitFailed

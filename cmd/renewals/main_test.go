@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -13,11 +16,13 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"renewals": main})
 }
 
-// The scripts are what a user types and sees. "exits N command…" checks the exit code.
+// The scripts are what a user types and sees. "exits N command…" checks the exit code; "run N argument…" does so without
+// another process, for the many that only read settings.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir:      "testdata/script",
+		Deadline: time.Now().Add(2 * time.Minute), // a command that waits for a server that nobody started
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": func(ts *testscript.TestScript, neg bool, args []string) {
 				if neg || len(args) < 2 {
@@ -33,6 +38,19 @@ func TestScripts(t *testing.T) {
 					ts.Fatalf("%s: %v", args[1], err)
 				}
 				if got != want {
+					ts.Fatalf("%v exited with %d, want %d", args[1:], got, want)
+				}
+			},
+			"run": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: run N argument...")
+				}
+				want, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				env := func(name string) (string, bool) { return ts.Getenv(name), true }
+				if got := run(ctx, args[1:], strings.NewReader(""), ts.Stdout(), ts.Stderr(), env); got != want {
 					ts.Fatalf("%v exited with %d, want %d", args[1:], got, want)
 				}
 			},

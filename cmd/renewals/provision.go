@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -26,11 +24,11 @@ type provisioningSettings struct {
 }
 
 func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	server, err := c.NATS.server(s)
+	provisioning, err := c.Provisioning.provisioning(c.Account, s)
 	if err != nil {
 		return err
 	}
-	names, err := c.Account.names(s)
+	server, err := c.NATS.server(s)
 	if err != nil {
 		return err
 	}
@@ -39,27 +37,31 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	defer js.Conn().Close()
-	if err := c.Provisioning.provision(ctx, js, c.Account, s); err != nil {
+	if err := worker.Provision(ctx, js, provisioning); err != nil {
 		return err
 	}
 	fmt.Fprintf(t.stdout, "streams %s, %s, %s and bucket %s are as they must be\n", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.BucketWorkers)
-	for _, name := range names {
+	for _, name := range provisioning.Accounts {
 		fmt.Fprintf(t.stdout, "consumer %s is ready for account %s\n", worker.ConsumerName(name), name)
 	}
 	return nil
 }
 
-func (p provisioningSettings) provision(ctx context.Context, js jetstream.JetStream, a accountSettings, s *settings) error {
+// provisioning needs the names of the accounts, not their credentials.
+func (p provisioningSettings) provisioning(a accountSettings, s *settings) (worker.Provisioning, error) {
 	switch p.Replicas {
 	case 1, 3, 5:
 	default:
-		return usagef("RENEWALS_REPLICAS: %d, expected 1, 3 or 5", p.Replicas)
+		return worker.Provisioning{}, usagef("RENEWALS_REPLICAS: %d, expected 1, 3 or 5", p.Replicas)
+	}
+	if p.Retention < 30*24*time.Hour {
+		return worker.Provisioning{}, usagef("RENEWALS_RETENTION: %s, expected at least 30d", p.Retention)
+	}
+	if p.AckWait < time.Second {
+		return worker.Provisioning{}, usagef("RENEWALS_ACK_WAIT: %s, expected at least 1s", p.AckWait)
 	}
 	names, err := a.names(s)
-	if err != nil {
-		return err
-	}
-	return worker.Provision(ctx, js, worker.Provisioning{
+	return worker.Provisioning{
 		Accounts: names, Replicas: p.Replicas, Retention: p.Retention, AckWait: p.AckWait, AcceptEmptyJournal: p.AcceptEmptyJournal,
-	})
+	}, err
 }

@@ -42,14 +42,18 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer js.Conn().Close()
 
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
 	var accepted, duplicates, invalid, failed int
 	bar := newProgress(t.stderr, "published", size)
 	out := newOutbox(ctx, js, func(o outgoing, f fate) {
 		where := fmt.Sprintf("%s:%d: %s", name, o.line, printable(string(o.id)))
 		switch {
+		case f.err != nil && ctx.Err() != nil:
+			failed++ // what was on its way when the command was told to stop
 		case errors.Is(f.err, jetstream.ErrNoStreamResponse):
 			failed++
-			bar.printf("%s: not published: no stream takes it; run `renewals provision`\n", where)
+			abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", messages.DueSubject(account)))
 		case f.err != nil:
 			failed++
 			bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
@@ -73,6 +77,9 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	out.close()
 	bar.done()
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", accepted, duplicates, invalid, failed)
+	if err == nil {
+		err = lostConnection(ctx)
+	}
 	if err == nil && invalid+failed > 0 {
 		err = errReported
 	}

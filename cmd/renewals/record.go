@@ -102,7 +102,7 @@ func (r record) String() string {
 	if r.LastError != "" {
 		outcome += ": " + r.LastError
 	}
-	return fmt.Sprintf("%s  %-10s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
+	return fmt.Sprintf("%s  renewals.%-10s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
 		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), amount(r.OrderAmount, r.Currency), printable(outcome))
 }
 

@@ -41,9 +41,9 @@ func variants(run string, now time.Time) []sample {
 		{about: "two products, one token: every year", job: charge(run, "insurance", "ok-shared", insured, now), want: messages.KindPaid},
 		{about: "soft decline", job: charge(run, "declined", "soft-decline-once", premium, now), want: messages.KindDunning},
 		{about: "cancelled token", job: charge(run, "cancelled", "cancelled", premium, now), want: messages.KindDunning},
-		{about: "503 twice, then healed", job: charge(run, "maintenance", "503x2", premium, now), want: messages.KindPaid},
-		{about: "order created, answered with 500", job: charge(run, "created-500", "created-500", premium, now), want: messages.KindPaid},
-		{about: "order created, connection cut", job: charge(run, "created-cut", "created-cut", premium, now), want: messages.KindPaid},
+		{about: "503 twice, then healed", job: charge(run, "maintenance", "503x2-ok", premium, now), want: messages.KindPaid},
+		{about: "order created, answered with 500", job: charge(run, "created-500", "created-500-ok", premium, now), want: messages.KindPaid},
+		{about: "order created, connection cut", job: charge(run, "created-cut", "created-cut-ok", premium, now), want: messages.KindPaid},
 		{about: "invalid job: the sum is off", job: charge(run, "invalid", "ok", premium, now), want: messages.KindRejected},
 	}
 	for i := range samples {
@@ -74,9 +74,9 @@ func mixture(run string, n int, now time.Time) []sample {
 		case 20, 60:
 			token, want = "cancelled", messages.KindDunning
 		case 40:
-			token = "503x1"
+			token = "503x1-ok"
 		case 80:
-			token = "created-500"
+			token = "created-500-ok"
 		}
 		s := sample{about: token, job: charge(run, fmt.Sprintf("load-%d", i), token, p, now), want: want}
 		if i%100 == 99 {

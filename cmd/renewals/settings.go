@@ -125,7 +125,7 @@ func parseConfig(path string, text []byte, flags map[string]bool) (*configFile, 
 	if err := decoder.Decode(file); err != nil && !errors.Is(err, io.EOF) {
 		var wrong *yaml.TypeError
 		if !errors.As(err, &wrong) {
-			return nil, usagef("%s: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
+			return nil, usagef("%s:%s", path, strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "line "))
 		}
 		problems := make([]error, len(wrong.Errors))
 		for i, problem := range wrong.Errors {

@@ -59,6 +59,10 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	provisioning, err := c.Provisioning.provisioning(c.Account, s)
+	if err != nil {
+		return err
+	}
 	server, err := c.NATS.server(s)
 	if err != nil {
 		return err
@@ -81,17 +85,17 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return usageError{err}
 	}
 	if c.Provision {
-		if err := c.Provisioning.provision(ctx, js, c.Account, s); err != nil {
+		if err := worker.Provision(ctx, js, provisioning); err != nil {
 			return err
 		}
 	}
 	if err := w.Run(ctx); err != nil {
 		return err
 	}
-	if err := lostConnection(ctx); err != nil {
+	if err := lostConnection(ctx); err != nil || !js.Conn().IsConnected() {
 		return err
 	}
-	return js.Conn().FlushTimeout(5 * time.Second)
+	return js.Conn().FlushTimeout(5 * time.Second) // the last acks
 }
 
 // check says what no worker can run with, before anything else is looked at.

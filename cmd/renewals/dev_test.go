@@ -1,0 +1,210 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+func streamMessages(t *testing.T, url string) uint64 {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), worker.StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream.CachedInfo().State.Msgs
+}
+
+func TestDev(t *testing.T) {
+	t.Parallel()
+	out, told := finish(t, exitDone, variables{}, "", "dev")
+	kinds := map[messages.MessageID]messages.Kind{}
+	for line := range strings.Lines(out) {
+		var r struct {
+			Kind messages.Kind
+			ID   messages.MessageID
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%q is no JSON: %v", line, err)
+		}
+		if kinds[r.ID] != "" {
+			t.Errorf("%s has two results", r.ID)
+		}
+		kinds[r.ID] = r.Kind
+	}
+	for _, want := range []struct {
+		name string
+		kind messages.Kind
+	}{
+		{"-trial/", messages.KindPaid}, {"-standard/", messages.KindPaid}, {"-coffee/", messages.KindPaid}, {"-insurance/", messages.KindPaid},
+		{"-declined/", messages.KindDunning}, {"-cancelled/", messages.KindDunning}, {"-maintenance/", messages.KindPaid},
+		{"-created-500/", messages.KindPaid}, {"-created-cut/", messages.KindPaid}, {"-invalid/", messages.KindRejected},
+	} {
+		found := false
+		for id, kind := range kinds {
+			if strings.Contains(string(id), want.name) && strings.HasSuffix(string(id), "/1") {
+				found = kind == want.kind
+			}
+		}
+		if !found {
+			t.Errorf("no %s result for %s among %v", want.kind, want.name, kinds)
+		}
+	}
+	if len(kinds) != 11 || !strings.Contains(told, "the promise holds") {
+		t.Errorf("got %d results and %q", len(kinds), told)
+	}
+}
+
+func TestDevLoadKeepsItsStore(t *testing.T) {
+	t.Parallel()
+	store := t.TempDir()
+	for range 2 { // the second run finds what the first left
+		out, told := finish(t, exitDone, variables{"RENEWALS_STORE": store}, "", "dev", "--jobs=100")
+		if got := strings.Count(out, "\n"); got != 100 || !strings.Contains(told, "100 jobs, 92 paid") || !strings.Contains(told, "the promise holds") {
+			t.Errorf("got %d results and %q", got, told)
+		}
+	}
+	if entries, err := os.ReadDir(store); err != nil || len(entries) == 0 {
+		t.Errorf("the store is empty: %v", err)
+	}
+}
+
+// Another terminal uses the servers that dev leaves up.
+func TestDevKeepsRunning(t *testing.T) {
+	t.Parallel()
+	p := start(t, variables{}, "", "dev", "--keep-running", "--jobs=1")
+	eventually(t, "dev says how to reach it", func() bool { return strings.Contains(p.stderr.String(), "export NATS_URL=") })
+	env := variables{}
+	_, line, _ := strings.Cut(p.stderr.String(), "export ")
+	line, _, _ = strings.Cut(line, "\n")
+	for pair := range strings.FieldsSeq(line) {
+		name, value, _ := strings.Cut(pair, "=")
+		env[name] = value
+	}
+	w := start(t, env, "", "work")
+	watch := start(t, env, "", "watch", "--since=1h")
+	finish(t, exitDone, env, jobLines(t, "g", 1), "publish")
+	eventually(t, "a result in another terminal", func() bool { return strings.Contains(watch.stdout.String(), `"id":"g-0/`) })
+	w.stop()
+	w.wait(t)
+	p.stop()
+	if code := p.wait(t); code != exitDone {
+		t.Errorf("dev exited with %d: %s", code, p.stderr.String())
+	}
+}
+
+// The check behind the demonstration, against every way to break the promise.
+func TestPromise(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	p := product{"Premium Monthly", "MONTH", 1, 1599, "EUR"}
+	first := sample{about: "standard renewal", job: charge("x", "1", "ok", p, now), want: messages.KindPaid}
+	second := first
+	second.job.Attempt = 2
+	second.job.ID = messageID(second.job)
+	renewal := messages.NewRenewalKey(first.job.SubscriptionID, first.job.Period)
+	key := func(s sample) messages.IdempotencyKey { return messages.NewIdempotencyKey(renewal, s.job.ID) }
+	result := func(s sample, kind messages.Kind, order string) record {
+		return record{Kind: kind, ID: s.job.ID, RenewalKey: renewal, IdempotencyKey: key(s), OrderID: order}
+	}
+	order := func(s sample, id string) klarnasim.Order {
+		return klarnasim.Order{OrderID: id, IdempotencyKey: string(key(s))}
+	}
+	stray := result(first, messages.KindPaid, "A")
+	stray.IdempotencyKey = "0"
+	for _, row := range []struct {
+		name    string
+		jobs    []sample
+		results []record
+		orders  []klarnasim.Order
+		want    string
+	}{
+		{"paid once", []sample{first}, []record{result(first, messages.KindCharging, ""), result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A")}, ""},
+		{"a stranger's order", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A"), {OrderID: "S", IdempotencyKey: "s"}}, ""},
+		{"no result", []sample{first}, nil, nil, "0 results, expected 1"},
+		{"two results", []sample{first}, []record{result(first, messages.KindDunning, ""), result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A")}, "2 results, expected 1"},
+		{"charged twice under one key", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A"), order(first, "B")}, "more than one order for the renewal"},
+		{"charged by both attempts", []sample{first, second}, []record{result(first, messages.KindPaid, "A"), result(second, messages.KindPaid, "B")}, []klarnasim.Order{order(first, "A"), order(second, "B")}, "more than one order for the renewal"},
+		{"announced without money", []sample{first}, []record{result(first, messages.KindPaid, "A")}, nil, "paid with order A, Klarna's books have []"},
+		{"another order than the one announced", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "B")}, `paid with order A, Klarna's books have ["B"]`},
+		{"not the outcome of the variant", []sample{first}, []record{result(first, messages.KindDunning, "")}, []klarnasim.Order{order(first, "A")}, "expected paid"},
+		{"filed under another key", []sample{first}, []record{stray}, []klarnasim.Order{order(first, "A")}, "recorded under other keys"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			kept := newPromise()
+			for _, s := range row.jobs {
+				kept.expect(s)
+			}
+			for _, r := range row.results {
+				kept.result(r)
+			}
+			got := strings.Join(kept.broken(klarnasim.Books{Orders: row.orders}), "\n")
+			if row.want == "" && got != "" || !strings.Contains(got, row.want) {
+				t.Errorf("got %q, want %q", got, row.want)
+			}
+		})
+	}
+	declined := sample{about: "soft decline", job: first.job, want: messages.KindDunning}
+	kept := newPromise()
+	kept.expect(declined)
+	kept.result(result(declined, messages.KindDunning, ""))
+	if got := kept.broken(klarnasim.Books{Orders: []klarnasim.Order{order(declined, "A")}}); len(got) != 1 || !strings.Contains(got[0], `dunning, Klarna's books have ["A"]`) {
+		t.Errorf("a customer is dunned for an order that was made: got %q", got)
+	}
+}
+
+func TestKlarnaSim(t *testing.T) {
+	t.Parallel()
+	p := start(t, variables{}, "", "klarna-sim", "--addr=127.0.0.1:0")
+	eventually(t, "the endpoint", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
+	endpoint := strings.TrimPrefix(strings.TrimSpace(p.stdout.String()), "KLARNA_ENDPOINT=")
+	out, _ := finish(t, exitDone, variables{"KLARNA_ENDPOINT": endpoint, "KLARNA_USERNAME": "anybody", "KLARNA_PASSWORD": "anything"}, "", "token", "show", "suspended-1")
+	if !strings.HasPrefix(out, "status SUSPENDED") {
+		t.Errorf("token show says %q", out)
+	}
+	p.stop()
+	if code := p.wait(t); code != exitDone {
+		t.Errorf("exit code %d, want 0", code)
+	}
+	finish(t, exitUsage, variables{}, "", "klarna-sim", "--faults=2")
+}
+
+// A demonstration that fails says how and exits with 1.
+func TestDevBrokenPromise(t *testing.T) {
+	t.Parallel()
+	sim, err := klarnasim.Start(klarnasim.Options{Username: devUser, Password: devPassword, Outage: "403-TOKEN_CANCELLED"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sim.Close)
+	var out, told screen
+	d := demonstration{t: &terminal{nil, &out, &told}, aside: &out, log: zerolog.Nop()}
+	err = d.run(t.Context(), natsServer{url: broker(t, nil).ClientURL()}, sim)
+	if !errors.Is(err, errReported) {
+		t.Errorf("got %v, want %v", err, errReported)
+	}
+	if !strings.Contains(told.String(), "(standard renewal): dunning token_cancelled, expected paid") || strings.Contains(out.String(), "the promise holds") {
+		t.Errorf("got %s%s", out.String(), told.String())
+	}
+}

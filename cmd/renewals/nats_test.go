@@ -1,0 +1,66 @@
+package main
+
+import (
+	"crypto/tls"
+	"encoding/pem"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	// For its certificate, which is good for 127.0.0.1.
+	web := httptest.NewTLSServer(nil)
+	t.Cleanup(web.Close)
+	b := broker(t, func(o *server.Options) {
+		o.TLS, o.TLSTimeout, o.TLSConfig = true, 5, &tls.Config{Certificates: web.TLS.Certificates, MinVersion: tls.VersionTLS12}
+	})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := variables{"NATS_URL": b.ClientURL()}
+	if _, told := finish(t, exitFailed, env, "", "provision"); !strings.Contains(told, "check NATS_CA") {
+		t.Errorf("a certificate that nobody knows: got %q", told)
+	}
+	finish(t, exitDone, env.with("NATS_CA", ca), "", "provision")
+}
+
+// The pair of the NATS documentation:
+// https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/nkey_auth
+func TestNKey(t *testing.T) {
+	t.Parallel()
+	b := broker(t, func(o *server.Options) {
+		o.Nkeys = []*server.NkeyUser{{Nkey: "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"}}
+	})
+	seed := filepath.Join(t.TempDir(), "seed")
+	if err := os.WriteFile(seed, []byte("SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := variables{"NATS_URL": b.ClientURL()}
+	finish(t, exitFailed, env, "", "provision")
+	finish(t, exitDone, env.with("NATS_NKEY", seed), "", "provision")
+	// Half of one kind of credentials and half of another is nobody's.
+	if _, told := finish(t, exitUsage, env.with("NATS_NKEY", seed, "NATS_USER", "me"), "", "provision"); !strings.Contains(told, "expected one kind of credentials") {
+		t.Errorf("got %q", told)
+	}
+}
+
+func TestRedactURLs(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ url, want string }{
+		{"nats://a:4222", "nats://a:4222"},
+		{"nats://me:secret@a:4222,tls://token@b", "nats://[redacted]@a:4222,tls://[redacted]@b"},
+		{"me:s@cret@a", "nats://[redacted]@a"},
+		{"localhost", "nats://localhost"},
+	} {
+		if got := redactURLs(row.url); got != row.want {
+			t.Errorf("redactURLs(%q) = %q, want %q", row.url, got, row.want)
+		}
+	}
+}
