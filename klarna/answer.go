@@ -41,7 +41,7 @@ func (b *buffers) put(buffer *[]byte) {
 
 var errTooLong = errors.New("the answer is longer than 1 MiB")
 
-// readAnswer reads r to its end into buffer and beyond.
+// readAnswer reads r to its end into buffer and beyond. Of an answer that is too long nothing is kept.
 func readAnswer(buffer []byte, r io.Reader) ([]byte, error) {
 	buffer = buffer[:0]
 	for {
@@ -52,7 +52,7 @@ func readAnswer(buffer []byte, r io.Reader) ([]byte, error) {
 		buffer = buffer[:len(buffer)+n]
 		switch {
 		case len(buffer) > maxAnswer:
-			return nil, errTooLong
+			return buffer[:0], errTooLong
 		case errors.Is(err, io.EOF):
 			return buffer, nil
 		case err != nil:
@@ -73,7 +73,7 @@ func (a answer) failure(missing string) error {
 	success := a.status >= 200 && a.status <= 299
 	correlation := a.correlationID("")
 	switch {
-	case a.cut != nil && !errors.Is(a.cut, errTooLong):
+	case a.cut != nil:
 		return &UnknownError{
 			StatusCode: a.status, Answered2xx: success, TimedOut: a.timedOut, Cut: !a.timedOut,
 			CorrelationID: correlation, Err: a.cut,

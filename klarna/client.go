@@ -183,7 +183,7 @@ type answer struct {
 	status    int
 	header    http.Header
 	body      []byte
-	cut       error // the answer broke off: body is what had arrived
+	cut       error // the answer broke off, and body is what had arrived
 	timedOut  bool
 	redaction redaction
 }
@@ -214,7 +214,7 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 		"X-Klarna-Integration-Metadata": c.metadata,
 	}
 	request := &http.Request{Method: call.method, URL: c.url(call.path), Header: header}
-	upload := &upload{content: call.body, beforeSend: call.beforeSend}
+	upload := &upload{ctx: ctx, content: call.body, beforeSend: call.beforeSend}
 	if len(call.body) > 0 {
 		header["Content-Type"] = c.jsonType
 		if call.key != "" {
@@ -252,7 +252,7 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 	}
 	a.body, err = readAnswer(*buffer, response.Body)
 	*buffer = a.body
-	if err != nil {
+	if err != nil && !errors.Is(err, errTooLong) {
 		a.timedOut = errors.Is(ctx.Err(), context.DeadlineExceeded)
 		if a.cut = ctx.Err(); a.cut == nil {
 			a.cut = redaction.error(err)

@@ -88,21 +88,19 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 type paymentMethod string
 
 func (m *paymentMethod) UnmarshalJSON(text []byte) error {
-	var bare string
-	if json.Unmarshal(text, &bare) == nil {
-		*m = paymentMethod(bare)
-		return nil
-	}
 	var object struct {
 		Type string `json:"type"`
 	}
-	_ = json.Unmarshal(text, &object)
+	if text[0] == '"' {
+		_ = json.Unmarshal(text, &object.Type)
+	} else {
+		_ = json.Unmarshal(text, &object)
+	}
 	*m = paymentMethod(object.Type)
 	return nil
 }
 
 // Order is an order as order management knows it; amounts in minor units.
-// https://docs.klarna.com/api/ordermanagement/
 type Order struct {
 	OrderID string `json:"order_id"`
 	// Status is AUTHORIZED, PART_CAPTURED, CAPTURED, CANCELLED, EXPIRED, CLOSED or a value that Klarna adds.

@@ -1,6 +1,7 @@
 package klarna
 
 import (
+	"context"
 	"errors"
 	"io"
 	"sync/atomic"
@@ -8,11 +9,11 @@ import (
 
 // upload hands the body of one try to the transport and knows what can have left the process.
 //
-// net/http reads a body only with a connection in hand, and HTTP/1 keeps the headers in a buffer until the body fills or
-// ends it. So the first read is the last moment at which a charge can still be withheld, and beforeSend is asked there. A
-// request whose body was withheld, or broken off, is never complete: neither HTTP/1's Content-Length nor HTTP/2's
-// END_STREAM is reached.
+// net/http reads a body only with a connection in hand, after the headers. So the first read is the last moment at which
+// a charge can still be withheld, and beforeSend is asked there. A request whose body was withheld, or broken off, is
+// never complete: neither HTTP/1's Content-Length nor HTTP/2's END_STREAM is reached.
 type upload struct {
+	ctx        context.Context // of the try
 	content    []byte
 	beforeSend func() error
 
@@ -69,14 +70,14 @@ func (r *uploadReader) Read(p []byte) (int, error) {
 	if len(r.rest) == 0 {
 		return 0, io.EOF
 	}
-	if r.upload.state.Load() == over {
-		return 0, errOver
-	}
 	if r.upload.beforeSend != nil {
 		if err := r.upload.beforeSend(); err != nil {
 			r.upload.refusal.Store(&err)
 			return 0, err
 		}
+	}
+	if err := r.upload.ctx.Err(); err != nil {
+		return 0, err // it ended while beforeSend was asked
 	}
 	if !r.upload.start() {
 		return 0, errOver

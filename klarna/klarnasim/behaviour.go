@@ -105,6 +105,19 @@ func (e ending) refusal() (reply, bool) {
 	return reply{}, false
 }
 
+// fraudStatus is what the answer to an order says; "" leaves the field out.
+func (e ending) fraudStatus() string {
+	switch e {
+	case rejected:
+		return "REJECTED"
+	case pending, pendingAccept, pendingReject:
+		return "PENDING"
+	case noFraudStatus:
+		return ""
+	}
+	return "ACCEPTED"
+}
+
 // parse reads the beginning of a token.
 func parse(token string) behaviour {
 	var b behaviour

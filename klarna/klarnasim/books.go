@@ -117,23 +117,29 @@ func (s *Simulator) copyCounts() Counts {
 	return counts
 }
 
-func (o *order) entry(options *Options, now time.Time) Order {
+func (o *order) entry(options *Options, now moment) Order {
 	entry := Order{
-		OrderID: o.id(options), IdempotencyKey: o.key, Username: o.username, TokenFingerprint: o.fingerprint,
-		OrderAmount: o.amount, PurchaseCurrency: o.currency, MerchantReference1: o.reference1,
+		OrderID: o.id(options), IdempotencyKey: o.key, Username: o.username, TokenFingerprint: o.token.String(),
+		OrderAmount: o.amount, PurchaseCurrency: string(o.currency[:]), MerchantReference1: o.reference1,
 		FraudStatus: o.fraudStatus(now), Captured: o.captured(now) == o.amount,
-		Captures: make([]Capture, 0, len(o.captures)), CreatedAt: o.createdAt, Body: o.body,
+		Captures: make([]Capture, 0, len(o.captures)), CreatedAt: o.createdAt.time(), Body: o.body,
 	}
 	for _, c := range o.captures {
-		entry.Captures = append(entry.Captures, Capture{CaptureID: c.id, CapturedAmount: c.amount, Reference: c.reference, CapturedAt: c.at})
+		entry.Captures = append(entry.Captures, Capture{CaptureID: c.id, CapturedAmount: c.amount, Reference: c.reference, CapturedAt: c.at.time()})
 	}
 	return entry
 }
 
 func (rec *record) entry(options *Options) Key {
 	key := Key{
-		Operation: rec.operation, IdempotencyKey: rec.key, TokenFingerprint: rec.fingerprint, FirstAt: rec.firstAt,
-		Tries: rec.tries, OtherBodies: rec.others, BodySHA256: hex.EncodeToString(rec.sha256[:]), ErrorCode: rec.result.code,
+		Operation: "order", IdempotencyKey: rec.key, TokenFingerprint: rec.token.String(), FirstAt: rec.firstAt.time(),
+		Tries: rec.tries, OtherBodies: rec.others, BodySHA256: hex.EncodeToString(rec.sha256[:]),
+	}
+	if rec.operation == captureOperation {
+		key.Operation = "capture"
+	}
+	if rec.result != nil {
+		key.ErrorCode = rec.result.code
 	}
 	if rec.order != nil {
 		key.OrderID = rec.order.id(options)

@@ -1,8 +1,6 @@
 package klarnasim
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"math"
 	"strconv"
 	"time"
@@ -65,10 +63,4 @@ func latency(o *Options, serial uint64) time.Duration {
 	u, v := 1-share(x), share(mix(x, 1))
 	normal := math.Sqrt(-2*math.Log(u)) * math.Cos(2*math.Pi*v)
 	return time.Duration(float64(o.Latency) * math.Exp(sigma*normal))
-}
-
-// fingerprint is how logs and books name a customer token: the first 12 hex digits of its SHA-256.
-func fingerprint(token string) string {
-	sum := sha256.Sum256([]byte(token))
-	return hex.EncodeToString(sum[:6])
 }

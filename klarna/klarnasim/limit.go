@@ -27,7 +27,7 @@ func (s *Simulator) spend(r *request) quota {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	second := s.now().UnixNano() / int64(time.Second)
+	second := int64(s.now()) / int64(time.Second)
 	current := s.windows[r.username]
 	if current == nil || current.second != second {
 		current = &window{second: second}

@@ -3,28 +3,28 @@ package klarnasim
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// order is an order in the books.
+// order is an order in the books. There may be a million: its fields are as small as they can be.
 type order struct {
 	number      uint64 // place in the books, and end of its id
 	key         string
 	username    string
-	fingerprint string
-	currency    string
+	token       fingerprint
+	currency    [3]byte
+	ending      ending
+	autoCapture bool
+	amount      int64
 	reference1  string
 	reference2  string
-	amount      int64
-	autoCapture bool
-	ending      ending
-	fraud       string    // as first answered
-	turned      string    // fraud status set by hand
-	turnsAt     time.Time // for an ending that turns by itself
-	createdAt   time.Time
+	createdAt   moment
+	turnsAt     moment // for an ending that turns by itself
+	turned      string // fraud status set by hand
 	body        []byte
 	captures    []capture // by hand; an automatic one is not kept
 }
@@ -32,27 +32,64 @@ type order struct {
 type capture struct {
 	id, reference string
 	amount        int64
-	at            time.Time
+	at            moment
 }
 
-// recordID is what a key is remembered by: the operation and the key. Neither the path nor the body matters.
-type recordID struct{ operation, key string }
+// moment is a time in nanoseconds since 1970.
+type moment int64
+
+func (m moment) after(d time.Duration) moment { return m + moment(d) }
+func (m moment) time() time.Time              { return time.Unix(0, int64(m)).UTC() }
+
+// fingerprint is how logs and books name a customer token: the first 6 bytes of its SHA-256.
+type fingerprint [6]byte
+
+func fingerprintOf(token string) fingerprint {
+	sum := sha256.Sum256([]byte(token))
+	return fingerprint(sum[:6])
+}
+
+func (f fingerprint) String() string {
+	if f == (fingerprint{}) {
+		return ""
+	}
+	return hex.EncodeToString(f[:])
+}
+
+// operation is what an idempotency key is for.
+type operation uint8
+
+const (
+	orderOperation operation = iota
+	captureOperation
+)
+
+// recordID is what a key is remembered by. Neither the path nor the body matters.
+type recordID struct {
+	operation operation
+	key       string
+}
 
 // record is what is remembered of an idempotency key.
 type record struct {
 	recordID
-	fingerprint string
-	firstAt     time.Time
-	sha256      [sha256.Size]byte // of the first body
-	others      int               // tries with another body
-	tries       int
-	busy        bool
-	done        chan struct{} // made by the first who waits for busy to end
-	settled     bool          // has its result: an order, or
-	result      reply         // a refusal or a capture
-	order       *order
-	lateAt      time.Time
-	lateOrder   *order
+	token   fingerprint
+	firstAt moment
+	sha256  [sha256.Size]byte // of the first body
+	tries   int
+	others  int // tries with another body
+	busy    bool
+	late    bool          // its order comes later
+	done    chan struct{} // made by the first who waits for busy to end
+	order   *order        // its result: an order, or
+	result  *reply        // a refusal or a capture
+}
+
+// lateOrder is an order whose time is yet to come.
+type lateOrder struct {
+	record *record
+	order  *order
+	at     moment
 }
 
 const maxBody = 1 << 20 // https://docs.klarna.com/api/request-limits/
@@ -64,9 +101,9 @@ func (s *Simulator) createOrder(r *request) reply {
 		return refusal
 	}
 	b := s.behaviour(r)
-	rec, ok := s.claim(r, "order", sha256.Sum256(body), b.conflict)
-	if !ok {
-		return refuse(http.StatusConflict, "", "A request with this idempotency key is at work")
+	rec, refusal := s.claim(r, orderOperation, sha256.Sum256(body), b.conflict)
+	if rec == nil {
+		return refusal
 	}
 	if !s.wait(latency(r.options, r.serial) + b.slow) {
 		s.release(rec)
@@ -132,9 +169,9 @@ func (s *Simulator) behaviour(r *request) behaviour {
 	return parse(token)
 }
 
-// claim takes the key for one try, after whoever has it; false when that is answered with a conflict. A request without
-// a key has one of its own, which nobody remembers.
-func (s *Simulator) claim(r *request, operation string, sum [sha256.Size]byte, conflict bool) (*record, bool) {
+// claim takes the key for one try, after whoever has it, or refuses. A request without a key has one of its own, which
+// nobody remembers.
+func (s *Simulator) claim(r *request, operation operation, sum [sha256.Size]byte, conflict bool) (*record, reply) {
 	id := recordID{operation, r.Header.Get("Klarna-Idempotency-Key")}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,12 +179,12 @@ func (s *Simulator) claim(r *request, operation string, sum [sha256.Size]byte, c
 		now := s.now()
 		s.settleLate(now)
 		rec := s.records[id]
-		if rec != nil && !rec.busy && now.Sub(rec.firstAt) >= KeyValidity {
+		if rec != nil && !rec.busy && now >= rec.firstAt.after(KeyValidity) {
 			s.counts.KeysExpired++
 			rec = nil
 		}
 		if rec == nil {
-			rec = &record{recordID: id, fingerprint: r.log.TokenFingerprint, firstAt: now, sha256: sum}
+			rec = &record{recordID: id, token: r.fingerprint, firstAt: now, sha256: sum}
 			if id.key == "" {
 				s.counts.WithoutKey++
 			} else {
@@ -161,10 +198,10 @@ func (s *Simulator) claim(r *request, operation string, sum [sha256.Size]byte, c
 				rec.others++
 				s.counts.OtherBodies++
 			}
-			return rec, true
+			return rec, reply{}
 		}
 		if conflict || r.options.ConflictInFlight {
-			return nil, false
+			return nil, refuse(http.StatusConflict, "", "A request with this idempotency key is at work")
 		}
 		if rec.done == nil {
 			rec.done = make(chan struct{})
@@ -175,7 +212,7 @@ func (s *Simulator) claim(r *request, operation string, sum [sha256.Size]byte, c
 		case <-done:
 		case <-s.stop:
 			s.mu.Lock()
-			return nil, false
+			return nil, reply{shape: cut}
 		}
 		s.mu.Lock()
 	}
@@ -207,18 +244,18 @@ func (s *Simulator) evaluate(r *request, rec *record, b behaviour, body []byte) 
 	}
 	if refused {
 		if !r.options.ForgetErrors {
-			rec.settled, rec.result = true, refusal
+			rec.result = &refusal
 		}
 		return refusal
 	}
-	draft.key, draft.username, draft.fingerprint, draft.ending = rec.key, r.username, r.log.TokenFingerprint, b.ending
+	draft.key, draft.username, draft.token, draft.ending = rec.key, r.username, r.fingerprint, b.ending
 	if r.options.KeepBodies {
 		draft.body = body
 	}
 	switch b.ending {
 	case late:
-		rec.lateOrder, rec.lateAt = draft, s.now().Add(b.after)
-		s.late = append(s.late, rec)
+		rec.late = true
+		s.late = append(s.late, lateOrder{rec, draft, s.now().after(b.after)})
 		return reply{shape: cut}
 	case lostCancelled:
 		s.enter(rec, draft, s.now())
@@ -239,10 +276,10 @@ func (s *Simulator) stored(r *request, rec *record, b behaviour) (reply, bool) {
 	case rec.order != nil:
 		r.log.OrderID = rec.order.id(r.options)
 		return rec.order.created(r.options), true
-	case rec.lateOrder != nil:
+	case rec.late:
 		return softDecline.refusal()
-	case rec.settled:
-		return rec.result, true
+	case rec.result != nil:
+		return *rec.result, true
 	}
 	return reply{}, false
 }
@@ -254,6 +291,11 @@ func (s *Simulator) refusal(r *request, rec *record, b behaviour) (reply, bool) 
 		return cancelled.refusal()
 	case "SUSPENDED":
 		return suspended.refusal()
+	case "ACTIVE":
+		switch b.ending {
+		case cancelled, canceled, suspended, notFound:
+			return reply{}, false
+		}
 	}
 	if b.ending == softDeclineOnce {
 		if _, used := s.first[r.token]; !used {
@@ -267,35 +309,27 @@ func (s *Simulator) refusal(r *request, rec *record, b behaviour) (reply, bool) 
 }
 
 // enter puts an order into the books. The lock must be held.
-func (s *Simulator) enter(rec *record, o *order, now time.Time) {
+func (s *Simulator) enter(rec *record, o *order, now moment) {
 	o.number, o.createdAt = uint64(len(s.orders)), now
-	o.fraud = "ACCEPTED"
-	switch o.ending {
-	case rejected:
-		o.fraud = "REJECTED"
-	case noFraudStatus:
-		o.fraud = ""
-	case pending, pendingAccept, pendingReject:
-		o.fraud, o.turnsAt = "PENDING", now.Add(s.options.Load().PendingFor)
-	}
+	o.turnsAt = now.after(s.options.Load().PendingFor)
 	s.orders = append(s.orders, o)
 	s.counts.Orders++
 	s.counts.OrderAmount += o.amount
-	rec.settled, rec.order = true, o
+	rec.order = o
 }
 
 // settleLate makes the orders whose time has come. The lock must be held.
-func (s *Simulator) settleLate(now time.Time) {
+func (s *Simulator) settleLate(now moment) {
 	if len(s.late) == 0 {
 		return
 	}
 	waiting := s.late[:0]
-	for _, rec := range s.late {
-		if now.Before(rec.lateAt) {
-			waiting = append(waiting, rec)
+	for _, l := range s.late {
+		if now < l.at {
+			waiting = append(waiting, l)
 			continue
 		}
-		s.enter(rec, rec.lateOrder, rec.lateAt)
+		s.enter(l.record, l.order, l.at)
 	}
 	s.late = waiting
 }
@@ -308,9 +342,9 @@ func (o *order) created(options *Options) reply {
 	body = append(body, `{"order_id":"`...)
 	id := o.id(options)
 	body = append(body, id...)
-	if o.fraud != "" {
+	if fraud := o.ending.fraudStatus(); fraud != "" {
 		body = append(body, `","fraud_status":"`...)
-		body = append(body, o.fraud...)
+		body = append(body, fraud...)
 	}
 	body = append(body, `","redirect_url":"https://credit.klarna.example/v1/sessions/`...)
 	body = append(body, id...)
@@ -319,22 +353,20 @@ func (o *order) created(options *Options) reply {
 }
 
 // fraudStatus is the order's status by now.
-func (o *order) fraudStatus(now time.Time) string {
+func (o *order) fraudStatus(now moment) string {
 	switch {
 	case o.turned != "":
 		return o.turned
-	case o.ending == pendingAccept && !now.Before(o.turnsAt):
+	case o.ending == noFraudStatus, o.ending == pendingAccept && now >= o.turnsAt:
 		return "ACCEPTED"
-	case o.ending == pendingReject && !now.Before(o.turnsAt):
+	case o.ending == pendingReject && now >= o.turnsAt:
 		return "REJECTED"
-	case o.ending == noFraudStatus:
-		return "ACCEPTED"
 	}
-	return o.fraud
+	return o.ending.fraudStatus()
 }
 
 // captured is the amount taken by now: an order with auto_capture is captured as soon as it is accepted.
-func (o *order) captured(now time.Time) int64 {
+func (o *order) captured(now moment) int64 {
 	if o.autoCapture {
 		if o.fraudStatus(now) == "ACCEPTED" {
 			return o.amount

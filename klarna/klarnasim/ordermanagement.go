@@ -84,19 +84,19 @@ func (s *Simulator) readOrder(r *request) reply {
 	return reply{status: http.StatusOK, body: body}
 }
 
-func (o *order) details(options *Options, now time.Time) orderDetails {
+func (o *order) details(options *Options, now moment) orderDetails {
 	captured := o.captured(now)
 	id := o.id(options)
 	d := orderDetails{
 		OrderID: id, FraudStatus: o.fraudStatus(now),
 		OrderAmount: o.amount, OriginalOrderAmount: o.amount, CapturedAmount: captured, RemainingAuthorizedAmount: o.amount - captured,
-		PurchaseCurrency: o.currency, MerchantReference1: o.reference1, MerchantReference2: o.reference2, KlarnaReference: id[:8],
-		CreatedAt: o.createdAt, ExpiresAt: o.createdAt.Add(authorized), Captures: []captureDetails{},
+		PurchaseCurrency: string(o.currency[:]), MerchantReference1: o.reference1, MerchantReference2: o.reference2, KlarnaReference: id[:8],
+		CreatedAt: o.createdAt.time(), ExpiresAt: o.createdAt.after(authorized).time(), Captures: []captureDetails{},
 	}
 	switch {
 	case captured == o.amount:
 		d.Status = "CAPTURED"
-	case !now.Before(d.ExpiresAt):
+	case now >= o.createdAt.after(authorized):
 		d.Status = "EXPIRED"
 	case captured > 0:
 		d.Status = "PART_CAPTURED"
@@ -104,10 +104,10 @@ func (o *order) details(options *Options, now time.Time) orderDetails {
 		d.Status = "AUTHORIZED"
 	}
 	if o.autoCapture && captured > 0 {
-		d.Captures = append(d.Captures, captureDetails{CaptureID: uuid(options.Seed, o.number, 'a'), CapturedAmount: captured, CapturedAt: o.createdAt})
+		d.Captures = append(d.Captures, captureDetails{CaptureID: uuid(options.Seed, o.number, 'a'), CapturedAmount: captured, CapturedAt: o.createdAt.time()})
 	}
 	for _, c := range o.captures {
-		d.Captures = append(d.Captures, captureDetails{CaptureID: c.id, CapturedAmount: c.amount, CapturedAt: c.at, Reference: c.reference})
+		d.Captures = append(d.Captures, captureDetails{CaptureID: c.id, CapturedAmount: c.amount, CapturedAt: c.at.time(), Reference: c.reference})
 	}
 	return d
 }
@@ -121,9 +121,9 @@ func (s *Simulator) createCapture(r *request) reply {
 	if !ok {
 		return refusal
 	}
-	rec, ok := s.claim(r, "capture", sha256.Sum256(body), false)
-	if !ok {
-		return refuse(http.StatusConflict, "", "A request with this idempotency key is at work")
+	rec, refusal := s.claim(r, captureOperation, sha256.Sum256(body), false)
+	if rec == nil {
+		return refusal
 	}
 	defer s.release(rec)
 	f, spoilt := chance(r.options, rec.key, rec.tries)
@@ -142,8 +142,8 @@ func (s *Simulator) takeCapture(r *request, rec *record, body []byte) reply {
 	err := json.Unmarshal(body, &wanted)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rec.settled {
-		return rec.result
+	if rec.result != nil {
+		return *rec.result
 	}
 	o := s.order(r.PathValue("order"))
 	var answer reply
@@ -155,7 +155,7 @@ func (s *Simulator) takeCapture(r *request, rec *record, body []byte) reply {
 		answer = s.take(r, o, wanted)
 	}
 	if answer.code == "" || !r.options.ForgetErrors {
-		rec.settled, rec.result = true, answer
+		rec.result = &answer
 	}
 	return answer
 }
@@ -168,7 +168,7 @@ type captureBody struct {
 
 // refusal is what there is against a capture of the order.
 // https://docs.klarna.com/resources/developer-tools/error-handling/error-codes-and-messages-for-order-management/
-func (c captureBody) refusal(o *order, now time.Time) (reply, bool) {
+func (c captureBody) refusal(o *order, now moment) (reply, bool) {
 	badValue := func(path string) (reply, bool) {
 		return refuse(http.StatusBadRequest, "BAD_VALUE", "Bad value: "+path), true
 	}
@@ -188,7 +188,7 @@ func (c captureBody) refusal(o *order, now time.Time) (reply, bool) {
 		return softDecline.refusal()
 	case o.fraudStatus(now) != "ACCEPTED":
 		return notAllowed("The order is not accepted")
-	case !now.Before(o.createdAt.Add(authorized)):
+	case now >= o.createdAt.after(authorized):
 		return notAllowed("Order is expired. Capture not possible.")
 	case *c.CapturedAmount > o.amount-o.captured(now):
 		return notAllowed("Captured amount is higher than the remaining authorized amount.")

@@ -132,7 +132,7 @@ func readOrder(body []byte) (*order, []string) {
 		return nil, c
 	}
 	return &order{
-		currency: *b.PurchaseCurrency, amount: *b.OrderAmount, autoCapture: b.AutoCapture,
+		currency: [3]byte([]byte(*b.PurchaseCurrency)), amount: *b.OrderAmount, autoCapture: b.AutoCapture,
 		reference1: b.MerchantReference1, reference2: b.MerchantReference2,
 	}, nil
 }

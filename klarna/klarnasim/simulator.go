@@ -121,7 +121,7 @@ type Simulator struct {
 	counts  Counts
 	orders  []*order
 	records map[recordID]*record
-	late    []*record // orders to be made when their time has come
+	late    []lateOrder
 	tokens  map[string]TokenState
 	first   map[string]string // token that declines once → the first key used with it
 	windows map[string]*window
@@ -202,16 +202,17 @@ func (s *Simulator) clear() {
 func (s *Simulator) Close() { s.halt.Do(func() { close(s.stop) }) }
 
 // now is the simulated time. The lock must be held.
-func (s *Simulator) now() time.Time { return s.options.Load().Now().Add(s.ahead).UTC() }
+func (s *Simulator) now() moment { return moment(s.options.Load().Now().Add(s.ahead).UnixNano()) }
 
 // request is one request to Klarna's API on its way to a reply.
 type request struct {
 	*http.Request
-	options  *Options
-	serial   uint64
-	username string
-	token    string // "" where the path has none
-	log      Exchange
+	options     *Options
+	serial      uint64
+	username    string
+	token       string // "" where the path has none
+	fingerprint fingerprint
+	log         Exchange
 }
 
 // api wraps an operation in what all of them have in common: counting, credentials, the rate limit, and the reply.
@@ -219,7 +220,7 @@ func (s *Simulator) api(operation func(*request) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, plain *http.Request) {
 		r := &request{Request: plain, options: s.options.Load(), serial: s.serial.Add(1), token: plain.PathValue("token")}
 		if r.token != "" {
-			r.log.TokenFingerprint = fingerprint(r.token)
+			r.fingerprint = fingerprintOf(r.token)
 		}
 		var limit quota
 		var answer reply
@@ -264,6 +265,7 @@ func (s *Simulator) record(r *request, answer reply) {
 	if r.options.Log == nil {
 		return
 	}
+	r.log.TokenFingerprint = r.fingerprint.String()
 	r.log.Method, r.log.Path = r.Method, r.Pattern[len(r.Method)+1:]
 	r.log.IdempotencyKey = r.Header.Get("Klarna-Idempotency-Key")
 	r.log.Status = status
