@@ -26,8 +26,8 @@ import (
 	"github.com/klarna-renewals/renewals/worker"
 )
 
-// program is the binary under test, built once.
-var program string
+// program is the binary under test and broker a nats-server, both built once.
+var program, broker string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
@@ -37,10 +37,12 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "renewals")
-		if out, err := exec.Command("go", "build", "-o", program, "../cmd/renewals").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
-			return 1
+		program, broker = filepath.Join(dir, "renewals"), filepath.Join(dir, "nats-server")
+		for binary, pkg := range map[string]string{program: "../cmd/renewals", broker: "github.com/nats-io/nats-server/v2"} {
+			if out, err := exec.Command("go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "build %s: %v\n%s", pkg, err, out)
+				return 1
+			}
 		}
 		return m.Run()
 	}())
@@ -161,8 +163,8 @@ func (w *world) start(env []string, args ...string) *process {
 // env is a clean environment: nothing of the machine's own settings.
 func (w *world) env() []string {
 	return []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + w.store, "RENEWALS_OPS_ADDR=127.0.0.1:0",
-		"NATS_URL=" + w.url(), "KLARNA_ENDPOINT=" + w.klarna.URL, "KLARNA_USERNAME=merchant", "KLARNA_PASSWORD=secret-password",
+		"PATH=" + os.Getenv("PATH"), "HOME=" + w.store, "RENEWALS_OPS_ADDR=127.0.0.1:0", "NATS_URL=" + w.url(),
+		"KLARNA_ENDPOINT=" + w.klarna.URL, "KLARNA_USERNAME=merchant", "KLARNA_PASSWORD=secret-password",
 	}
 }
 

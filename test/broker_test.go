@@ -1,0 +1,94 @@
+package test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A node is a nats-server process that can be killed and started again on its files.
+type node struct {
+	t      *testing.T
+	config string
+	port   int
+	cmd    *exec.Cmd
+	done   chan struct{}
+}
+
+// cluster configures n nats-server processes with file stores and fsync on every write, and starts them.
+func cluster(t *testing.T, n int) []*node {
+	t.Helper()
+	ports := freePorts(t, 2*n)
+	var routes []string
+	for i := range n {
+		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", ports[n+i]))
+	}
+	nodes := make([]*node, n)
+	for i := range nodes {
+		dir := t.TempDir()
+		text := fmt.Sprintf("server_name: n%d\nlisten: \"127.0.0.1:%d\"\njetstream { store_dir: %q, sync_interval: always }\n", i, ports[i], dir)
+		if n > 1 {
+			text += fmt.Sprintf("cluster { name: test, listen: \"127.0.0.1:%d\", routes: [%s] }\n", ports[n+i], strings.Join(routes, ", "))
+		}
+		nodes[i] = &node{t: t, config: filepath.Join(dir, "nats.conf"), port: ports[i]}
+		if err := os.WriteFile(nodes[i].config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		nodes[i].start()
+		t.Cleanup(nodes[i].kill)
+	}
+	for _, node := range nodes {
+		node.awaitListening()
+	}
+	return nodes
+}
+
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	ports := make([]int, n)
+	for i := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // all at the end, so that no port comes twice
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return ports
+}
+
+func (n *node) start() {
+	n.cmd = exec.Command(broker, "-c", n.config)
+	if err := n.cmd.Start(); err != nil {
+		n.t.Errorf("start the broker: %v", err)
+		return
+	}
+	done := make(chan struct{})
+	n.done = done
+	go func() { _ = n.cmd.Wait(); close(done) }()
+}
+
+// kill is kill -9.
+func (n *node) kill() {
+	_ = n.cmd.Process.Kill()
+	<-n.done
+}
+
+func (n *node) addr() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
+
+func (n *node) awaitListening() {
+	n.t.Helper()
+	await(n.t, 20*time.Second, "the broker to listen", func() bool {
+		c, err := net.Dial("tcp", n.addr())
+		if err != nil {
+			return false
+		}
+		c.Close()
+		return true
+	})
+}

@@ -1,0 +1,357 @@
+package test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// TestChaos breaks everything at once and then compares the simulator's books
+// with the journal, job by job. CHAOS sets how long (default 15s), CHAOS_SEED repeats a run's plan.
+func TestChaos(t *testing.T) {
+	chaos(t, 1)
+}
+
+// TestChaosCluster is the same on three nodes with three replicas, killed in turn.
+func TestChaosCluster(t *testing.T) {
+	chaos(t, 3)
+}
+
+// story is one job of a chaos run and what may become of it.
+type story struct {
+	payload []byte
+	account messages.Account
+	renewal messages.RenewalKey
+	key     messages.IdempotencyKey
+	want    string
+	rival   bool // another ID for the same period: one of the two is paid
+}
+
+type chaosRun struct {
+	t       *testing.T
+	w       *world
+	rand    *rand.Rand
+	nodes   []*node
+	wires   []*wire
+	workers []*process
+	faults  map[string]int
+
+	undecided map[messages.IdempotencyKey]bool // jobs that stay so for now, by right
+}
+
+func chaos(t *testing.T, nodes int) {
+	length, err := time.ParseDuration(env("CHAOS", "15s"))
+	if err != nil {
+		t.Fatalf("CHAOS: %v", err)
+	}
+	seed, err := strconv.ParseUint(env("CHAOS_SEED", strconv.FormatInt(time.Now().UnixNano()%1e9, 10)), 10, 64)
+	if err != nil {
+		t.Fatalf("CHAOS_SEED: %v", err)
+	}
+	c := &chaosRun{t: t, rand: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}}
+	c.nodes = cluster(t, nodes)
+	c.w = &world{t: t, store: t.TempDir()}
+	if c.w.klarna, err = klarnasim.Start(klarnasim.Options{Seed: seed, Faults: 0.15, Latency: 5 * time.Millisecond, PendingFor: 500 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.w.klarna.Close)
+	var urls []string
+	for _, n := range c.nodes {
+		urls = append(urls, "nats://"+n.addr())
+	}
+	nc, err := nats.Connect(strings.Join(urls, ","), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if c.w.js, err = jetstream.New(nc); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 30*time.Second, "the streams", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		return worker.Provision(ctx, c.w.js, worker.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 3 * time.Second, Replicas: nodes}) == nil
+	})
+	for i := range 3 {
+		c.wires = append(c.wires, newWire(t, c.nodes[i%nodes].addr()))
+		c.workers = append(c.workers, c.worker(i))
+	}
+
+	stop := make(chan struct{})
+	stories := make(chan []story, 1)
+	go func() { stories <- c.publish(rand.New(rand.NewPCG(seed, 1)), stop) }()
+	c.wreck(length)
+	close(stop)
+	told := <-stories
+
+	// Klarna and the network are well again: everything must come to its end.
+	c.w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Faults = 0 })
+	for i := range c.workers {
+		c.wires[i].set(false, false)
+		select {
+		case <-c.workers[i].done:
+			c.workers[i] = c.worker(i)
+		default:
+		}
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			if o, err := worker.Look(context.Background(), c.w.js, time.Now()); err == nil {
+				state, _ := json.MarshalIndent(o, "", " ")
+				t.Logf("how everything stands: %s", state)
+			}
+		}
+	})
+	await(t, time.Minute, "every job that can be decided to leave the stream", func() bool { return c.decidable() == 0 })
+	c.report(seed, told)
+}
+
+func env(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+func (c *chaosRun) worker(i int) *process {
+	urls := []string{"nats://" + c.wires[i].addr}
+	return c.w.start([]string{"NATS_URL=" + strings.Join(urls, ","), "RENEWALS_RETRY_DELAYS=200ms,500ms,1s", "RENEWALS_LOG_LEVEL=warn"}, "work")
+}
+
+// wreck breaks things for a while, one after the other, several at a time.
+func (c *chaosRun) wreck(length time.Duration) {
+	end := time.NewTimer(length)
+	defer end.Stop()
+	var healing sync.WaitGroup
+	defer healing.Wait()
+	frozen := make([]sync.Mutex, len(c.workers)) // one trouble at a time for each
+	downed := sync.Mutex{}
+	for turn := 0; ; turn++ {
+		select {
+		case <-end.C:
+			return
+		case <-time.After(time.Duration(200+c.rand.IntN(600)) * time.Millisecond):
+		}
+		i, d := c.rand.IntN(len(c.workers)), time.Duration(c.rand.IntN(1000))*time.Millisecond
+		what := c.rand.IntN(10)
+		if what == 0 && downed.TryLock() {
+			n := c.nodes[turn%len(c.nodes)]
+			c.faults["broker killed"]++
+			healing.Go(func() {
+				defer downed.Unlock()
+				n.kill()
+				pause(300*time.Millisecond + d)
+				n.start()
+				n.awaitListening()
+				pause(2 * time.Second) // a cluster may lose one node at a time
+			})
+			continue
+		}
+		if !frozen[i].TryLock() {
+			continue
+		}
+		switch {
+		case what < 4:
+			c.faults["worker killed"]++
+			c.workers[i].kill()
+			c.workers[i] = c.worker(i)
+			frozen[i].Unlock()
+		case what < 6:
+			c.faults["worker frozen"]++
+			p := c.workers[i].cmd.Process
+			_ = p.Signal(syscall.SIGSTOP)
+			healing.Go(func() {
+				defer frozen[i].Unlock()
+				pause(2*time.Second + 3*d) // AckWait is 3 s
+				_ = p.Signal(syscall.SIGCONT)
+			})
+		default:
+			silent := what < 8
+			c.faults[map[bool]string{true: "network silent", false: "network cut"}[silent]]++
+			c.wires[i].set(!silent, silent)
+			healing.Go(func() {
+				defer frozen[i].Unlock()
+				pause(500*time.Millisecond + 3*d)
+				c.wires[i].set(false, false)
+			})
+		}
+	}
+}
+
+// pause lets real time pass: what is broken has to stay so for a while.
+func pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
+}
+
+// publish sends jobs until told to stop, some of them twice.
+func (c *chaosRun) publish(r *rand.Rand, stop <-chan struct{}) (told []story) {
+	tokens := []struct{ token, want string }{
+		{"ok-", "paid"}, {"ok-", "paid"}, {"ok-", "paid"}, {"created-500-", "paid"}, {"created-cut-", "paid"},
+		{"pending-accept-", "paid"}, {"503x2-", "paid"}, {"slow-400-", "paid"}, {"soft-decline-", "dunning"}, {"unavailable-", "dunning"},
+	}
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return told
+		case <-time.After(time.Duration(r.IntN(10)) * time.Millisecond):
+		}
+		variant := tokens[r.IntN(len(tokens))]
+		s := story{payload: job(n, variant.token+strconv.Itoa(n)), want: variant.want}
+		if r.IntN(50) == 0 {
+			s = story{payload: job(n, "ok-"+strconv.Itoa(n), func(j map[string]any) { j["order"].(map[string]any)["order_amount"] = 1 }), want: "rejected"}
+		}
+		all := []story{s}
+		if s.want == "paid" && r.IntN(20) == 0 {
+			all[0].rival = true
+			all = append(all, story{rival: true, payload: job(n, variant.token+strconv.Itoa(n), func(j map[string]any) {
+				j["id"] = fmt.Sprint(j["subscription_id"], "/2026-12/rival")
+			})})
+		}
+		for _, s := range all {
+			s.renewal, s.key = keys(s.payload)
+			copies := 1
+			if r.IntN(20) == 0 {
+				copies = 2
+			}
+			for range copies {
+				c.send(s.payload)
+			}
+			told = append(told, s)
+		}
+	}
+}
+
+// send publishes until the broker has confirmed it.
+func (c *chaosRun) send(payload []byte) {
+	for c.t.Context().Err() == nil {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+		_, err := c.w.js.Publish(ctx, "renewals.due.default", payload)
+		cancel()
+		if err == nil {
+			return
+		}
+		pause(100 * time.Millisecond)
+	}
+}
+
+// decidable is how many jobs in the stream may still get their result soon. After
+// a 2xx without an order a refusal is not believed: such a job is rightly undecided until its
+// key's window closes.
+func (c *chaosRun) decidable() int {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	stream, err := c.w.js.Stream(ctx, worker.StreamJobs)
+	if err != nil {
+		return 1
+	}
+	journal, err := worker.OpenJournal(ctx, c.w.js, zerolog.Nop())
+	if err != nil {
+		return 1
+	}
+	waiting := 0
+	c.undecided = map[messages.IdempotencyKey]bool{}
+	for next := uint64(1); ; {
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject("renewals.due.default"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return waiting
+		}
+		if err != nil {
+			return 1
+		}
+		next = m.Sequence + 1
+		renewal, key := keys(m.Data)
+		at, err := journal.Last(ctx, renewal)
+		if err != nil {
+			return 1
+		}
+		claim := at.State.Claim
+		switch {
+		case claim != nil && at.State.Phase == worker.PhaseCharging && claim.Answered2xx && claim.Contradicted:
+			c.undecided[key] = true // its own, or it waits for the one that is
+		default:
+			waiting++
+		}
+	}
+}
+
+// report compares what was published, the books and the journal, and says what happened.
+func (c *chaosRun) report(seed uint64, told []story) {
+	c.t.Helper()
+	orders, perRenewal := map[string]int{}, map[messages.RenewalKey]int{}
+	byKey := map[string]messages.RenewalKey{}
+	for _, s := range told {
+		byKey[string(s.key)] = s.renewal
+	}
+	books := c.w.klarna.Simulator.Books()
+	for _, o := range books.Orders {
+		orders[o.IdempotencyKey]++
+		perRenewal[byKey[o.IdempotencyKey]]++
+	}
+	results := map[messages.IdempotencyKey][]record{}
+	kinds := map[string]int{}
+	for _, r := range c.w.results() {
+		key := messages.IdempotencyKey(r.Event["idempotency_key"].(string))
+		results[key] = append(results[key], r)
+		kinds[r.Kind]++
+	}
+	var doubled, lost, twice, falseDunning, other, undecided int
+	for _, n := range perRenewal {
+		if n > 1 {
+			doubled++
+		}
+	}
+	for _, s := range told {
+		got := results[s.key]
+		switch {
+		case len(got) == 0 && c.undecided[s.key] && orders[string(s.key)] == 0:
+			undecided++
+			continue
+		case len(got) == 0:
+			lost++
+			c.t.Errorf("%s has no result", s.payload)
+			continue
+		case len(got) > 1:
+			twice++
+			c.t.Errorf("%s has %d results", s.payload, len(got))
+		}
+		r := got[0]
+		made := orders[string(s.key)]
+		body, _ := json.Marshal(r.Event)
+		switch {
+		case r.Kind == "dunning" && made > 0:
+			falseDunning++
+			c.t.Errorf("dunning although there is an order: %s", body)
+		case r.Kind == "paid" && made != 1:
+			other++
+			c.t.Errorf("paid with %d orders: %s", made, body)
+		case s.rival && (r.Kind == "paid" || r.Kind == "rejected" && r.Event["reason"] == "already_paid"):
+		case r.Kind != s.want:
+			other++
+			c.t.Errorf("want %s: %s", s.want, body)
+		}
+	}
+	if doubled > 0 {
+		c.t.Errorf("%d renewals have more than one order", doubled)
+	}
+	c.t.Logf("jobs %d, faults %v, Klarna's answers %v, orders %d, results %v; doubled %d, lost %d, told twice %d, false dunning %d, otherwise wrong %d; rightly undecided %d; CHAOS_SEED=%d repeats the plan",
+		len(told), c.faults, books.Statuses, len(books.Orders), kinds, doubled, lost, twice, falseDunning, other, undecided, seed)
+}
