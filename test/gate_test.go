@@ -62,11 +62,15 @@ func newGate(t *testing.T, target, pattern string, forward bool) *gate {
 	return g
 }
 
-// reopen lets new connections through, for good.
+// reopen breaks what was held and lets new connections through, for good.
 func (g *gate) reopen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.shut, g.pattern = false, nil
+	for _, c := range g.conns {
+		c.Close()
+	}
+	g.conns = nil
 }
 
 // pipe copies until the gate is shut; what arrives later is swallowed.

@@ -211,3 +211,57 @@ func TestCircuit(t *testing.T) {
 		}
 	})
 }
+
+// TestS37FrozenBeforeTheSend: a worker claims and freezes; another takes over and
+// is declined; attempt 2 is paid; the first wakes, with a connection in hand, and must not send.
+func TestS37FrozenBeforeTheSend(t *testing.T) {
+	w := newWorld(t)
+	frozen, wake := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int64
+	freezing := w.client(func() (klarna.Credentials, error) {
+		if calls.Add(1) == 2 { // the first is New's
+			close(frozen)
+			<-wake
+		}
+		return klarna.Credentials{Username: "frozen", Password: klarna.NewSecret("secret-password")}, nil
+	})
+	w.publish(w.due("s37", "soft-decline-once-1", 1))
+	stop := w.start(func(o *Options) { o.Accounts[0].Klarna = freezing; o.Accounts[0].Concurrency = 1 })
+	<-frozen
+	w.start()
+	w.await("dunning", func() bool { return len(w.results()) == 1 })
+	w.publish(w.due("s37", "soft-decline-once-1", 2))
+	w.await("attempt 2", func() bool { return len(w.results()) == 2 })
+	close(wake)
+	stop()
+	w.expect(1, "dunning payment_method_failed", "paid")
+	answered := 0
+	for _, c := range w.orders() {
+		if c.Status != 0 { // what the fence stops is a request without its body, which nobody can answer
+			answered++
+		}
+	}
+	if answered != 2 {
+		t.Errorf("requests that Klarna could read: %d, want 2, none of the woken worker: %v", answered, w.orders())
+	}
+}
+
+// TestS42NotSentAfterATakeover: a delivery sends and crashes; the one that takes
+// over cannot dial. The key's clock keeps running from the first send.
+func TestS42NotSentAfterATakeover(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("s42", "500-1", 1))
+	stop := w.start()
+	w.await("a try", func() bool { return len(w.orders()) > 0 })
+	stop()
+	sent := w.records()[0].State.Claim.FirstSentAt
+	w.klarna.Close()
+	w.start()
+	before := len(w.records())
+	w.await("deliveries that cannot dial", func() bool { return len(w.records()) > before+3 })
+	for _, r := range w.records() {
+		if !r.State.Claim.FirstSentAt.Equal(sent) {
+			t.Errorf("first_sent_at = %s after %s", r.State.Claim.FirstSentAt, sent)
+		}
+	}
+}

@@ -523,23 +523,27 @@ func TestS35Poison(t *testing.T) {
 
 // panicking is a client whose credentials blow up.
 func (w *world) panicking(broken *atomic.Bool) *klarna.Client {
+	var made atomic.Bool
+	return w.client(func() (klarna.Credentials, error) {
+		if made.Swap(true) && broken.Load() {
+			panic("credentials")
+		}
+		return klarna.Credentials{Username: "merchant", Password: klarna.NewSecret("secret-password")}, nil
+	})
+}
+
+// client is one whose credentials come from a function.
+func (w *world) client(c credentials) *klarna.Client {
 	w.t.Helper()
 	endpoint, err := url.Parse(w.klarna.URL)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	var made atomic.Bool
-	c, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 400 * time.Millisecond, Credentials: credentials(func() (klarna.Credentials, error) {
-		if made.Load() && broken.Load() {
-			panic("credentials")
-		}
-		made.Store(true)
-		return klarna.Credentials{Username: "merchant", Password: klarna.NewSecret("secret-password")}, nil
-	})})
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 400 * time.Millisecond, Credentials: c})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return c
+	return client
 }
 
 type credentials func() (klarna.Credentials, error)
