@@ -136,7 +136,7 @@ func oneLine(s string) string {
 
 // validHeaderName reports whether the client library will send a header of this name.
 func validHeaderName(name string) bool {
-	return name != "" && visible(name) && !strings.ContainsAny(name, " :")
+	return visible(name) && !strings.ContainsAny(name, " :")
 }
 
 // ParseDeadLetter reads the headers that [DeadLetter.Header] wrote. The error says which of them is not as written.

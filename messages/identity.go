@@ -51,7 +51,7 @@ func ParseAccount(s string) (Account, error) {
 // ParseMessageID checks a message ID that did not come with a job, such as one typed by an operator.
 func ParseMessageID(s string) (MessageID, error) {
 	if fault := identifierFault(s, maxMessageID); fault != "" {
-		return "", fmt.Errorf("message ID %s", fault)
+		return "", fmt.Errorf("message ID: %s", fault)
 	}
 	return MessageID(s), nil
 }
@@ -61,18 +61,18 @@ func ParseMessageID(s string) (MessageID, error) {
 func identifierFault(s string, limit int) string {
 	switch {
 	case s == "":
-		return fmt.Sprintf("is empty, expected 1 to %d bytes", limit)
+		return fmt.Sprintf("found an empty string, expected 1 to %d bytes", limit)
 	case len(s) > limit:
-		return fmt.Sprintf("is %d bytes long, expected 1 to %d", len(s), limit)
+		return fmt.Sprintf("found %d bytes, expected 1 to %d", len(s), limit)
 	case !utf8.ValidString(s):
-		return "is not valid UTF-8"
+		return "found a string that is not valid UTF-8"
 	}
 	for i, r := range s {
 		if unicode.IsControl(r) {
-			return fmt.Sprintf("has the control character %U, expected none", r)
+			return fmt.Sprintf("found the control character %U, expected none", r)
 		}
 		if unicode.IsSpace(r) && (i == 0 || i+utf8.RuneLen(r) == len(s)) {
-			return "begins or ends with a space, expected none"
+			return "found a space at the beginning or end, expected none"
 		}
 	}
 	return ""

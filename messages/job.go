@@ -17,6 +17,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -113,14 +114,15 @@ func (j Job) encodeValid() (payload []byte, warnings []Problem, err error) {
 	return payload, warnings, err
 }
 
-// appendString appends s as a JSON string. Bytes that are not UTF-8 stay as they are, for validation to find.
+// appendString appends s as a JSON string, in its shortest form. Bytes that are not UTF-8 stay as they are, for
+// validation to find.
 func appendString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
+		switch c, short := s[i], strings.IndexByte(escapeMeanings, s[i]); {
+		case short >= 0 && c != '/':
+			b = append(b, '\\', escapeLetters[short])
 		case c < ' ':
 			b = append(b, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
 		default:

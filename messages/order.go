@@ -201,7 +201,7 @@ func (s *scanner) orderLine() (l line, ok bool) {
 		}
 	})
 	if !read {
-		return line{}, false
+		return line{unknown: true, subscription: true}, false // what it lacks nobody knows
 	}
 	s.require("name", "a string", hasName)
 	s.require("quantity", "an integer", hasQuantity)

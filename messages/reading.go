@@ -107,8 +107,7 @@ func (s *scanner) job(r *Reading) (idInBody, isObject bool) {
 		case "metadata":
 			j.Metadata = s.metadata()
 		default:
-			s.problem("found an unknown field, expected %s", hint(string(name)))
-			s.skip()
+			s.unknownField(name)
 		}
 	})
 	if !isObject {
@@ -131,15 +130,19 @@ func (s *scanner) require(field, expected string, found bool) {
 	}
 }
 
-// hint names the field that an unknown one was probably meant to be.
-func hint(name string) string {
-	fold := func(s string) string { return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(s)) }
-	for _, field := range []string{"id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "metadata"} {
-		if fold(field) == fold(name) {
-			return field
+// unknownField names the field that an unknown one was probably meant to be.
+func (s *scanner) unknownField(name []byte) {
+	expected := "none outside order"
+	if !s.full() {
+		fold := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "_", "")) }
+		for _, field := range []string{"id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "metadata"} {
+			if fold(field) == fold(string(name)) {
+				expected = field
+			}
 		}
 	}
-	return "none outside order"
+	s.problem("found an unknown field, expected %s", expected)
+	s.skip()
 }
 
 // identifier reads one of the three names that make a job's identity; "" where it is not valid.
@@ -165,7 +168,7 @@ func (s *scanner) messageID(j *Job, inBody bool, header map[string][]string) (co
 	check := func(name, value string) {
 		switch fault := identifierFault(value, maxMessageID); {
 		case fault != "":
-			s.problemAt("id", "header %s %s", name, fault)
+			s.problemAt("id", "header %s: %s", name, fault)
 			contradiction = true
 		case !known:
 			id, known = value, true

@@ -104,14 +104,19 @@ func found(c byte) string {
 
 // is reports whether the coming value begins with c. Otherwise it reads past that value and notes what was expected.
 func (s *scanner) is(c byte, expected string) bool {
-	got := s.next()
-	if got == c {
+	if s.next() == c {
 		return true
 	}
+	s.mismatch(expected)
+	return false
+}
+
+// mismatch reads past a value of the wrong type.
+func (s *scanner) mismatch(expected string) {
+	got := s.next()
 	if s.skip(); s.broken == "" {
 		s.problem("found %s, expected %s", found(got), expected)
 	}
-	return false
 }
 
 // object reads an object, calling field with each name once; field reads the value. It reports whether there was one.
@@ -272,7 +277,7 @@ func (s *scanner) boolean() (value, ok bool) {
 		s.literal("false")
 		return false, s.broken == ""
 	default:
-		s.is('t', "true or false")
+		s.mismatch("true or false")
 		return false, false
 	}
 }
@@ -286,11 +291,14 @@ func (s *scanner) number() []byte {
 			s.pos++
 		}
 		if s.pos == from {
-			s.fail("expected a digit or another value")
+			s.fail("expected a digit")
 		}
 	}
 	at := func(chars string) bool { return s.pos < len(s.data) && strings.IndexByte(chars, s.data[s.pos]) >= 0 }
 
+	if !at("-0123456789") {
+		s.fail("expected a value")
+	}
 	if at("-") {
 		s.pos++
 	}
@@ -320,7 +328,7 @@ func (s *scanner) number() []byte {
 func (s *scanner) integer(least, most int64) (int64, bool) {
 	c := s.next()
 	if c != '-' && (c < '0' || c > '9') {
-		s.is('0', expectedInteger(least, most))
+		s.mismatch(expectedInteger(least, most))
 		return 0, false
 	}
 	text := s.number()
@@ -340,10 +348,7 @@ func (s *scanner) integer(least, most int64) (int64, bool) {
 }
 
 func expectedInteger(least, most int64) string {
-	switch {
-	case least == math.MinInt64 && most == math.MaxInt64:
-		return "an integer of 64 bits"
-	case most == math.MaxInt64:
+	if most == math.MaxInt64 {
 		return fmt.Sprintf("an integer of 64 bits from %d", least)
 	}
 	return fmt.Sprintf("an integer from %d to %d", least, most)
@@ -397,17 +402,21 @@ func (s *scanner) content() []byte {
 	return nil
 }
 
+// The one-letter escapes of JSON, and what each means.
+const (
+	escapeLetters  = `"\/bfnrt`
+	escapeMeanings = "\"\\/\b\f\n\r\t"
+)
+
 // escaped reads one escape sequence and appends what it means to b.
 func (s *scanner) escaped(b []byte) []byte {
 	if s.pos+1 >= len(s.data) {
 		s.fail("expected the end of a string")
 		return b
 	}
-	const letters, meanings = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
-	c := s.data[s.pos+1]
-	if i := strings.IndexByte(letters, c); i >= 0 {
+	if i := strings.IndexByte(escapeLetters, s.data[s.pos+1]); i >= 0 {
 		s.pos += 2
-		return append(b, meanings[i])
+		return append(b, escapeMeanings[i])
 	}
 	r, ok := s.unicodeEscape(s.pos)
 	if !ok {
@@ -451,19 +460,28 @@ func (s *scanner) unicodeEscape(pos int) (rune, bool) {
 
 // problem notes what is wrong with the value that is being read.
 func (s *scanner) problem(format string, args ...any) {
-	s.problemAt(s.where(), format, args...)
+	if s.full() {
+		s.unlisted++
+		return
+	}
+	s.problems = append(s.problems, Problem{s.where(), fmt.Sprintf(format, args...)})
 }
 
 func (s *scanner) problemAt(path, format string, args ...any) {
-	if len(s.problems) == maxProblems {
+	if s.full() {
 		s.unlisted++
 		return
 	}
 	s.problems = append(s.problems, Problem{path, fmt.Sprintf(format, args...)})
 }
 
+// full reports whether further problems are only counted, so that a hostile document costs no more than a good one.
+func (s *scanner) full() bool { return len(s.problems) >= maxProblems }
+
 func (s *scanner) warning(format string, args ...any) {
-	s.warningAt(s.where(), format, args...)
+	if len(s.warnings) < maxProblems {
+		s.warnings = append(s.warnings, Problem{s.where(), fmt.Sprintf(format, args...)})
+	}
 }
 
 func (s *scanner) warningAt(path, format string, args ...any) {

@@ -2,8 +2,18 @@ package messages_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -47,4 +57,243 @@ func compile(t testing.TB, name string) *jsonschema.Schema {
 func validates(schema *jsonschema.Schema, document []byte) bool {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
 	return err != nil || !utf8.Valid(document) || schema.Validate(doc) == nil
+}
+
+// object is what these tests look at in a schema.
+type object struct {
+	ID         string `json:"$id"`
+	Dialect    string `json:"$schema"`
+	Required   []string
+	Enum       []string
+	Properties map[string]json.RawMessage
+	Defs       map[string]object `json:"$defs"`
+	Items      json.RawMessage
+	Examples   []json.RawMessage
+}
+
+func (o object) property(t testing.TB, name string) (p object) {
+	t.Helper()
+	if err := json.Unmarshal(o.Properties[name], &p); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return p
+}
+
+func readSchema(t testing.TB, name string) (o object) {
+	t.Helper()
+	b, _ := messages.Schema(name)
+	if err := json.Unmarshal(b, &o); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return o
+}
+
+// fields are the JSON names of a Go type, true where encoding never leaves it out.
+func fields(of reflect.Type) map[string]bool {
+	all := map[string]bool{}
+	for _, f := range reflect.VisibleFields(of) {
+		if name, option, _ := strings.Cut(f.Tag.Get("json"), ","); name != "" {
+			all[name] = option == ""
+		}
+	}
+	return all
+}
+
+// No field is in a Go type only, or in a schema only, and what is always there is required.
+func TestResultsAndSchemasAgree(t *testing.T) {
+	t.Parallel()
+	common := fields(reflect.TypeFor[messages.Record]())
+	charging := readSchema(t, string(messages.KindCharging))
+	for _, event := range []messages.Event{
+		messages.Charging{}, messages.Pending{}, messages.Paid{}, messages.Dunning{}, messages.Unresolved{}, messages.Rejected{}, messages.Cancelled{},
+	} {
+		name := string(event.Kind())
+		schema := readSchema(t, name)
+		inGo := fields(reflect.TypeOf(event))
+		if got, want := slices.Sorted(maps.Keys(schema.Properties)), slices.Sorted(maps.Keys(inGo)); !slices.Equal(got, want) {
+			t.Errorf("%s: got fields %v in the schema, want those of Go, %v", name, got, want)
+		}
+		for field, always := range inGo {
+			if always && !slices.Contains(schema.Required, field) {
+				t.Errorf("%s: %s is always there, want it required", name, field)
+			}
+		}
+		for field := range common {
+			if !bytes.Equal(schema.Properties[field], charging.Properties[field]) {
+				t.Errorf("%s: %s is described in another way than in charging", name, field)
+			}
+		}
+		if want := "https://github.com/klarna-renewals/renewals/messages/schemas/" + name + ".json"; schema.ID != want || schema.Dialect != "https://json-schema.org/draft/2020-12/schema" {
+			t.Errorf("%s: got $id %s and $schema %s", name, schema.ID, schema.Dialect)
+		}
+		var reasons []string
+		for _, r := range messages.Reasons(event.Kind()) {
+			reasons = append(reasons, string(r))
+		}
+		if _, has := schema.Properties["reason"]; has || reasons != nil {
+			if got := schema.property(t, "reason").Enum; !slices.Equal(got, reasons) {
+				t.Errorf("%s: got reasons %v, want %v", name, got, reasons)
+			}
+		}
+	}
+}
+
+func TestJobAndSchemaAgree(t *testing.T) {
+	t.Parallel()
+	schema := readSchema(t, "job")
+	inGo := fields(reflect.TypeFor[messages.Job]())
+	if got, want := slices.Sorted(maps.Keys(schema.Properties)), slices.Sorted(maps.Keys(inGo)); !slices.Equal(got, want) {
+		t.Errorf("got fields %v in the schema, want those of Go, %v", got, want)
+	}
+	delete(inGo, "id") // it may come in a header
+	for field, always := range inGo {
+		if always != slices.Contains(schema.Required, field) {
+			t.Errorf("%s: required differs between Go and schema", field)
+		}
+	}
+
+	// Of the order there is no Go type: what counts is which names the code of each object knows.
+	known := switchNames(t, "order.go")
+	order, line := schema.Defs["order"], schema.Defs["order_line"]
+	for method, described := range map[string]object{
+		"order": order, "orderLine": line, "address": schema.Defs["address"], "subscription": line.property(t, "subscription"),
+		"productIdentifiers": line.property(t, "product_identifiers"), "merchantURLs": order.property(t, "merchant_urls"), "attachment": order.property(t, "attachment"),
+	} {
+		if got, want := slices.Sorted(maps.Keys(described.Properties)), known[method]; len(want) == 0 || !slices.Equal(got, want) {
+			t.Errorf("%s: got fields %v in the schema, want those of Go, %v", method, got, want)
+		}
+	}
+
+	if len(schema.Examples) == 0 {
+		t.Error("got no example of a job")
+	}
+	for _, example := range schema.Examples {
+		if r := messages.Read(example, nil); len(r.Problems)+len(r.Warnings) > 0 || !validates(compile(t, "job"), example) {
+			t.Errorf("example: %s %s", report(r.Problems), report(r.Warnings))
+		}
+	}
+}
+
+// switchNames returns the string cases of each method's switch, sorted.
+func switchNames(t testing.TB, file string) map[string][]string {
+	t.Helper()
+	parsed, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string][]string{}
+	for _, decl := range parsed.Decls {
+		method, ok := decl.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		ast.Inspect(method, func(n ast.Node) bool {
+			if c, ok := n.(*ast.CaseClause); ok {
+				for _, e := range c.List {
+					if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == gotoken.STRING {
+						name, _ := strconv.Unquote(lit.Value)
+						names[method.Name.Name] = append(names[method.Name.Name], name)
+					}
+				}
+			}
+			return true
+		})
+		slices.Sort(names[method.Name.Name])
+	}
+	return names
+}
+
+// Every constant of a closed set is in the set's list or enum.
+func TestClosedSets(t *testing.T) {
+	t.Parallel()
+	declared := map[string][]string{}
+	for _, file := range []string{"reason.go", "subject.go"} {
+		parsed, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
+				if of, ok := spec.Type.(*ast.Ident); ok {
+					value, _ := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+					declared[of.Name] = append(declared[of.Name], value)
+				}
+			}
+			return true
+		})
+	}
+	sets := map[string][]string{
+		"Category": readSchema(t, "dunning").property(t, "category").Enum,
+		"FixBy":    readSchema(t, "dunning").property(t, "fix_by").Enum,
+		// Dead letters only.
+		"Reason": {string(messages.ReasonOrderAfterDunning), string(messages.ReasonSecondOrder)},
+	}
+	for _, kind := range messages.Kinds() {
+		sets["Kind"] = append(sets["Kind"], string(kind))
+		for _, r := range messages.Reasons(kind) {
+			sets["Reason"] = append(sets["Reason"], string(r))
+		}
+	}
+	word := regexp.MustCompile(`^[a-z][a-z_]*$`)
+	for name, listed := range sets {
+		slices.Sort(listed)
+		slices.Sort(declared[name])
+		if got, want := slices.Compact(listed), declared[name]; !slices.Equal(got, want) {
+			t.Errorf("%s: got listed %v, want every constant, %v", name, got, want)
+		}
+		for _, value := range declared[name] {
+			if !word.MatchString(value) {
+				t.Errorf("%s: %q is not lower case", name, value)
+			}
+		}
+	}
+}
+
+func TestSchemaNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range messages.SchemaNames() {
+		if b, ok := messages.Schema(name); !ok || len(b) == 0 || !utf8.Valid(b) {
+			t.Errorf("%s: got %d bytes, %v", name, len(b), ok)
+		}
+	}
+	for _, name := range []string{"", "jobs", "../job", "job.json", "paid/../job"} {
+		if _, ok := messages.Schema(name); ok {
+			t.Errorf("got a schema %q", name)
+		}
+	}
+	files, err := os.ReadDir("schemas")
+	if err != nil || len(files) != len(messages.SchemaNames())-1 {
+		t.Errorf("got %d schema files, want one for each of %v but asyncapi (%v)", len(files), messages.SchemaNames(), err)
+	}
+}
+
+// AsyncAPI's own tool checks the document's form (make asyncapi); that it speaks of our subjects and headers is checked here.
+func TestAsyncAPI(t *testing.T) {
+	t.Parallel()
+	b, _ := messages.Schema("asyncapi")
+	document := string(b)
+	address := []string{messages.DueSubject("{account}")}
+	for _, kind := range messages.Kinds() {
+		address = append(address, messages.RecordSubject(kind, "{renewal_key}", "{account}"))
+	}
+	for _, a := range address {
+		if !strings.Contains(document, "\n    address: "+a+"\n") {
+			t.Errorf("got no channel %s", a)
+		}
+	}
+	for _, name := range messages.SchemaNames() {
+		if ref := "$ref: './schemas/" + name + ".json'"; strings.Contains(document, ref) != (name != "asyncapi") {
+			t.Errorf("got no %s", ref)
+		}
+	}
+	header := messages.Envelope{ID: "1", Kind: messages.KindPaid, Account: "a", SubscriptionID: "s", Period: "p", TraceParent: "t", TraceState: "t"}.Header()
+	_, described, _ := strings.Cut(document, "\n    resultHeaders:\n")
+	for name := range header {
+		if !strings.Contains(described, "\n        "+name+":\n") {
+			t.Errorf("got no description of the header %s", name)
+		}
+	}
+	if got := strings.Count(described, "\n        c") + strings.Count(described, "\n        t"); got != len(header) {
+		t.Errorf("got %d headers described, want %d", got, len(header))
+	}
 }

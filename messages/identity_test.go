@@ -1,0 +1,182 @@
+package messages_test
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// keyVectors are what uuidgen of util-linux says. They are contract: see testdata/keys.json for the URN of each.
+type keyVectors struct {
+	Keys []struct {
+		Name           string
+		SubscriptionID messages.SubscriptionID `json:"subscription_id"`
+		Period         messages.Period
+		MessageID      messages.MessageID `json:"message_id"`
+		URN            string
+		RenewalKey     messages.RenewalKey     `json:"renewal_key"`
+		IdempotencyKey messages.IdempotencyKey `json:"idempotency_key"`
+	}
+	StandIns []struct {
+		Stream   string
+		Sequence uint64
+		URN      string
+		StandIn  string `json:"stand_in"`
+	} `json:"stand_ins"`
+}
+
+func TestKeys(t *testing.T) {
+	t.Parallel()
+	var v keyVectors
+	if err := json.Unmarshal(golden(t, "keys.json"), &v); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Keys) < 12 || len(v.StandIns) < 1 {
+		t.Fatalf("got %d and %d vectors, want 12 and 1 or more", len(v.Keys), len(v.StandIns))
+	}
+	renewals := map[messages.RenewalKey]string{}
+	for _, row := range v.Keys {
+		renewal := messages.NewRenewalKey(row.SubscriptionID, row.Period)
+		key := messages.NewIdempotencyKey(renewal, row.MessageID)
+		if renewal != row.RenewalKey || key != row.IdempotencyKey {
+			t.Errorf("%s: got %s and %s, want %s and %s: a changed key is a double charge", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
+		}
+		renewals[renewal] = row.URN
+	}
+	if len(renewals) != len(v.Keys)-2 { // two rows share the README's renewal, two the one of 255 bytes
+		t.Errorf("got %d different renewals, want %d", len(renewals), len(v.Keys)-2)
+	}
+	for _, row := range v.StandIns {
+		renewal, key := messages.StandIn(row.Stream, row.Sequence)
+		if string(renewal) != row.StandIn || string(key) != row.StandIn {
+			t.Errorf("%s %d: got %s and %s, want %s twice", row.Stream, row.Sequence, renewal, key, row.StandIn)
+		}
+	}
+}
+
+// Where uuidgen is installed, it is asked again.
+func TestKeysByUUIDGen(t *testing.T) {
+	t.Parallel()
+	path, err := exec.LookPath("uuidgen")
+	if err != nil {
+		t.Skip("no uuidgen here")
+	}
+	uuidgen := func(namespace, name string) string {
+		out, err := exec.Command(path, "--sha1", "--namespace", namespace, "--name", name).Output()
+		if err != nil {
+			t.Skipf("this uuidgen makes no version 5: %v", err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	var v keyVectors
+	if err := json.Unmarshal(golden(t, "keys.json"), &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range v.Keys {
+		renewal := uuidgen("@url", row.URN)
+		if key := uuidgen(renewal, string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
+			t.Errorf("%s: got %s and %s, want %s and %s", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
+		}
+	}
+}
+
+func TestIdempotencyKeyOfNoRenewal(t *testing.T) {
+	t.Parallel()
+	defer func() {
+		if recover() == nil {
+			t.Error("got a key without a renewal, want a panic")
+		}
+	}()
+	messages.NewIdempotencyKey("", "1234834/2026-12/1")
+}
+
+func TestParseAccount(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		ok   bool
+	}{
+		{"default", true}, {"0", true}, {"shop-eu-2", true}, {"a-", true}, {strings.Repeat("a", 32), true},
+		{"", false}, {"-a", false}, {"Shop", false}, {"shop_eu", false}, {"shop.eu", false}, {"*", false}, {">", false},
+		{"é", false}, {"a b", false}, {strings.Repeat("a", 33), false},
+	} {
+		if got, err := messages.ParseAccount(row.name); (err == nil) != row.ok || row.ok != (string(got) == row.name && got != "") {
+			t.Errorf("%q: got %q, %v; want ok %v", row.name, got, err, row.ok)
+		}
+	}
+}
+
+func TestParseMessageID(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]string{
+		"1234834/2026-12/1":      "",
+		"":                       "message ID: found an empty string, expected 1 to 255 bytes",
+		" a":                     "message ID: found a space at the beginning or end, expected none",
+		"a\u2003":                "message ID: found a space at the beginning or end, expected none",
+		"a\x7fb":                 "message ID: found the control character U+007F, expected none",
+		"a\u0085":                "message ID: found the control character U+0085, expected none",
+		"\xff":                   "message ID: found a string that is not valid UTF-8",
+		strings.Repeat("a", 256): "message ID: found 256 bytes, expected 1 to 255",
+	} {
+		got := ""
+		if _, err := messages.ParseMessageID(name); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%.10q: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestSubjects(t *testing.T) {
+	t.Parallel()
+	renewal := messages.NewRenewalKey("1234834", "2026-12")
+	key := messages.NewIdempotencyKey(renewal, "1234834/2026-12/1")
+	for got, want := range map[string]string{
+		messages.DueSubject("shop-eu"):                                      "renewals.due.shop-eu",
+		messages.RecordSubject(messages.KindPaid, renewal, "shop-eu"):       "renewals.paid.4a87da77-4bba-50c6-8cae-6972612639ac.shop-eu",
+		messages.RecordSubject(messages.KindUnresolved, renewal, "default"): "renewals.unresolved.4a87da77-4bba-50c6-8cae-6972612639ac.default",
+		messages.RenewalFilter(renewal):                                     "renewals.*.4a87da77-4bba-50c6-8cae-6972612639ac.*",
+		messages.DeadSubject(key, "shop-eu"):                                "renewals.dead.066fb987-94e8-5d9a-9b0b-0d279f430fd1.shop-eu",
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	for _, kind := range messages.Kinds() {
+		k, r, a, err := messages.ParseRecordSubject(messages.RecordSubject(kind, renewal, "shop-eu"))
+		if err != nil || k != kind || r != renewal || a != "shop-eu" {
+			t.Errorf("%s: got %s, %s, %s, %v", kind, k, r, a, err)
+		}
+	}
+	if a, err := messages.ParseDueSubject("renewals.due.shop-eu"); err != nil || a != "shop-eu" {
+		t.Errorf("got %s, %v", a, err)
+	}
+	if k, a, err := messages.ParseDeadSubject(messages.DeadSubject(key, "shop-eu")); err != nil || k != key || a != "shop-eu" {
+		t.Errorf("got %s, %s, %v", k, a, err)
+	}
+}
+
+func TestSubjectsOfOthers(t *testing.T) {
+	t.Parallel()
+	const key = "4a87da77-4bba-50c6-8cae-6972612639ac"
+	for _, subject := range []string{
+		"", "renewals", "renewals.due", "renewals.due.", "renewals.due.Shop", "renewals.due.a.b", "renewals.paid." + key,
+		"renewals.paid." + key + ".a.b", "renewals.paid.*.a", "renewals.paid." + key + ".*", "renewals.payed." + key + ".a", "renewals.PAID." + key + ".a",
+		"renewals.paid." + strings.ToUpper(key) + ".a", "renewals.paid.{" + key + "}.a", "renewals.paid." + strings.ReplaceAll(key, "-", "") + ".a",
+		"dunning.paid." + key + ".a", "renewals..." + key + ".a",
+	} {
+		if a, err := messages.ParseDueSubject(subject); err == nil {
+			t.Errorf("%q: got account %q, want an error", subject, a)
+		}
+		if k, r, a, err := messages.ParseRecordSubject(subject); err == nil {
+			t.Errorf("%q: got %q, %q, %q, want an error", subject, k, r, a)
+		}
+		if k, a, err := messages.ParseDeadSubject(subject); err == nil {
+			t.Errorf("%q: got %q, %q, want an error", subject, k, a)
+		}
+	}
+}
