@@ -200,6 +200,11 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(500 * time.Millisecond),
 		nats.ReconnectJitter(500*time.Millisecond, time.Second),
+		// A network that fell silent is noticed within half a minute, not within the four of the defaults.
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		// While there is no connection a publish fails at once and is made again by whoever knows whether it still should be.
+		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn().Err(err).Msg("NATS connection lost, connecting again")
@@ -208,8 +213,11 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS connection is back")
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
 			event := log.Error().Err(err)
+			if sub == nil && !errors.Is(err, nats.ErrPermissionViolation) {
+				event = log.Debug().Err(err) // one for each write on a connection whose end is logged above
+			}
 			if sub != nil {
 				event = event.Str("subject", sub.Subject)
 			}
