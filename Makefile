@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz chaos bench asyncapi build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@$(GO) run ./cmd/renewals dev
@@ -28,7 +28,19 @@ build: ## one static binary, bin/renewals
 
 FUZZTIME ?= 30s
 fuzz: ## fuzz every input that comes from outside, 30 s each
-	$(GO) test -run '^$$' -fuzz FuzzDecodeJob -fuzztime $(FUZZTIME) ./messages
+	$(GO) test -run '^$$' -fuzz '^FuzzRead$$' -fuzztime $(FUZZTIME) ./messages
+	$(GO) test -run '^$$' -fuzz '^FuzzDecodeJob$$' -fuzztime $(FUZZTIME) ./messages
+
+CHAOS ?= 100s
+chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 5 minutes
+	CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 10m -run '^TestChaos' -v ./test
+
+bench: ## the worker beside a bare loop, as ratios of one run; BENCH=quick for a minute's worth
+	$(GO) run ./test/bench
+
+asyncapi: ## check messages/asyncapi.yaml with AsyncAPI's own tool; needs node, leaves nothing in the checkout
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/asyncapi.yaml messages/schemas "$$dir" && cd "$$dir" && \
+	npx --yes @asyncapi/cli@4.1.1 validate asyncapi.yaml --fail-severity=warn
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

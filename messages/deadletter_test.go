@@ -14,7 +14,7 @@ import (
 func letter(original map[string][]string) messages.DeadLetter {
 	return messages.DeadLetter{
 		Reason: messages.ReasonInvalid, Errors: []messages.Problem{{Path: "order.order_lines[0].name", Message: `found "<é>", expected another`}},
-		Account: "shop-eu", Stream: "RENEWALS", Sequence: 7, At: time.Date(2026, 12, 1, 0, 0, 1, 0, time.UTC), Original: original,
+		Account: "shop-eu", Stream: "RENEWALS", Sequence: 1234, At: time.Date(2026, 12, 1, 0, 0, 1, 0, time.UTC), Original: original,
 	}
 }
 
@@ -25,7 +25,7 @@ func TestDeadLetter(t *testing.T) {
 		"Renewals-Orig-Nats-Msg-Id": {"earlier"}, "Renewals-Replay": {"3"}, "empty": {}, "bad name": {"x"},
 	}
 	got := letter(original).Header()
-	want := `Nats-Msg-Id: RENEWALS/7
+	want := `Nats-Msg-Id: RENEWALS/1234
 Renewals-Account: shop-eu
 Renewals-At: 2026-12-01T00:00:01Z
 Renewals-Dropped: bad name
@@ -38,7 +38,7 @@ Renewals-Orig-nats-expected-last-sequence: 3
 Renewals-Orig-x: 1
 Renewals-Orig-x: two  Nats-Rollup: all
 Renewals-Reason: invalid
-Renewals-Sequence: 7
+Renewals-Sequence: 1234
 Renewals-Stream: RENEWALS
 `
 	if lines(got) != want {

@@ -99,8 +99,8 @@ func TestParseAccount(t *testing.T) {
 		name string
 		ok   bool
 	}{
-		{"default", true}, {"0", true}, {"shop-eu-2", true}, {"a-", true}, {strings.Repeat("a", 32), true},
-		{"", false}, {"-a", false}, {"Shop", false}, {"shop_eu", false}, {"shop.eu", false}, {"*", false}, {">", false},
+		{"default", true}, {"0", true}, {"shop-eu-2", true}, {"az09", true}, {"a-", true}, {strings.Repeat("a", 32), true},
+		{"", false}, {"-a", false}, {"Shop", false}, {"a`", false}, {"a{", false}, {"a/", false}, {"a:", false}, {"shop_eu", false}, {"shop.eu", false}, {"*", false}, {">", false},
 		{"é", false}, {"a b", false}, {strings.Repeat("a", 33), false},
 	} {
 		if got, err := messages.ParseAccount(row.name); (err == nil) != row.ok || row.ok != (string(got) == row.name && got != "") {

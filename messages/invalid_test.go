@@ -119,6 +119,7 @@ func invalidJobs() []invalidJob {
 		{"an object as token", `"customer_token": "` + token + `"`, `"customer_token": {}`, `customer_token: found an object, expected a string`, false},
 		{"the token in metadata", `"premium" }`, `"` + token + `" }`, `metadata: found the customer token in it, expected it in customer_token only`, unsaid},
 		{"the token as merchant reference", `"merchant_reference1": "1234834-2026-12"`, `"merchant_reference1": "t ` + token + `"`, `order.merchant_reference1: found the customer token in it, expected it in customer_token only`, unsaid},
+		{"16 bytes of token in metadata", token + `",`, `token-of-16-byte", "metadata": {"token-of-16-byte": ""},`, "metadata: found this name twice, expected it once\nmetadata: found the customer token in it, expected it in customer_token only", unsaid},
 		{"the token as subscription", `"subscription_id": "1234834"`, `"subscription_id": "` + token + `"`, `subscription_id: found the customer token in it, expected it in customer_token only`, unsaid},
 
 		// Metadata.
@@ -138,6 +139,7 @@ func invalidJobs() []invalidJob {
 		{"an amount in euros", `"order_amount": 1599`, `"order_amount": 15.99`, `order.order_amount: found 15.99, expected an integer of 64 bits from 1`, false},
 		{"an amount with an exponent", `"order_amount": 1599`, `"order_amount": 1599e0`, `order.order_amount: found 1599e0, expected an integer of 64 bits from 1`, unsaid},
 		{"an amount beyond 64 bits", `"order_amount": 1599`, `"order_amount": 9223372036854775808`, `order.order_amount: found 9223372036854775808, expected an integer of 64 bits from 1`, false},
+		{"an amount of 20 digits", `"order_amount": 1599`, `"order_amount": 10000000000000000000`, `order.order_amount: found 10000000000000000000, expected an integer of 64 bits from 1`, false},
 		{"an amount of many digits", `"order_amount": 1599`, `"order_amount": 1` + strings.Repeat("0", 400), `order.order_amount: found a number of 401 digits, expected an integer of 64 bits from 1`, false},
 		{"an amount in quotes", `"order_amount": 1599`, `"order_amount": "1599"`, `order.order_amount: found a string, expected an integer of 64 bits from 1`, false},
 		{"an amount that is not the sum", `"order_amount": 1599`, `"order_amount": 1600`, `order.order_amount: found 1600, expected 1599, the sum of total_amount`, unsaid},
@@ -166,6 +168,7 @@ func invalidJobs() []invalidJob {
 		{"a short phone number", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"phone": "0123"}`, `order.shipping_address.phone: found 4 characters, expected 5 to 99`, false},
 		{"a long postal code", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"postal_code": "12345678901"}`, `order.shipping_address.postal_code: found 11 characters, expected 0 to 10`, false},
 		{"a long title", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"title": "Herr Professor Doktor h. c."}`, `order.shipping_address.title: found 27 characters, expected 0 to 20`, false},
+		{"a long region", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"region": "` + strings.Repeat("x", 100) + `"}`, `order.shipping_address.region: found 100 characters, expected 0 to 99`, false},
 		{"a long street", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"street_address": "` + strings.Repeat("x", 100) + `"}`, `order.shipping_address.street_address: found 100 characters, expected 0 to 99`, false},
 
 		// The lines.

@@ -70,7 +70,7 @@ func Read(payload []byte, header map[string][]string) Reading {
 		r.IdempotencyKey = NewIdempotencyKey(r.RenewalKey, j.ID)
 	}
 	if s.unlisted > 0 {
-		s.problems = append(s.problems, Problem{"$", fmt.Sprintf("found %d more problems, not listed here", s.unlisted)})
+		s.problems = append(s.problems, Problem{"$", fmt.Sprintf("found further problems, not listed here: %d", s.unlisted)})
 	}
 	r.Problems, r.Warnings = s.problems, s.warnings
 	return r

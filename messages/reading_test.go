@@ -231,8 +231,15 @@ func TestReadingIsBounded(t *testing.T) {
 			}
 		})
 	}
+	fields := `{"id":"1","subscription_id":"1","period":"1","due_at":"2026-12-01T00:00:00Z","customer_token":"t","order":{}`
+	for i := range 97 {
+		fields += fmt.Sprintf(`,"%d":0`, i)
+	}
+	if r := messages.Read([]byte(fields+"}"), nil); len(r.Problems) != 101 || r.Problems[100].String() != "$: found further problems, not listed here: 1" {
+		t.Errorf("got %d problems, want 100 and one that counts the 101st", len(r.Problems))
+	}
 	r := messages.Read(hostile(t)["lines that are empty"], nil)
-	if got, want := r.Problems[len(r.Problems)-1].String(), "$: found 4903 more problems, not listed here"; got != want {
+	if got, want := r.Problems[len(r.Problems)-1].String(), "$: found further problems, not listed here: 4903"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

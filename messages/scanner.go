@@ -66,23 +66,19 @@ func (s *scanner) fail(format string, args ...any) {
 }
 
 func (s *scanner) space() {
-	for s.pos < len(s.data) {
-		switch s.data[s.pos] {
-		case ' ', '\n', '\r', '\t':
-			s.pos++
-		default:
-			return
-		}
+	i := s.pos
+	for i < len(s.data) && s.data[i] <= ' ' && (s.data[i] == ' ' || s.data[i] == '\n' || s.data[i] == '\r' || s.data[i] == '\t') {
+		i++
 	}
+	s.pos = i
 }
 
 // next returns the first byte of the coming value, 0 at the end.
 func (s *scanner) next() byte {
-	s.space()
-	if s.pos == len(s.data) {
-		return 0
+	if s.space(); s.pos < len(s.data) {
+		return s.data[s.pos]
 	}
-	return s.data[s.pos]
+	return 0
 }
 
 // found names the coming value by its first byte.
@@ -373,31 +369,32 @@ func (s *scanner) str() (_ []byte, ok bool) {
 // content reads the string that begins here and returns what it means: the bytes as they are where nothing is escaped.
 // The escape of half a surrogate pair, which no UTF-8 can express, gives a byte that is not valid UTF-8.
 func (s *scanner) content() []byte {
-	s.pos++
-	start := s.pos
+	start := s.pos + 1
 	var unescaped []byte
-	for s.pos < len(s.data) {
-		switch c := s.data[s.pos]; {
+	for i := start; i < len(s.data); {
+		switch c := s.data[i]; {
 		case c == '"':
-			text := s.data[start:s.pos]
-			s.pos++
+			s.pos = i + 1
 			if unescaped != nil {
-				return append(unescaped, text...)
+				return append(unescaped, s.data[start:i]...)
 			}
-			return text
+			return s.data[start:i]
 		case c < ' ':
+			s.pos = i
 			s.fail("expected control characters in strings to be escaped")
 			return nil
 		case c == '\\':
-			unescaped = append(unescaped, s.data[start:s.pos]...)
+			s.pos = i
+			unescaped = append(unescaped, s.data[start:i]...)
 			if unescaped = s.escaped(unescaped); s.broken != "" {
 				return nil
 			}
-			start = s.pos
+			i, start = s.pos, s.pos
 		default:
-			s.pos++
+			i++
 		}
 	}
+	s.pos = len(s.data)
 	s.fail("expected the end of a string")
 	return nil
 }

@@ -47,6 +47,8 @@ func validJobs(t testing.TB) []validJob {
 			"order.merchant_reference1: found nothing, expected a reference by which a settlement row finds its renewal\norder.auto_capture: found false or nothing, expected true: without it the money needs a capture of its own"},
 		{"1,000 lines", linesOf("EUR", 119_000, 19_000, thousand), ""},
 		{"1,000 lines, tax rounded on the order", linesOf("EUR", 119_000, 18_000, thousand), "order.order_tax_amount: found 18000, expected 19000, the sum of total_tax_amount"},
+		{"1,000 lines, tax rounded up on the order", linesOf("EUR", 119_000, 20_000, thousand), "order.order_tax_amount: found 20000, expected 19000, the sum of total_tax_amount"},
+		{"a token of 15 bytes, which may be part of a word", strings.Replace(base, token, "1234834-2026-12", 1), ""},
 		{"the largest amounts", linesOf("EUR", 200_000_000, 15966387, product(100_000_000, 15966387, plan)+`,{"type":"digital","name":"x","quantity":1,"unit_price":100000000,"total_amount":100000000,`+plan+`}`), ""},
 		{"the smallest amount", linesOf("EUR", 1, 0, product(1, 0, plan)), ""},
 		{"a discount line with negative tax", linesOf("EUR", 1399, 223, product(1599, 255, plan)+`,{"type":"discount","name":"Loyal","quantity":1,"unit_price":-200,"tax_rate":1900,"total_amount":-200,"total_tax_amount":-32}`), ""},
