@@ -30,6 +30,8 @@ FUZZTIME ?= 30s
 fuzz: ## fuzz every input that comes from outside, 30 s each
 	$(GO) test -run '^$$' -fuzz '^FuzzRead$$' -fuzztime $(FUZZTIME) ./messages
 	$(GO) test -run '^$$' -fuzz '^FuzzDecodeJob$$' -fuzztime $(FUZZTIME) ./messages
+	$(GO) test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZTIME) ./klarna
+	$(GO) test -run '^$$' -fuzz '^FuzzOrder$$' -fuzztime $(FUZZTIME) ./klarna/klarnasim
 
 CHAOS ?= 100s
 chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 5 minutes

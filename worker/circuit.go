@@ -93,7 +93,7 @@ func (c *circuit) retry() {
 	c.pause.Reset()
 	c.resume = time.Time{}
 	c.mu.Unlock()
-	c.signal()
+	signal(c.wake)
 }
 
 // handled is told of every job once it is done with, and how many tries there
@@ -105,7 +105,7 @@ func (c *circuit) handled(before uint64) {
 	c.mu.Lock()
 	c.resume = time.Time{}
 	c.mu.Unlock()
-	c.signal()
+	signal(c.wake)
 }
 
 // hear takes in what a try of a job came to. elsewhere tells, where Klarna
@@ -170,7 +170,7 @@ func (c *circuit) open(reason, sentence string) {
 	c.resume = time.Now().Add(c.pause.NextBackOff())
 	c.mu.Unlock()
 	c.changed(reason, true, sentence)
-	c.signal()
+	signal(c.wake)
 }
 
 func (c *circuit) close(reason string) {
@@ -179,11 +179,4 @@ func (c *circuit) close(reason string) {
 	}
 	c.changed(reason, false, "")
 	c.retry()
-}
-
-func (c *circuit) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
 }

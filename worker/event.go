@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,11 +73,11 @@ func (a *account) event(j *job, r messages.Record, next step, t tally) messages.
 	case messages.KindPending:
 		return messages.Pending{Record: r, OrderID: c.OrderID, FraudStatus: t.order.FraudStatus, CorrelationID: t.order.CorrelationID}
 	case messages.KindDunning:
-		return a.dunning(r, next.State, t)
+		return a.dunning(r, next, t)
 	case messages.KindUnresolved:
 		return unresolved(r, next.Reason, c)
 	case messages.KindRejected:
-		return messages.Rejected{Record: r, Reason: next.Reason, Errors: j.errors(next), ConflictsWith: next.Conflicts}
+		return messages.Rejected{Record: r, Reason: next.Reason, Errors: j.errors(next), ConflictsWith: cmp.Or(next.Conflicts, j.conflicts)}
 	default:
 		return messages.Charging{Record: r, FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError}
 	}
@@ -100,9 +101,10 @@ func (a *account) common(j *job, next step, now time.Time) messages.Record {
 
 // dunning says what a refusal means and when another attempt makes sense, by
 // the policy that was in force when the chain of attempts began.
-func (a *account) dunning(r messages.Record, s State, t tally) messages.Dunning {
+func (a *account) dunning(r messages.Record, st step, t tally) messages.Dunning {
+	s := st.State
 	d := dunning.FraudRejected()
-	event := messages.Dunning{Record: r, UndecidedTries: s.Claim.UndecidedTries, CorrelationID: t.order.CorrelationID}
+	event := messages.Dunning{Record: r, UndecidedTries: s.Claim.UndecidedTries, CorrelationID: t.order.CorrelationID, Corrects: string(st.Corrects)}
 	if t.refusal != nil {
 		d, _ = dunning.Decide(t.refusal.StatusCode, t.refusal.Code)
 		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
@@ -153,7 +155,7 @@ func (j *job) errors(next step) []messages.Problem {
 	if next.Reason == j.request.Verdict {
 		return j.problems
 	}
-	return explain(next.Reason, next.Conflicts)
+	return explain(next.Reason, next.Conflicts, next.OrderID)
 }
 
 // deadLetter is the job as it was received, with why it lies there. Its message
@@ -192,8 +194,12 @@ func (a *account) recorded(j *job, next step, event messages.Event) {
 	if next.Record == messages.KindUnresolved {
 		e = a.log.Error()
 	}
+	id := j.reading.Job.ID
+	if u, other := event.(messages.Unresolved); other {
+		id = u.ID
+	}
 	e = e.Str("kind", string(next.Record)).
-		Str("id", string(j.reading.Job.ID)).
+		Str("id", string(id)).
 		Str("subscription_id", string(j.reading.Job.SubscriptionID)).
 		Str("period", string(j.reading.Job.Period)).
 		Str("renewal_key", string(j.renewalKey)).

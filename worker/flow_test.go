@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -263,5 +264,102 @@ func TestS42NotSentAfterATakeover(t *testing.T) {
 		if !r.State.Claim.FirstSentAt.Equal(sent) {
 			t.Errorf("first_sent_at = %s after %s", r.State.Claim.FirstSentAt, sent)
 		}
+	}
+}
+
+// TestRateBelowTheHands: where turns are scarcer than hands, jobs are not pulled
+// only to be handed back.
+func TestRateBelowTheHands(t *testing.T) {
+	const jobs = 30
+	w := newWorld(t)
+	for n := range jobs {
+		w.publish(w.due("rate-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	w.start(func(o *Options) { o.Accounts[0].Rate = 10; o.Accounts[0].Concurrency = 64 })
+	w.awaitEmpty()
+	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if delivered := consumer.CachedInfo().Delivered.Consumer; delivered > 2*jobs {
+		t.Errorf("deliveries: %d for %d jobs", delivered, jobs)
+	}
+}
+
+// TestClosedByKlarna: while Klarna says to wait, nothing is pulled.
+func TestClosedByKlarna(t *testing.T) {
+	w := newWorld(t)
+	var worker *Worker
+	w.startWith(&worker)
+	w.await("the worker", func() bool { return worker.Ready() == nil })
+	(*worker.running.Load())[0].limit.hear(klarna.RateLimit{}, true, time.Second)
+	for n := range 20 {
+		w.publish(w.due("closed-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	w.awaitEmpty()
+	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if delivered := consumer.CachedInfo().Delivered.Consumer; delivered > 40 {
+		t.Errorf("deliveries: %d for 20 jobs", delivered)
+	}
+}
+
+// TestClockOffAtStart: no byte is sent before the clock was compared.
+func TestClockOffAtStart(t *testing.T) {
+	w := newWorld(t)
+	for n := range 20 {
+		w.publish(w.due("clock-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	w.start(func(o *Options) { o.Now = func() time.Time { return w.now().Add(-30 * time.Minute) } })
+	w.verified()
+	if n := len(w.orders()); n != 0 {
+		t.Errorf("requests of a worker 30 minutes behind: %d", n)
+	}
+}
+
+// TestS46JournalForgetsSooner: the journal's age is lowered to what is still
+// allowed; a period that it can no longer know is not charged.
+func TestS46JournalForgetsSooner(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxAge = 30 * 24 * time.Hour
+	if _, err := w.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	w.verified()
+	w.publish(w.due("old", "ok-1", 1, func(j map[string]any) { j["due_at"] = w.now().Add(-60 * 24 * time.Hour).UTC().Format(time.RFC3339) }))
+	w.awaitEmpty()
+	w.expect(0, "rejected too_old")
+}
+
+// TestS46ConsumerChanged: a consumer that gives up after some deliveries would
+// lose jobs; nothing is claimed until it is put right.
+func TestS46ConsumerChanged(t *testing.T) {
+	w := newWorld(t)
+	var worker *Worker
+	w.startWith(&worker)
+	w.await("the worker", func() bool { return worker.Ready() == nil })
+	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := consumer.CachedInfo().Config
+	config.MaxDeliver = 2
+	if _, err := w.js.UpdateConsumer(t.Context(), StreamJobs, config); err != nil {
+		t.Fatal(err)
+	}
+	w.verified()
+	w.publish(w.due("zombie", "ok-1", 1))
+	w.verified()
+	w.expect(0)
+	if err := worker.Ready(); err == nil || !strings.Contains(err.Error(), "max_deliver") {
+		t.Errorf("Ready: %v, want the setting by name", err)
 	}
 }

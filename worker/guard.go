@@ -17,15 +17,16 @@ import (
 // lookEvery is how often the gauges that repeat the broker's numbers are set.
 const lookEvery = 15 * time.Second
 
-// look keeps those gauges.
+// look keeps those gauges. What costs the broker more than a glance is left to
+// the worker that sweeps, and to one look in four.
 func (w *Worker) look(ctx context.Context) {
 	mine := map[messages.Account]bool{}
 	for _, a := range w.accounts {
 		mine[a.Name] = true
 	}
-	for {
+	for n := 0; ; n++ {
 		one, cancel := context.WithTimeout(ctx, lookEvery)
-		o, err := Look(one, w.js, w.now())
+		o, err := look(one, w.js, w.now(), w.leading.Load() && n%4 == 0)
 		cancel()
 		if err == nil {
 			w.metrics.gauge(o, mine, w.opts.KeyWindow)
@@ -89,14 +90,14 @@ const verifyEvery = time.Minute
 // promise rests on, until somebody has put them right.
 func (w *Worker) guard(ctx context.Context) {
 	for sleep(ctx, w.verifyEvery) {
-		_, err := Verify(ctx, w.js)
+		err := w.verify(ctx)
 		var off *Deviation
 		switch {
 		case err == nil:
 			if w.liftPause(pauseSettings) {
 				w.opts.Log.Info().Msg("the streams are as they must be again: claiming goes on")
 			}
-		case errors.As(err, &off), errors.Is(err, jetstream.ErrStreamNotFound):
+		case errors.As(err, &off), errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
 			if w.setPause(pauseSettings, err.Error()) {
 				w.opts.Log.Error().Err(err).Msg("nothing is claimed until this is put right")
 			}
@@ -104,4 +105,19 @@ func (w *Worker) guard(ctx context.Context) {
 			w.opts.Log.Debug().Err(err).Msg("settings not verified")
 		}
 	}
+}
+
+// verify checks all settings, and learns how long the journal remembers.
+func (w *Worker) verify(ctx context.Context) error {
+	retention, err := Verify(ctx, w.js)
+	if err != nil {
+		return err
+	}
+	w.oldest.Store(int64(retention - retentionMargin))
+	for _, a := range w.accounts {
+		if _, err := w.consumer(ctx, a.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

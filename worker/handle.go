@@ -33,8 +33,8 @@ func (a *account) handle(ctx context.Context, d delivery) {
 	defer a.recoverPanic(j)
 	a.read(j)
 
-	if ctx.Err() != nil || !a.myTurn(ctx, j) {
-		a.handBack(j)
+	if wait, ok := a.myTurn(ctx, j); !ok {
+		a.handBack(j, wait)
 		return
 	}
 	next, at, err := a.claim(j)
@@ -54,11 +54,21 @@ func (a *account) handle(ctx context.Context, d delivery) {
 	a.finish(j, next, err)
 }
 
-// myTurn says whether the job may be claimed here and now. It waits for the account's rate, before the claim: a lease is not spent on
-// waiting. false: another worker may have it sooner.
-func (a *account) myTurn(ctx context.Context, j *job) bool {
+// myTurn says whether the job may be claimed here and now, or after how long by
+// anybody. It waits for the account's rate, before the claim: a lease is not spent on waiting.
+func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
 	left := freshness - a.now().Sub(j.received)
-	return left > 0 && !a.pauses.any() && a.limit.wait(ctx, left)
+	switch {
+	case ctx.Err() != nil || left <= 0:
+		return 0, false
+	case a.pauses.any():
+		return time.Second, false
+	}
+	ok, wait = a.limit.wait(ctx, left)
+	if ctx.Err() != nil {
+		wait = 0
+	}
+	return wait, ok
 }
 
 // claim asks the machine what the delivery means and writes what it says. A job
@@ -168,10 +178,10 @@ func (a *account) finish(j *job, next step, err error) {
 	}
 }
 
-// handBack lets another worker have a job that was not started here.
-func (a *account) handBack(j *job) {
+// handBack lets another worker have a job that was not started here, after a while.
+func (a *account) handBack(j *job, wait time.Duration) {
 	a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
-	if err := j.msg.Nak(); err != nil {
+	if err := j.msg.NakWithDelay(wait); err != nil {
 		a.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("hand-back not sent")
 	}
 }
@@ -180,7 +190,7 @@ func (a *account) handBack(j *job) {
 // again, after a crash, is a duplicate by its ID.
 func (a *account) bury(j *job, next step) error {
 	if next.afterwards() {
-		a.log.Error().Str("reason", string(next.Reason)).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
+		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.OrderID).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
 			Msg("an order exists that no result can name any more: a person must look at it")
 	}
 	m := a.deadLetter(j, next)

@@ -28,6 +28,7 @@ type job struct {
 	renewalKey messages.RenewalKey // or the stand-in's
 	request    request
 	problems   []messages.Problem // why the verdict, for a person
+	conflicts  messages.IdempotencyKey
 	fingerprint,
 	traceParent, traceState string
 }
@@ -78,9 +79,9 @@ func (a *account) verdict(r messages.Reading) (messages.Reason, []messages.Probl
 	case r.Job.DueAt.After(now.Add(earliest)):
 		return messages.ReasonNotDue, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
 			"found %s, expected at most %s from now: publish the job when the renewal is due", r.Job.DueAt.UTC().Format(time.RFC3339), earliest)}}
-	case r.Job.DueAt.Before(now.Add(-a.oldest)):
+	case r.Job.DueAt.Before(now.Add(-time.Duration(a.oldest.Load()))):
 		return messages.ReasonTooOld, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
-			"found %s, expected at most %s ago: beyond that the journal no longer knows whether the period was charged", r.Job.DueAt.UTC().Format(time.RFC3339), days(a.oldest))}}
+			"found %s, expected at most %s ago: beyond that the journal no longer knows whether the period was charged", r.Job.DueAt.UTC().Format(time.RFC3339), days(time.Duration(a.oldest.Load())))}}
 	case !r.Job.ExpiresAt.IsZero() && !now.Before(r.Job.ExpiresAt):
 		return messages.ReasonExpired, []messages.Problem{{Path: "expires_at", Message: fmt.Sprintf(
 			"found %s, which has passed", r.Job.ExpiresAt.UTC().Format(time.RFC3339))}}
@@ -92,13 +93,14 @@ func (a *account) verdict(r messages.Reading) (messages.Reason, []messages.Probl
 // belong to another renewal or charge.
 func (j *job) standIn(why messages.Reason, conflicts messages.IdempotencyKey) {
 	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
+	j.conflicts = conflicts
 	if why != j.request.Verdict {
-		j.request.Verdict, j.problems = why, explain(why, conflicts)
+		j.request.Verdict, j.problems = why, explain(why, conflicts, "")
 	}
 }
 
 // explain tells a person why a job was rejected that is itself in order.
-func explain(why messages.Reason, by messages.IdempotencyKey) []messages.Problem {
+func explain(why messages.Reason, by messages.IdempotencyKey, orderID string) []messages.Problem {
 	path, message := "$", string(why)
 	switch why {
 	case messages.ReasonConflict:
@@ -120,9 +122,9 @@ func explain(why messages.Reason, by messages.IdempotencyKey) []messages.Problem
 	case messages.ReasonPendingTooLong:
 		message = "the order's fraud status did not become final: look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonOrderAfterDunning:
-		message = "Klarna made an order for this attempt after the renewal had gone on to another: refund one of them"
+		message = "Klarna made order " + orderID + " for this attempt after the renewal had gone on to another: refund it, or the other"
 	case messages.ReasonSecondOrder:
-		message = "Klarna made two orders under one idempotency key: refund one of them"
+		message = "Klarna made order " + orderID + " beside the one that the renewal is paid with: refund one of them"
 	case messages.ReasonPoison:
 		message = "the worker broke on this job " + strconv.Itoa(maxPanics) + " times; see its log"
 	}

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -82,22 +83,44 @@ func (l *limit) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration)
 	}
 }
 
-// wait waits for this worker's turn, at most d. false: not within it, or ctx ended.
-func (l *limit) wait(ctx context.Context, d time.Duration) bool {
+// open waits until Klarna takes requests again. false: ctx ended.
+func (l *limit) open(ctx context.Context) bool {
+	for {
+		l.mu.Lock()
+		closed := time.Until(l.closedTo)
+		l.mu.Unlock()
+		if closed <= 0 {
+			return ctx.Err() == nil
+		}
+		if !sleep(ctx, closed) {
+			return false
+		}
+	}
+}
+
+// turns is how many requests this worker may make within d, at least 1.
+func (l *limit) turns(d time.Duration) int {
+	r := l.limiter.Limit()
+	if r == rate.Inf {
+		return math.MaxInt
+	}
+	return max(1, int(float64(r)*d.Seconds()))
+}
+
+// wait waits for this worker's turn, at most d. Where it would take longer, or
+// ctx ends, it says how long it would have taken.
+func (l *limit) wait(ctx context.Context, d time.Duration) (ok bool, longer time.Duration) {
 	l.mu.Lock()
-	closed := time.Until(l.closedTo)
+	wait := max(time.Until(l.closedTo), 0)
+	if r := l.limiter.Limit(); r != rate.Inf {
+		// A turn that is taken and given back does not come back whole, so none is taken that comes too late.
+		wait = max(wait, time.Duration((1-l.limiter.Tokens())/float64(r)*float64(time.Second)))
+	}
+	if wait > d {
+		l.mu.Unlock()
+		return false, wait
+	}
+	wait = max(wait, l.limiter.Reserve().Delay())
 	l.mu.Unlock()
-	if l.limiter.Limit() == rate.Inf && closed <= 0 {
-		return true
-	}
-	if closed > d {
-		return false
-	}
-	turn := l.limiter.Reserve()
-	wait := max(turn.Delay(), closed)
-	if wait > d || !sleep(ctx, wait) {
-		turn.Cancel()
-		return false
-	}
-	return true
+	return wait <= 0 || sleep(ctx, wait), wait
 }

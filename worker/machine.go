@@ -29,6 +29,7 @@ const (
 	// notEvaluatedLimit is how long a single job may be turned away unread.
 	notEvaluatedLimit = 7 * 24 * time.Hour
 	maxPanics         = 10
+	maxLastError      = 1 << 10 // bytes; the state has to fit into a header
 )
 
 // rules are the settings that the machine works with.
@@ -38,6 +39,7 @@ type rules struct {
 	settleDelay time.Duration   // after a cut try, until Klarna has surely finished or dropped it
 	retryDelays []time.Duration // between deliveries, the last repeating
 	jitter      float64         // factor on them, around 1
+	paused      bool            // the account is, so that one job's trouble is not its own
 }
 
 // delay is the pause after the nth delivery of a claim, n ≥ 1.
@@ -84,6 +86,7 @@ type step struct {
 	Delay time.Duration
 	Dead  bool
 
+	OrderID   string        // that no result names, with a dead letter about it
 	Corrects  messages.Kind // the earlier result of the same key that this one overrides
 	Conflicts messages.IdempotencyKey
 	Duplicate bool // the job had its result before this delivery
@@ -281,9 +284,10 @@ func giveUp(s State, why messages.Reason) step {
 }
 
 // sweep settles a claim that nobody delivers any more. ok is false while there
-// is nothing to do.
+// is nothing to do. A claim under which nothing was sent is left to whoever meets it: its account may be
+// paused for longer than a week.
 func sweep(s State, now time.Time, r rules) (_ step, ok bool) {
-	if !s.open() || now.Before(s.staleAt(r)) {
+	if !s.open() || s.Claim.FirstSentAt.IsZero() || now.Before(s.staleAt(r)) {
 		return step{}, false
 	}
 	st := giveUp(s, s.expiredReason())
@@ -352,17 +356,23 @@ func conclude(s State, h holding, o outcome, now time.Time, r rules) step {
 	e, settled := s.Settled[k]
 
 	switch {
+	case own && s.Phase == PhasePending && o.Answer != answerAccepted:
+		// A fenced delivery found the order and put it here: nothing that we heard can take it away.
+		return nak(r.delay(1))
 	case own && s.open():
 		return record(s, h, o, now, r)
+	case own && settled && o.Answer.order() && s.Claim.OrderID != o.OrderID:
+		return fenced(s, h, o, now, r) // an operator named another one
 	case own && settled && (e.Kind == o.kind() || o.kind() == messages.KindCharging):
 		// Our record is there, its answer was lost.
 		return step{Then: actAck, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: k}
 	case o.Answer.order():
 		return fenced(s, h, o, now, r)
+	case s.open() && s.holds(k):
+		// Another delivery is at it, whatever an earlier use of the key came to.
+		return until(s.Claim.LeaseUntil, now)
 	case settled:
 		return step{Then: actAck, Duplicate: true, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: k}
-	case s.open() && s.holds(k):
-		return until(s.Claim.LeaseUntil, now)
 	}
 	return nak(r.delay(h.Claim.Deliveries))
 }
@@ -397,7 +407,7 @@ func record(s State, h holding, o outcome, now time.Time, r rules) step {
 		return st
 	}
 
-	if o.NotEvaluated && c.FirstSentAt.IsZero() && !now.Before(c.NotEvaluatedSince.Add(notEvaluatedLimit)) {
+	if o.NotEvaluated && !r.paused && c.FirstSentAt.IsZero() && !now.Before(c.NotEvaluatedSince.Add(notEvaluatedLimit)) {
 		return giveUp(next, messages.ReasonNotEvaluated)
 	}
 	st.State, st.Then = next, actNak
@@ -421,7 +431,7 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 	c.UndecidedTries += o.Undecided
 	c.Answered2xx = c.Answered2xx || o.Answered2xx
 	c.Contradicted = c.Contradicted || o.Contradicted
-	c.LastError = o.LastError
+	c.LastError = o.LastError[:min(len(o.LastError), maxLastError)]
 	if o.OrderID != "" {
 		c.OrderID = o.OrderID
 	}
@@ -448,13 +458,13 @@ func fenced(s State, h holding, o outcome, now time.Time, r rules) step {
 	e, settled := s.Settled[k]
 	if settled && e.Kind == messages.KindPaid {
 		if s.holds(k) && s.Claim.OrderID != o.OrderID {
-			return step{Then: actAck, Dead: true, Reason: messages.ReasonSecondOrder, State: s, Key: k}
+			return step{Then: actAck, Dead: true, Reason: messages.ReasonSecondOrder, OrderID: o.OrderID, State: s, Key: k}
 		}
 		return step{Then: actAck, Duplicate: true, State: s, Key: k}
 	}
 	if !s.holds(k) {
 		// Another key has followed: its charge cannot be undone from here.
-		return step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, State: s, Key: k}
+		return step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, OrderID: o.OrderID, State: s, Key: k}
 	}
 	if s.Phase == PhasePending && o.Answer == answerPending {
 		return nak(r.delay(1))
@@ -494,6 +504,9 @@ func polled(s State, q request, accepted, final bool, now time.Time, r rules) st
 	}
 	next := s
 	next.Phase = Phase(st.Record)
+	if !accepted && s.Cancelled { // a cancellation outlives an order that came to nothing
+		next.Phase = PhaseCancelled
+	}
 	st.State = next.settle(q.Key, Settlement{Kind: st.Record, SHA256: s.Claim.SHA256})
 	return st
 }
@@ -509,7 +522,9 @@ func panicked(s State, q request, now time.Time, r rules) step {
 	case s.Settled[q.Key].Kind != "" || s.open() || s.Phase != PhaseNone && s.Phase != PhaseDunning:
 		return nak(r.delay(q.Delivered)) // no claim of it can be open: nothing to count it on
 	default:
-		c = Claim{Key: q.Key, SHA256: q.Hash, Nonce: q.Nonce, Worker: q.Worker, Host: q.Host, LeaseUntil: now, Released: true}
+		s = claim(s, q, now, r).State // to count it on; nothing was sent
+		c = *s.Claim
+		c.FirstSentAt, c.LeaseUntil, c.Released = time.Time{}, now, true
 	}
 	c.Panics++
 	if c.Panics >= maxPanics {

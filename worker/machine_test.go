@@ -398,7 +398,7 @@ func TestSweep(t *testing.T) {
 		{"its own delivery still has its chance", released, noon.Add(24 * time.Hour), ""},
 		{"the window is over and nobody came (S45)", released, noon.Add(25 * time.Hour), messages.ReasonIdempotencyWindowExpired},
 		{"nothing was ever sent", never, noon.Add(48 * time.Hour), ""},
-		{"nothing was ever sent, for a week", never, noon.Add(8 * 24 * time.Hour), messages.ReasonNotEvaluated},
+		{"nothing was ever sent, for a week: the account may be paused", never, noon.Add(8 * 24 * time.Hour), ""},
 		{"settled", after(t, charging(), refused), noon.Add(1000 * time.Hour), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -408,4 +408,58 @@ func TestSweep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestOrderInHandIsKept holds the corners in which a second delivery of the same
+// key could lose what the first has found.
+func TestOrderInHandIsKept(t *testing.T) {
+	r := testRules()
+	takeover := first()
+	takeover.Nonce = "b"
+
+	t.Run("pending under another's claim: its cut or refused try changes nothing", func(t *testing.T) {
+		theirs := deliver(charging(), takeover, noon.Add(3*time.Minute), r).State
+		pending := conclude(theirs, holding{Claim: *charging().Claim}, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, noon.Add(3*time.Minute), r).State
+		for name, o := range map[string]outcome{"cut": wasCut, "undecided": undecided, "refused": refused} {
+			if got := conclude(pending, holding{Claim: *theirs.Claim}, o, noon.Add(4*time.Minute), r); got.Record != "" || got.Then != actNak {
+				t.Errorf("%s: %+v, want nothing written, the job back", name, got)
+			}
+		}
+		if got := conclude(pending, holding{Claim: *theirs.Claim}, accepted, noon.Add(4*time.Minute), r); got.Record != messages.KindPaid {
+			t.Errorf("accepted: record %q, want paid", got.Record)
+		}
+	})
+	t.Run("an operator named another order", func(t *testing.T) {
+		resolved, err := resolve(giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State, "order-9")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := conclude(resolved.State, holding{Claim: *charging().Claim}, accepted, noon.Add(26*time.Hour), r)
+		if got.Reason != messages.ReasonSecondOrder || !got.Dead || got.OrderID != "order-1" {
+			t.Errorf("%+v, want a dead letter about order-1", got)
+		}
+	})
+	t.Run("an earlier rejection of the key does not acknowledge its open claim", func(t *testing.T) {
+		invalid := first()
+		invalid.Verdict = messages.ReasonInvalid
+		corrected := first()
+		corrected.Hash, corrected.PayloadHash = "corrected", "corrected payload"
+		ours := deliver(deliver(empty(), invalid, noon, r).State, corrected, noon, r)
+		corrected.Nonce = "b"
+		theirs := deliver(ours.State, corrected, noon.Add(3*time.Minute), r)
+		if got := conclude(theirs.State, holding{Claim: *ours.State.Claim}, undecided, noon.Add(4*time.Minute), r); got.Then != actNak {
+			t.Errorf("%+v, want the job back", got)
+		}
+	})
+	t.Run("a cancellation outlives an order that came to nothing", func(t *testing.T) {
+		theirs := deliver(charging(), takeover, noon.Add(3*time.Minute), r).State
+		cancelled, err := cancel(conclude(theirs, holding{Claim: *theirs.Claim}, refused, noon.Add(3*time.Minute), r).State)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pending := conclude(cancelled.State, holding{Claim: *charging().Claim}, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, noon.Add(4*time.Minute), r).State
+		if got := polled(pending, takeover, false, true, noon.Add(5*time.Minute), r); got.State.Phase != PhaseCancelled {
+			t.Errorf("phase %s, want cancelled", got.State.Phase)
+		}
+	})
 }

@@ -131,6 +131,9 @@ func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow ti
 		}
 		m.backlog.WithLabelValues(account).Set(float64(a.Backlog))
 		m.oldest.WithLabelValues(account).Set(age)
+		if !o.deep {
+			continue
+		}
 		m.dead.WithLabelValues(account).Set(float64(a.Dead))
 		m.unresolved.WithLabelValues(account).Set(float64(a.Unresolved))
 		m.openClaim.WithLabelValues(account).Set(undecided)

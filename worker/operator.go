@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -28,6 +31,18 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Why }
 
+// Resolvable says why a renewal in this state cannot be resolved, as a *RefusedError; nil when it can.
+func (s State) Resolvable() error {
+	_, err := resolve(s, "")
+	return err
+}
+
+// Cancellable is the same for cancelling.
+func (s State) Cancellable() error {
+	_, err := cancel(s)
+	return err
+}
+
 // resolve settles an unresolved renewal: paid with an order, or not charged.
 func resolve(s State, orderID string) (step, error) {
 	if s.Phase != PhaseUnresolved {
@@ -48,7 +63,7 @@ func resolve(s State, orderID string) (step, error) {
 func cancel(s State) (step, error) {
 	switch s.Phase {
 	case PhaseNone, PhaseDunning:
-		s.Phase = PhaseCancelled
+		s.Phase, s.Cancelled = PhaseCancelled, true
 		return step{Record: messages.KindCancelled, State: s}, nil
 	case PhaseCharging, PhasePending:
 		return step{}, &RefusedError{s.Phase, "too late: the renewal is being charged; its result will say what became of it"}
@@ -112,11 +127,20 @@ func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, orderID st
 		if err != nil {
 			return err
 		}
-		if _, err = j.Write(ctx, m, r, at.Sequence); errors.Is(err, ErrLost) {
-			continue // the state says what came between
+		if written, err := j.settle(ctx, m, r, at.Sequence); written || err != nil {
+			return err
 		}
-		return err
 	}
+}
+
+// settle writes an operator's record, unless another came between: then neither it nor an error is there, and the state
+// has to be read again.
+func (j *Journal) settle(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (written bool, err error) {
+	if _, err = j.Write(ctx, m, r, last); !errors.Is(err, ErrLost) {
+		return err == nil, err
+	}
+	at, err := j.Last(ctx, r)
+	return err == nil && same(m, at), err // stored before, its answer was lost
 }
 
 // Cancel records that there will be no charge for a period. Errors are as with ResolvePaid.
@@ -140,16 +164,34 @@ func (j *Journal) Cancel(ctx context.Context, account messages.Account, subscrip
 		if err != nil {
 			return err
 		}
-		if _, err = j.Write(ctx, m, r, at.Sequence); errors.Is(err, ErrLost) {
-			continue
+		if written, err := j.settle(ctx, m, r, at.Sequence); written || err != nil {
+			return err
 		}
-		return err
 	}
 }
 
 func (d Decision) sign(r messages.Record) messages.Record {
 	r.Actor, r.Note, r.At, r.Worker = d.Actor, d.Note, d.At, "operator"
 	return r
+}
+
+// Records reads a renewal's whole history from the stream's leader, the oldest record first.
+func (j *Journal) Records(ctx context.Context, r messages.RenewalKey) ([]Entry, error) {
+	var all []Entry
+	for next := uint64(1); ; {
+		m, err := j.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.RenewalFilter(r)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the records of renewal %s: %w", r, err)
+		}
+		e, err := entry(m)
+		if err != nil {
+			return nil, err
+		}
+		all, next = append(all, e), m.Sequence+1
+	}
 }
 
 // unresolved reads the record that gave a renewal up.

@@ -21,8 +21,12 @@ type Overview struct {
 	At       time.Time         `json:"at"`
 	Accounts []AccountOverview `json:"accounts"`
 	Workers  []Presence        `json:"workers"`
+	// Unresolved are the renewals that wait for an operator, the oldest first.
+	Unresolved []messages.Unresolved `json:"unresolved,omitempty"`
 	// Deviation names a setting of a stream that the promise rests on and that somebody changed.
 	Deviation string `json:"deviation,omitempty"`
+
+	deep bool
 }
 
 // AccountOverview is how one account stands.
@@ -62,9 +66,15 @@ func (a AccountOverview) Human() string {
 const oldestJobs = 20
 
 // Look reads how everything stands. An account is listed when it has jobs, dead
-// letters, unresolved renewals, a consumer or a worker.
+// letters, unresolved renewals or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
-	o := Overview{At: now}
+	return look(ctx, js, now, true)
+}
+
+// look is [Look]; without deep it leaves out what costs the broker more than a
+// glance: dead letters, unresolved renewals and undecided claims.
+func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool) (Overview, error) {
+	o := Overview{At: now, deep: deep}
 	var off *Deviation
 	if _, err := Verify(ctx, js); errors.As(err, &off) {
 		o.Deviation = off.Error()
@@ -107,31 +117,39 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 			of(name).Backlog += int(n)
 		}
 	}
-	dead, err := subjects(ctx, js, StreamDead, messages.DeadSubject("*", "*"))
-	if err != nil {
-		return o, err
-	}
-	for subject, n := range dead {
-		of(messages.Account(subject[strings.LastIndexByte(subject, '.')+1:])).Dead += int(n)
-	}
-	journal, err := OpenJournal(ctx, js, zerolog.Nop())
-	if err != nil && o.Deviation == "" {
-		return o, err
-	}
-	if err == nil {
-		given, err := journal.Unresolved(ctx)
+	if deep {
+		dead, err := subjects(ctx, js, StreamDead, messages.DeadSubject("*", "*"))
 		if err != nil {
 			return o, err
 		}
-		for _, u := range given {
+		for subject, n := range dead {
+			of(messages.Account(subject[strings.LastIndexByte(subject, '.')+1:])).Dead += int(n)
+		}
+	}
+	journal, err := OpenJournal(ctx, js, zerolog.Nop())
+	switch {
+	case err != nil && o.Deviation == "":
+		return o, err
+	case err != nil:
+		deep = false // the deviation says it
+	case deep:
+		if o.Unresolved, err = journal.Unresolved(ctx); err != nil {
+			return o, err
+		}
+		for _, u := range o.Unresolved {
 			of(u.Account).Unresolved++
 		}
-		for _, a := range accounts {
-			if a.Backlog > 0 {
-				if err := a.look(ctx, js, journal); err != nil {
-					return o, err
-				}
-			}
+	}
+	for _, a := range accounts {
+		if a.Backlog == 0 {
+			continue
+		}
+		jobs := 1
+		if deep {
+			jobs = oldestJobs
+		}
+		if err := a.look(ctx, js, journal, jobs); err != nil {
+			return o, err
 		}
 	}
 	for _, a := range accounts {
@@ -155,13 +173,13 @@ func subjects(ctx context.Context, js jetstream.JetStream, stream, filter string
 }
 
 // look reads the account's oldest jobs and what the journal says of them.
-func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, journal *Journal) error {
+func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, journal *Journal, jobs int) error {
 	stream, err := js.Stream(ctx, StreamJobs)
 	if err != nil {
 		return fmt.Errorf("bind stream %s: %w", StreamJobs, err)
 	}
 	next := uint64(1)
-	for range oldestJobs {
+	for range jobs {
 		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.DueSubject(a.Name)))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return nil
@@ -174,7 +192,7 @@ func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, jour
 			a.Oldest = m.Time
 		}
 		r := messages.Read(m.Data, m.Header)
-		if !r.Identified {
+		if !r.Identified || jobs == 1 {
 			continue
 		}
 		at, err := journal.Last(ctx, r.RenewalKey)

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -73,6 +74,7 @@ type presence struct {
 	accounts []*account
 	started  time.Time
 	seen     map[string]sighting
+	compared time.Time // when our clock was last compared with the broker's
 }
 
 type sighting struct {
@@ -81,10 +83,20 @@ type sighting struct {
 }
 
 func (p *presence) run(ctx context.Context) {
+	defer p.leave()
+	for ctx.Err() == nil {
+		if err := p.watch(ctx); err != nil && ctx.Err() == nil {
+			p.opts.Log.Debug().Err(err).Msg("other workers not seen, trying again")
+			sleep(ctx, time.Second)
+		}
+	}
+}
+
+// watch follows the bucket until that fails or ctx ends.
+func (p *presence) watch(ctx context.Context) error {
 	watch, err := p.bucket.Watch(ctx, presenceKey+"*")
 	if err != nil {
-		p.opts.Log.Warn().Err(err).Msg("other workers not seen: rates are not shared")
-		return
+		return err
 	}
 	defer func() { _ = watch.Stop() }()
 	p.announce(ctx)
@@ -93,17 +105,20 @@ func (p *presence) run(ctx context.Context) {
 	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
-			p.leave()
-			return
+			return nil
 		case entry, ok := <-watch.Updates():
 			if !ok {
-				return
+				return errors.New("the watch has ended")
 			}
 			if entry == nil || !p.see(entry) {
 				continue
 			}
 		case <-tick.C:
-			if n%int(presenceEvery/time.Second) == 0 {
+			late := time.Since(p.compared) > presenceTTL
+			if late && p.setPause(pauseClock, "the clock was not compared with the broker's for "+presenceTTL.String()) {
+				p.opts.Log.Warn().Msg("nothing is claimed until the clock was compared with the broker's again")
+			}
+			if late || n%int(presenceEvery/time.Second) == 0 {
 				p.announce(ctx)
 			}
 		}
@@ -123,6 +138,7 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 		return false
 	}
 	if other.Name == p.opts.Name {
+		p.compared = time.Now()
 		p.compareClocks(other.At.Sub(entry.Created().Add(p.brokerAhead())))
 	}
 	_, known := p.seen[name]
@@ -134,7 +150,7 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 func (p *presence) compareClocks(skew time.Duration) {
 	if skew.Abs() <= maxSkew {
 		if p.liftPause(pauseClock) {
-			p.opts.Log.Info().Dur("skew_ms", skew).Msg("the clock is right again: claiming goes on")
+			p.opts.Log.Debug().Dur("skew_ms", skew).Msg("the clock is right: claiming goes on")
 		}
 		return
 	}

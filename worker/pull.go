@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -25,14 +26,21 @@ type puller struct {
 	subject  string // of the consumer's next-message API
 	consumer string
 	log      zerolog.Logger
+	now      func() time.Time
 	pauses   *pauses  // of the whole worker
 	circuit  *circuit // of the account
+	limit    *limit
 
-	free chan struct{} // one entry per free hand
-	jobs chan delivery // as large as there are hands: a send never blocks for long
-
-	arrived chan *nats.Msg // status messages of the request under way
-	taken   chan struct{}  // one entry per job that arrived
+	// How many jobs may be asked for is computed from busy each time, never
+	// kept: whatever is lost or comes late on the way, the count is right again with the next request.
+	hands int
+	busy  atomic.Int64   // jobs that have come and are not done
+	jobs  chan delivery  // as large as there are hands
+	freed chan struct{}  // one entry when a job is done
+	came  atomic.Int64   // jobs that have come, ever
+	news  chan struct{}  // one entry when one has come
+	told  chan *nats.Msg // status messages
+	over  chan struct{}  // closed when no further job comes
 }
 
 // A delivery is a message and when it came.
@@ -50,57 +58,76 @@ const (
 // errConsumerDeleted ends the worker: nobody but an operator deletes consumers.
 var errConsumerDeleted = errors.New("the consumer was deleted")
 
-func newPuller(js jetstream.JetStream, consumer string, hands int, log zerolog.Logger, pauses *pauses, circuit *circuit) *puller {
-	prefix := js.Options().APIPrefix
+func newPuller(a *account, consumer string) *puller {
+	prefix := a.js.Options().APIPrefix
 	if prefix == "" {
 		prefix = jetstream.DefaultAPIPrefix
 	}
-	p := &puller{
-		nc: js.Conn(), consumer: consumer, log: log, pauses: pauses, circuit: circuit,
+	return &puller{
+		nc: a.js.Conn(), consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, circuit: a.circuit, limit: a.limit,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + StreamJobs + "." + consumer,
-		free:    make(chan struct{}, hands),
-		jobs:    make(chan delivery, hands),
-		arrived: make(chan *nats.Msg, 16),
-		taken:   make(chan struct{}, 2*hands),
+		hands:   a.Concurrency,
+		jobs:    make(chan delivery, a.Concurrency),
+		freed:   make(chan struct{}, 1),
+		news:    make(chan struct{}, 1),
+		told:    make(chan *nats.Msg, 16),
+		over:    make(chan struct{}),
 	}
-	for range hands {
-		p.free <- struct{}{}
+}
+
+// work handles jobs until no further one comes. There are as many of it as hands.
+func (p *puller) work(handle func(delivery)) {
+	one := func(d delivery) {
+		defer signal(p.freed)
+		defer p.busy.Add(-1)
+		handle(d)
 	}
-	return p
+	for {
+		select {
+		case d := <-p.jobs:
+			one(d)
+			continue
+		case <-p.over:
+		}
+		for {
+			select {
+			case d := <-p.jobs:
+				one(d)
+			default:
+				return
+			}
+		}
+	}
 }
 
 // run pulls until ctx ends, then waits for what the server had sent already:
-// those jobs still come out of p.jobs, to be handed back. It closes p.jobs.
-func (p *puller) run(ctx context.Context, now func() time.Time) error {
-	defer close(p.jobs)
-	inbox := p.nc.NewInbox()
-	sub, err := p.nc.Subscribe(inbox+".*", func(m *nats.Msg) {
-		if strings.HasPrefix(m.Reply, jobReply) {
-			p.jobs <- delivery{m, now()}
-			p.taken <- struct{}{}
-			return
-		}
-		select {
-		case p.arrived <- m:
-		default: // nobody waits for the end of a request that is over
-		}
-	})
-	if err != nil {
-		return fmt.Errorf("subscribe for jobs: %w", err)
-	}
+// those jobs still come, to be handed back.
+func (p *puller) run(ctx context.Context) error {
+	defer close(p.over)
 	reconnected := p.nc.StatusChanged(nats.CONNECTED)
 	defer p.nc.RemoveStatusListener(reconnected)
-	defer p.drain(sub)
 
+	var sub *nats.Subscription
+	var inbox string
+	defer func() { p.drain(sub) }()
 	trouble := ""
 	for request := 1; ; request++ {
 		n := p.ready(ctx)
 		if n == 0 {
 			return nil
 		}
-		left, err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, reconnected)
-		for range left {
-			p.free <- struct{}{}
+		if sub == nil {
+			var err error
+			inbox = p.nc.NewInbox()
+			if sub, err = p.nc.Subscribe(inbox+".*", p.take); err != nil {
+				return fmt.Errorf("subscribe for jobs: %w", err)
+			}
+		}
+		err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, reconnected)
+		if errors.Is(err, errForgotten) {
+			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
+			p.drop(sub)
+			sub = nil
 		}
 		switch {
 		case errors.Is(err, nats.ErrConnectionClosed):
@@ -120,94 +147,94 @@ func (p *puller) run(ctx context.Context, now func() time.Time) error {
 	}
 }
 
-// done frees the hand of a job.
-func (p *puller) done() {
+// take receives what the server sends.
+func (p *puller) take(m *nats.Msg) {
+	if !strings.HasPrefix(m.Reply, jobReply) {
+		select {
+		case p.told <- m:
+		default: // nobody waits for the end of a request that is over
+		}
+		return
+	}
+	p.busy.Add(1)
 	select {
-	case p.free <- struct{}{}:
-	default: // the job came late, for a request whose hands were freed already
+	case p.jobs <- delivery{m, p.now()}:
+		p.came.Add(1)
+		signal(p.news)
+	case <-p.over: // it comes again after AckWait
+		p.busy.Add(-1)
 	}
 }
 
-// ready waits until jobs may be pulled and says how many. While the account is
-// paused that is one, the probe, and only once no other job is at work. 0: ctx ended.
+// signal leaves an entry for whoever waits, unless there is one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// ready waits until jobs may be pulled and says how many: as many as there are
+// free hands and turns at Klarna in the next seconds. While the account is paused that is one, the probe, and
+// only once no other job is at work. 0: ctx ended.
 func (p *puller) ready(ctx context.Context) int {
-	n := p.freeHands(ctx)
-	for n > 0 && p.pauses.wait(ctx) {
-		if !p.circuit.pauses.any() {
-			return n
-		}
-		if n < cap(p.free) {
-			select {
-			case <-ctx.Done():
-			case <-p.free:
-				n++
-			case <-p.circuit.wake:
+	for p.pauses.wait(ctx) && p.limit.open(ctx) {
+		busy := int(p.busy.Load())
+		switch paused := p.circuit.pauses.any(); {
+		case !paused && busy < p.hands:
+			return min(p.hands-busy, p.limit.turns(freshness/2))
+		case paused && busy == 0:
+			if p.circuit.probe(ctx) && p.circuit.pauses.any() {
+				return 1
 			}
 			continue
 		}
-		if p.circuit.probe(ctx) && p.circuit.pauses.any() {
-			for range n - 1 {
-				p.done()
-			}
-			return 1
+		select {
+		case <-ctx.Done():
+		case <-p.freed:
+		case <-p.circuit.wake:
 		}
 	}
 	return 0
 }
 
-// freeHands waits for one free hand and takes all that are free. 0: ctx ended.
-func (p *puller) freeHands(ctx context.Context) (n int) {
-	select {
-	case <-ctx.Done():
-		return 0
-	case <-p.free:
-		n = 1
-	}
-	for {
-		select {
-		case <-p.free:
-			n++
-		default:
-			return n
-		}
-	}
-}
+// errForgotten is a request of which it is not known whether it is still served.
+var errForgotten = errors.New("ask for jobs: no heartbeat from the server")
 
-// pull asks for n jobs and waits until they came or the request is over; left is
-// how many did not come.
-func (p *puller) pull(ctx context.Context, reply string, n int, reconnected <-chan nats.Status) (left int, err error) {
+// pull asks for n jobs and waits until they came or the request is over.
+func (p *puller) pull(ctx context.Context, reply string, n int, reconnected <-chan nats.Status) error {
 	body, _ := json.Marshal(struct {
 		Batch     int           `json:"batch"`
 		Expires   time.Duration `json:"expires"`
 		Heartbeat time.Duration `json:"idle_heartbeat"`
 	}{n, pullExpiry, pullHeartbeat})
+	until := p.came.Load() + int64(n)
 	if err := p.nc.PublishRequest(p.subject, reply, body); err != nil {
-		return n, fmt.Errorf("ask for jobs: %w", err)
+		return fmt.Errorf("ask for jobs: %w", err)
 	}
 	silence := time.NewTimer(2 * pullHeartbeat)
 	defer silence.Stop()
-	for left = n; left > 0; {
+	for p.came.Load() < until {
 		select {
 		case <-ctx.Done():
-			return left, nil
+			return nil
 		case <-reconnected:
-			return left, nil // the server has forgotten the request
+			return errForgotten
 		case <-silence.C:
-			return left, errors.New("ask for jobs: no heartbeat from the server")
-		case <-p.taken:
-			left--
+			return errForgotten
+		case <-p.news:
 			silence.Reset(2 * pullHeartbeat)
-		case m := <-p.arrived:
+		case m := <-p.told:
 			silence.Reset(2 * pullHeartbeat)
 			if m.Subject != reply {
 				continue
 			}
 			if over, err := requestOver(m); over {
-				return left, err
+				return err
 			}
 		}
 	}
-	return 0, nil
+	return nil
 }
 
 // requestOver reads a status message of the server.
@@ -232,8 +259,23 @@ func requestOver(m *nats.Msg) (over bool, err error) {
 	return true, fmt.Errorf("ask for jobs: %s %s", status, description)
 }
 
-// drain ends the subscription and waits until everything that was on its way has come.
+// drop gives up a subscription; what was on its way still comes.
+func (p *puller) drop(sub *nats.Subscription) {
+	if !p.nc.IsConnected() || sub.Drain() != nil {
+		_ = sub.Unsubscribe()
+	}
+}
+
+// drain ends the subscription and waits until everything that was on its way
+// has come. Without a connection nothing comes, and what the server sent is delivered again after AckWait.
 func (p *puller) drain(sub *nats.Subscription) {
+	if sub == nil {
+		return
+	}
+	if !p.nc.IsConnected() || p.nc.FlushTimeout(time.Second) != nil {
+		_ = sub.Unsubscribe()
+		return
+	}
 	done := make(chan struct{})
 	sub.SetClosedHandler(func(string) { close(done) })
 	if err := sub.Drain(); err != nil {
@@ -241,13 +283,9 @@ func (p *puller) drain(sub *nats.Subscription) {
 	}
 	timer := time.NewTimer(5 * time.Second)
 	defer timer.Stop()
-	for {
-		select {
-		case <-done:
-			return
-		case <-p.taken: // keep the callback from blocking
-		case <-timer.C:
-			return // without a connection nothing comes any more
-		}
+	select {
+	case <-done:
+	case <-timer.C:
+		_ = sub.Unsubscribe()
 	}
 }

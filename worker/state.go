@@ -39,6 +39,7 @@ type State struct {
 	// idempotency key.
 	Settled map[messages.IdempotencyKey]Settlement `json:"settled,omitempty"`
 
+	Cancelled      bool            `json:"cancelled,omitempty"` // an operator did
 	DueAt          time.Time       `json:"due_at,omitzero"`
 	FirstAttemptAt time.Time       `json:"first_attempt_at,omitzero"`
 	Attempts       int64           `json:"attempts"`

@@ -274,6 +274,7 @@ func jobsChecks(c jetstream.StreamConfig) []check {
 		{"max_msgs", c.MaxMsgs <= 0, c.MaxMsgs, "unlimited"},
 		{"max_bytes", c.MaxBytes <= 0, c.MaxBytes, "unlimited"},
 		{"max_msgs_per_subject", c.MaxMsgsPerSubject <= 0, c.MaxMsgsPerSubject, "unlimited"},
+		{"allow_msg_ttl", !c.AllowMsgTTL, c.AllowMsgTTL, "false"},
 		{"persist_mode", c.PersistMode == jetstream.DefaultPersistMode, c.PersistMode, "default"},
 		{"subjects", contains(c.Subjects, messages.DueSubject("*")), c.Subjects, "among them " + messages.DueSubject("*")},
 	}
@@ -287,6 +288,7 @@ func deadChecks(c jetstream.StreamConfig) []check {
 		{"max_msgs", c.MaxMsgs <= 0, c.MaxMsgs, "unlimited"},
 		{"max_bytes", c.MaxBytes <= 0, c.MaxBytes, "unlimited"},
 		{"max_msgs_per_subject", c.MaxMsgsPerSubject <= 0, c.MaxMsgsPerSubject, "unlimited"},
+		{"allow_msg_ttl", !c.AllowMsgTTL, c.AllowMsgTTL, "false"},
 		{"subjects", contains(c.Subjects, messages.DeadSubject("*", "*")), c.Subjects, "among them " + messages.DeadSubject("*", "*")},
 	}
 }

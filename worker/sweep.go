@@ -45,7 +45,9 @@ func (s *sweeper) run(ctx context.Context) {
 			return
 		case <-refresh.C:
 		}
-		if !s.lead(ctx) || s.now().Before(due) {
+		leading := s.lead(ctx)
+		s.leading.Store(leading)
+		if !leading || s.now().Before(due) {
 			continue
 		}
 		due = s.now().Add(s.sweepEvery)
@@ -82,15 +84,20 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			continue
 		}
 		at, err := s.journal.Last(ctx, r)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return err
+			s.opts.Log.Error().Err(err).Msg("abandoned claim not read, trying again later")
+			continue
 		}
 		next, due := sweep(at.State, s.now(), s.rules)
 		if due {
-			if err := s.settle(ctx, r, at, next); errors.Is(err, ErrLost) {
-				continue // somebody is at it: look again next time
-			} else if err != nil {
-				return err
+			if err := s.settle(ctx, r, at, next); err != nil {
+				if !errors.Is(err, ErrLost) { // somebody is at it: look again next time
+					s.opts.Log.Error().Err(err).Str("renewal_key", string(r)).Msg("abandoned claim not settled, trying again later")
+				}
+				continue
 			}
 		} else if at.State.open() {
 			s.open[r] = at.State.staleAt(s.rules)
@@ -113,6 +120,9 @@ func (s *sweeper) read(ctx context.Context, until time.Time) error {
 		return fmt.Errorf("read %s: %w", StreamJournal, err)
 	}
 	for ctx.Err() == nil {
+		if !s.lead(ctx) { // a long journal takes longer than the key lives
+			return nil
+		}
 		batch, err := records.Fetch(500, jetstream.FetchMaxWait(2*time.Second))
 		if err != nil {
 			return fmt.Errorf("read %s: %w", StreamJournal, err)
@@ -169,6 +179,7 @@ func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at Entry, n
 	if _, err := s.journal.Write(ctx, m, r, at.Sequence); err != nil {
 		return err
 	}
+	s.metrics.results.WithLabelValues(string(event.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
 	s.opts.Log.Error().Str("account", string(event.Account)).Str("id", string(event.ID)).Str("renewal_key", string(r)).
 		Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
 	return nil

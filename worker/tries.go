@@ -152,7 +152,11 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 		if a.now().Add(wait).After(deadline) {
 			return t
 		}
-		if !sleep(ctx, wait) || !a.limit.wait(ctx, deadline.Sub(a.now())) {
+		turn := sleep(ctx, wait)
+		if turn {
+			turn, _ = a.limit.wait(ctx, deadline.Sub(a.now()))
+		}
+		if !turn {
 			t.HandBack = ctx.Err() != nil
 			return t
 		}

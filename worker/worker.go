@@ -101,7 +101,9 @@ type Worker struct {
 	opts     Options
 	metrics  *Metrics
 	accounts []Account
-	pauses   pauses // of all accounts
+	pauses   pauses       // of all accounts
+	oldest   atomic.Int64 // a period that fell due longer ago than this duration is too old to charge
+	leading  atomic.Bool  // this worker sweeps
 	running  atomic.Pointer[[]*account]
 
 	verifyEvery, sweepEvery time.Duration
@@ -175,7 +177,6 @@ type account struct {
 	*Worker
 	journal *Journal
 	rules   rules
-	oldest  time.Duration // a period that fell due before that is too old to charge
 	limit   *limit
 	circuit *circuit
 	puller  *puller
@@ -195,8 +196,7 @@ const recordGrace = 5 * time.Second
 // the tries in flight finish within the shutdown timeout, records them, and
 // returns nil. Any other return is an error that a restart will not heal, such as a missing stream.
 func (w *Worker) Run(ctx context.Context) error {
-	retention, err := Verify(ctx, w.js)
-	if err != nil {
+	if err := w.verify(ctx); err != nil {
 		return err
 	}
 	journal, err := OpenJournal(ctx, w.js, w.opts.Log)
@@ -231,7 +231,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer func() { w.running.Store(nil) }()
 	for i, config := range w.accounts {
 		a := &account{
-			Account: config, Worker: w, journal: journal, oldest: retention - retentionMargin,
+			Account: config, Worker: w, journal: journal,
 			finishing: finishing, recording: recording, limit: newLimit(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
@@ -242,6 +242,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		accounts[i] = a
 	}
 	w.running.Store(&accounts)
+	w.setPause(pauseClock, "the clock was not compared with the broker's yet")
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
 		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, rules: rules{keyWindow: w.opts.KeyWindow}},
@@ -276,30 +277,39 @@ func (w *Worker) Retry() {
 	}
 }
 
-// bind looks up the account's consumer and checks that its settings and the
-// worker's fit together.
+// bind reads the account's consumer.
 func (a *account) bind(ctx context.Context) error {
-	name := ConsumerName(a.Name)
-	consumer, err := a.js.Consumer(ctx, StreamJobs, name)
+	config, err := a.consumer(ctx, a.Name)
 	if err != nil {
-		return fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` for account %s", name, StreamJobs, err, a.Name)
+		return err
+	}
+	a.rules = rules{ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays}
+	a.puller = newPuller(a, ConsumerName(a.Name))
+	return nil
+}
+
+// consumer reads the consumer of an account and checks that its settings and
+// the worker's fit together.
+func (w *Worker) consumer(ctx context.Context, account messages.Account) (jetstream.ConsumerConfig, error) {
+	name := ConsumerName(account)
+	consumer, err := w.js.Consumer(ctx, StreamJobs, name)
+	if err != nil {
+		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` for account %s", name, StreamJobs, err, account)
 	}
 	config := consumer.CachedInfo().Config
-	for _, c := range consumerChecks(config, a.Name) {
+	for _, c := range consumerChecks(config, account) {
 		if !c.ok {
-			return &Deviation{Stream: StreamJobs, Consumer: name, Setting: c.setting, Got: fmt.Sprint(c.got), Want: c.want}
+			return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: c.setting, Got: fmt.Sprint(c.got), Want: c.want}
 		}
 	}
 	// A lease lasts one AckWait: the last try that the budget allows must still fit.
-	need := a.opts.TryBudget + a.opts.TryTimeout
+	need := w.opts.TryBudget + w.opts.TryTimeout
 	need += max(need/10, time.Second)
 	if config.AckWait < need {
-		return &Deviation{Stream: StreamJobs, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
+		return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
 			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
 	}
-	a.rules = rules{ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays}
-	a.puller = newPuller(a.js, name, a.Concurrency, a.log, &a.pauses, a.circuit)
-	return nil
+	return config, nil
 }
 
 // run works until ctx ends and everything in flight is done.
@@ -308,17 +318,17 @@ func (a *account) run(ctx context.Context) error {
 	var hands sync.WaitGroup
 	for range a.Concurrency {
 		hands.Go(func() {
-			for d := range a.puller.jobs {
-				a.metrics.inFlight.WithLabelValues(string(a.Name)).Set(float64(a.inFlight.Add(1)))
+			a.puller.work(func(d delivery) {
+				inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
+				inFlight.Set(float64(a.inFlight.Add(1)))
 				tries := a.circuit.heard.Load()
 				a.handle(ctx, d)
 				a.circuit.handled(tries)
-				a.metrics.inFlight.WithLabelValues(string(a.Name)).Set(float64(a.inFlight.Add(-1)))
-				a.puller.done()
-			}
+				inFlight.Set(float64(a.inFlight.Add(-1)))
+			})
 		})
 	}
-	err := a.puller.run(ctx, a.now)
+	err := a.puller.run(ctx)
 	hands.Wait()
 	a.Klarna.CloseIdle()
 	return err
@@ -347,5 +357,6 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 func (a *account) rulesNow() rules {
 	r := a.rules
 	r.jitter = 0.8 + 0.4*rand.Float64()
+	r.paused = a.circuit.pauses.any()
 	return r
 }
