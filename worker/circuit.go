@@ -45,7 +45,8 @@ type circuit struct {
 	resume time.Time     // when the next probe may go
 	wake   chan struct{} // one entry when something changed for whoever waits
 
-	heard atomic.Uint64 // tries, to know whether a probe came to one
+	heard  atomic.Uint64 // tries, to know whether a probe came to one
+	ticket atomic.Bool   // a probe may go
 }
 
 // newCircuit tells changed of every pause that begins or ends.
@@ -72,6 +73,7 @@ func (c *circuit) probe(ctx context.Context) bool {
 		}
 		c.mu.Unlock()
 		if wait <= 0 {
+			c.ticket.Store(true)
 			return true
 		}
 		timer := time.NewTimer(wait)
@@ -85,6 +87,12 @@ func (c *circuit) probe(ctx context.Context) bool {
 		}
 	}
 	return ctx.Err() == nil
+}
+
+// admit says whether a job may be charged: any while nothing is paused, else
+// only the probe. What was asked for before the pause began still arrives and goes back.
+func (c *circuit) admit() bool {
+	return !c.pauses.any() || c.ticket.CompareAndSwap(true, false)
 }
 
 // retry lets the next probe go at once: somebody has changed something.

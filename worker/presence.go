@@ -102,7 +102,9 @@ func (p *presence) watch(ctx context.Context) error {
 	p.announce(ctx)
 	tick := time.NewTicker(time.Second) // the end of an entry is no event: count again
 	defer tick.Stop()
-	for n := 1; ; n++ {
+	again := time.NewTicker(presenceEvery)
+	defer again.Stop()
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -118,9 +120,11 @@ func (p *presence) watch(ctx context.Context) error {
 			if late && p.setPause(pauseClock, "the clock was not compared with the broker's for "+presenceTTL.String()) {
 				p.opts.Log.Warn().Msg("nothing is claimed until the clock was compared with the broker's again")
 			}
-			if late || n%int(presenceEvery/time.Second) == 0 {
+			if late {
 				p.announce(ctx)
 			}
+		case <-again.C:
+			p.announce(ctx)
 		}
 		p.share()
 	}

@@ -23,6 +23,7 @@ import (
 // https://docs.nats.io/reference/reference-protocols/nats_api_reference describes the request.
 type puller struct {
 	nc       *nats.Conn
+	js       jetstream.JetStream
 	subject  string // of the consumer's next-message API
 	consumer string
 	log      zerolog.Logger
@@ -58,13 +59,25 @@ const (
 // errConsumerDeleted ends the worker: nobody but an operator deletes consumers.
 var errConsumerDeleted = errors.New("the consumer was deleted")
 
+// errNoResponders is no word about the consumer: see gone.
+var errNoResponders = errors.New("ask for jobs: no responders: JetStream is not available, or the consumer is missing")
+
+// gone asks, where nobody answers a request for jobs, whether the consumer was
+// deleted while there was no request that the server could have told so.
+func (p *puller) gone(ctx context.Context) bool {
+	one, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	_, err := p.js.Consumer(one, StreamJobs, p.consumer)
+	return errors.Is(err, jetstream.ErrConsumerNotFound)
+}
+
 func newPuller(a *account, consumer string) *puller {
 	prefix := a.js.Options().APIPrefix
 	if prefix == "" {
 		prefix = jetstream.DefaultAPIPrefix
 	}
 	return &puller{
-		nc: a.js.Conn(), consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, circuit: a.circuit, limit: a.limit,
+		nc: a.js.Conn(), js: a.js, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, circuit: a.circuit, limit: a.limit,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + StreamJobs + "." + consumer,
 		hands:   a.Concurrency,
 		jobs:    make(chan delivery, a.Concurrency),
@@ -128,6 +141,9 @@ func (p *puller) run(ctx context.Context) error {
 			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
 			p.drop(sub)
 			sub = nil
+		}
+		if errors.Is(err, errNoResponders) && p.gone(ctx) {
+			err = errConsumerDeleted
 		}
 		switch {
 		case errors.Is(err, nats.ErrConnectionClosed):
@@ -247,7 +263,7 @@ func requestOver(m *nats.Msg) (over bool, err error) {
 	case "404", "408": // nothing there, time is up
 		return true, nil
 	case "503":
-		return true, errors.New("ask for jobs: no responders: JetStream is not available, or the consumer is missing")
+		return true, errNoResponders
 	case "409":
 		if strings.Contains(lower, "consumer deleted") {
 			return true, errConsumerDeleted

@@ -123,28 +123,41 @@ func (s *sweeper) read(ctx context.Context, until time.Time) error {
 		if !s.lead(ctx) { // a long journal takes longer than the key lives
 			return nil
 		}
-		batch, err := records.Fetch(500, jetstream.FetchMaxWait(2*time.Second))
+		n, end, err := s.batch(ctx, records, until)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", StreamJournal, err)
 		}
-		n := 0
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err != nil {
-				return err
-			}
-			if meta.Timestamp.After(until) {
-				return nil
-			}
-			n++
-			s.next = meta.Sequence.Stream + 1
-			s.note(m)
-		}
-		if n == 0 {
-			return batch.Error()
+		if end || n == 0 {
+			return nil
 		}
 	}
 	return ctx.Err()
+}
+
+// batch reads some records; end says that the time until which to read has come.
+func (s *sweeper) batch(ctx context.Context, records jetstream.Consumer, until time.Time) (n int, end bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	batch, err := records.Fetch(500, jetstream.FetchContext(ctx))
+	if err != nil {
+		return 0, false, err
+	}
+	for m := range batch.Messages() {
+		meta, err := m.Metadata()
+		if err != nil {
+			return n, false, err
+		}
+		if meta.Timestamp.After(until) {
+			return n, true, nil
+		}
+		n++
+		s.next = meta.Sequence.Stream + 1
+		s.note(m)
+	}
+	if err := batch.Error(); err != nil && ctx.Err() == nil {
+		return n, false, err
+	}
+	return n, false, nil
 }
 
 // note keeps the claims that a record leaves open.

@@ -321,9 +321,13 @@ func (a *account) run(ctx context.Context) error {
 			a.puller.work(func(d delivery) {
 				inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
 				inFlight.Set(float64(a.inFlight.Add(1)))
-				tries := a.circuit.heard.Load()
-				a.handle(ctx, d)
-				a.circuit.handled(tries)
+				if tries := a.circuit.heard.Load(); a.circuit.admit() {
+					a.handle(ctx, d)
+					a.circuit.handled(tries)
+				} else {
+					a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
+					_ = d.msg.Nak() // lost: it comes again after AckWait
+				}
 				inFlight.Set(float64(a.inFlight.Add(-1)))
 			})
 		})
