@@ -280,7 +280,7 @@ func giveUp(s State, why messages.Reason) step {
 	c.Released = true
 	next := s.claimed(c).settle(c.Key, Settlement{Kind: messages.KindUnresolved, SHA256: c.SHA256, Reason: why})
 	next.Phase = PhaseUnresolved
-	return step{Record: messages.KindUnresolved, Key: c.Key, Reason: why, State: next, Then: actAck, Dead: true}
+	return step{Record: messages.KindUnresolved, Key: c.Key, Reason: why, State: next, Then: actAck, Dead: true, Corrects: c.Corrects}
 }
 
 // sweep settles a claim that nobody delivers any more. ok is false while there
@@ -393,6 +393,7 @@ func (o outcome) kind() messages.Kind {
 // record writes what one's own claim came to.
 func record(s State, h holding, o outcome, now time.Time, r rules) step {
 	c := h.after(o, now, r)
+	c.Corrects, c.Panics = s.Claim.Corrects, s.Claim.Panics // others may have written these on our claim
 	next := s.claimed(c)
 	st := step{Record: o.kind(), Key: c.Key, Then: actAck, Corrects: c.Corrects}
 
@@ -521,6 +522,10 @@ func panicked(s State, q request, now time.Time, r rules) step {
 		c = *s.Claim
 	case s.Settled[q.Key].Kind != "" || s.open() || s.Phase != PhaseNone && s.Phase != PhaseDunning:
 		return nak(r.delay(q.Delivered)) // no claim of it can be open: nothing to count it on
+	case q.Verdict != "":
+		return reject(s, q, q.Verdict) // counting it on a claim would make it one that is charged
+	case now.Before(q.DueAt):
+		return nak(q.DueAt.Sub(now))
 	default:
 		s = claim(s, q, now, r).State // to count it on; nothing was sent
 		c = *s.Claim
@@ -539,8 +544,7 @@ func panicked(s State, q request, now time.Time, r rules) step {
 	if own && c.Nonce == q.Nonce && !c.Released {
 		c.LeaseUntil = now.Add(r.settleDelay) // a try may have been under way
 	}
-	next := s.claimed(c)
-	next.Phase = PhaseCharging
+	next := s.claimed(c) // in the phase that it is in: a pending order stays pending
 	return step{Record: messages.KindCharging, Key: q.Key, State: next, Then: actNak, Delay: max(r.delay(c.Panics), c.LeaseUntil.Sub(now))}
 }
 

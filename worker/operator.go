@@ -56,6 +56,9 @@ func resolve(s State, orderID string) (step, error) {
 	}
 	next := s.claimed(c).settle(c.Key, Settlement{Kind: kind, SHA256: c.SHA256})
 	next.Phase = Phase(kind)
+	if kind == messages.KindDunning && s.Cancelled {
+		next.Phase = PhaseCancelled // a cancellation outlives an order that came to nothing
+	}
 	return step{Record: kind, Key: c.Key, State: next, Corrects: messages.KindUnresolved}, nil
 }
 

@@ -101,13 +101,13 @@ var errLate = errors.New("the claim ends before a try could")
 
 // fence is asked with the connection in hand, before the first byte: a process
 // that was frozen, or waited long for a connection, must find out here that its claim is no longer
-// its own. It compares wall-clock times, since a suspended machine stops the monotonic clock.
-func (w *Worker) fence(c Claim) error {
+// its own. margin is for whoever takes over by a faster clock. It compares wall-clock times, since a suspended machine stops the monotonic clock.
+func (w *Worker) fence(c Claim, margin time.Duration) error {
 	now := w.now()
 	if w.pauses.has(pauseClock) {
 		return errLate
 	}
-	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
+	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout+margin || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
 		return errLate
 	}
 	return nil
@@ -129,10 +129,10 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 		CustomerToken:  klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()),
 		IdempotencyKey: string(h.Claim.Key),
 		Body:           j.reading.Job.Order,
-		BeforeSend:     func() error { return a.fence(h.Claim) }, // with the connection in hand
+		BeforeSend:     func() error { return a.fence(h.Claim, a.clockMargin) }, // with the connection in hand
 	}
 	for {
-		if ctx.Err() != nil || a.fence(h.Claim) != nil {
+		if ctx.Err() != nil || a.fence(h.Claim, a.clockMargin) != nil {
 			t.HandBack = true
 			return t
 		}

@@ -175,12 +175,13 @@ func positive(ds []time.Duration) bool {
 type account struct {
 	Account
 	*Worker
-	journal *Journal
-	rules   rules
-	limit   *limit
-	circuit *circuit
-	puller  *puller
-	log     zerolog.Logger
+	journal     *Journal
+	rules       rules
+	clockMargin time.Duration
+	limit       *limit
+	circuit     *circuit
+	puller      *puller
+	log         zerolog.Logger
 
 	inFlight atomic.Int64 // deliveries being handled
 
@@ -283,6 +284,8 @@ func (a *account) bind(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Half of what AckWait leaves is for clocks that are apart: the holder of a lease lets it end that much sooner.
+	a.clockMargin = (config.AckWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
 	a.rules = rules{ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays}
 	a.puller = newPuller(a, ConsumerName(a.Name))
 	return nil
