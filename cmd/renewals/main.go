@@ -37,6 +37,11 @@ type commands struct {
 	Publish      publishCmd      `cmd:"" help:"Check and publish jobs from JSON Lines."`
 	Validate     validateCmd     `cmd:"" help:"The same checks without publishing."`
 	Watch        watchCmd        `cmd:"" help:"Follow results."`
+	Status       statusCmd       `cmd:"" help:"How everything stands; exit code 1 when something needs a human."`
+	Show         showCmd         `cmd:"" help:"A renewal's whole history."`
+	Resolve      resolveCmd      `cmd:"" help:"Settle an unresolved renewal."`
+	Cancel       cancelCmd       `cmd:"" help:"Charge nothing for a period."`
+	Dead         deadCmd         `cmd:"" help:"Dead letters: jobs that no machine can finish."`
 	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of a job or a result, or the AsyncAPI document."`
 	Token        tokenCmd        `cmd:"" help:"Klarna's view of a customer token."`
 	KlarnaSim    klarnaSimCmd    `cmd:"" help:"Klarna's simulator as a server."`

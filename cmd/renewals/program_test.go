@@ -146,6 +146,6 @@ func simulator(t *testing.T) *klarnasim.Server {
 func environmentFor(b *server.Server, s *klarnasim.Server) variables {
 	return variables{
 		"NATS_URL": b.ClientURL(), "KLARNA_ENDPOINT": s.URL, "KLARNA_USERNAME": testUser, "KLARNA_PASSWORD": testPassword,
-		"RENEWALS_SETTLE_DELAY": "1s", "RENEWALS_RETRY_DELAYS": "200ms",
+		"RENEWALS_SETTLE_DELAY": "1s", "RENEWALS_RETRY_DELAYS": "200ms", "RENEWALS_OPS_ADDR": "off",
 	}
 }

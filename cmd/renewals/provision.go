@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -13,6 +14,7 @@ type provisionCmd struct {
 	Account      accountSettings      `embed:""`
 	Log          logSettings          `embed:""`
 	Provisioning provisioningSettings `embed:""`
+	Permissions  permissionSettings   `embed:""`
 }
 
 // provisioningSettings shape what provision creates.
@@ -24,6 +26,12 @@ type provisioningSettings struct {
 }
 
 func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.Permissions.check(); err != nil {
+		return err
+	}
+	if c.Permissions.PrintPermissions {
+		return c.Permissions.print(t.stdout, func() ([]messages.Account, error) { return c.Account.names(s) })
+	}
 	provisioning, err := c.Provisioning.provisioning(c.Account, s)
 	if err != nil {
 		return err

@@ -72,6 +72,12 @@ func (r record) line() []byte {
 
 // String is the record as one line for a person.
 func (r record) String() string {
+	return fmt.Sprintf("%s  renewals.%-10s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
+		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), amount(r.OrderAmount, r.Currency), r.outcome())
+}
+
+// outcome says what the record announces.
+func (r record) outcome() string {
 	outcome := string(r.Reason)
 	switch r.Kind {
 	case messages.KindPaid:
@@ -102,8 +108,7 @@ func (r record) String() string {
 	if r.LastError != "" {
 		outcome += ": " + r.LastError
 	}
-	return fmt.Sprintf("%s  renewals.%-10s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
-		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), amount(r.OrderAmount, r.Currency), printable(outcome))
+	return printable(strings.TrimPrefix(outcome, ": "))
 }
 
 // printable keeps what a stranger wrote from steering the terminal.

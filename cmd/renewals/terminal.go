@@ -26,7 +26,11 @@ func isTerminal(stream any) bool {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // a character device, too: what cron and service managers hand out
+	return err != nil || !os.SameFile(info, null)
 }
 
 // confirm asks a person, and answers no where there is none.

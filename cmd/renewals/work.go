@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -21,6 +23,7 @@ type workCmd struct {
 	Account accountSettings `embed:""`
 	Log     logSettings     `embed:""`
 	Tries   trySettings     `embed:""`
+	Ops     opsSettings     `embed:""`
 
 	Provision    bool                 `help:"Create or update streams, consumers and bucket first."`
 	Provisioning provisioningSettings `embed:""`
@@ -59,6 +62,10 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	entries, err := c.Account.entries(s)
+	if err != nil {
+		return err
+	}
 	provisioning, err := c.Provisioning.provisioning(c.Account, s)
 	if err != nil {
 		return err
@@ -71,6 +78,14 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	options.Name, options.Accounts, options.Log = workerName(), accounts, log
 	options.TryTimeout, options.TryBudget, options.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
 	options.RetryDelays, options.KeyWindow, options.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
+	rotation, stop := newRotation(entries)
+	defer stop()
+	ops := newOperations()
+	options.Metrics = worker.NewMetrics(ops.registry)
+	if err := ops.listen(c.Ops, log); err != nil {
+		return err
+	}
+	defer ops.close()
 	told := ctx
 	ctx, js, err := server.connect(ctx, log)
 	if told.Err() != nil {
@@ -89,13 +104,28 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 	}
-	if err := w.Run(ctx); err != nil {
+	ops.setReady(func() error {
+		if told.Err() != nil {
+			return errors.New("shutting down")
+		}
+		return w.Ready()
+	})
+	var beside sync.WaitGroup
+	rotating, end := context.WithCancel(ctx)
+	beside.Go(func() { rotation.run(rotating, log, w.Retry) })
+	err = w.Run(ctx)
+	end()
+	beside.Wait()
+	if err != nil {
 		return err
 	}
 	if err := lostConnection(ctx); err != nil || !js.Conn().IsConnected() {
 		return err
 	}
-	return js.Conn().FlushTimeout(5 * time.Second) // the last acks
+	if err := js.Conn().FlushTimeout(2 * time.Second); err != nil {
+		log.Warn().Err(err).Msg("the last acknowledgements may not have arrived; their jobs come again and are known to be done")
+	}
+	return nil
 }
 
 // check says what no worker can run with, before anything else is looked at.

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+type cancelCmd struct {
+	NATS     natsSettings     `embed:""`
+	Log      logSettings      `embed:""`
+	Decision decisionSettings `embed:""`
+
+	Subscription string        `arg:"" help:"The subscription."`
+	Period       string        `arg:"" help:"The period that is not to be charged."`
+	Account      string        `setting:"KLARNA_ACCOUNT" help:"The account that it would be charged on. Default: that of its last record, else \"default\"."`
+	JSON         bool          `name:"json" help:"The record of it, as JSON."`
+	KeyWindow    time.Duration `default:"${key_window}" hidden:""`
+}
+
+func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	for _, one := range []struct{ name, value string }{{"SUBSCRIPTION", c.Subscription}, {"PERIOD", c.Period}} {
+		_, err := messages.ParseMessageID(one.value)
+		if err == nil && len(one.value) > 64 {
+			err = fmt.Errorf("found %d bytes, expected 1 to 64", len(one.value))
+		}
+		if err != nil {
+			return usagef("%s: %s", one.name, strings.TrimPrefix(err.Error(), "message ID: "))
+		}
+	}
+	if c.Account != "" {
+		if _, err := messages.ParseAccount(c.Account); err != nil {
+			return usagef("KLARNA_ACCOUNT: %w", err)
+		}
+	}
+	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	if err != nil {
+		return err
+	}
+	defer f.js.Conn().Close()
+	subscription, period := messages.SubscriptionID(c.Subscription), messages.Period(c.Period)
+	h, err := f.history(ctx, messages.NewRenewalKey(subscription, period))
+	if err != nil {
+		return err
+	}
+	aside := t.stdout
+	if c.JSON {
+		aside = t.stderr
+	}
+	account := messages.Account(c.Account)
+	if len(h.records) > 0 {
+		h.print(aside, time.Now(), c.KeyWindow)
+		if of := h.about().Account; account == "" {
+			account = of
+		} else if account != of {
+			return usagef("KLARNA_ACCOUNT: %s, but the records of this renewal are of account %s", account, of)
+		}
+	} else {
+		fmt.Fprintln(aside, "nothing is recorded of this renewal yet")
+	}
+	if account == "" {
+		account = defaultAccount
+	}
+	if err := h.state.Cancellable(); err != nil {
+		return fmt.Errorf("cancel: %w", err)
+	}
+	if err := t.agreed(c.Decision.Yes, fmt.Sprintf("Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.",
+		printable(c.Period), printable(c.Subscription), account)); err != nil {
+		return err
+	}
+	if err := f.unchanged(ctx, h); err != nil {
+		return err
+	}
+	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
+	defer cancel()
+	if err := f.journal.Cancel(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
+		return decisionProblem("cancel", err)
+	}
+	return f.announce(ctx, t.stdout, h.renewal, c.JSON)
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/user"
+	"strings"
+	"time"
+
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// decisionSettings are what every command asks for that settles something about a customer's money.
+type decisionSettings struct {
+	Actor string `help:"Who decides, for the record. Default: you, as user@host."`
+	Note  string `help:"Why, for the record."`
+	Yes   bool   `help:"Do not ask."`
+}
+
+func (d decisionSettings) decision(now time.Time) worker.Decision {
+	actor := strings.TrimSpace(d.Actor)
+	if actor == "" {
+		actor = thisUser()
+	}
+	return worker.Decision{Actor: actor, Note: d.Note, At: now}
+}
+
+func thisUser() string {
+	name, host := "unknown", "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if h, err := os.Hostname(); err == nil {
+		host = h
+	}
+	return name + "@" + host
+}
+
+// agreed asks a person before something changes. Where nobody can be asked only --yes will do.
+func (t *terminal) agreed(yes bool, question string) error {
+	switch {
+	case yes:
+		return nil
+	case !isTerminal(t.stdin):
+		return usagef("--yes: not set, and standard input is no terminal to ask on; nothing was changed")
+	case !t.confirm(question):
+		fmt.Fprintln(t.stderr, "nothing was changed")
+		return errReported
+	}
+	return nil
+}

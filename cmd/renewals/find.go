@@ -1,0 +1,250 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// finder looks for what an operator names: SUBSCRIPTION/PERIOD, or a message ID. A message ID alone does not tell which
+// renewal it belongs to, so that is the slow way.
+type finder struct {
+	js      jetstream.JetStream
+	journal *worker.Journal
+	t       *terminal // for progress
+}
+
+// dueJob is a job in the queue. It never holds the customer token.
+type dueJob struct {
+	Kind           string                  `json:"kind"` // "due"
+	Sequence       uint64                  `json:"sequence"`
+	ID             messages.MessageID      `json:"id"`
+	Account        messages.Account        `json:"account"`
+	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
+	Period         messages.Period         `json:"period"`
+	Attempt        int64                   `json:"attempt,omitempty"`
+	DueAt          time.Time               `json:"due_at"`
+	Published      time.Time               `json:"published_at"`
+	Replay         string                  `json:"replay,omitempty"` // sequence of the dead letter that it repeats
+
+	renewal messages.RenewalKey
+	key     messages.IdempotencyKey
+}
+
+// quickQueue is how many waiting jobs are looked through even where the journal has already told enough: a second or so.
+const quickQueue = 10_000
+
+// renewals finds the renewals that a name may mean, mostly one: by SUBSCRIPTION/PERIOD at every slash, then by message ID,
+// first where IDs are SUBSCRIPTION/PERIOD/ATTEMPT, then through the whole journal from its end.
+func (f finder) renewals(ctx context.Context, name string) ([]messages.RenewalKey, error) {
+	var found []messages.RenewalKey
+	for _, r := range splits(name) {
+		at, err := f.journal.Last(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if at.Sequence != 0 {
+			found = append(found, r)
+		}
+	}
+	if len(found) > 0 {
+		return found, nil
+	}
+	if slash := strings.LastIndexByte(name, '/'); slash > 0 {
+		for _, r := range splits(name[:slash]) {
+			at, err := f.journal.Last(ctx, r)
+			if err != nil {
+				return nil, err
+			}
+			if knows(at.State, messages.NewIdempotencyKey(r, messages.MessageID(name))) {
+				return []messages.RenewalKey{r}, nil
+			}
+		}
+	}
+	return f.search(ctx, name, searchStep)
+}
+
+// splits are the renewals that a text can name as SUBSCRIPTION/PERIOD; both may hold slashes.
+func splits(text string) (keys []messages.RenewalKey) {
+	for i := range len(text) {
+		if text[i] == '/' && i > 0 && i < len(text)-1 {
+			keys = append(keys, messages.NewRenewalKey(messages.SubscriptionID(text[:i]), messages.Period(text[i+1:])))
+		}
+	}
+	return keys
+}
+
+func knows(s worker.State, k messages.IdempotencyKey) bool {
+	_, settled := s.Settled[k]
+	return settled || s.Claim != nil && s.Claim.Key == k
+}
+
+// searchStep is how many records are read before the search stops if it has found something.
+const searchStep = 20_000
+
+// search reads the journal backwards for records of a message ID, step records at a time.
+func (f finder) search(ctx context.Context, id string, step uint64) (found []messages.RenewalKey, err error) {
+	info, err := f.stream(ctx, worker.StreamJournal)
+	if err != nil || info.State.Msgs == 0 {
+		return nil, err
+	}
+	bar := newProgress(f.t.stderr, "journal searched", int64(info.State.Msgs))
+	defer bar.done()
+	needle := quoted(id)
+	read := int64(0)
+	for high := info.State.LastSeq; len(found) == 0; {
+		low := info.State.FirstSeq
+		if high-low >= step {
+			low = high - step + 1
+		}
+		config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: low}
+		err := scan(ctx, f.js, worker.StreamJournal, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+			if meta.Sequence.Stream > high {
+				return errStop
+			}
+			read++
+			bar.set(read)
+			if !bytes.Contains(m.Data(), needle) {
+				return nil
+			}
+			found = append(found, f.belongs(m, id)...)
+			return nil
+		})
+		if err != nil || low == info.State.FirstSeq {
+			return compact(found), err
+		}
+		high = low - 1
+	}
+	return compact(found), nil
+}
+
+// belongs gives the renewals of a record with this message ID. What was filed under a stand-in, since its ID is in use
+// for something else, has the renewal that it names beside its own place.
+func (f finder) belongs(m jetstream.Msg, id string) []messages.RenewalKey {
+	_, r, _, err := messages.ParseRecordSubject(m.Subject())
+	var about messages.Record
+	if err != nil || json.Unmarshal(m.Data(), &about) != nil || about.ID != messages.MessageID(id) {
+		return nil
+	}
+	if about.SubscriptionID == "" || about.Period == "" {
+		return []messages.RenewalKey{r}
+	}
+	return []messages.RenewalKey{messages.NewRenewalKey(about.SubscriptionID, about.Period), r}
+}
+
+// compact takes out repetitions and keeps the order.
+func compact(keys []messages.RenewalKey) []messages.RenewalKey {
+	seen := map[messages.RenewalKey]bool{}
+	return slices.DeleteFunc(keys, func(r messages.RenewalKey) bool {
+		again := seen[r]
+		seen[r] = true
+		return again
+	})
+}
+
+// quoted is a string as results write it.
+func quoted(s string) []byte {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(s) // a string always can be
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
+// queue is too long to be looked through for what is an addition only.
+func (f finder) waiting(ctx context.Context, id string, renewals []messages.RenewalKey) (jobs []dueJob, complete bool, err error) {
+	info, err := f.stream(ctx, worker.StreamJobs)
+	if err != nil || info.State.Msgs == 0 {
+		return nil, true, err
+	}
+	if len(renewals) > 0 && info.State.Msgs > quickQueue {
+		return nil, false, nil
+	}
+	renewals = append(splits(id), renewals...)
+	stream, err := f.js.Stream(ctx, worker.StreamJobs)
+	if err != nil {
+		return nil, false, fmt.Errorf("bind stream %s: %w", worker.StreamJobs, err)
+	}
+	bar := newProgress(f.t.stderr, "queue searched", int64(info.State.Msgs))
+	defer bar.done()
+
+	// A work queue hands its messages to its one consumer only: everybody else asks for each by its place. Several at a
+	// time, since every question is a round trip.
+	const readers = 16
+	var (
+		read    atomic.Int64
+		mu      sync.Mutex
+		reading sync.WaitGroup
+		first   = info.State.FirstSeq
+		each    = (info.State.LastSeq-first)/readers + 1
+	)
+	for n := range uint64(readers) {
+		low := first + n*each
+		high := min(low+each-1, info.State.LastSeq)
+		reading.Go(func() {
+			for next := low; next <= high; {
+				m, problem := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.DueSubject("*")))
+				if errors.Is(problem, jetstream.ErrMsgNotFound) || problem == nil && m.Sequence > high {
+					return
+				}
+				mu.Lock()
+				if problem != nil {
+					err = fmt.Errorf("read %s: %w", worker.StreamJobs, problem)
+				} else if j := readDue(m); string(j.ID) == id || slices.Contains(renewals, j.renewal) {
+					jobs = append(jobs, j)
+				}
+				mu.Unlock()
+				if problem != nil {
+					return
+				}
+				bar.set(read.Add(1))
+				next = m.Sequence + 1
+			}
+		})
+	}
+	reading.Wait()
+	slices.SortFunc(jobs, func(a, b dueJob) int { return int(int64(a.Sequence) - int64(b.Sequence)) })
+	return jobs, true, err
+}
+
+func readDue(m *jetstream.RawStreamMsg) dueJob {
+	r := messages.Read(m.Data, m.Header)
+	account, _ := messages.ParseDueSubject(m.Subject)
+	return dueJob{
+		Kind: "due", Sequence: m.Sequence, Account: account, Published: m.Time, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
+		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, Replay: m.Header.Get(messages.HeaderReplay),
+		renewal: r.RenewalKey, key: r.IdempotencyKey,
+	}
+}
+
+func (f finder) stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	stream, err := f.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, fmt.Errorf("stream %s is missing; run `renewals provision`", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("bind stream %s: %w", name, err)
+	}
+	return stream.CachedInfo(), nil
+}
+
+// journalProblem says what to do about a journal that cannot be opened.
+func journalProblem(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", worker.StreamJournal)
+	}
+	return err
+}

@@ -1,0 +1,467 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// office is a broker, a Klarna and the streams, as an operator's commands find them.
+type office struct {
+	*testing.T
+	env variables
+	js  jetstream.JetStream
+	sim *klarnasim.Server
+}
+
+// newOffice gives keys so short a life that what Klarna never decides is unresolved after a moment.
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	t.Parallel()
+	b, sim := broker(t, nil), simulator(t)
+	o := &office{T: t, sim: sim, env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms")}
+	finish(t, exitDone, o.env, "", "provision")
+	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(js.Conn().Close)
+	o.js = js
+	return o
+}
+
+// job is a sample job under an ID of its own choice, or the usual one.
+func (o *office) job(subscription, token, id string, attempt int64) messages.Job {
+	o.Helper()
+	job := charge("op", subscription, token, product{"Premium Monthly", "MONTH", 1, 1599, "EUR"}, time.Now())
+	job.CustomerToken = messages.NewCustomerToken(token + "-" + strings.ReplaceAll("op-"+subscription, "/", "-"))
+	job.SubscriptionID, job.Period, job.Attempt = messages.SubscriptionID(subscription), "2026-12", attempt
+	if job.ID = messages.MessageID(id); id == "" {
+		job.ID = messageID(job)
+	}
+	return job
+}
+
+func (o *office) publish(jobs ...messages.Job) {
+	o.Helper()
+	for _, job := range jobs {
+		payload, err := job.Encode()
+		if err != nil {
+			o.Fatal(err)
+		}
+		o.publishRaw(payload, nats.Header{nats.MsgIdHdr: {string(job.ID)}})
+	}
+}
+
+func (o *office) publishRaw(payload []byte, header nats.Header) {
+	o.Helper()
+	if _, err := o.js.PublishMsg(o.Context(), &nats.Msg{Subject: messages.DueSubject(devAccount), Header: header, Data: payload}); err != nil {
+		o.Fatal(err)
+	}
+}
+
+// work runs a worker until the queue is empty.
+func (o *office) work() {
+	o.Helper()
+	p := start(o.T, o.env, "", "work")
+	o.empty(p)
+	p.stop()
+	if code := p.wait(o.T); code != exitDone {
+		o.Fatalf("the worker exited with %d:\n%s", code, p.stderr.String())
+	}
+}
+
+func (o *office) empty(p *process) {
+	o.Helper()
+	eventually(o.T, "the queue is empty", func() bool {
+		select {
+		case <-p.done:
+			o.Fatalf("the worker has ended:\n%s", p.stderr.String())
+		default:
+		}
+		return o.count(worker.StreamJobs) == 0
+	})
+}
+
+func (o *office) count(stream string) uint64 {
+	o.Helper()
+	s, err := o.js.Stream(o.Context(), stream)
+	if err != nil {
+		o.Fatal(err)
+	}
+	return s.CachedInfo().State.Msgs
+}
+
+// run is a command that must end with this exit code.
+func (o *office) run(want int, args ...string) (stdout, stderr string) {
+	o.Helper()
+	stdout, stderr = finish(o.T, want, o.env, "", args...)
+	if both := stdout + stderr; strings.Contains(both, testPassword) {
+		o.Errorf("renewals %s shows the API key:\n%s", strings.Join(args, " "), both)
+	}
+	return stdout, stderr
+}
+
+// expect checks for what must be and, behind a "!", what must not be in a text.
+func (o *office) expect(text string, wants ...string) {
+	o.Helper()
+	for _, want := range wants {
+		want, not := strings.CutPrefix(want, "!")
+		if strings.Contains(text, want) == not {
+			o.Errorf("found %q: %t, want %t, in:\n%s", want, not, !not, text)
+		}
+	}
+}
+
+// letters are the dead letters, as dead list tells programs.
+func (o *office) letters(args ...string) (letters []entry) {
+	o.Helper()
+	out, _ := o.run(exitDone, append([]string{"dead", "list", "--json"}, args...)...)
+	for line := range strings.Lines(out) {
+		var e entry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			o.Fatal(err)
+		}
+		letters = append(letters, e)
+	}
+	return letters
+}
+
+// letterFor is the one dead letter of a job.
+func (o *office) letterFor(id string) string {
+	o.Helper()
+	for _, e := range o.letters() {
+		if e.ID == messages.MessageID(id) {
+			return fmt.Sprint(e.Sequence)
+		}
+	}
+	o.Fatalf("no dead letter of %s", id)
+	return ""
+}
+
+func (o *office) state(subscription string) worker.State {
+	o.Helper()
+	journal, err := worker.OpenJournal(o.Context(), o.js, zerolog.Nop())
+	if err != nil {
+		o.Fatal(err)
+	}
+	at, err := journal.Last(o.Context(), messages.NewRenewalKey(messages.SubscriptionID(subscription), "2026-12"))
+	if err != nil {
+		o.Fatal(err)
+	}
+	return at.State
+}
+
+// An unresolved renewal from the moment it needs somebody until everything about it is put in order.
+func TestResolveNotCharged(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("1234834", "500", "", 1))
+	o.work()
+	o.publish(o.job("1234834", "ok", "", 2))
+	o.work()
+
+	out, _ := o.run(exitFailed, "status")
+	o.expect(out, "NEEDS A HUMAN", "account default: unresolved renewals, dead letters", "no worker is live", "1234834/2026-12  default  15.99 EUR  idempotency_window_expired")
+	out, _ = o.run(exitDone, "show", "1234834/2026-12")
+	o.expect(out, "subscription 1234834, period 2026-12, 15.99 EUR", "of message ID 1234834/2026-12/1", "claimed\n", "klarna answered 500",
+		"state: unresolved: idempotency_window_expired", "renewals resolve 1234834/2026-12 --not-charged")
+
+	// Nobody is there to ask.
+	_, told := o.run(exitUsage, "resolve", "1234834/2026-12", "--not-charged")
+	o.expect(told, "--yes: not set, and standard input is no terminal to ask on; nothing was changed")
+	if got := o.state("1234834").Phase; got != worker.PhaseUnresolved {
+		t.Fatalf("phase %s, want unresolved", got)
+	}
+
+	blocked := o.letterFor("1234834/2026-12/2")
+	out, _ = o.run(exitDone, "resolve", "1234834/2026-12/1", "--not-charged", "--yes", "--actor=anna@billing", "--note=no order in the portal")
+	o.expect(out, "recorded: dunning not_charged", "by anna@billing, note: no order in the portal", "dead letter ", "renewals dead replay "+blocked)
+	if letters := o.letters(); len(letters) != 1 || letters[0].Reason != messages.ReasonBlockedByUnresolved {
+		t.Errorf("dead letters %+v, want the blocked job's only", letters)
+	}
+	_, told = o.run(exitFailed, "resolve", "1234834/2026-12", "--not-charged", "--yes")
+	o.expect(told, "resolve: only an unresolved renewal can be resolved: this one is dunning")
+
+	// The attempt that it blocked goes on under its own key.
+	out, _ = o.run(exitDone, "dead", "replay", blocked)
+	o.expect(out, "1 replayed")
+	o.work()
+	out, _ = o.run(exitDone, "show", "1234834/2026-12", "--json")
+	var kinds []string
+	for line := range strings.Lines(out) {
+		var r struct{ Kind, ID, Actor, Corrects string }
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		if r.Kind != "charging" {
+			kinds = append(kinds, r.Kind+" "+r.ID[len(r.ID)-1:]+r.Actor+r.Corrects)
+		}
+	}
+	if got, want := strings.Join(kinds, ", "), "unresolved 1, rejected 2, dunning 1anna@billingunresolved, paid 2rejected"; got != want {
+		t.Errorf("results %q, want %q", got, want)
+	}
+	out, _ = o.run(exitDone, "status")
+	o.expect(out, "nothing needs a human")
+	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {
+		t.Errorf("orders at Klarna: %d, want 1", orders)
+	}
+}
+
+func TestResolvePaid(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("77", "created-cutx9-ok", "", 1), o.job("78", "500", "", 1))
+	o.work()
+
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"resolve", "77/2026-12"}, "missing flags: --paid or --not-charged"},
+		{[]string{"resolve", "77/2026-12", "--paid", "--not-charged"}, "can't be used together"},
+		{[]string{"resolve", "77/2026-12", "--paid", "--yes"}, "--order-id: not set, expected the order"},
+		{[]string{"resolve", "77/2026-12", "--not-charged", "--order-id=1", "--yes"}, "for --paid only"},
+		{[]string{"resolve", "77/2026-12", "--paid", "--order-id=a b", "--yes"}, `--order-id: "a b", expected`},
+	} {
+		_, told := o.run(exitUsage, row.args...)
+		o.expect(told, row.want)
+	}
+	_, told := o.run(exitFailed, "resolve", "79/2026-12", "--not-charged", "--yes")
+	o.expect(told, "79/2026-12: no record of it in RENEWAL_JOURNAL")
+
+	order := o.sim.Simulator.Books().Orders[0].OrderID
+	out, told := o.run(exitDone, "resolve", "77/2026-12", "--paid", "--order-id", order, "--yes", "--json")
+	var paid struct {
+		Kind, Order, Actor, Corrects string
+		OrderID                      string `json:"order_id"`
+		Captured                     bool
+	}
+	if err := json.Unmarshal([]byte(out), &paid); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if paid.Kind != "paid" || paid.OrderID != order || !paid.Captured || paid.Corrects != "unresolved" || !strings.Contains(paid.Actor, "@") {
+		t.Errorf("got %+v, want the order, captured as the job asked for, and who said so", paid)
+	}
+	o.expect(told, "dead letter ", " dropped", "state: unresolved")
+	if letters := o.letters(); len(letters) != 1 || letters[0].SubscriptionID != "78" {
+		t.Errorf("dead letters %+v, want that of 78", letters)
+	}
+
+	// The payload that would tell is gone.
+	o.run(exitDone, "dead", "drop", "--all", "--yes")
+	_, told = o.run(exitUsage, "resolve", "78/2026-12", "--paid", "--order-id=X", "--yes")
+	o.expect(told, "--captured: not set")
+	out, _ = o.run(exitDone, "resolve", "78/2026-12", "--paid", "--order-id=X", "--captured=false", "--yes")
+	o.expect(out, "order X, to be captured")
+	out, _ = o.run(exitDone, "show", "78/2026-12")
+	o.expect(out, "state: paid with order X", "next: the money is authorised only: capture the order")
+}
+
+// A decision is about what was shown.
+func TestMovedOn(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("1", "500", "", 1))
+	o.work()
+	journal, err := worker.OpenJournal(t.Context(), o.js, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := finder{o.js, journal, &terminal{nil, &screen{}, &screen{}}}
+	h, err := f.one(t.Context(), "1/2026-12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.unchanged(t.Context(), h); err != nil {
+		t.Error(err)
+	}
+	if err := journal.ResolveNotCharged(t.Context(), h.renewal, worker.Decision{Actor: "another", At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.unchanged(t.Context(), h); err == nil {
+		t.Error("the renewal has moved on and nobody notices")
+	}
+	var refused *worker.RefusedError
+	err = decisionProblem("resolve", journal.ResolveNotCharged(t.Context(), h.renewal, worker.Decision{Actor: "me", At: time.Now()}))
+	if !errors.As(err, &refused) || strings.Contains(err.Error(), "repeat it") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if err := decisionProblem("resolve", context.DeadlineExceeded); !strings.Contains(err.Error(), "then repeat it") {
+		t.Errorf("got %v, want to be told to look and repeat", err)
+	}
+}
+
+// unheard stores what is published and loses the first answer.
+type unheard struct {
+	jetstream.JetStream
+	lost *bool
+}
+
+func (u unheard) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	ack, err := u.JetStream.PublishMsg(ctx, m, opts...)
+	if err == nil && !*u.lost {
+		*u.lost = true
+		return nil, nats.ErrTimeout
+	}
+	return ack, err
+}
+
+// A decision that was stored is no refusal of itself, whoever lost its answer.
+func TestDecisionWhoseAnswerIsLost(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("1", "500", "", 1))
+	o.work()
+	decision := worker.Decision{Actor: "anna", At: time.Now()}
+	for _, row := range []struct {
+		what   string
+		decide func(*worker.Journal) error
+	}{
+		{"resolve", func(j *worker.Journal) error {
+			return j.ResolveNotCharged(t.Context(), messages.NewRenewalKey("1", "2026-12"), decision)
+		}},
+		{"cancel", func(j *worker.Journal) error { return j.Cancel(t.Context(), devAccount, "1", "2026-12", decision) }},
+	} {
+		before, lost := o.count(worker.StreamJournal), false
+		journal, err := worker.OpenJournal(t.Context(), unheard{o.js, &lost}, zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := row.decide(journal); err != nil || !lost {
+			t.Errorf("%s: got %v, want no error after an answer was lost: %t", row.what, err, lost)
+		}
+		if n := o.count(worker.StreamJournal) - before; n != 1 {
+			t.Errorf("%s: %d records, want 1", row.what, n)
+		}
+	}
+}
+
+func TestCancel(t *testing.T) {
+	o := newOffice(t)
+	_, told := o.run(exitUsage, "cancel", "9", "2026-12")
+	o.expect(told, "--yes: not set")
+	if n := o.count(worker.StreamJournal); n != 0 {
+		t.Fatalf("%d records, want none", n)
+	}
+	_, told = o.run(exitUsage, "cancel", "9", " ", "--yes")
+	o.expect(told, "PERIOD: found a space")
+	_, told = o.run(exitUsage, "cancel", strings.Repeat("9", 65), "2026-12", "--yes")
+	o.expect(told, "SUBSCRIPTION: found 65 bytes, expected 1 to 64")
+
+	out, _ := o.run(exitDone, "cancel", "9", "2026-12", "--yes", "--actor=anna", "--note=left us")
+	o.expect(out, "nothing is recorded of this renewal yet", "recorded: cancelled by anna, note: left us")
+	o.publish(o.job("9", "ok", "", 1))
+	o.work()
+	out, _ = o.run(exitDone, "show", "9/2026-12")
+	o.expect(out, "state: cancelled: this period will not be charged", "rejected", "15.99 EUR")
+	_, told = o.run(exitFailed, "cancel", "9", "2026-12", "--yes")
+	o.expect(told, "cancel: the renewal is cancelled already")
+
+	o.publish(o.job("10", "ok", "", 1), o.job("11", "soft-decline", "", 1), o.job("12", "500", "", 1))
+	o.work()
+	_, told = o.run(exitFailed, "cancel", "10", "2026-12", "--yes")
+	o.expect(told, "cancel: too late: the renewal is paid")
+	_, told = o.run(exitFailed, "cancel", "12", "2026-12", "--yes")
+	o.expect(told, "it may have been charged: resolve it first")
+	_, told = o.run(exitUsage, "cancel", "11", "2026-12", "--yes", "--account=se")
+	o.expect(told, "KLARNA_ACCOUNT: se, but the records of this renewal are of account default")
+	out, _ = o.run(exitDone, "cancel", "11", "2026-12", "--yes", "--json")
+	o.expect(out, `{"kind":"cancelled"`, `"account":"default"`)
+	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {
+		t.Errorf("orders at Klarna: %d, want 1", orders)
+	}
+}
+
+// Every way to name a renewal.
+func TestShowFinds(t *testing.T) {
+	o := newOffice(t)
+	conflict := o.job("s/1", "ok", "inv_2041", 1)
+	conflict.Metadata = map[string]string{"note": `the ID "inv_2041" again`}
+	conflict.CustomerToken = messages.NewCustomerToken("ok-another-customer")
+	o.publish(o.job("s/1", "ok", "inv_2041", 1), o.job("2", "ok", "", 1))
+	o.work()
+	payload, err := conflict.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.publishRaw(payload, nil)
+	o.work()
+	o.publish(o.job("3", "ok", "inv <3>", 1), o.job("2", "ok", "", 2), o.job("4", "ok", "", 1))
+
+	for _, row := range []struct {
+		name  string
+		wants []string
+	}{
+		{"s/1/2026-12", []string{"subscription s/1, period 2026-12", "state: paid", "!queue:"}},
+		{"inv_2041", []string{"subscription s/1", "state: paid", "conflict: id this message ID stands for another", "state: none: nothing was charged"}},
+		{"2/2026-12/1", []string{"subscription 2, ", "state: paid", "queue: job 2/2026-12/2, sequence ", "no worker has claimed it"}},
+		{"2/2026-12", []string{"subscription 2, ", "state: paid", "queue: job 2/2026-12/2"}},
+		{"2/2026-12/2", []string{"subscription 2, ", "state: paid", "queue: job 2/2026-12/2"}},
+		{"inv <3>", []string{"subscription 3, ", "state: nothing recorded: no worker has claimed it yet", "queue: job inv <3>"}},
+		{"4/2026-12", []string{"subscription 4, ", "queue: job 4/2026-12/1"}},
+	} {
+		out, _ := o.run(exitDone, "show", row.name)
+		o.expect(out, append(row.wants, "!ok-op-", "!ok-another")...)
+	}
+	out, _ := o.run(exitDone, "show", "--json", "4/2026-12/1")
+	o.expect(out, `{"kind":"due","sequence":`, `"id":"4/2026-12/1","account":"default","subscription_id":"4"`, "!ok-op-")
+	_, told := o.run(exitFailed, "show", "2041")
+	o.expect(told, "show 2041: neither a record in RENEWAL_JOURNAL nor a job in RENEWALS")
+	_, told = o.run(exitUsage, "show", "")
+	o.expect(told, "ID: found nothing")
+}
+
+// The search reads the journal from its end in steps, and stops where it has found something.
+func TestSearchBackwards(t *testing.T) {
+	o := newOffice(t)
+	const records, step = 25, 10
+	renewal := func(n int) messages.RenewalKey {
+		return messages.NewRenewalKey(messages.SubscriptionID(strconv.Itoa(n)), "2026-12")
+	}
+	for n := range records {
+		id := messages.MessageID("inv_" + strconv.Itoa(n%20)) // the first five IDs are used again later
+		body, err := messages.Encode(messages.Cancelled{Record: messages.Record{ID: id, SubscriptionID: messages.SubscriptionID(strconv.Itoa(n)), Period: "2026-12"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.js.Publish(t.Context(), messages.RecordSubject(messages.KindCancelled, renewal(n), devAccount), body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := finder{js: o.js, t: &terminal{nil, &screen{}, &screen{}}}
+	for _, row := range []struct {
+		id   string
+		want []messages.RenewalKey
+	}{
+		{"inv_4", []messages.RenewalKey{renewal(24)}}, // and not the one of long ago
+		{"inv_19", []messages.RenewalKey{renewal(19)}},
+		{"inv_15", []messages.RenewalKey{renewal(15)}},
+		{"inv_14", []messages.RenewalKey{renewal(14)}},
+		{"inv_5", []messages.RenewalKey{renewal(5)}},
+		{"inv_", nil},
+		{"2026-12", nil},
+	} {
+		got, err := f.search(t.Context(), row.id, step)
+		if err != nil || !slices.Equal(got, row.want) {
+			t.Errorf("%s: got %v (%v), want %v", row.id, got, err, row.want)
+		}
+	}
+	both, err := f.search(t.Context(), "inv_0", records)
+	if err != nil || len(both) != 2 {
+		t.Errorf("within one step: got %v (%v), want both", both, err)
+	}
+	if got, err := f.search(t.Context(), "inv_0", 1); err != nil || !slices.Equal(got, []messages.RenewalKey{renewal(20)}) {
+		t.Errorf("one record at a time: got %v (%v)", got, err)
+	}
+}

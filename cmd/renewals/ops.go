@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+)
+
+// opsSettings say where the worker can be looked at.
+type opsSettings struct {
+	OpsAddr *string `help:"Where to serve /metrics, /healthz and /readyz, as host:port; off: nowhere. Default 127.0.0.1:9464."`
+}
+
+const defaultOpsAddr = "127.0.0.1:9464"
+
+// operations serves what a monitoring system asks a worker. It answers before there is a worker and while it stops.
+type operations struct {
+	registry *prometheus.Registry
+	server   *http.Server
+	done     chan struct{}
+	ready    atomic.Pointer[func() error]
+}
+
+// newOperations has a registry of its own, so that nothing gets into the metrics that is not documented.
+func newOperations() *operations {
+	o := &operations{registry: prometheus.NewRegistry()}
+	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
+	o.setReady(func() error { return errors.New("not connected to NATS yet") })
+	return o
+}
+
+// setReady says from now on whether the worker charges; nil when it does.
+func (o *operations) setReady(ready func() error) { o.ready.Store(&ready) }
+
+// listen opens the address, unless it is off. The error names the setting. Only where nobody has chosen an address does a
+// worker do without one that is taken: the second one on a laptop.
+func (o *operations) listen(s opsSettings, log zerolog.Logger) error {
+	addr, chosen := defaultOpsAddr, s.OpsAddr != nil
+	if chosen {
+		addr = *s.OpsAddr
+	}
+	if addr == "" || addr == "off" {
+		return nil
+	}
+	listener, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) && !chosen {
+		log.Warn().Str("address", addr).Msg("no metrics and no health: the address is taken; set RENEWALS_OPS_ADDR, or to off")
+		return nil
+	}
+	if err != nil {
+		return usagef("RENEWALS_OPS_ADDR: %w, expected a free host:port, or off", err)
+	}
+	o.server = &http.Server{
+		Handler: o.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+	}
+	o.done = make(chan struct{})
+	go func() {
+		defer close(o.done)
+		if err := o.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error().Err(err).Msg("operations address lost")
+		}
+	}()
+	log.Info().Str("address", listener.Addr().String()).Msg("serving /metrics, /healthz and /readyz")
+	return nil
+}
+
+func (o *operations) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second, MaxRequestsInFlight: 4}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := (*o.ready.Load())(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "ready")
+	})
+	return mux
+}
+
+// close lets answers under way finish for a moment.
+func (o *operations) close() {
+	if o.server == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if o.server.Shutdown(ctx) != nil {
+		_ = o.server.Close()
+	}
+	<-o.done
+}

@@ -1,0 +1,257 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// permissionSettings ask provision for what each role needs on NATS, in place of its work.
+type permissionSettings struct {
+	PrintPermissions bool     `help:"Print the least that each role must be allowed on NATS, and change nothing."`
+	Role             string   `help:"With --print-permissions: publisher, worker, consumer, operator or monitor. Default: all of them."`
+	Account          []string `help:"With --print-permissions: the accounts. Default: those that are configured."`
+	JSON             bool     `name:"json" help:"With --print-permissions: as JSON, for tools that make user credentials."`
+}
+
+// check says what is asked for in vain.
+func (p permissionSettings) check() error {
+	switch {
+	case !p.PrintPermissions && p.Role != "":
+		return usagef("--role: set without --print-permissions")
+	case !p.PrintPermissions && len(p.Account) > 0:
+		return usagef("--account: set without --print-permissions; the accounts to provision are KLARNA_ACCOUNT, or those of --config")
+	case p.Role != "" && !slices.Contains(roles, role(p.Role)):
+		return usagef("--role: %q, expected one of %s", p.Role, rolesText())
+	}
+	for _, name := range p.Account {
+		if _, err := messages.ParseAccount(name); err != nil {
+			return usagef("--account: %w", err)
+		}
+	}
+	return nil
+}
+
+// print writes the grants of the configured accounts, or of those that --account names.
+func (p permissionSettings) print(w io.Writer, configured func() ([]messages.Account, error)) error {
+	var accounts []messages.Account
+	for _, name := range p.Account {
+		accounts = append(accounts, messages.Account(name))
+	}
+	if len(accounts) == 0 {
+		var err error
+		if accounts, err = configured(); err != nil {
+			return err
+		}
+	}
+	slices.Sort(accounts)
+	accounts = slices.Compact(accounts)
+	var grants []grant
+	for _, r := range roles {
+		if p.Role == "" || role(p.Role) == r {
+			grants = append(grants, grantsOf(r, accounts)...)
+		}
+	}
+	if p.JSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(grants)
+	}
+	_, err := io.WriteString(w, configuration(grants))
+	return err
+}
+
+// role is a kind of NATS user.
+type role string
+
+const (
+	rolePublisher role = "publisher" // a billing system: jobs of one account
+	roleWorker    role = "worker"    // renewals work
+	roleConsumer  role = "consumer"  // whoever acts on results
+	roleOperator  role = "operator"  // provision, show, resolve, cancel, dead
+	roleMonitor   role = "monitor"   // renewals status
+)
+
+var roles = []role{rolePublisher, roleWorker, roleConsumer, roleOperator, roleMonitor}
+
+func rolesText() string {
+	names := make([]string, len(roles))
+	for i, r := range roles {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
+}
+
+// grant is everything that one user may do; nothing else is allowed.
+type grant struct {
+	Role        role             `json:"role"`
+	Account     messages.Account `json:"account,omitempty"` // of a publisher
+	InboxPrefix string           `json:"inbox_prefix"`
+	Permissions permissions      `json:"permissions"`
+}
+
+// permissions are as a NATS server reads them.
+// https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization
+type permissions struct {
+	Publish   allowed `json:"publish"`
+	Subscribe allowed `json:"subscribe"`
+}
+
+type allowed struct {
+	Allow []string `json:"allow"`
+}
+
+// bucket is the stream behind the workers' bucket.
+const bucket = "KV_" + worker.BucketWorkers
+
+// grantsOf lists what a role needs: one grant, or for publishers one for each account. Each has an inbox prefix of its
+// own, since whoever may read _INBOX.> reads the answers to everybody, the jobs with their customer tokens among them.
+func grantsOf(r role, accounts []messages.Account) []grant {
+	var may []string
+	switch r {
+	case rolePublisher:
+		grants := make([]grant, len(accounts))
+		for i, a := range accounts {
+			grants[i] = newGrant(r, a, []string{messages.DueSubject(a)})
+		}
+		return grants
+	case roleWorker:
+		may = slices.Concat(
+			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			messagesOf(worker.StreamJobs, worker.StreamJournal),
+			read(worker.StreamJournal),
+			presences(),
+			[]string{"$KV." + worker.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
+			// Records of every account: whoever sweeps settles what any worker abandoned.
+			records(messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected),
+			[]string{messages.DeadSubject("*", "*")},
+		)
+		for _, c := range consumers(accounts) {
+			may = append(may,
+				"$JS.API.CONSUMER.INFO."+worker.StreamJobs+"."+c.name,
+				"$JS.API.CONSUMER.MSG.NEXT."+worker.StreamJobs+"."+c.name,
+			)
+			may = append(may, acks(worker.StreamJobs, c.name)...)
+		}
+	case roleConsumer:
+		may = slices.Concat(info(worker.StreamJournal), read(worker.StreamJournal), acks(worker.StreamJournal, "*"))
+	case roleOperator:
+		may = slices.Concat(
+			[]string{"$JS.API.INFO"}, // asked for before a bucket is made
+			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			api("STREAM.CREATE", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			api("STREAM.UPDATE", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			messagesOf(worker.StreamJobs, worker.StreamJournal, worker.StreamDead),
+			api("STREAM.MSG.DELETE", worker.StreamDead),
+			read(worker.StreamJournal), read(worker.StreamDead),
+			presences(),
+			records(messages.KindPaid, messages.KindDunning, messages.KindCancelled),
+		)
+		for _, a := range accounts {
+			may = append(may, messages.DueSubject(a)) // dead letters that are replayed
+		}
+		for _, c := range consumers(accounts) {
+			may = append(may, "$JS.API.CONSUMER.CREATE."+worker.StreamJobs+"."+c.name+"."+c.filter)
+		}
+	case roleMonitor:
+		may = slices.Concat(
+			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			messagesOf(worker.StreamJobs, worker.StreamJournal), // the oldest jobs, and what is unresolved
+			presences(),
+		)
+	}
+	return []grant{newGrant(r, "", may)}
+}
+
+func newGrant(r role, a messages.Account, may []string) grant {
+	g := grant{Role: r, Account: a, InboxPrefix: "_INBOX_" + string(r)}
+	if a != "" {
+		g.InboxPrefix += "_" + string(a)
+	}
+	slices.Sort(may)
+	g.Permissions.Publish.Allow = slices.Compact(may)
+	g.Permissions.Subscribe.Allow = []string{g.InboxPrefix + ".>"}
+	return g
+}
+
+// jobConsumer is a durable consumer of jobs.
+type jobConsumer struct{ name, filter string }
+
+// consumers are those of all accounts, one for each thing that workers do with an account's jobs: charge them.
+func consumers(accounts []messages.Account) (all []jobConsumer) {
+	for _, a := range accounts {
+		all = append(all, jobConsumer{worker.ConsumerName(a), messages.DueSubject(a)})
+	}
+	return all
+}
+
+// api are the subjects of one verb of JetStream's API on streams.
+// https://docs.nats.io/reference/reference-protocols/nats_api_reference
+func api(verb string, streams ...string) (subjects []string) {
+	for _, s := range streams {
+		subjects = append(subjects, "$JS.API."+verb+"."+s)
+	}
+	return subjects
+}
+
+func info(streams ...string) []string { return api("STREAM.INFO", streams...) }
+
+// messagesOf reads single messages.
+func messagesOf(streams ...string) []string { return api("STREAM.MSG.GET", streams...) }
+
+// read follows a stream in order, by consumers that end by themselves. They have random names.
+func read(stream string) []string {
+	return []string{
+		"$JS.API.CONSUMER.CREATE." + stream + ".>",
+		"$JS.API.CONSUMER.INFO." + stream + ".*",
+		"$JS.API.CONSUMER.MSG.NEXT." + stream + ".*",
+		"$JS.API.CONSUMER.DELETE." + stream + ".*",
+	}
+}
+
+// presences watches the workers' bucket.
+func presences() []string {
+	return []string{"$JS.API.CONSUMER.CREATE." + bucket + ".>", "$JS.API.CONSUMER.DELETE." + bucket + ".*", "$JS.FC." + bucket + ".>"}
+}
+
+// acks are both forms of acknowledgement: with the server's feature flag js_ack_fc_v2 they begin with domain and account.
+func acks(stream, consumer string) []string {
+	tail := stream + "." + consumer + ".>"
+	return []string{"$JS.ACK." + tail, "$JS.ACK.*.*." + tail}
+}
+
+func records(kinds ...messages.Kind) (subjects []string) {
+	for _, k := range kinds {
+		subjects = append(subjects, messages.RecordSubject(k, "*", "*"))
+	}
+	return subjects
+}
+
+// configuration is the grants as variables of a NATS configuration.
+func configuration(grants []grant) string {
+	var b strings.Builder
+	b.WriteString("# Printed by `renewals provision --print-permissions`: the least that each role must be allowed. Include it at the top\n" +
+		"# level and give it to users, permissions: $renewals_worker. Each user connects with the inbox prefix of its role.\n")
+	for _, g := range grants {
+		name := "renewals_" + string(g.Role)
+		if g.Account != "" {
+			name += "_" + string(g.Account)
+		}
+		fmt.Fprintf(&b, "\n%s: {\n  publish: {\n    allow: [\n", name)
+		for _, s := range g.Permissions.Publish.Allow {
+			fmt.Fprintf(&b, "      %q\n", s)
+		}
+		b.WriteString("    ]\n  }\n  subscribe: {\n    allow: [\n")
+		for _, s := range g.Permissions.Subscribe.Allow {
+			fmt.Fprintf(&b, "      %q\n", s)
+		}
+		b.WriteString("    ]\n  }\n}\n")
+	}
+	return b.String()
+}

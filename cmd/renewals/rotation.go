@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// rotation lets paused accounts try again as soon as somebody may have mended their credentials: when the file of an API
+// key has changed, and on SIGHUP. The clients read a changed file themselves, with their next request.
+type rotation struct {
+	files  []string
+	seen   []os.FileInfo // nil where there is no file
+	signal chan os.Signal
+}
+
+// rotationEvery is how often the files are looked at.
+const rotationEvery = time.Second
+
+// newRotation begins to catch SIGHUP, which would end the process otherwise. stop lets go of it.
+func newRotation(entries []accountEntry) (r *rotation, stop func()) {
+	r = &rotation{signal: make(chan os.Signal, 1)}
+	signal.Notify(r.signal, syscall.SIGHUP)
+	for _, e := range entries {
+		if e.PasswordFile != "" {
+			r.files = append(r.files, e.PasswordFile)
+		}
+	}
+	r.seen = make([]os.FileInfo, len(r.files))
+	r.changed()
+	return r, func() { signal.Stop(r.signal) }
+}
+
+// run calls retry until ctx ends.
+func (r *rotation) run(ctx context.Context, log zerolog.Logger, retry func()) {
+	tick := time.NewTicker(rotationEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.signal:
+			log.Info().Msg("SIGHUP: paused accounts try again")
+			retry()
+		case <-tick.C:
+			for _, file := range r.changed() {
+				log.Info().Str("file", file).Msg("API key changed: paused accounts try again")
+				retry()
+			}
+		}
+	}
+}
+
+// changed lists the files that are not as they were when it was last asked. A file that has gone is no change yet: it is
+// in the middle of one.
+func (r *rotation) changed() (files []string) {
+	for i, file := range r.files {
+		info, err := os.Stat(file)
+		if err != nil {
+			continue
+		}
+		if was := r.seen[i]; was != nil && os.SameFile(was, info) && was.Size() == info.Size() && was.ModTime().Equal(info.ModTime()) {
+			continue
+		}
+		r.seen[i] = info
+		files = append(files, file)
+	}
+	return files
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// scan hands out the messages that a stream holds now, in order, until there are no more or each returns an error.
+// errStop ends it without one.
+func scan(ctx context.Context, js jetstream.JetStream, stream string, config jetstream.OrderedConsumerConfig, each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	config.InactiveThreshold = 30 * time.Second
+	consumer, err := js.OrderedConsumer(ctx, stream, config)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", stream)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	if consumer.CachedInfo().NumPending == 0 {
+		return nil
+	}
+	iterator, err := consumer.Messages(jetstream.PullMaxMessages(200)) // of up to half a megabyte
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	defer iterator.Stop()
+	for {
+		m, err := iterator.Next(jetstream.NextMaxWait(2 * time.Second))
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, nats.ErrTimeout):
+			info, err := consumer.Info(ctx)
+			if err != nil {
+				return fmt.Errorf("read %s: %w", stream, err)
+			}
+			if info.NumPending == 0 {
+				return nil // what was to come has been deleted
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("read %s: %w", stream, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return fmt.Errorf("read %s: %w", stream, err)
+		}
+		if err := each(m, meta); errors.Is(err, errStop) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if meta.NumPending == 0 {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,384 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+type showCmd struct {
+	NATS natsSettings `embed:""`
+	Log  logSettings  `embed:""`
+
+	ID        string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of a job."`
+	JSON      bool          `name:"json" help:"The records as JSON Lines."`
+	KeyWindow time.Duration `default:"${key_window}" help:"The workers' setting, for saying how long a key may still be used."`
+}
+
+func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if c.ID == "" {
+		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID")
+	}
+	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	if err != nil {
+		return err
+	}
+	defer f.js.Conn().Close()
+	renewals, err := f.renewals(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	jobs, complete, err := f.waiting(ctx, c.ID, renewals)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if j.renewal == "" || !slices.Contains(renewals, j.renewal) {
+			renewals = append(renewals, j.renewal)
+		}
+	}
+	shown := 0
+	for _, r := range compact(renewals) {
+		h, err := f.history(ctx, r)
+		if err != nil {
+			return err
+		}
+		for _, j := range jobs {
+			if j.renewal == r {
+				h.jobs = append(h.jobs, j)
+			}
+		}
+		if len(h.records)+len(h.jobs) == 0 {
+			continue
+		}
+		if c.JSON {
+			err = h.printJSON(t.stdout)
+		} else {
+			if shown > 0 {
+				fmt.Fprintln(t.stdout)
+			}
+			h.print(t.stdout, time.Now(), c.KeyWindow)
+		}
+		if err != nil {
+			return err
+		}
+		shown++
+	}
+	if shown == 0 {
+		return fmt.Errorf("show %s: neither a record in %s nor a job in %s; the journal forgets a renewal after its retention", printable(c.ID), worker.StreamJournal, worker.StreamJobs)
+	}
+	if !complete && !c.JSON {
+		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", quickQueue)
+	}
+	return nil
+}
+
+// finder connects and opens the journal.
+func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log zerolog.Logger) (context.Context, finder, error) {
+	server, err := n.server(s)
+	if err != nil {
+		return nil, finder{}, err
+	}
+	ctx, js, err := server.connect(ctx, log)
+	if err != nil {
+		return nil, finder{}, err
+	}
+	journal, err := worker.OpenJournal(ctx, js, log)
+	if err != nil {
+		js.Conn().Close()
+		return nil, finder{}, journalProblem(err)
+	}
+	return ctx, finder{js, journal, t}, nil
+}
+
+// history is everything that is known of one renewal.
+type history struct {
+	renewal messages.RenewalKey
+	state   worker.State
+	last    uint64 // sequence of the last record
+	records []episode
+	jobs    []dueJob
+}
+
+// episode is a record with what only an operator asks for.
+type episode struct {
+	record
+	Tries          int    `json:"tries"`
+	Deliveries     int    `json:"deliveries"`
+	Worker         string `json:"worker"`
+	FraudStatus    string `json:"fraud_status"`
+	UndecidedTries int    `json:"undecided_tries"`
+	Actor          string `json:"actor"`
+	Note           string `json:"note"`
+	Reference      string `json:"merchant_reference1"`
+}
+
+func (f finder) history(ctx context.Context, r messages.RenewalKey) (history, error) {
+	h := history{renewal: r, state: worker.State{Phase: worker.PhaseNone}}
+	if r == "" {
+		return h, nil // of a job without a valid identity
+	}
+	entries, err := f.journal.Records(ctx, r)
+	if err != nil {
+		return h, err
+	}
+	for _, e := range entries {
+		kind, _, _, err := messages.ParseRecordSubject(e.Subject)
+		if err != nil {
+			return h, fmt.Errorf("read record: %w", err)
+		}
+		one := episode{record: record{Kind: kind, body: e.Body, sequence: e.Sequence}}
+		if err := json.Unmarshal(e.Body, &one); err != nil {
+			return h, fmt.Errorf("read record %d of %s: %w", e.Sequence, worker.StreamJournal, err)
+		}
+		h.records = append(h.records, one)
+		h.state, h.last = e.State, e.Sequence
+	}
+	return h, nil
+}
+
+// printJSON writes the records as other teams get them, the jobs that wait after them.
+func (h history) printJSON(w io.Writer) error {
+	for _, e := range h.records {
+		if _, err := w.Write(e.line()); err != nil {
+			return err
+		}
+	}
+	for _, j := range h.jobs {
+		if err := json.NewEncoder(w).Encode(j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const instants = "2006-01-02 15:04:05.000"
+
+// print writes the history for a person: what it is about, what happened, and how it stands.
+func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
+	about := h.about()
+	fmt.Fprintf(w, "subscription %s, period %s, %s, merchant reference %s, account %s\nrenewal key %s\n", printable(cmp.Or(string(about.SubscriptionID), "-")),
+		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(about.Reference, "-")), about.Account, cmp.Or(string(h.renewal), "-"))
+	keys := map[messages.IdempotencyKey]bool{}
+	for _, e := range h.records {
+		if !keys[e.IdempotencyKey] && e.ID != "" {
+			fmt.Fprintf(w, "key %s… is %s of message ID %s\n", short(e.IdempotencyKey), e.IdempotencyKey, printable(string(e.ID)))
+		}
+		keys[e.IdempotencyKey] = true
+	}
+	if len(h.records) > 0 {
+		fmt.Fprintln(w)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "TIME (UTC)\tSINCE\tKIND\tATTEMPT\tKEY\tTRIES\tDELIVERIES\tWORKER\tOUTCOME")
+		deliveries := map[messages.IdempotencyKey]int{}
+		for i, e := range h.records {
+			since := ""
+			if i > 0 {
+				since = "+" + lapse(e.At.Sub(h.records[i-1].At))
+			}
+			outcome := e.told()
+			if e.Kind == messages.KindCharging {
+				if e.Deliveries > deliveries[e.IdempotencyKey] {
+					outcome = "claimed" // what it repeats of the last delivery stands a line above
+				}
+				deliveries[e.IdempotencyKey] = e.Deliveries
+			}
+			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\n", e.At.UTC().Format(instants), since, e.Kind, e.Attempt, short(e.IdempotencyKey),
+				e.Tries, e.Deliveries, printable(e.Worker), outcome)
+		}
+		_ = table.Flush()
+	}
+	fmt.Fprintln(w)
+	for _, sentence := range h.standing(now, keyWindow) {
+		fmt.Fprintln(w, " ", sentence)
+	}
+}
+
+// about is what names the renewal: its last record, or else a job that waits.
+func (h history) about() episode {
+	if n := len(h.records); n > 0 {
+		last := h.records[n-1]
+		for _, e := range slices.Backward(h.records) {
+			if e.Currency != "" { // an operator's cancellation has none
+				last.OrderAmount, last.Currency, last.Reference = e.OrderAmount, e.Currency, e.Reference
+				break
+			}
+		}
+		return last
+	}
+	j := h.jobs[0]
+	return episode{record: record{SubscriptionID: j.SubscriptionID, Period: j.Period, Account: j.Account}}
+}
+
+// short is enough of a key to tell those of one renewal apart.
+func short(k messages.IdempotencyKey) string { return string(k[:min(len(k), 8)]) }
+
+// told is the outcome of a record, with what an operator adds to it.
+func (e episode) told() string {
+	var parts []string
+	if text := e.outcome(); text != "" {
+		parts = append(parts, text)
+	}
+	if e.FraudStatus != "" {
+		parts = append(parts, "fraud status "+e.FraudStatus)
+	}
+	if e.UndecidedTries > 0 {
+		parts = append(parts, fmt.Sprintf("undecided tries: %d", e.UndecidedTries))
+	}
+	if e.Actor != "" {
+		parts = append(parts, "by "+e.Actor)
+	}
+	if e.Note != "" {
+		parts = append(parts, "note: "+e.Note)
+	}
+	return printable(strings.Join(parts, ", "))
+}
+
+// standing says in words where the renewal stands and what happens next.
+func (h history) standing(now time.Time, keyWindow time.Duration) []string {
+	var say []string
+	add := func(format string, args ...any) { say = append(say, printable(fmt.Sprintf(format, args...))) }
+	s := h.state
+	switch s.Phase {
+	case worker.PhaseNone, "":
+		if len(h.records) == 0 {
+			add("state: nothing recorded: no worker has claimed it yet")
+		} else {
+			add("state: none: nothing was charged and nothing is being charged; what was rejected is in the dead letters")
+		}
+	case worker.PhaseCharging:
+		h.claim(now, keyWindow, add)
+	case worker.PhasePending:
+		add("state: pending: Klarna made order %s and is still deciding whether it is money; nothing is charged again", s.Claim.OrderID)
+		add("next: the fraud status is asked for until it is final, and an operator is called when it is not within two days")
+	case worker.PhasePaid:
+		add("state: paid with order %s; nothing more is charged for this period", s.Claim.OrderID)
+		if p := h.of(messages.KindPaid); p.Captured != nil && !*p.Captured {
+			add("next: the money is authorised only: capture the order")
+		}
+	case worker.PhaseDunning:
+		d := h.of(messages.KindDunning)
+		add("state: dunning: %s; nothing was charged", d.Reason)
+		if d.NextAttemptAt != nil {
+			add("next: the billing system may publish another attempt under a new message ID, suggested at %s", clock(*d.NextAttemptAt))
+		} else {
+			add("next: no further attempt is suggested")
+		}
+	case worker.PhaseUnresolved:
+		u := h.of(messages.KindUnresolved)
+		add("state: unresolved: %s; whether the customer was charged is not known, and Klarna is not asked any more", u.Reason)
+		add("next: look in Klarna's portal for an order with this merchant reference, amount and day, then")
+		add("      renewals resolve %s --paid --order-id ORDER   or   renewals resolve %[1]s --not-charged", argument(string(u.SubscriptionID)+"/"+string(u.Period)))
+	case worker.PhaseCancelled:
+		add("state: cancelled: this period will not be charged")
+	default:
+		add("state: %s", s.Phase)
+	}
+	for _, j := range h.jobs {
+		add("queue: job %s, sequence %d of %s, published %s ago for account %s: %s", cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, worker.StreamJobs,
+			lapse(now.Sub(j.Published)), j.Account, j.standing(s, now))
+	}
+	return say
+}
+
+// standing says what a job in the queue waits for.
+func (j dueJob) standing(s worker.State, now time.Time) string {
+	open := s.Phase == worker.PhaseCharging || s.Phase == worker.PhasePending
+	settled, known := s.Settled[j.key]
+	// After these rejections, and as a replay, the same ID may be claimed after all.
+	again := settled.Kind == messages.KindRejected && (j.Replay != "" || settled.Reason == messages.ReasonInvalid || settled.Reason == messages.ReasonNotDue)
+	switch {
+	case open && s.Claim.Key == j.key:
+		return "it waits between deliveries"
+	case known && !again:
+		return "it has its result and is about to leave"
+	case j.DueAt.After(now):
+		return "no worker has claimed it, it is due at " + clock(j.DueAt)
+	case open:
+		return "no worker has claimed it, it waits until the charge under way is decided"
+	}
+	return "no worker has claimed it"
+}
+
+// claim tells of a charge that is not decided.
+func (h history) claim(now time.Time, keyWindow time.Duration, add func(string, ...any)) {
+	c := h.state.Claim
+	add("state: charging under key %s, %d tries in %d deliveries, %d of them undecided", c.Key, c.Tries, c.Deliveries, c.UndecidedTries)
+	switch left := c.FirstSentAt.Add(keyWindow).Sub(now); {
+	case c.FirstSentAt.IsZero():
+		add("key:   Klarna has not read a request under it yet; its time does not run")
+	case left > 0:
+		add("key:   in use since %s, may be used for another %s; after that the renewal is unresolved", clock(c.FirstSentAt), lapse(left))
+	default:
+		add("key:   in use since %s, may no longer be used: the next delivery or the sweep makes the renewal unresolved", clock(c.FirstSentAt))
+	}
+	if c.Answered2xx {
+		add("       Klarna has said yes without naming the order: there may be one")
+	}
+	if c.Contradicted {
+		add("       Klarna refused it after a try that may have made an order")
+	}
+	if c.LastError != "" {
+		add("       last: %s", c.LastError)
+	}
+	switch left := c.LeaseUntil.Sub(now); {
+	case c.Released:
+		add("next: the next delivery of the job tries again under the same key")
+	case left > 0:
+		add("next: worker %s holds the claim for another %s; then any worker goes on under the same key", c.Worker, lapse(left))
+	default:
+		add("next: the claim of worker %s ended %s ago: the next delivery of the job goes on under the same key", c.Worker, lapse(-left))
+	}
+}
+
+// of is the last record of a kind.
+func (h history) of(kind messages.Kind) episode {
+	for _, e := range slices.Backward(h.records) {
+		if e.Kind == kind {
+			return e
+		}
+	}
+	return episode{}
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// lapse writes a time span by its two largest units: 340ms, 12s, 3m5s, 2h7m, 6d3h.
+func lapse(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "-" + lapse(-d)
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Truncate(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return durationText(d.Truncate(time.Second))
+	case d < day:
+		return durationText(d.Truncate(time.Minute))
+	}
+	return fmt.Sprintf("%dd%s", d/day, strings.TrimSuffix(durationText((d%day).Truncate(time.Hour)), "0s"))
+}
+
+// argument is a text as it can be pasted into a shell.
+func argument(text string) string {
+	plain := strings.IndexFunc(text, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/:@+=,", r)
+	}) < 0
+	if plain && text != "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+type statusCmd struct {
+	NATS natsSettings `embed:""`
+	Log  logSettings  `embed:""`
+
+	JSON      bool          `name:"json" help:"As JSON, one line."`
+	Watch     bool          `help:"Again every 2s, until interrupted."`
+	KeyWindow time.Duration `default:"${key_window}" help:"The workers' setting, for saying how long a key may still be used."`
+}
+
+const (
+	statusEvery   = 2 * time.Second
+	statusTimeout = 15 * time.Second
+)
+
+// Run fails where something needs a human, or where it cannot be seen whether something does.
+func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	server, err := c.NATS.server(s)
+	if err != nil {
+		return err
+	}
+	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	if !c.Watch {
+		calm, err := c.look(ctx, js, t)
+		if err == nil && !calm {
+			err = errReported
+		}
+		return err
+	}
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		if _, err := c.look(ctx, js, t); err != nil && ctx.Err() == nil {
+			fmt.Fprintln(t.stderr, "renewals:", err)
+		}
+		select {
+		case <-ctx.Done():
+			return lostConnection(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// look shows how everything stands, and says whether nobody has to do anything.
+func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *terminal) (calm bool, err error) {
+	one, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	o, err := worker.Look(one, js, time.Now())
+	if err != nil {
+		return false, err
+	}
+	human := needsHuman(o)
+	if c.JSON {
+		o.Accounts, o.Workers = append([]worker.AccountOverview{}, o.Accounts...), append([]worker.Presence{}, o.Workers...) // never null
+		err = json.NewEncoder(t.stdout).Encode(struct {
+			worker.Overview
+			NeedsHuman []string `json:"needs_human"`
+		}{o, human})
+		return len(human) == 0, err
+	}
+	var screen strings.Builder
+	if c.Watch && isTerminal(t.stdout) {
+		screen.WriteString("\x1b[H\x1b[J") // to the top, and clear what is below
+	}
+	printStatus(&screen, o, human, c.KeyWindow)
+	if c.Watch && !isTerminal(t.stdout) {
+		screen.WriteString("\n")
+	}
+	_, err = io.WriteString(t.stdout, screen.String())
+	return len(human) == 0, err
+}
+
+// needsHuman says what no machine will put right; never nil, for JSON.
+func needsHuman(o worker.Overview) []string {
+	why := []string{}
+	if o.Deviation != "" {
+		why = append(why, "nothing is charged: "+o.Deviation)
+	}
+	for _, a := range o.Accounts {
+		if human := a.Human(); human != "" {
+			why = append(why, "account "+string(a.Name)+": "+human)
+		}
+	}
+	return why
+}
+
+// mostUnresolved is how many renewals that wait for an operator fit on a screen.
+const mostUnresolved = 10
+
+func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.Duration) {
+	fmt.Fprintf(w, "%s  ", o.At.UTC().Format("2006-01-02 15:04:05 UTC"))
+	if len(human) == 0 {
+		fmt.Fprintln(w, "nothing needs a human")
+	} else {
+		fmt.Fprintln(w, "NEEDS A HUMAN")
+	}
+	for _, sentence := range human {
+		fmt.Fprintln(w, "  !", printable(sentence))
+	}
+
+	fmt.Fprintln(w)
+	if len(o.Accounts) == 0 {
+		fmt.Fprintln(w, "no jobs, no dead letters, no unresolved renewals")
+	} else {
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "ACCOUNT\tBACKLOG\tOLDEST\tIN FLIGHT\tWORKERS\tUNRESOLVED\tDEAD LETTERS\tUNDECIDED\tKEY LEFT\tPAUSED")
+		for _, a := range o.Accounts {
+			oldest, undecided, left := "-", "-", "-"
+			if !a.Oldest.IsZero() {
+				oldest = lapse(o.At.Sub(a.Oldest))
+			}
+			if !a.Undecided.IsZero() {
+				undecided = lapse(o.At.Sub(a.Undecided))
+				left = lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
+			}
+			fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", a.Name, a.Backlog, oldest, a.InFlight, a.Workers, a.Unresolved, a.Dead, undecided, left,
+				printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
+		}
+		_ = table.Flush()
+	}
+	for _, a := range o.Accounts {
+		for _, reason := range slices.Sorted(maps.Keys(a.Paused)) {
+			fmt.Fprintf(w, "%s paused, %s: %s\n", a.Name, printable(reason), printable(a.Paused[reason]))
+		}
+	}
+
+	fmt.Fprintln(w)
+	if len(o.Workers) == 0 {
+		fmt.Fprintln(w, "no worker is live")
+	} else {
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "WORKER\tUP\tACCOUNTS")
+		slices.SortFunc(o.Workers, func(a, b worker.Presence) int { return strings.Compare(a.Name, b.Name) })
+		for _, p := range o.Workers {
+			fmt.Fprintf(table, "%s\t%s\t%s\n", printable(p.Name), lapse(o.At.Sub(p.Started)), printable(serves(p)))
+		}
+		_ = table.Flush()
+	}
+
+	if len(o.Unresolved) == 0 {
+		return
+	}
+	fmt.Fprintln(w, "\nunresolved: look each up in Klarna's portal, then `renewals resolve`")
+	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
+	for i, u := range o.Unresolved {
+		if i == mostUnresolved {
+			break
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s ago\n", printable(argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account,
+			amount(u.OrderAmount, u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At)))
+	}
+	_ = table.Flush()
+	if more := len(o.Unresolved) - mostUnresolved; more > 0 {
+		fmt.Fprintf(w, "  and %d more: renewals status --json\n", more)
+	}
+}
+
+// serves lists a worker's accounts with its share of each.
+func serves(p worker.Presence) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(p.Accounts)) {
+		a := p.Accounts[name]
+		rate := "no rate limit"
+		if a.Rate > 0 {
+			rate = fmt.Sprintf("%.3g/s", a.Rate)
+		}
+		parts = append(parts, fmt.Sprintf("%s (%d in flight, %s)", name, a.InFlight, rate))
+	}
+	return strings.Join(parts, ", ")
+}

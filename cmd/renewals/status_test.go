@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// What a person reads at 3 a.m.
+func TestStatusForPeople(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
+	o := worker.Overview{
+		At:        now,
+		Deviation: "stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
+		Accounts: []worker.AccountOverview{
+			{Name: "de", Workers: 2, Backlog: 1204, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
+			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
+		},
+		Workers: []worker.Presence{
+			{Name: "w2", Started: now.Add(-time.Minute), Accounts: map[messages.Account]worker.AccountPresence{"de": {InFlight: 64, Rate: 90}}},
+			{Name: "w1", Started: now.Add(-49 * time.Hour), Accounts: map[messages.Account]worker.AccountPresence{"de": {}, "fr": {}}},
+		},
+	}
+	for n := range 12 {
+		o.Unresolved = append(o.Unresolved, messages.Unresolved{
+			Record: messages.Record{Account: "se", SubscriptionID: messages.SubscriptionID(fmt.Sprint(n)), Period: "2026-12", OrderAmount: 1599, PurchaseCurrency: "EUR", At: now.Add(-time.Hour)},
+			Reason: messages.ReasonIdempotencyWindowExpired,
+		})
+	}
+	var b strings.Builder
+	printStatus(&b, o, needsHuman(o), 23*time.Hour)
+	got := b.String()
+	for _, want := range []string{
+		"2026-12-01 03:00:00 UTC  NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting deny_purge",
+		"  ! account se: unresolved renewals, dead letters, paused, no worker serves it\n",
+		"ACCOUNT  BACKLOG  OLDEST  IN FLIGHT  WORKERS  UNRESOLVED  DEAD LETTERS  UNDECIDED  KEY LEFT  PAUSED\n",
+		"de       1204     3m5s    64         2        0           0             -          -         -\n",
+		"se       1        1d2h    0          0        12          3             22h        1h        breaker\n",
+		"se paused, breaker: a run of \uFFFD[2Jtimeouts\n",
+		"w1      2d1h  de (0 in flight, no rate limit), fr (0 in flight, no rate limit)\nw2      1m    de (64 in flight, 90/s)\n",
+		"  0/2026-12  se  15.99 EUR  idempotency_window_expired  1h ago\n",
+		"  and 2 more: renewals status --json\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "10/2026-12") || strings.Contains(got, "\x1b") {
+		t.Errorf("got\n%s", got)
+	}
+
+	b.Reset()
+	calm := worker.Overview{At: now, Accounts: o.Accounts[:1], Workers: o.Workers}
+	if human := needsHuman(calm); len(human) != 0 {
+		t.Errorf("a long queue that is being worked on needs a human: %v", human)
+	}
+	printStatus(&b, worker.Overview{At: now}, nil, 23*time.Hour)
+	if got := b.String(); !strings.Contains(got, "nothing needs a human") || !strings.Contains(got, "no jobs, ") || !strings.Contains(got, "no worker is live") {
+		t.Errorf("an empty system: got\n%s", got)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	o := newOffice(t)
+	out, _ := o.run(exitDone, "status")
+	o.expect(out, "nothing needs a human")
+	watch := start(t, o.env, "", "status", "--watch", "--json")
+
+	o.publish(o.job("1", "ok", "", 1))
+	out, _ = o.run(exitFailed, "status")
+	o.expect(out, "account default: no worker serves it", "default  1 ")
+	p := start(t, o.env, "", "work")
+	o.empty(p)
+	eventually(t, "the worker is listed", func() bool {
+		p := start(t, o.env, "", "status")
+		return p.wait(t) == exitDone && strings.Contains(p.stdout.String(), "default (0 in flight, no rate limit)")
+	})
+
+	// Somebody has touched the journal.
+	stream, err := o.js.Stream(t.Context(), worker.StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgsPerSubject = 1
+	if _, err := o.js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	out, _ = o.run(exitFailed, "status")
+	o.expect(out, "NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting max_msgs_per_subject")
+
+	eventually(t, "watch shows it too", func() bool { return strings.Contains(watch.stdout.String(), "max_msgs_per_subject") })
+	watch.stop()
+	if code := watch.wait(t); code != exitDone {
+		t.Errorf("watch exited with %d, want 0: %s", code, watch.stderr.String())
+	}
+	for line := range strings.Lines(watch.stdout.String()) {
+		var one struct {
+			At         time.Time
+			Accounts   []worker.AccountOverview
+			Workers    []worker.Presence
+			NeedsHuman []string `json:"needs_human"`
+		}
+		if err := json.Unmarshal([]byte(line), &one); err != nil || one.At.IsZero() || one.Accounts == nil || one.Workers == nil || one.NeedsHuman == nil {
+			t.Errorf("%v in %s", err, line)
+		}
+	}
+	if err := o.js.DeleteStream(t.Context(), worker.StreamJournal); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range [][]string{{"status"}, {"show", "1/2026-12"}, {"resolve", "1/2026-12", "--not-charged"}, {"cancel", "1", "2026-12"}} {
+		_, told := o.run(exitFailed, command...)
+		o.expect(told, "RENEWAL_JOURNAL", "run `renewals provision`")
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/klarna-renewals/renewals/worker"
+)
+
+// typing is a terminal into which somebody has typed a line.
+func typing(t *testing.T, line string) *os.File {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("no pseudo-terminals here:", err)
+	}
+	t.Cleanup(func() { keyboard.Close() })
+	var number, unlocked uint32
+	for request, argument := range map[uintptr]*uint32{syscall.TIOCSPTLCK: &unlocked, syscall.TIOCGPTN: &number} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, keyboard.Fd(), request, uintptr(unsafe.Pointer(argument))); errno != 0 {
+			t.Fatal(errno)
+		}
+	}
+	screen, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { screen.Close() })
+	if _, err := keyboard.WriteString(line); err != nil {
+		t.Fatal(err)
+	}
+	return screen
+}
+
+// On a terminal every command that settles something about money asks first, and takes anything but yes for no.
+func TestAsking(t *testing.T) {
+	o := newOffice(t)
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	if isTerminal(null) {
+		t.Error("the null device is taken for a terminal")
+	}
+	o.publish(o.job("1", "500", "", 1))
+	o.publishRaw([]byte("no job"), nil)
+	o.work()
+	invalid := fmt.Sprint(o.letters("--reason=invalid")[0].Sequence)
+	for _, row := range []struct {
+		args     []string
+		typed    string
+		question string
+		code     int
+	}{
+		{[]string{"resolve", "1/2026-12", "--not-charged"}, "n\n", "Record that period 2026-12 of subscription 1 (15.99 EUR) was not charged?", exitFailed},
+		{[]string{"resolve", "1/2026-12", "--paid", "--order-id=X"}, "\n", "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?", exitFailed},
+		{[]string{"cancel", "2", "2026-12"}, "nope\n", "Cancel period 2026-12 of subscription 2 on account default?", exitFailed},
+		{[]string{"dead", "replay", invalid}, "N\n", "Publish 1 jobs again (1 invalid)?", exitFailed},
+		{[]string{"dead", "drop", "--all"}, "no\n", "Drop 2 dead letters (1 idempotency_window_expired, 1 invalid)?", exitFailed},
+		{[]string{"resolve", "1/2026-12", "--not-charged"}, "y\n", "was not charged?", exitDone},
+		{[]string{"cancel", "2", "2026-12"}, "yes\n", "Cancel period", exitDone},
+		{[]string{"dead", "replay", invalid}, "Y\n", "Publish 1 jobs again", exitDone},
+	} {
+		records, letters, jobs := o.count(worker.StreamJournal), o.count(worker.StreamDead), o.count(worker.StreamJobs)
+		var stdout, stderr screen
+		code := run(t.Context(), row.args, typing(t, row.typed), &stdout, &stderr, o.env.lookup)
+		if code != row.code || !strings.Contains(stderr.String(), row.question) {
+			t.Errorf("%v, typed %q: exit code %d, want %d, and %q in %q", row.args, row.typed, code, row.code, row.question, stderr.String())
+		}
+		changed := records != o.count(worker.StreamJournal) || letters != o.count(worker.StreamDead) || jobs != o.count(worker.StreamJobs)
+		if changed != (row.code == exitDone) {
+			t.Errorf("%v, typed %q: changed %t", row.args, row.typed, changed)
+		}
+		if row.code == exitFailed && !strings.Contains(stderr.String(), "nothing was changed") {
+			t.Errorf("%v: got %q", row.args, stderr.String())
+		}
+	}
+}
