@@ -37,7 +37,6 @@ func TestChaosCluster(t *testing.T) {
 // story is one job of a chaos run and what may become of it.
 type story struct {
 	payload []byte
-	account messages.Account
 	renewal messages.RenewalKey
 	key     messages.IdempotencyKey
 	want    string
