@@ -24,10 +24,16 @@ func (w *Worker) look(ctx context.Context) {
 	for _, a := range w.accounts {
 		mine[a.Name] = true
 	}
+	led := false
 	for n := 0; ; n++ {
+		leads := w.leading.Load()
+		if !leads {
+			w.metrics.forget(mine) // whoever leads now knows better
+		}
 		one, cancel := context.WithTimeout(ctx, lookEvery)
-		o, err := look(one, w.js, w.now(), w.leading.Load() && n%4 == 0)
+		o, err := look(one, w.js, w.now(), leads && (!led || n%4 == 0))
 		cancel()
+		led = leads
 		if err == nil {
 			w.metrics.gauge(o, mine, w.opts.KeyWindow)
 		} else if ctx.Err() == nil {

@@ -141,3 +141,12 @@ func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow ti
 	}
 	m.unserved.Set(float64(unserved))
 }
+
+// forget drops what only the leading worker looks at.
+func (m *Metrics) forget(accounts map[messages.Account]bool) {
+	for a := range accounts {
+		for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window} {
+			g.DeleteLabelValues(string(a))
+		}
+	}
+}

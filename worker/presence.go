@@ -70,11 +70,12 @@ func Workers(ctx context.Context, js jetstream.JetStream) ([]Presence, error) {
 // presence tells the others of this worker, counts them, and shares the rates.
 type presence struct {
 	*Worker
-	bucket   jetstream.KeyValue
-	accounts []*account
-	started  time.Time
-	seen     map[string]sighting
-	compared time.Time // when our clock was last compared with the broker's
+	bucket    jetstream.KeyValue
+	accounts  []*account
+	started   time.Time
+	seen      map[string]sighting
+	announced string    // the pauses that the last entry told of
+	compared  time.Time // when our clock was last compared with the broker's
 }
 
 type sighting struct {
@@ -124,6 +125,9 @@ func (p *presence) watch(ctx context.Context) error {
 				p.announce(ctx)
 			}
 		case <-again.C:
+			p.announce(ctx)
+		}
+		if p.pausesNow() != p.announced { // others should not have to wait to see it
 			p.announce(ctx)
 		}
 		p.share()
@@ -182,8 +186,18 @@ func (p *presence) share() {
 	}
 }
 
+// pausesNow are all reasons there are, as text.
+func (p *presence) pausesNow() string {
+	now := fmt.Sprint(p.pauses.active())
+	for _, a := range p.accounts {
+		now += fmt.Sprint(a.circuit.pauses.active())
+	}
+	return now
+}
+
 // announce writes this worker's entry.
 func (p *presence) announce(ctx context.Context) {
+	p.announced = p.pausesNow()
 	me := Presence{Name: p.opts.Name, Started: p.started, At: p.now(), Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
 	for _, a := range p.accounts {
 		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.circuit.pauses.active()}

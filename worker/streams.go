@@ -216,7 +216,7 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 	} {
 		stream, err := js.Stream(ctx, s.name)
 		if err != nil {
-			return 0, fmt.Errorf("stream %s: %w; run `renewals provision`", s.name, err)
+			return 0, fmt.Errorf("stream %s: %w%s", s.name, err, hint(err))
 		}
 		config := stream.CachedInfo().Config
 		for _, c := range s.checks(config) {

@@ -14,12 +14,14 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -197,11 +199,20 @@ const recordGrace = 5 * time.Second
 // the tries in flight finish within the shutdown timeout, records them, and
 // returns nil. Any other return is an error that a restart will not heal, such as a missing stream.
 func (w *Worker) Run(ctx context.Context) error {
-	if err := w.verify(ctx); err != nil {
-		return err
-	}
-	journal, err := OpenJournal(ctx, w.js, w.opts.Log)
-	if err != nil {
+	var journal *Journal
+	var bucket jetstream.KeyValue
+	if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) {
+		if err := w.verify(ctx); err != nil {
+			return err
+		}
+		if journal, err = OpenJournal(ctx, w.js, w.opts.Log); err != nil {
+			return err
+		}
+		if bucket, err = w.js.KeyValue(ctx, BucketWorkers); err != nil {
+			return fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
+		}
+		return nil
+	}); err != nil || ctx.Err() != nil {
 		return err
 	}
 
@@ -237,7 +248,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
 		a.circuit = newCircuit(a.pauseChanged)
-		if err := a.bind(ctx); err != nil {
+		if err := w.untilAnswered(ctx, a.bind); err != nil || ctx.Err() != nil {
 			return err
 		}
 		accounts[i] = a
@@ -266,6 +277,34 @@ func (w *Worker) Run(ctx context.Context) error {
 		return cause
 	}
 	return nil
+}
+
+// untilAnswered repeats what the broker did not answer, such as during an
+// election; it returns what asking again will not change, and nil once ctx has ended.
+func (w *Worker) untilAnswered(ctx context.Context, ask func(context.Context) error) error {
+	for told := false; ; told = true {
+		one, cancel := context.WithTimeout(ctx, publishTimeout)
+		err := ask(one)
+		cancel()
+		var off *Deviation
+		switch {
+		case err == nil, ctx.Err() != nil:
+			return nil
+		case errors.As(err, &off), hint(err) != "", errors.Is(err, nats.ErrConnectionClosed):
+			return err
+		case !told:
+			w.opts.Log.Warn().Err(err).Msg("the broker does not answer, asking again until it does; a missing permission looks like this, too")
+		}
+		sleep(ctx, time.Second)
+	}
+}
+
+// hint tells what to do where something is not there.
+func hint(err error) string {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		return "; run `renewals provision`"
+	}
+	return ""
 }
 
 // Retry lets paused accounts try again at once: a password was changed, a host
@@ -297,7 +336,7 @@ func (w *Worker) consumer(ctx context.Context, account messages.Account) (jetstr
 	name := ConsumerName(account)
 	consumer, err := w.js.Consumer(ctx, StreamJobs, name)
 	if err != nil {
-		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` for account %s", name, StreamJobs, err, account)
+		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, StreamJobs, err, hint(err))
 	}
 	config := consumer.CachedInfo().Config
 	for _, c := range consumerChecks(config, account) {
