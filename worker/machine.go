@@ -38,6 +38,7 @@ type rules struct {
 	keyWindow   time.Duration   // from first_sent_at on, how long a key is used
 	settleDelay time.Duration   // after a cut try, until Klarna has surely finished or dropped it
 	retryDelays []time.Duration // between deliveries, the last repeating
+	clockMargin time.Duration   // how far clocks may be apart: leases end so much later for the others than for their holder
 	jitter      float64         // factor on them, around 1
 	paused      bool            // the account is, so that one job's trouble is not its own
 }
@@ -420,7 +421,7 @@ func record(s State, h holding, o outcome, now time.Time, r rules) step {
 		st.Delay = min(st.Delay, max(c.FirstSentAt.Add(r.keyWindow).Sub(now), 0))
 	}
 	if o.Cut {
-		st.Delay = max(st.Delay, r.settleDelay)
+		st.Delay = max(st.Delay, r.settleDelay+r.clockMargin)
 	}
 	return st
 }
@@ -438,7 +439,7 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 	}
 	c.Released, c.LeaseUntil = true, now
 	if o.Cut {
-		c.Released, c.LeaseUntil = false, now.Add(r.settleDelay)
+		c.Released, c.LeaseUntil = false, now.Add(r.settleDelay+r.clockMargin)
 	}
 	if h.SetsClock && o.Unsent {
 		c.FirstSentAt = time.Time{}
@@ -542,7 +543,7 @@ func panicked(s State, q request, now time.Time, r rules) step {
 		return reject(next, q, messages.ReasonPoison)
 	}
 	if own && c.Nonce == q.Nonce && !c.Released {
-		c.LeaseUntil = now.Add(r.settleDelay) // a try may have been under way
+		c.LeaseUntil = now.Add(r.settleDelay + r.clockMargin) // a try may have been under way
 	}
 	next := s.claimed(c) // in the phase that it is in: a pending order stays pending
 	return step{Record: messages.KindCharging, Key: q.Key, State: next, Then: actNak, Delay: max(r.delay(c.Panics), c.LeaseUntil.Sub(now))}

@@ -129,10 +129,10 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 		CustomerToken:  klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()),
 		IdempotencyKey: string(h.Claim.Key),
 		Body:           j.reading.Job.Order,
-		BeforeSend:     func() error { return a.fence(h.Claim, a.clockMargin) }, // with the connection in hand
+		BeforeSend:     func() error { return a.fence(h.Claim, a.rules.clockMargin) }, // with the connection in hand
 	}
 	for {
-		if ctx.Err() != nil || a.fence(h.Claim, a.clockMargin) != nil {
+		if ctx.Err() != nil || a.fence(h.Claim, a.rules.clockMargin) != nil {
 			t.HandBack = true
 			return t
 		}

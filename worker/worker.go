@@ -177,13 +177,12 @@ func positive(ds []time.Duration) bool {
 type account struct {
 	Account
 	*Worker
-	journal     *Journal
-	rules       rules
-	clockMargin time.Duration
-	limit       *limit
-	circuit     *circuit
-	puller      *puller
-	log         zerolog.Logger
+	journal *Journal
+	rules   rules
+	limit   *limit
+	circuit *circuit
+	puller  *puller
+	log     zerolog.Logger
 
 	inFlight atomic.Int64 // deliveries being handled
 
@@ -324,8 +323,10 @@ func (a *account) bind(ctx context.Context) error {
 		return err
 	}
 	// Half of what AckWait leaves is for clocks that are apart: the holder of a lease lets it end that much sooner.
-	a.clockMargin = (config.AckWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
-	a.rules = rules{ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays}
+	margin := (config.AckWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
+	a.rules = rules{
+		ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays, clockMargin: margin,
+	}
 	a.puller = newPuller(a, ConsumerName(a.Name))
 	return nil
 }
