@@ -322,7 +322,7 @@ func TestTimeout(t *testing.T) {
 				}
 				_, _ = io.Copy(seen, conn) // until the client goes away
 			})
-			client := newClient(t, server.URL, func(c *klarna.Config) { c.Timeout = 50 * time.Millisecond })
+			client := newClient(t, server.URL, func(c *klarna.Config) { c.Timeout = time.Second })
 			_, err := charge(client)
 			var unknown *klarna.UnknownError
 			if !errors.As(err, &unknown) || !unknown.TimedOut || unknown.Cut || unknown.StatusCode != row.status {
