@@ -1544,9 +1544,9 @@ func TestModelWalks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 40
+			rounds := 25
 			if testing.Short() {
-				rounds = 15
+				rounds = 10
 			}
 			for range rounds {
 				rapid.Check(t, func(t *rapid.T) {
