@@ -319,6 +319,30 @@ func TestClockOffAtStart(t *testing.T) {
 	}
 }
 
+// TestClocksApart: leases and windows are compared between machines, so workers
+// whose clocks are off by less than what stops them go by the broker's.
+func TestClocksApart(t *testing.T) {
+	w := newWorld(t)
+	for _, off := range []time.Duration{50 * time.Second, -50 * time.Second} {
+		w.start(func(o *Options) { o.Now = func() time.Time { return w.now().Add(off) } })
+	}
+	for n := range 20 {
+		w.publish(w.due("apart-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	w.awaitEmpty()
+	workers := map[string]bool{}
+	for _, r := range w.records() {
+		c := r.State.Claim
+		workers[c.Worker] = true
+		if off := w.now().Sub(c.FirstSentAt); off.Abs() > 20*time.Second {
+			t.Fatalf("clock of %s: it claimed %v ago, in a test of seconds", c.Worker, off)
+		}
+	}
+	if len(workers) == 0 {
+		t.Error("no records")
+	}
+}
+
 // TestS46JournalForgetsSooner: the journal's age is lowered to what is still
 // allowed; a period that it can no longer know is not charged.
 func TestS46JournalForgetsSooner(t *testing.T) {

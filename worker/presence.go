@@ -17,8 +17,8 @@ const (
 	presenceEvery = 5 * time.Second
 	presenceTTL   = 15 * time.Second // of every key in the bucket
 	presenceKey   = "worker."
-	// maxSkew is how far a worker's clock may be off the broker's: leases and
-	// windows are compared between machines.
+	// maxSkew is how far a machine's clock may be off the broker's. Less is
+	// corrected, see [Worker.now]; more is a machine that nobody looks after.
 	maxSkew = time.Minute
 )
 
@@ -27,7 +27,7 @@ const (
 type Presence struct {
 	Name     string                               `json:"name"`
 	Started  time.Time                            `json:"started"`
-	At       time.Time                            `json:"at"` // by the worker's clock
+	At       time.Time                            `json:"at"` // by the clock of the worker's machine
 	Accounts map[messages.Account]AccountPresence `json:"accounts"`
 	Paused   map[string]string                    `json:"paused,omitempty"` // reasons for the whole worker, each with a sentence
 }
@@ -146,25 +146,35 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 		return false
 	}
 	if other.Name == p.opts.Name {
-		p.compared = time.Now()
-		p.compareClocks(other.At.Sub(entry.Created().Add(p.brokerAhead())))
+		p.compareClocks(other.At, entry.Created().Add(p.brokerAhead()), p.opts.Now().Round(0))
 	}
 	_, known := p.seen[name]
 	p.seen[name] = sighting{time.Now(), other.Accounts}
 	return !known
 }
 
-// compareClocks stops sending while this machine's clock is off.
-func (p *presence) compareClocks(skew time.Duration) {
-	if skew.Abs() <= maxSkew {
+// compareClocks learns how far this machine's clock is ahead of the broker's,
+// which stamped an entry that was written between sent and seen. A comparison that took long says too little: two workers that
+// are each off by half of it must still be within the margin of their leases.
+func (p *presence) compareClocks(sent, stamped, seen time.Time) {
+	took := seen.Sub(sent)
+	for _, a := range p.accounts {
+		if took < 0 || took > a.rules.clockMargin {
+			return
+		}
+	}
+	p.compared = time.Now()
+	ahead := sent.Add(took / 2).Sub(stamped)
+	p.ahead.Store(int64(ahead))
+	if ahead.Abs() <= maxSkew {
 		if p.liftPause(pauseClock) {
-			p.opts.Log.Debug().Dur("skew_ms", skew).Msg("the clock is right: claiming goes on")
+			p.opts.Log.Debug().Dur("skew_ms", ahead).Msg("the clock is right: claiming goes on")
 		}
 		return
 	}
-	sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", skew.Round(time.Second), maxSkew)
+	sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", ahead.Round(time.Second), maxSkew)
 	if p.setPause(pauseClock, sentence) {
-		p.opts.Log.Error().Dur("skew_ms", skew).Msg(sentence)
+		p.opts.Log.Error().Dur("skew_ms", ahead).Msg(sentence)
 	}
 }
 
@@ -198,7 +208,7 @@ func (p *presence) pausesNow() string {
 // announce writes this worker's entry.
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
-	me := Presence{Name: p.opts.Name, Started: p.started, At: p.now(), Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
+	me := Presence{Name: p.opts.Name, Started: p.started, At: p.opts.Now().Round(0), Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
 	for _, a := range p.accounts {
 		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.circuit.pauses.active()}
 	}

@@ -106,6 +106,7 @@ type Worker struct {
 	pauses   pauses       // of all accounts
 	oldest   atomic.Int64 // a period that fell due longer ago than this duration is too old to charge
 	leading  atomic.Bool  // this worker sweeps
+	ahead    atomic.Int64 // of the broker's clock is this machine's, a duration
 	running  atomic.Pointer[[]*account]
 
 	verifyEvery, sweepEvery time.Duration
@@ -381,7 +382,11 @@ func (a *account) run(ctx context.Context) error {
 	return err
 }
 
-func (w *Worker) now() time.Time { return w.opts.Now().Round(0) } // without the monotonic reading, which stops while a machine is suspended
+// now is the broker's time: leases and windows are compared between machines, so
+// all of them go by one clock. It has no monotonic reading, which stops while a machine is suspended.
+func (w *Worker) now() time.Time {
+	return w.opts.Now().Round(0).Add(-time.Duration(w.ahead.Load()))
+}
 
 // pauseChanged tells the operator of a pause, once, and of its end.
 func (a *account) pauseChanged(reason string, paused bool, sentence string) {
