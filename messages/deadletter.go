@@ -23,6 +23,7 @@ const (
 	HeaderAccount  = "Renewals-Account"
 	HeaderStream   = "Renewals-Stream"
 	HeaderSequence = "Renewals-Sequence"
+	HeaderSubject  = "Renewals-Subject" // where the job was published
 	HeaderAt       = "Renewals-At"
 	HeaderDropped  = "Renewals-Dropped" // names of the job's headers that were too large to keep
 	// PrefixOriginal marks the job's own headers in its dead letter: unmarked, the server would obey a copied
@@ -45,6 +46,9 @@ type DeadLetter struct {
 	Account  Account
 	Stream   string // where the job came from
 	Sequence uint64 // of the job in that stream
+	// Subject is where the job was published, and where a replay of it goes. A letter without one is of a time when every
+	// job came on [DueSubject].
+	Subject  string
 	At       time.Time
 	Original map[string][]string // the job's own headers
 }
@@ -61,6 +65,9 @@ func (d DeadLetter) Header() nats.Header {
 		HeaderStream:   {d.Stream},
 		HeaderSequence: {strconv.FormatUint(d.Sequence, 10)},
 		HeaderAt:       {instant(d.At).Format(time.RFC3339Nano)},
+	}
+	if d.Subject != "" {
+		h[HeaderSubject] = []string{oneLine(d.Subject)}
 	}
 	size := 0
 	for name, values := range h {
@@ -147,7 +154,9 @@ func ParseDeadLetter(header map[string][]string) (d DeadLetter, err error) {
 		}
 		return ""
 	}
-	d = DeadLetter{Reason: Reason(first(HeaderReason)), Stream: first(HeaderStream), Original: map[string][]string{}}
+	d = DeadLetter{
+		Reason: Reason(first(HeaderReason)), Stream: first(HeaderStream), Subject: first(HeaderSubject), Original: map[string][]string{},
+	}
 	if d.Account, err = ParseAccount(first(HeaderAccount)); err != nil {
 		return DeadLetter{}, fmt.Errorf("read header %s: %w", HeaderAccount, err)
 	}
@@ -168,8 +177,8 @@ func ParseDeadLetter(header map[string][]string) (d DeadLetter, err error) {
 	return d, nil
 }
 
-// Replay returns the headers under which the payload of a dead letter is published once more on [DueSubject]: sequence
-// is the dead letter's own, and msgID a fresh Nats-Msg-Id. The job's ID stays what it was: one that came in Nats-Msg-Id
+// Replay returns the headers under which the payload of a dead letter is published once more on its Subject: sequence is
+// the dead letter's own, and msgID a fresh Nats-Msg-Id. The job's ID stays what it was: one that came in Nats-Msg-Id
 // travels in ce-id.
 func (d DeadLetter) Replay(sequence uint64, msgID string) nats.Header {
 	h := nats.Header{

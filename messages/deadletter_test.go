@@ -14,7 +14,7 @@ import (
 func letter(original map[string][]string) messages.DeadLetter {
 	return messages.DeadLetter{
 		Reason: messages.ReasonInvalid, Errors: []messages.Problem{{Path: "order.order_lines[0].name", Message: `found "<é>", expected another`}},
-		Account: "shop-eu", Stream: "RENEWALS", Sequence: 1234, At: time.Date(2026, 12, 1, 0, 0, 1, 0, time.UTC), Original: original,
+		Account: "shop-eu", Stream: "RENEWALS", Sequence: 1234, Subject: "renewals.capture.shop-eu", At: time.Date(2026, 12, 1, 0, 0, 1, 0, time.UTC), Original: original,
 	}
 }
 
@@ -40,6 +40,7 @@ Renewals-Orig-x: two  Nats-Rollup: all
 Renewals-Reason: invalid
 Renewals-Sequence: 1234
 Renewals-Stream: RENEWALS
+Renewals-Subject: renewals.capture.shop-eu
 `
 	if lines(got) != want {
 		t.Errorf("got\n%swant\n%s", lines(got), want)
@@ -54,6 +55,20 @@ Renewals-Stream: RENEWALS
 	again.Original["x"] = []string{"1", "two  Nats-Rollup: all"}
 	if err != nil || !reflect.DeepEqual(back, again) {
 		t.Errorf("got back %+v, %v; want %+v", back, err, again)
+	}
+}
+
+// Letters of the time before captures have no subject, and are read as ever.
+func TestDeadLetterWithoutSubject(t *testing.T) {
+	t.Parallel()
+	old := letter(nil)
+	old.Subject = ""
+	h := old.Header()
+	if h.Get("Renewals-Subject") != "" || len(h["Renewals-Subject"]) != 0 {
+		t.Errorf("got a header %q", h["Renewals-Subject"])
+	}
+	if back, err := messages.ParseDeadLetter(h); err != nil || back.Subject != "" || back.Sequence != 1234 {
+		t.Errorf("got back %+v, %v", back, err)
 	}
 }
 

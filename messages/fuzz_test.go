@@ -87,3 +87,48 @@ func FuzzDecodeJob(f *testing.F) {
 		stable(t, job)
 	})
 }
+
+// FuzzReadCapture: no message makes ReadCapture panic, what it says holds together, and a capture job that is accepted
+// encodes stably.
+//
+//	go test -run '^$' -fuzz '^FuzzReadCapture$' -fuzztime 30s ./messages
+func FuzzReadCapture(f *testing.F) {
+	for _, row := range invalidCaptures() {
+		if payload := edit(f, string(golden(f, "capture.json")), row.old, row.new); len(payload) < 8<<10 {
+			f.Add([]byte(payload), "", "")
+		}
+	}
+	for _, row := range validCaptures(f) {
+		if len(row.payload) < 8<<10 {
+			f.Add([]byte(row.payload), "", "")
+		}
+	}
+	f.Add([]byte(edit(f, string(golden(f, "capture.json")), `"id": "1234834/2026-12/c1",`, ``)), "a b", "a%20b")
+	f.Fuzz(func(t *testing.T, payload []byte, msgID, ceID string) {
+		header := map[string][]string{"Nats-Msg-Id": {msgID}, "ce-id": {ceID}}
+		before := bytes.Clone(payload)
+		r := messages.ReadCapture(payload, header)
+		c := r.Capture
+		if !bytes.Equal(payload, before) {
+			t.Fatal("the payload was changed")
+		}
+		if r.Identified != (r.RenewalKey != "") || r.Identified != (r.IdempotencyKey != "") || r.Identified && c.ID == "" {
+			t.Errorf("got identified %v with %q and keys %q and %q", r.Identified, c.ID, r.RenewalKey, r.IdempotencyKey)
+		}
+		if c.CapturedAmount < -1 || c.CapturedAmount > 200_000_000 || len(r.Problems) == 0 && c.CapturedAmount < 0 {
+			t.Errorf("got an amount of %d, problems %s", c.CapturedAmount, report(r.Problems))
+		}
+		if len(c.OrderLines) > 0 && !json.Valid(c.OrderLines) {
+			t.Errorf("got lines that are not JSON: %q", c.OrderLines)
+		}
+		if record, err := messages.Encode(messages.Rejected{Errors: append(r.Problems, r.Warnings...)}); err != nil || !utf8.Valid(record) || len(record) > 64<<10 {
+			t.Errorf("got a record of %d bytes, %v", len(record), err)
+		}
+		if len(r.Problems) == 0 {
+			if !r.Identified {
+				t.Errorf("got no problem with %+v", r)
+			}
+			stableCapture(t, c)
+		}
+	})
+}

@@ -102,6 +102,15 @@ func NewIdempotencyKey(renewal RenewalKey, id MessageID) IdempotencyKey {
 	return IdempotencyKey(version5(append(append(make([]byte, 0, 512), space[:]...), id...)))
 }
 
+// NewCaptureKey is UUIDv5(renewal, "capture:" + id), the key of a capture job. Anyone can compute it:
+//
+//	uuidgen --sha1 --namespace 4a87da77-4bba-50c6-8cae-6972612639ac --name capture:1234834/2026-12/c1
+//
+// It never changes: another key for the same job takes the money twice. It panics as [NewIdempotencyKey] does.
+func NewCaptureKey(renewal RenewalKey, id MessageID) IdempotencyKey {
+	return NewIdempotencyKey(renewal, "capture:"+id)
+}
+
 // StandIn is what a message without a valid identity is filed under, and one that conflicts with an earlier use of its
 // ID: UUIDv5(NameSpaceURL, "urn:renewals:stream:" + stream + "/" + sequence) in place of both keys.
 func StandIn(stream string, sequence uint64) (RenewalKey, IdempotencyKey) {

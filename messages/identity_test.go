@@ -10,22 +10,28 @@ import (
 )
 
 // keyVectors are what uuidgen of util-linux says. They are contract: see testdata/keys.json for the URN of each.
+//
+//	uuidgen --sha1 --namespace @url --name <urn>
+//	uuidgen --sha1 --namespace <renewal_key> --name <message_id>          of a job
+//	uuidgen --sha1 --namespace <renewal_key> --name capture:<message_id>  of a capture job
 type keyVectors struct {
-	Keys []struct {
-		Name           string
-		SubscriptionID messages.SubscriptionID `json:"subscription_id"`
-		Period         messages.Period
-		MessageID      messages.MessageID `json:"message_id"`
-		URN            string
-		RenewalKey     messages.RenewalKey     `json:"renewal_key"`
-		IdempotencyKey messages.IdempotencyKey `json:"idempotency_key"`
-	}
-	StandIns []struct {
+	Keys, Captures []keyVector
+	StandIns       []struct {
 		Stream   string
 		Sequence uint64
 		URN      string
 		StandIn  string `json:"stand_in"`
 	} `json:"stand_ins"`
+}
+
+type keyVector struct {
+	Name           string
+	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
+	Period         messages.Period
+	MessageID      messages.MessageID `json:"message_id"`
+	URN            string
+	RenewalKey     messages.RenewalKey     `json:"renewal_key"`
+	IdempotencyKey messages.IdempotencyKey `json:"idempotency_key"`
 }
 
 func TestKeys(t *testing.T) {
@@ -34,8 +40,8 @@ func TestKeys(t *testing.T) {
 	if err := json.Unmarshal(golden(t, "keys.json"), &v); err != nil {
 		t.Fatal(err)
 	}
-	if len(v.Keys) < 12 || len(v.StandIns) < 1 {
-		t.Fatalf("got %d and %d vectors, want 12 and 1 or more", len(v.Keys), len(v.StandIns))
+	if len(v.Keys) < 12 || len(v.Captures) < 8 || len(v.StandIns) < 1 {
+		t.Fatalf("got %d, %d and %d vectors, want 12, 8 and 1 or more", len(v.Keys), len(v.Captures), len(v.StandIns))
 	}
 	renewals := map[messages.RenewalKey]string{}
 	for _, row := range v.Keys {
@@ -48,6 +54,15 @@ func TestKeys(t *testing.T) {
 	}
 	if len(renewals) != len(v.Keys)-2 { // two rows share the README's renewal, two the one of 255 bytes
 		t.Errorf("got %d different renewals, want %d", len(renewals), len(v.Keys)-2)
+	}
+	for _, row := range v.Captures {
+		key := messages.NewCaptureKey(messages.NewRenewalKey(row.SubscriptionID, row.Period), row.MessageID)
+		if key != row.IdempotencyKey {
+			t.Errorf("capture, %s: got %s, want %s: a changed key takes the money twice", row.Name, key, row.IdempotencyKey)
+		}
+		if charge := messages.NewIdempotencyKey(row.RenewalKey, row.MessageID); key == charge {
+			t.Errorf("capture, %s: got the key of a charge", row.Name)
+		}
 	}
 	for _, row := range v.StandIns {
 		renewal, key := messages.StandIn(row.Stream, row.Sequence)
@@ -79,6 +94,12 @@ func TestKeysByUUIDGen(t *testing.T) {
 		renewal := uuidgen("@url", row.URN)
 		if key := uuidgen(renewal, string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
 			t.Errorf("%s: got %s and %s, want %s and %s", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
+		}
+	}
+	for _, row := range v.Captures {
+		renewal := uuidgen("@url", row.URN)
+		if key := uuidgen(renewal, "capture:"+string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
+			t.Errorf("capture, %s: got %s and %s, want %s and %s", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
 		}
 	}
 }
@@ -137,6 +158,8 @@ func TestSubjects(t *testing.T) {
 	key := messages.NewIdempotencyKey(renewal, "1234834/2026-12/1")
 	for got, want := range map[string]string{
 		messages.DueSubject("shop-eu"):                                      "renewals.due.shop-eu",
+		messages.CaptureSubject("shop-eu"):                                  "renewals.capture.shop-eu",
+		messages.RecordSubject(messages.KindCaptureFailed, renewal, "a"):    "renewals.capture_failed.4a87da77-4bba-50c6-8cae-6972612639ac.a",
 		messages.RecordSubject(messages.KindPaid, renewal, "shop-eu"):       "renewals.paid.4a87da77-4bba-50c6-8cae-6972612639ac.shop-eu",
 		messages.RecordSubject(messages.KindUnresolved, renewal, "default"): "renewals.unresolved.4a87da77-4bba-50c6-8cae-6972612639ac.default",
 		messages.RenewalFilter(renewal):                                     "renewals.*.4a87da77-4bba-50c6-8cae-6972612639ac.*",
@@ -155,6 +178,9 @@ func TestSubjects(t *testing.T) {
 	if a, err := messages.ParseDueSubject("renewals.due.shop-eu"); err != nil || a != "shop-eu" {
 		t.Errorf("got %s, %v", a, err)
 	}
+	if a, err := messages.ParseCaptureSubject("renewals.capture.shop-eu"); err != nil || a != "shop-eu" {
+		t.Errorf("got %s, %v", a, err)
+	}
 	if k, a, err := messages.ParseDeadSubject(messages.DeadSubject(key, "shop-eu")); err != nil || k != key || a != "shop-eu" {
 		t.Errorf("got %s, %s, %v", k, a, err)
 	}
@@ -168,7 +194,11 @@ func TestSubjectsOfOthers(t *testing.T) {
 		"renewals.paid." + key + ".a.b", "renewals.paid.*.a", "renewals.paid." + key + ".*", "renewals.payed." + key + ".a", "renewals.PAID." + key + ".a",
 		"renewals.paid." + strings.ToUpper(key) + ".a", "renewals.paid.{" + key + "}.a", "renewals.paid." + strings.ReplaceAll(key, "-", "") + ".a",
 		"dunning.paid." + key + ".a", "renewals..." + key + ".a",
+		"renewals.capture", "renewals.capture.", "renewals.capture.Shop", "renewals.capture.a.b", "renewals.captured.a", "renewals.capture." + key + ".a",
 	} {
+		if a, err := messages.ParseCaptureSubject(subject); err == nil {
+			t.Errorf("%q: got account %q, want an error", subject, a)
+		}
 		if a, err := messages.ParseDueSubject(subject); err == nil {
 			t.Errorf("%q: got account %q, want an error", subject, a)
 		}

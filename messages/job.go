@@ -3,9 +3,12 @@
 //
 // A billing system in Go makes a [Job] and calls [Publish]; one in any other language publishes the JSON that
 // [Schema]("job") describes, with Nats-Msg-Id set to the job's id, on [DueSubject]. What is decided here once and never
-// changes: [NewRenewalKey] and [NewIdempotencyKey], on which the promise of charging once rests, the subjects, and the
-// meaning of every field. Kinds, reasons, categories and optional fields may be added, so readers of results ignore what
-// they do not know.
+// changes: [NewRenewalKey], [NewIdempotencyKey] and [NewCaptureKey], on which the promise of charging once rests, the
+// subjects, and the meaning of every field. Kinds, reasons, categories and optional fields may be added, so readers of
+// results ignore what they do not know.
+//
+// An order made without auto_capture is authorised only. Its money is taken by a [Capture], which is a job as well: see
+// [PublishCapture] and [Schema]("capture").
 //
 // What one gets wrong first: the message ID names one attempt at one renewal. The same ID means the same charge, which is
 // made once; a new attempt after dunning, or corrected bytes, need a new one.
@@ -40,8 +43,8 @@ type Job struct {
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
 
-// InvalidError says why a job cannot be charged, with every problem that was found, up to 100. Nobody was charged; whoever
-// made the job corrects it and publishes it again under the same ID.
+// InvalidError says why a job cannot be charged or a capture not be made, with every problem that was found, up to 100.
+// Nobody was charged; whoever made the job corrects it and publishes it again under the same ID.
 type InvalidError struct {
 	Problems []Problem
 }
@@ -88,16 +91,21 @@ func (j Job) Encode() ([]byte, error) {
 	}
 	text(`,"customer_token":`, j.CustomerToken.Reveal())
 	b = append(append(b, `,"order":`...), j.Order...)
-	if len(j.Metadata) > 0 {
-		before := `,"metadata":{`
-		for _, name := range slices.Sorted(maps.Keys(j.Metadata)) {
-			text(before, name)
-			text(":", j.Metadata[name])
-			before = ","
-		}
-		b = append(b, '}')
+	return append(appendMetadata(b, j.Metadata), '}'), nil
+}
+
+// appendMetadata appends the field metadata, where there is any, the same bytes for the same pairs.
+func appendMetadata(b []byte, metadata map[string]string) []byte {
+	if len(metadata) == 0 {
+		return b
 	}
-	return append(b, '}'), nil
+	before := `,"metadata":{`
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		b = appendString(append(b, before...), name)
+		b = appendString(append(b, ':'), metadata[name])
+		before = ","
+	}
+	return append(b, '}')
 }
 
 // Validate checks what [DecodeJob] would. The error is an [*InvalidError].

@@ -75,7 +75,7 @@ func (s *scanner) order() (facts OrderFacts) {
 			tax, taxKnown = s.integer(0, math.MaxInt64)
 		case "order_lines":
 			hasLines = true
-			lines, linesKnown = s.orderLines(lines)
+			lines, linesKnown = s.orderLines(lines, 1)
 		case "auto_capture":
 			facts.AutoCapture, _ = s.boolean()
 		case "merchant_reference1":
@@ -114,7 +114,9 @@ func (s *scanner) order() (facts OrderFacts) {
 		}
 		s.taxes(lines, tax, taxKnown)
 	}
-	s.subscriptions(lines)
+	if !s.recurring(lines) && len(lines) > 0 {
+		s.problemAt(s.at("order_lines"), "found no subscription, expected one on at least one line")
+	}
 
 	if facts.MerchantReference1 == "" {
 		s.warningAt(s.at("merchant_reference1"), "found nothing, expected a reference by which a settlement row finds its renewal")
@@ -133,8 +135,8 @@ func sumOf(lines []line, of func(line) int64) (sum int64) {
 	return sum
 }
 
-// orderLines appends what it reads to lines and reports whether all their numbers are known.
-func (s *scanner) orderLines(lines []line) (_ []line, known bool) {
+// orderLines appends what it reads, of least lines or more, to lines and reports whether all their numbers are known.
+func (s *scanner) orderLines(lines []line, least int) (_ []line, known bool) {
 	known = true
 	count := 0
 	read := s.array(func(i int) {
@@ -146,8 +148,8 @@ func (s *scanner) orderLines(lines []line) (_ []line, known bool) {
 		lines = append(lines, l)
 		known = known && ok && !l.unknown
 	})
-	if read && (count == 0 || count > maxLines) {
-		s.problem("found %d lines, expected 1 to %d", count, maxLines)
+	if read && (count < least || count > maxLines) {
+		s.problem("found %d lines, expected %d to %d", count, least, maxLines)
 		known = false
 	}
 	return lines, known && read
@@ -307,9 +309,9 @@ func lineTax(total, rate int64) int64 {
 	return tax
 }
 
-// subscriptions checks that something recurs, and at one cadence: Klarna's guide asks for one order per product where
-// cadences differ.
-func (s *scanner) subscriptions(lines []line) {
+// recurring checks that what recurs does so at one cadence: Klarna's guide asks for one order per product where cadences
+// differ. It reports whether anything recurs.
+func (s *scanner) recurring(lines []line) bool {
 	first := -1
 	for i, l := range lines {
 		switch {
@@ -320,12 +322,10 @@ func (s *scanner) subscriptions(lines []line) {
 			s.problemAt(s.atLine(i, "subscription"), "found %s, expected %s as in order_lines[%d]: one cadence per order", l.cadence, lines[first].cadence, first)
 		}
 		if l.subscription && first < 0 {
-			return // it is there, and unreadable
+			return true // it is there, and unreadable
 		}
 	}
-	if first < 0 && len(lines) > 0 {
-		s.problemAt(s.at("order_lines"), "found no subscription, expected one on at least one line")
-	}
+	return first >= 0
 }
 
 // atLine is the path of a field of the i-th line, while order is being read.
@@ -465,23 +465,31 @@ func (s *scanner) lineKind() lineKind {
 
 // text reads a string of least to most characters; nil where there is none.
 func (s *scanner) text(least, most int) []byte {
+	if text, ok := s.bounded(least, most); ok {
+		return text
+	}
+	return nil
+}
+
+// bounded is text that returns a string that is too short or too long as well; ok is false then.
+func (s *scanner) bounded(least, most int) (_ []byte, ok bool) {
 	text, ok := s.str()
 	if !ok {
-		return nil
+		return nil, false
 	}
 	if n := utf8.RuneCount(text); n < least || n > most {
 		s.problem("found %d characters, expected %d to %d", n, least, most)
-		return nil
+		return text, false
 	}
 	if least == 1 && len(bytes.TrimSpace(text)) == 0 {
 		s.problem("found nothing but spaces, expected %d to %d characters", least, most)
-		return nil
+		return text, false
 	}
 	// https://docs.klarna.com/api/data-types
 	if i := bytes.IndexByte(text, '<'); i >= 0 && bytes.IndexByte(text[i:], '>') > 0 {
 		s.warning("found what looks like HTML, which Klarna may refuse")
 	}
-	return text
+	return text, true
 }
 
 func (s *scanner) oneOf(expected string, allowed ...string) string {

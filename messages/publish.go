@@ -25,6 +25,22 @@ func NewMessage(account Account, job Job) (*nats.Msg, error) {
 	}, nil
 }
 
+// NewCaptureMessage is [NewMessage] for a capture job, whose ID no job may have: see [PublishCapture].
+func NewCaptureMessage(account Account, capture Capture) (*nats.Msg, error) {
+	if _, err := ParseAccount(string(account)); err != nil {
+		return nil, err
+	}
+	payload, _, err := capture.encodeValid()
+	if err != nil {
+		return nil, err
+	}
+	return &nats.Msg{
+		Subject: CaptureSubject(account),
+		Header:  nats.Header{HeaderMsgID: {string(capture.ID)}, headerContentType: {contentType}},
+		Data:    payload,
+	}, nil
+}
+
 // Publish checks a job and publishes it, with its ID as Nats-Msg-Id.
 //
 // After an [*InvalidError] nothing was published. After any other error the job may have been stored: publish it again
@@ -41,6 +57,21 @@ func Publish(ctx context.Context, js jetstream.JetStream, account Account, job J
 	ack, err := js.PublishMsg(ctx, m)
 	if err != nil {
 		return nil, fmt.Errorf("publish job %q: %w", job.ID, err)
+	}
+	return ack, nil
+}
+
+// PublishCapture checks a capture job and publishes it, with its ID as Nats-Msg-Id. Its errors and PubAck.Duplicate mean
+// what they mean for [Publish]. Jobs and capture jobs are in one stream, which has one table of duplicates: under the ID of
+// the job that made the order the capture would be dropped for an hour, so it needs one of its own.
+func PublishCapture(ctx context.Context, js jetstream.JetStream, account Account, capture Capture) (*jetstream.PubAck, error) {
+	m, err := NewCaptureMessage(account, capture)
+	if err != nil {
+		return nil, fmt.Errorf("publish capture: %w", err)
+	}
+	ack, err := js.PublishMsg(ctx, m)
+	if err != nil {
+		return nil, fmt.Errorf("publish capture %q: %w", capture.ID, err)
 	}
 	return ack, nil
 }

@@ -37,7 +37,7 @@ func broker(dir string) (jetstream.JetStream, func(), error) {
 	}
 	js, err := jetstream.New(nc)
 	for _, c := range []jetstream.StreamConfig{
-		{Name: "RENEWALS", Subjects: []string{"renewals.due.*"}, Retention: jetstream.WorkQueuePolicy, MaxMsgSize: 512 << 10, Duplicates: time.Hour},
+		{Name: "RENEWALS", Subjects: []string{"renewals.due.*", "renewals.capture.*"}, Retention: jetstream.WorkQueuePolicy, MaxMsgSize: 512 << 10, Duplicates: time.Hour},
 		{Name: "RENEWAL_DEAD", Subjects: []string{"renewals.dead.*.*"}},
 	} {
 		if err == nil {

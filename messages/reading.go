@@ -44,36 +44,49 @@ const (
 // which Job.Order points.
 func Read(payload []byte, header map[string][]string) Reading {
 	var r Reading
-	var idInBody, isObject bool
 	var steps [8]step
 	var names [32][]byte
 	s := scanner{data: payload, path: steps[:0], names: names[:0]}
-	if len(payload) > maxJob {
-		s.problem("found %d bytes, expected at most %d", len(payload), maxJob)
-	}
-	s.document(func() { idInBody, isObject = s.job(&r) })
-
-	if s.broken != "" {
-		r, idInBody, isObject = Reading{}, false, false
-		s.problems, s.warnings, s.unlisted = nil, nil, 0
-		s.problem("%s", s.broken)
-	}
-	contradiction := s.messageID(&r.Job, idInBody, header)
-	if isObject && !idInBody && r.Job.ID == "" && !contradiction {
-		s.problemAt("id", "found nothing, expected a string here or in the header %s", HeaderMsgID)
-	}
+	certain := s.message(header, &r.Job.ID, func() (idInBody, isObject bool) { return s.job(&r) }, func() { r = Reading{} })
 	s.hide(&r)
 	j := &r.Job
-	if !contradiction && !s.repeated && j.ID != "" && j.SubscriptionID != "" && j.Period != "" {
+	if certain && j.ID != "" && j.SubscriptionID != "" && j.Period != "" {
 		r.Identified = true
 		r.RenewalKey = NewRenewalKey(j.SubscriptionID, j.Period)
 		r.IdempotencyKey = NewIdempotencyKey(r.RenewalKey, j.ID)
 	}
+	r.Problems, r.Warnings = s.report()
+	return r
+}
+
+// message reads a message and settles its ID. body reads the document, and reports whether it has an id, be it a bad one,
+// and whether it is an object at all; forget undoes it where the document turns out not to be JSON. certain says that nothing
+// in the message contradicts itself as to what it is about.
+func (s *scanner) message(header map[string][]string, id *MessageID, body func() (idInBody, isObject bool), forget func()) (certain bool) {
+	var idInBody, isObject bool
+	if len(s.data) > maxJob {
+		s.problem("found %d bytes, expected at most %d", len(s.data), maxJob)
+	}
+	s.document(func() { idInBody, isObject = body() })
+	if s.broken != "" {
+		forget()
+		idInBody, isObject = false, false
+		s.problems, s.warnings, s.unlisted = nil, nil, 0
+		s.problem("%s", s.broken)
+	}
+	contradiction := s.messageID(id, idInBody, header)
+	if isObject && !idInBody && *id == "" && !contradiction {
+		s.problemAt("id", "found nothing, expected a string here or in the header %s", HeaderMsgID)
+	}
+	return !contradiction && !s.repeated
+}
+
+// report returns what was found, with a last problem that counts those not listed.
+func (s *scanner) report() (problems, warnings []Problem) {
 	if s.unlisted > 0 {
 		s.problems = append(s.problems, Problem{"$", fmt.Sprintf("found further problems, not listed here: %d", s.unlisted)})
 	}
-	r.Problems, r.Warnings = s.problems, s.warnings
-	return r
+	return s.problems, s.warnings
 }
 
 // job reads the document and reports whether it has an id, be it a bad one, and whether it is an object at all.
@@ -107,7 +120,7 @@ func (s *scanner) job(r *Reading) (idInBody, isObject bool) {
 		case "metadata":
 			j.Metadata = s.metadata()
 		default:
-			s.unknownField(name)
+			s.unknownField(name, "order", "id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "metadata")
 		}
 	})
 	if !isObject {
@@ -130,12 +143,12 @@ func (s *scanner) require(field, expected string, found bool) {
 	}
 }
 
-// unknownField names the field that an unknown one was probably meant to be.
-func (s *scanner) unknownField(name []byte) {
-	expected := "none outside order"
+// unknownField names the field that an unknown one was probably meant to be. Only inside lenient may there be any.
+func (s *scanner) unknownField(name []byte, lenient string, fields ...string) {
+	expected := "none outside " + lenient
 	if !s.full() {
 		fold := func(s string) string { return strings.ToLower(strings.ReplaceAll(s, "_", "")) }
-		for _, field := range []string{"id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "metadata"} {
+		for _, field := range fields {
 			if fold(field) == fold(string(name)) {
 				expected = field
 			}
@@ -159,12 +172,12 @@ func (s *scanner) identifier(limit int) string {
 	return name
 }
 
-// messageID settles the job's ID between its body and its headers, and reports whether they contradict each other.
-func (s *scanner) messageID(j *Job, inBody bool, header map[string][]string) (contradiction bool) {
-	if inBody && j.ID == "" {
+// messageID settles a message's ID between its body and its headers, and reports whether they contradict each other.
+func (s *scanner) messageID(messageID *MessageID, inBody bool, header map[string][]string) (contradiction bool) {
+	if inBody && *messageID == "" {
 		return false // a problem already, and no header can repair it
 	}
-	id, known := string(j.ID), inBody
+	id, known := string(*messageID), inBody
 	check := func(name, value string) {
 		switch fault := identifierFault(value, maxMessageID); {
 		case fault != "":
@@ -189,7 +202,7 @@ func (s *scanner) messageID(j *Job, inBody bool, header map[string][]string) (co
 	if contradiction {
 		id = ""
 	}
-	j.ID = MessageID(id)
+	*messageID = MessageID(id)
 	return contradiction
 }
 
@@ -233,8 +246,8 @@ func (s *scanner) token() CustomerToken {
 		return CustomerToken{}
 	}
 	token := string(text)
-	if !validToken(token) {
-		s.problem("found a string of %d bytes that is not a customer token, expected 1 to %d of A-Z, a-z, 0-9 and . _ ~ -", len(token), maxToken)
+	if !pathSegment(token) {
+		s.problem("found a string of %d bytes that is not a customer token, expected 1 to %d of A-Z, a-z, 0-9 and . _ ~ -", len(token), maxSegment)
 	}
 	return NewCustomerToken(token)
 }

@@ -1,6 +1,6 @@
 package messages
 
-// Reason says why a renewal is not paid. It goes over the wire, into metrics and into dashboards: the set is closed and
+// Reason says why a renewal is not paid, or its money not taken. It goes over the wire, into metrics and into dashboards: the set is closed and
 // append-only.
 type Reason string
 
@@ -31,6 +31,13 @@ const (
 	ReasonNotCharged                    Reason = "not_charged"    // an operator found no order for an unresolved attempt
 )
 
+// Reasons of capture_failed beside the codes of dunning.
+const (
+	ReasonOrderExpired   Reason = "order_expired"   // the authorisation has ended
+	ReasonOrderCancelled Reason = "order_cancelled" // somebody cancelled the order
+	ReasonNotCaptured    Reason = "not_captured"    // an operator found no capture for an unresolved one
+)
+
 // Reasons of unresolved: what stayed unknown, and how.
 const (
 	ReasonIdempotencyWindowExpired Reason = "idempotency_window_expired" // the key may no longer be used
@@ -51,14 +58,20 @@ const (
 	ReasonBlockedByUnresolved Reason = "blocked_by_unresolved"
 	ReasonConflict            Reason = "conflict" // the ID was used for something else
 	ReasonCancelled           Reason = "cancelled"
-	ReasonOrderExists         Reason = "order_exists"
+	ReasonOrderExists         Reason = "order_exists" // its order is being captured, or was
 	ReasonTooManyAttempts     Reason = "too_many_attempts"
+	ReasonNotPaid             Reason = "not_paid"         // this and the following, of captures: the renewal has no order
+	ReasonAlreadyCaptured     Reason = "already_captured" // in full, or by auto_capture
+	ReasonAmountTooHigh       Reason = "amount_too_high"  // more than what remains
+	ReasonOrderMismatch       Reason = "order_mismatch"   // order_id is not the renewal's order
 )
 
-// Reasons of dead letters only: an order came to light after its renewal had gone on. Money has to be given back by hand.
+// Reasons of dead letters only: an order or a capture came to light after its renewal had gone on. Money has to be given
+// back by hand.
 const (
-	ReasonOrderAfterDunning Reason = "order_after_dunning"
-	ReasonSecondOrder       Reason = "second_order"
+	ReasonOrderAfterDunning   Reason = "order_after_dunning"
+	ReasonSecondOrder         Reason = "second_order"
+	ReasonCaptureAfterFailure Reason = "capture_after_failure"
 )
 
 // Reasons returns the closed set of reasons that records of a kind may give; none for a kind that gives no reason.
@@ -79,6 +92,15 @@ func Reasons(kind Kind) []Reason {
 		return []Reason{
 			ReasonInvalid, ReasonExpired, ReasonTooOld, ReasonNotDue, ReasonAlreadyPaid, ReasonBlockedByUnresolved, ReasonConflict,
 			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTooManyAttempts,
+			ReasonNotPaid, ReasonAlreadyCaptured, ReasonAmountTooHigh, ReasonOrderMismatch,
+		}
+	case KindCaptureFailed:
+		return []Reason{
+			ReasonPaymentMethodFailed, ReasonUnavailablePaymentMethod, ReasonTokenSuspended, ReasonTokenCancelled, ReasonTokenCanceled,
+			ReasonTokenForbidden, ReasonTokenNotFound, ReasonPaymentMethodCurrencyMismatch, ReasonInvalidOperation, ReasonMerchantInactive,
+			ReasonRejected, ReasonBadRequest, ReasonBadValue, ReasonNotFound, ReasonRequestEntityTooLarge, ReasonUnprocessableEntity,
+			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonUnknownCode,
+			ReasonOrderExpired, ReasonOrderCancelled, ReasonNotCaptured,
 		}
 	}
 	return nil

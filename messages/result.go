@@ -7,7 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Event is the body of one record: [Charging], [Pending], [Paid], [Dunning], [Unresolved], [Rejected] or [Cancelled].
+// Event is the body of one record: [Charging], [Pending], [Paid], [Dunning], [Unresolved], [Rejected], [Cancelled],
+// [Capturing], [Captured] or [CaptureFailed].
 type Event interface {
 	Kind() Kind
 	wire() any // the same with times in UTC, empty lists for nil, and words of others cut to a sane length
@@ -32,7 +33,8 @@ type Record struct {
 	Account        Account        `json:"account"`
 	SubscriptionID SubscriptionID `json:"subscription_id,omitempty"`
 	Period         Period         `json:"period,omitempty"`
-	// Attempt is 1 for a renewal's first charge; the larger of what the job says and what the journal counts.
+	// Attempt is 1 for a renewal's first charge; the larger of what the job says and what the journal counts. For captures
+	// it is which capture of the renewal this is, from 1.
 	Attempt            int64          `json:"attempt,omitempty"`
 	IdempotencyKey     IdempotencyKey `json:"idempotency_key"`
 	RenewalKey         RenewalKey     `json:"renewal_key"`
@@ -70,11 +72,13 @@ type Pending struct {
 // Paid says that Klarna made the order and accepted it. Captured false says that the money still needs a capture.
 type Paid struct {
 	Record
-	OrderID                 string `json:"order_id"`
-	FraudStatus             string `json:"fraud_status"`
-	Captured                bool   `json:"captured"`
-	AuthorizedPaymentMethod string `json:"authorized_payment_method,omitempty"`
-	CorrelationID           string `json:"correlation_id,omitempty"`
+	OrderID     string `json:"order_id"`
+	FraudStatus string `json:"fraud_status"`
+	Captured    bool   `json:"captured"`
+	// CaptureBefore is when an authorisation that was not captured ends, where Klarna tells it; only with Captured false.
+	CaptureBefore           time.Time `json:"capture_before,omitzero"`
+	AuthorizedPaymentMethod string    `json:"authorized_payment_method,omitempty"`
+	CorrelationID           string    `json:"correlation_id,omitempty"`
 	// Corrects is the kind of an earlier record of the same key that this one overrides.
 	Corrects string `json:"corrects,omitempty"`
 }
@@ -101,8 +105,8 @@ type Dunning struct {
 	Corrects string `json:"corrects,omitempty"`
 }
 
-// Unresolved says that it is not known whether the customer was charged, and that nothing will be tried by itself. An
-// operator settles it.
+// Unresolved says that it is not known whether the customer was charged, or the money of an order taken, and that nothing
+// will be tried by itself. An operator settles it.
 type Unresolved struct {
 	Record
 	Reason         Reason    `json:"reason"`
@@ -110,6 +114,8 @@ type Unresolved struct {
 	LastError      string    `json:"last_error,omitempty"`
 	UndecidedTries int       `json:"undecided_tries"`
 	OrderID        string    `json:"order_id,omitempty"`
+	// CapturedAmount is what was asked for, in minor units, where it is a capture that stayed unknown; 0 for a charge.
+	CapturedAmount int64 `json:"captured_amount,omitempty"`
 }
 
 // Rejected says that the job is not charged. It says nothing about the renewal.
@@ -126,13 +132,61 @@ type Cancelled struct {
 	Record
 }
 
-func (Charging) Kind() Kind   { return KindCharging }
-func (Pending) Kind() Kind    { return KindPending }
-func (Paid) Kind() Kind       { return KindPaid }
-func (Dunning) Kind() Kind    { return KindDunning }
-func (Unresolved) Kind() Kind { return KindUnresolved }
-func (Rejected) Kind() Kind   { return KindRejected }
-func (Cancelled) Kind() Kind  { return KindCancelled }
+// Capturing announces nothing to other teams: it is the claim of a capture, written before the first byte goes to Klarna.
+type Capturing struct {
+	Record
+	OrderID        string    `json:"order_id"`
+	CapturedAmount int64     `json:"captured_amount"` // minor units, as asked for
+	FirstSentAt    time.Time `json:"first_sent_at,omitzero"`
+	UndecidedTries int       `json:"undecided_tries"`
+	LastError      string    `json:"last_error,omitempty"`
+}
+
+// Captured says that money was taken for a renewal's order. Amounts are in minor units.
+type Captured struct {
+	Record
+	OrderID             string `json:"order_id"`
+	CaptureID           string `json:"capture_id"`
+	CapturedAmount      int64  `json:"captured_amount"`       // by this capture
+	TotalCapturedAmount int64  `json:"total_captured_amount"` // by all captures of the renewal that are known here, this one included
+	RemainingAmount     int64  `json:"remaining_amount"`      // can still be captured
+	CorrelationID       string `json:"correlation_id,omitempty"`
+	// Corrects is the kind of an earlier record of the same key that this one overrides.
+	Corrects string `json:"corrects,omitempty"`
+}
+
+// CaptureFailed says that Klarna refused to take the money. The order stays, and may be captured by another job. Beside the
+// order and the amount it has the fields of [Dunning], with the same meaning; an attempt here is another capture.
+type CaptureFailed struct {
+	Record
+	OrderID        string     `json:"order_id"`
+	CapturedAmount int64      `json:"captured_amount"` // minor units, as asked for
+	Reason         Reason     `json:"reason"`
+	Category       Category   `json:"category"`
+	FixBy          FixBy      `json:"fix_by"`
+	NotifyCustomer bool       `json:"notify_customer"`
+	Retryable      bool       `json:"retryable"`
+	NextAttemptAt  *time.Time `json:"next_attempt_at"`
+	Final          bool       `json:"final"`
+	HTTPStatus     int        `json:"http_status,omitempty"`
+	ErrorCode      string     `json:"error_code,omitempty"`
+	ErrorMessages  []string   `json:"error_messages"`
+	CorrelationID  string     `json:"correlation_id,omitempty"`
+	UndecidedTries int        `json:"undecided_tries"`
+	TokenStatus    string     `json:"token_status,omitempty"`
+	Corrects       string     `json:"corrects,omitempty"`
+}
+
+func (Charging) Kind() Kind      { return KindCharging }
+func (Pending) Kind() Kind       { return KindPending }
+func (Paid) Kind() Kind          { return KindPaid }
+func (Dunning) Kind() Kind       { return KindDunning }
+func (Unresolved) Kind() Kind    { return KindUnresolved }
+func (Rejected) Kind() Kind      { return KindRejected }
+func (Cancelled) Kind() Kind     { return KindCancelled }
+func (Capturing) Kind() Kind     { return KindCapturing }
+func (Captured) Kind() Kind      { return KindCaptured }
+func (CaptureFailed) Kind() Kind { return KindCaptureFailed }
 
 // How much is kept of what Klarna or an operator wrote. A record has to fit into a NATS message whatever they wrote.
 const (
@@ -159,23 +213,30 @@ func (p Pending) wire() any {
 
 func (p Paid) wire() any {
 	p.Record, p.FraudStatus, p.CorrelationID = p.clean(), cut(p.FraudStatus, maxWord), cut(p.CorrelationID, maxWord)
-	p.AuthorizedPaymentMethod = cut(p.AuthorizedPaymentMethod, maxWord)
+	p.AuthorizedPaymentMethod, p.CaptureBefore = cut(p.AuthorizedPaymentMethod, maxWord), instant(p.CaptureBefore)
 	return p
 }
 
 func (d Dunning) wire() any {
 	d.Record, d.ErrorCode, d.CorrelationID = d.clean(), cut(d.ErrorCode, maxWord), cut(d.CorrelationID, maxWord)
-	d.TokenStatus = cut(d.TokenStatus, maxWord)
-	said := make([]string, min(len(d.ErrorMessages), maxMessages))
-	for i := range said {
-		said[i] = cut(d.ErrorMessages[i], maxSentence)
-	}
-	d.ErrorMessages = said
-	if d.NextAttemptAt != nil {
-		next := instant(*d.NextAttemptAt)
-		d.NextAttemptAt = &next
-	}
+	d.TokenStatus, d.ErrorMessages, d.NextAttemptAt = cut(d.TokenStatus, maxWord), sentences(d.ErrorMessages), suggestion(d.NextAttemptAt)
 	return d
+}
+
+func sentences(messages []string) []string {
+	said := make([]string, min(len(messages), maxMessages))
+	for i := range said {
+		said[i] = cut(messages[i], maxSentence)
+	}
+	return said
+}
+
+func suggestion(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	next := instant(*t)
+	return &next
 }
 
 func (u Unresolved) wire() any {
@@ -193,6 +254,22 @@ func (r Rejected) wire() any {
 
 func (c Cancelled) wire() any {
 	c.Record = c.clean()
+	return c
+}
+
+func (c Capturing) wire() any {
+	c.Record, c.FirstSentAt, c.LastError = c.clean(), instant(c.FirstSentAt), cut(c.LastError, maxSentence)
+	return c
+}
+
+func (c Captured) wire() any {
+	c.Record, c.CorrelationID = c.clean(), cut(c.CorrelationID, maxWord)
+	return c
+}
+
+func (c CaptureFailed) wire() any {
+	c.Record, c.ErrorCode, c.CorrelationID = c.clean(), cut(c.ErrorCode, maxWord), cut(c.CorrelationID, maxWord)
+	c.TokenStatus, c.ErrorMessages, c.NextAttemptAt = cut(c.TokenStatus, maxWord), sentences(c.ErrorMessages), suggestion(c.NextAttemptAt)
 	return c
 }
 

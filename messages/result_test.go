@@ -39,6 +39,9 @@ func goldenEvents() map[string]messages.Event {
 		Account: "default", SubscriptionID: "1234834", Period: "2026-12", IdempotencyKey: "066fb987-94e8-5d9a-9b0b-0d279f430fd1",
 		RenewalKey: "4a87da77-4bba-50c6-8cae-6972612639ac", Worker: "renewals cancel", At: sent, Actor: "ada@example.com", Note: "Moved abroad.",
 	}
+	capture := record()
+	capture.ID, capture.TokenFingerprint = "1234834/2026-12/c1", ""
+	capture.IdempotencyKey = messages.NewCaptureKey(capture.RenewalKey, capture.ID)
 	return map[string]messages.Event{
 		"charging":        messages.Charging{Record: record(), FirstSentAt: sent, UndecidedTries: 1, LastError: "create order: 500"},
 		"charging-unsent": messages.Charging{Record: record()},
@@ -59,6 +62,20 @@ func goldenEvents() map[string]messages.Event {
 		"rejected-unreadable": messages.Rejected{Record: unknown, Reason: messages.ReasonInvalid,
 			Errors: messages.Read([]byte("hello"), nil).Problems},
 		"cancelled": messages.Cancelled{Record: stopped},
+		"paid-authorised": messages.Paid{Record: record(), OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "ACCEPTED",
+			CaptureBefore: time.Date(2026, 12, 29, 1, 0, 1, 999, time.FixedZone("CET", 3600)), AuthorizedPaymentMethod: "card"},
+		"capturing":        messages.Capturing{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000, FirstSentAt: sent, UndecidedTries: 1, LastError: "create capture: 500"},
+		"capturing-unsent": messages.Capturing{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000},
+		"captured": messages.Captured{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CaptureID: "79c7ba10-9f8b-4dd5-a2a3-0e0d6f4e5d12",
+			CapturedAmount: 599, TotalCapturedAmount: 1599, CorrelationID: "6b5c5c2f", Corrects: "capture_failed"},
+		"capture_failed": messages.CaptureFailed{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000,
+			Reason: messages.ReasonPaymentMethodFailed, Category: messages.CategorySoftDecline, FixBy: messages.FixByCustomer, NotifyCustomer: true,
+			Retryable: true, NextAttemptAt: &next, HTTPStatus: 403, ErrorCode: "PAYMENT_METHOD_FAILED", ErrorMessages: []string{"Payment method failed"},
+			CorrelationID: "6b5c5c2f", UndecidedTries: 1, TokenStatus: "ACTIVE", Corrects: "unresolved"},
+		"capture_failed-final": messages.CaptureFailed{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000,
+			Reason: messages.ReasonOrderExpired, Category: messages.CategoryMerchantError, FixBy: messages.FixByMerchant, Final: true},
+		"unresolved-capture": messages.Unresolved{Record: capture, Reason: messages.ReasonIdempotencyWindowExpired, FirstSentAt: sent,
+			LastError: "create capture: timeout", UndecidedTries: 9, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000},
 	}
 }
 
@@ -116,6 +133,9 @@ func TestEventsAreBounded(t *testing.T) {
 		messages.Paid{Record: r, FraudStatus: long, CorrelationID: long, AuthorizedPaymentMethod: long},
 		messages.Dunning{Record: r, ErrorCode: long, ErrorMessages: many, CorrelationID: long, TokenStatus: long},
 		messages.Unresolved{Record: r, LastError: long},
+		messages.Capturing{Record: r, LastError: long},
+		messages.Captured{Record: r, CorrelationID: long},
+		messages.CaptureFailed{Record: r, ErrorCode: long, ErrorMessages: many, CorrelationID: long, TokenStatus: long},
 	} {
 		got, err := messages.Encode(event)
 		if err != nil || len(got) > 128<<10 || !json.Valid(got) || bytes.Contains(got, []byte(`\ufffd`)) {

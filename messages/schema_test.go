@@ -106,6 +106,7 @@ func TestResultsAndSchemasAgree(t *testing.T) {
 	charging := readSchema(t, string(messages.KindCharging))
 	for _, event := range []messages.Event{
 		messages.Charging{}, messages.Pending{}, messages.Paid{}, messages.Dunning{}, messages.Unresolved{}, messages.Rejected{}, messages.Cancelled{},
+		messages.Capturing{}, messages.Captured{}, messages.CaptureFailed{},
 	} {
 		name := string(event.Kind())
 		schema := readSchema(t, name)
@@ -174,6 +175,51 @@ func TestJobAndSchemaAgree(t *testing.T) {
 	}
 }
 
+func TestCaptureAndSchemaAgree(t *testing.T) {
+	t.Parallel()
+	schema := readSchema(t, "capture")
+	inGo := fields(reflect.TypeFor[messages.Capture]())
+	if got, want := slices.Sorted(maps.Keys(schema.Properties)), slices.Sorted(maps.Keys(inGo)); !slices.Equal(got, want) {
+		t.Errorf("got fields %v in the schema, want those of Go, %v", got, want)
+	}
+	if got, want := slices.Sorted(maps.Keys(schema.Properties)), switchNames(t, "capture.go")["capture"]; !slices.Equal(got, want) {
+		t.Errorf("got fields %v in the schema, want those that are read, %v", got, want)
+	}
+	delete(inGo, "id") // it may come in a header
+	for field, always := range inGo {
+		if always != slices.Contains(schema.Required, field) {
+			t.Errorf("%s: required differs between Go and schema", field)
+		}
+	}
+	if !reflect.DeepEqual(schema.Defs["order_line"], readSchema(t, "job").Defs["order_line"]) {
+		t.Error("a line of a capture is described in another way than one of an order")
+	}
+	if len(schema.Examples) == 0 {
+		t.Error("got no example of a capture job")
+	}
+	for _, example := range schema.Examples {
+		if r := messages.ReadCapture(example, nil); len(r.Problems)+len(r.Warnings) > 0 || !validates(compile(t, "capture"), example) {
+			t.Errorf("example: %s %s", report(r.Problems), report(r.Warnings))
+		}
+	}
+}
+
+// What capture_failed has of dunning is described in the same words, save where they speak of an order.
+func TestCaptureFailedIsDunning(t *testing.T) {
+	t.Parallel()
+	failed, dunning := readSchema(t, "capture_failed"), readSchema(t, "dunning")
+	for field := range fields(reflect.TypeFor[messages.Dunning]()) {
+		if _, ok := failed.Properties[field]; !ok {
+			t.Errorf("got no %s, want every field of dunning", field)
+		}
+	}
+	for _, field := range []string{"category", "fix_by"} {
+		if got, want := failed.property(t, field).Enum, dunning.property(t, field).Enum; !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", field, got, want)
+		}
+	}
+}
+
 // switchNames returns the string cases of each method's switch, sorted.
 func switchNames(t testing.TB, file string) map[string][]string {
 	t.Helper()
@@ -226,7 +272,7 @@ func TestClosedSets(t *testing.T) {
 		"Category": readSchema(t, "dunning").property(t, "category").Enum,
 		"FixBy":    readSchema(t, "dunning").property(t, "fix_by").Enum,
 		// Dead letters only.
-		"Reason": {string(messages.ReasonOrderAfterDunning), string(messages.ReasonSecondOrder)},
+		"Reason": {string(messages.ReasonOrderAfterDunning), string(messages.ReasonSecondOrder), string(messages.ReasonCaptureAfterFailure)},
 	}
 	for _, kind := range messages.Kinds() {
 		sets["Kind"] = append(sets["Kind"], string(kind))
@@ -272,7 +318,7 @@ func TestAsyncAPI(t *testing.T) {
 	t.Parallel()
 	b, _ := messages.Schema("asyncapi")
 	document := string(b)
-	address := []string{messages.DueSubject("{account}")}
+	address := []string{messages.DueSubject("{account}"), messages.CaptureSubject("{account}")}
 	for _, kind := range messages.Kinds() {
 		address = append(address, messages.RecordSubject(kind, "{renewal_key}", "{account}"))
 	}

@@ -18,15 +18,25 @@ const (
 	KindUnresolved Kind = "unresolved" // not known, and given up: an operator decides
 	KindRejected   Kind = "rejected"   // the job is not charged; the renewal stays as it was
 	KindCancelled  Kind = "cancelled"  // no charge for this period
+
+	KindCapturing     Kind = "capturing"      // a capture is claimed: a worker may be asking Klarna
+	KindCaptured      Kind = "captured"       // money was taken for the order
+	KindCaptureFailed Kind = "capture_failed" // a capture was refused; the order stays as it was
 )
 
 // Kinds returns every kind.
 func Kinds() []Kind {
-	return []Kind{KindCharging, KindPending, KindPaid, KindDunning, KindUnresolved, KindRejected, KindCancelled}
+	return []Kind{
+		KindCharging, KindPending, KindPaid, KindDunning, KindUnresolved, KindRejected, KindCancelled,
+		KindCapturing, KindCaptured, KindCaptureFailed,
+	}
 }
 
 // DueSubject is where the jobs of an account are published: renewals.due.<account>.
 func DueSubject(account Account) string { return "renewals.due." + string(account) }
+
+// CaptureSubject is where the capture jobs of an account are published: renewals.capture.<account>.
+func CaptureSubject(account Account) string { return "renewals.capture." + string(account) }
 
 // RecordSubject is where a record is published: renewals.<kind>.<renewal key>.<account>.
 func RecordSubject(kind Kind, renewal RenewalKey, account Account) string {
@@ -45,9 +55,18 @@ func DeadSubject(key IdempotencyKey, account Account) string {
 
 // ParseDueSubject is the inverse of [DueSubject].
 func ParseDueSubject(subject string) (Account, error) {
-	name, ok := strings.CutPrefix(subject, "renewals.due.")
+	return parseJobSubject(subject, "renewals.due.")
+}
+
+// ParseCaptureSubject is the inverse of [CaptureSubject].
+func ParseCaptureSubject(subject string) (Account, error) {
+	return parseJobSubject(subject, "renewals.capture.")
+}
+
+func parseJobSubject(subject, prefix string) (Account, error) {
+	name, ok := strings.CutPrefix(subject, prefix)
 	if !ok {
-		return "", fmt.Errorf("subject %.80q: expected renewals.due.<account>", subject)
+		return "", fmt.Errorf("subject %.80q: expected %s<account>", subject, prefix)
 	}
 	return ParseAccount(name)
 }

@@ -16,8 +16,8 @@ type CustomerToken struct {
 }
 
 const (
-	redacted = "[redacted]"
-	maxToken = 255
+	redacted   = "[redacted]"
+	maxSegment = 255 // bytes of a token or an order ID
 )
 
 // NewCustomerToken wraps s without checking it. "" is the zero token.
@@ -54,9 +54,9 @@ func (CustomerToken) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, re
 func (CustomerToken) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (CustomerToken) MarshalJSON() ([]byte, error) { return []byte(`"` + redacted + `"`), nil }
 
-// validToken reports whether s can be one path segment of a URL as it stands.
-func validToken(s string) bool {
-	if s == "" || len(s) > maxToken || s == "." || s == ".." {
+// pathSegment reports whether s can be one path segment of a URL as it stands.
+func pathSegment(s string) bool {
+	if s == "" || len(s) > maxSegment || s == "." || s == ".." {
 		return false
 	}
 	for i := range len(s) {
