@@ -2,14 +2,14 @@ package klarna
 
 import "errors"
 
-// Class is what an answer, or the lack of one, says about the order that was asked for. It says nothing about what to do;
-// each value's comment says what is safe.
+// Class is what an answer, or the lack of one, says about the order or the capture that was asked for. It says nothing about
+// what to do; each value's comment says what is safe.
 type Class uint8
 
 // The classes. In all of them the same key and the same bytes may be sent again; only after ClassRefused may the period
 // be tried with a new key.
 const (
-	ClassOK           Class = iota // there is an order
+	ClassOK           Class = iota // there is an order, or a capture: read so below, too
 	ClassRefused                   // there is none, Klarna said why: a dunning event
 	ClassNotEvaluated              // nobody looked at the order: a password, a host or a firewall is wrong
 	ClassRateLimited               // nobody looked at the order: wait for Error.RetryAfter

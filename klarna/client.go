@@ -1,4 +1,5 @@
-// Package klarna charges Klarna customer tokens and reads what became of the orders, with the names of Klarna's own API.
+// Package klarna charges Klarna customer tokens, captures the orders and reads what became of them, with the names of
+// Klarna's own API.
 //
 // One call is one HTTP request. Nothing is tried again, followed or guessed: an answer that is no success comes back as an
 // [*Error], "no answer known" as an [*UnknownError], and "provably not sent" as a [*NotSentError]. [ClassOf] says in one

@@ -154,11 +154,11 @@ func TestRequests(t *testing.T) {
 			"GET", "/klarna/ordermanagement/v1/orders/o%2F1", "", "",
 		},
 		{
-			"capture order", func(c *klarna.Client) error {
-				_, err := c.Capture(context.Background(), klarna.CaptureRequest{OrderID: "o-1", IdempotencyKey: "key-2", Body: []byte(`{"captured_amount":1}`)})
+			"create capture", func(c *klarna.Client) error {
+				_, err := c.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o/1", IdempotencyKey: "key-2", CapturedAmount: 1})
 				return err
 			},
-			"POST", "/klarna/ordermanagement/v1/orders/o-1/captures", `{"captured_amount":1}`, "key-2",
+			"POST", "/klarna/ordermanagement/v1/orders/o%2F1/captures", `{"captured_amount":1}`, "key-2",
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -393,7 +393,7 @@ func TestRateLimitOfASuccess(t *testing.T) {
 	}
 }
 
-func TestCapture(t *testing.T) {
+func TestCreateCapture(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name   string
@@ -404,16 +404,90 @@ func TestCapture(t *testing.T) {
 	}{
 		{"as documented", 201, []string{"Capture-Id", "c-1"}, "c-1", klarna.ClassOK},
 		{"only a location", 201, []string{"Location", "/ordermanagement/v1/orders/o-1/captures/c-2"}, "c-2", klarna.ClassOK},
+		{"a whole URL as location", 201, []string{"Location", "https://api.klarna.com/ordermanagement/v1/orders/o-1/captures/c-2/"}, "c-2", klarna.ClassOK},
+		{"the header before the location", 201, []string{"Capture-Id", " c-1 ", "Location", "/ordermanagement/v1/orders/o-1/captures/c-2"}, "c-1", klarna.ClassOK},
 		{"another 2xx", 200, []string{"Capture-Id", "c-3"}, "c-3", klarna.ClassOK},
 		{"neither", 201, nil, "", klarna.ClassAnswered2xx},
 		{"another location", 201, []string{"Location", "/somewhere"}, "", klarna.ClassAnswered2xx},
+		{"a location without an id", 201, []string{"Location", "/ordermanagement/v1/orders/o-1/captures/"}, "", klarna.ClassAnswered2xx},
+		{"an id on a refusal", 403, []string{"Capture-Id", "c-4"}, "", klarna.ClassNotEvaluated},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			client := newClient(t, newRecorder(t, answering(row.status, "", row.header...)).endpoint())
-			got, err := client.Capture(context.Background(), klarna.CaptureRequest{OrderID: "o-1", IdempotencyKey: "k", Body: []byte("{}")})
+			got, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o-1", IdempotencyKey: "k", CapturedAmount: 1})
 			if got.CaptureID != row.want || klarna.ClassOf(err) != row.class {
 				t.Errorf("capture %q, error %v, want %q, %v", got.CaptureID, err, row.want, row.class)
+			}
+		})
+	}
+	server := newRecorder(t, answering(201, "", "Capture-Id", "c-1", "Klarna-Correlation-Id", "x-1", "X-Ratelimit-Remaining", "7"))
+	got, err := newClient(t, server.endpoint()).CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o-1", IdempotencyKey: "k", CapturedAmount: 1})
+	if want := (klarna.Capture{CaptureID: "c-1", CorrelationID: "x-1", RateLimit: klarna.RateLimit{Known: true, Remaining: 7}}); got != want || err != nil {
+		t.Errorf("capture %+v, error %v, want %+v", got, err, want)
+	}
+}
+
+func TestRefusedCaptures(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		status int
+		code   string
+		class  klarna.Class
+	}{
+		{403, "CAPTURE_NOT_ALLOWED", klarna.ClassRefused},
+		{403, "PAYMENT_METHOD_FAILED", klarna.ClassRefused},
+		{404, "NO_SUCH_ORDER", klarna.ClassRefused},
+		{409, "CONFLICT", klarna.ClassUnknown},
+		{422, "UNPROCESSABLE_ENTITY", klarna.ClassRefused},
+		{429, "TOO_MANY_REQUESTS", klarna.ClassRateLimited},
+		{500, "UNEXPECTED_ERROR", klarna.ClassUnknown},
+		{503, "TEMPORARILY_UNAVAILABLE", klarna.ClassFailed},
+		{504, "TEMPORARILY_UNAVAILABLE", klarna.ClassUnknown},
+	} {
+		client := newClient(t, newRecorder(t, answering(row.status, `{"error_code":"`+row.code+`","correlation_id":"x-1"}`)).endpoint())
+		_, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o-1", IdempotencyKey: "k", CapturedAmount: 1})
+		var answered *klarna.Error
+		if !errors.As(err, &answered) || answered.Code != row.code || answered.CorrelationID != "x-1" || klarna.ClassOf(err) != row.class {
+			t.Errorf("%d %s: error %v of class %v, want %v", row.status, row.code, err, klarna.ClassOf(err), row.class)
+		}
+	}
+}
+
+// The bytes of a capture are contract: a worker of another version, or of another version of Go, has to repeat the request
+// that went out before it.
+func TestCaptureBody(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name    string
+		request klarna.CreateCaptureRequest
+		want    string
+	}{
+		{"an amount", klarna.CreateCaptureRequest{CapturedAmount: 1}, `{"captured_amount":1}`},
+		{"Klarna's most", klarna.CreateCaptureRequest{CapturedAmount: 200_000_000}, `{"captured_amount":200000000}`},
+		{"everything", klarna.CreateCaptureRequest{
+			CapturedAmount: 1599, Description: "Paket 1 von 2", Reference: "1234834-2026-12-c1",
+			OrderLines: []byte("[ {\"name\": \"<Ä>\",\t\"total_amount\":1599.0, \"x\":\"\\u003c\"} ]\n"),
+		}, "{\"captured_amount\":1599,\"description\":\"Paket 1 von 2\",\"reference\":\"1234834-2026-12-c1\",\"order_lines\":[ {\"name\": \"<Ä>\",\t\"total_amount\":1599.0, \"x\":\"\\u003c\"} ]\n}"},
+		{"no lines are not the same as none", klarna.CreateCaptureRequest{CapturedAmount: 1, OrderLines: []byte("[]")}, `{"captured_amount":1,"order_lines":[]}`},
+		{"a reference only", klarna.CreateCaptureRequest{CapturedAmount: 1, Reference: "r"}, `{"captured_amount":1,"reference":"r"}`},
+		{"characters of all kinds", klarna.CreateCaptureRequest{CapturedAmount: 1, Description: "\"\\/\b\f\n\r\t\x00\x1f\x7f<&>é🥪\u2028\u2029"},
+			`{"captured_amount":1,"description":"\"\\/\b\f\n\r\t\u0000\u001f` + "\x7f" + `\u003c\u0026\u003eé🥪\u2028\u2029"}`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			server := newRecorder(t, answering(500, ""))
+			client := newClient(t, server.endpoint())
+			row.request.OrderID, row.request.IdempotencyKey = "o-1", "k"
+			for range 2 {
+				if _, err := client.CreateCapture(context.Background(), row.request); klarna.ClassOf(err) != klarna.ClassUnknown {
+					t.Fatal(err)
+				}
+			}
+			for _, got := range server.all() {
+				if got.Body != row.want {
+					t.Errorf("body\n%s\nwant\n%s", got.Body, row.want)
+				}
 			}
 		})
 	}
@@ -495,7 +569,25 @@ func TestWhatIsNeverSent(t *testing.T) {
 		}},
 		{"no order id", func() error { _, err := client.Order(context.Background(), ""); return err }},
 		{"capture without a key", func() error {
-			_, err := client.Capture(context.Background(), klarna.CaptureRequest{OrderID: "o", Body: []byte("{}")})
+			_, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o", CapturedAmount: 1})
+			return err
+		}},
+		{"capture of no amount", func() error {
+			_, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o", IdempotencyKey: "k"})
+			return err
+		}},
+		{"capture of an order that climbs the path", func() error {
+			_, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "..", IdempotencyKey: "k", CapturedAmount: 1})
+			return err
+		}},
+		{"capture of lines that are no JSON", func() error {
+			_, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o", IdempotencyKey: "k", CapturedAmount: 1, OrderLines: []byte(`[],"a":1`)})
+			return err
+		}},
+		{"capture that BeforeSend withholds", func() error {
+			_, err := client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{
+				OrderID: "o", IdempotencyKey: "k", CapturedAmount: 1, BeforeSend: func() error { return errors.New("the lease is over") },
+			})
 			return err
 		}},
 		{"a context that has ended", func() error {
@@ -748,6 +840,75 @@ func TestEveryTrySendsTheSame(t *testing.T) {
 			}
 			if books := sim.Books(); len(books.Orders) != row.orders || books.OtherBodies != 0 {
 				t.Errorf("%d orders, %d other bodies, want %d, 0", len(books.Orders), books.OtherBodies, row.orders)
+			}
+		})
+	}
+}
+
+// The same of captures: one key, one capture.
+func TestEveryTryCapturesTheSame(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		reference string
+		classes   []klarna.Class // of the tries, to the first that ends it
+		captures  int
+	}{
+		{"parcel 1", []klarna.Class{klarna.ClassOK}, 1},
+		{"503x2-1", []klarna.Class{klarna.ClassFailed, klarna.ClassFailed, klarna.ClassOK}, 1},
+		{"500x1-1", []klarna.Class{klarna.ClassUnknown, klarna.ClassOK}, 1},
+		{"429x1-1", []klarna.Class{klarna.ClassRateLimited, klarna.ClassOK}, 1},
+		{"409x1-1", []klarna.Class{klarna.ClassUnknown, klarna.ClassOK}, 1},
+		{"401x1-1", []klarna.Class{klarna.ClassNotEvaluated, klarna.ClassOK}, 1},
+		{"cutx2-1", []klarna.Class{klarna.ClassCut, klarna.ClassCut, klarna.ClassOK}, 1},
+		{"created-500-1", []klarna.Class{klarna.ClassUnknown, klarna.ClassOK}, 1},
+		{"created-cutx3-1", []klarna.Class{klarna.ClassCut, klarna.ClassCut, klarna.ClassCut, klarna.ClassOK}, 1},
+		{"created-cut-headers-1", []klarna.Class{klarna.ClassAnswered2xx, klarna.ClassOK}, 1},
+		{"created-cut-body-1", []klarna.Class{klarna.ClassAnswered2xx, klarna.ClassOK}, 1},
+		{"created-empty-200-1", []klarna.Class{klarna.ClassAnswered2xx, klarna.ClassOK}, 1},
+		{"503x1-soft-decline-1", []klarna.Class{klarna.ClassFailed, klarna.ClassRefused}, 0},
+		{"lost-cancelled-1", []klarna.Class{klarna.ClassCut, klarna.ClassRefused}, 1},
+		{"late-60000-1", []klarna.Class{klarna.ClassCut, klarna.ClassRefused}, 0},
+	} {
+		t.Run(row.reference, func(t *testing.T) {
+			t.Parallel()
+			sim := klarnasim.New(klarnasim.Options{KeepBodies: true})
+			server := newRecorder(t, sim)
+			client := newClient(t, server.endpoint())
+			order, err := charge(client, func(r *klarna.CreateOrderRequest) {
+				r.Body = []byte(strings.Replace(monthly, `"auto_capture":true`, `"auto_capture":false`, 1))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			request := klarna.CreateCaptureRequest{
+				OrderID: order.OrderID, IdempotencyKey: "key-2", CapturedAmount: 1000, Reference: row.reference,
+				OrderLines: []byte("[ {\"name\":\"Box\",\"quantity\":1,\n\"unit_price\":1000,\"total_amount\":1000} ]"),
+			}
+			var classes []klarna.Class
+			for range 10 {
+				_, err := client.CreateCapture(context.Background(), request)
+				class := klarna.ClassOf(err)
+				classes = append(classes, class)
+				if class == klarna.ClassOK || class == klarna.ClassRefused {
+					break
+				}
+			}
+			if !slices.Equal(classes, row.classes) {
+				t.Errorf("classes %v, want %v", classes, row.classes)
+			}
+			requests := server.all()[1:]
+			for i, r := range requests {
+				if r.Body != requests[0].Body || !strings.Contains(r.Body, string(request.OrderLines)) || r.Header.Get("Klarna-Idempotency-Key") != "key-2" || r.URI != requests[0].URI {
+					t.Errorf("try %d sent other bytes, another key or another path than the first: %+v", i+1, r)
+				}
+			}
+			books := sim.Books()
+			if got := books.Orders[0]; len(requests) != len(row.classes) || len(got.Captures) != row.captures || books.OtherBodies != 0 {
+				t.Errorf("%d requests, captures %+v, %d other bodies, want %d, %d, 0", len(requests), got.Captures, books.OtherBodies, len(row.classes), row.captures)
+			}
+			read, err := client.Order(context.Background(), order.OrderID)
+			if want := int64(row.captures) * 1000; err != nil || read.CapturedAmount != want || read.RemainingAuthorizedAmount != 1599-want || len(read.Captures) != row.captures || read.ExpiresAt == "" {
+				t.Errorf("order %+v, error %v, want %d captured", read, err, want)
 			}
 		})
 	}

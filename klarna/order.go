@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"strings"
 )
 
@@ -147,65 +146,6 @@ func (c *Client) Order(ctx context.Context, orderID string) (Order, error) {
 		err = a.failure("the answer has no readable order_id")
 	}
 	return Order{}, fmt.Errorf("get order: %w", err)
-}
-
-// CaptureRequest asks to take money for an order that was made without auto_capture.
-type CaptureRequest struct {
-	OrderID string
-	// IdempotencyKey keeps a repetition from taking the amount twice. Required.
-	IdempotencyKey string
-	// Body is Klarna's capture object as JSON, sent as it is.
-	Body []byte
-	// BeforeSend is as in [CreateOrderRequest].
-	BeforeSend func() error
-}
-
-// Capture is money that was taken.
-type Capture struct {
-	CaptureID     string
-	CorrelationID string
-	RateLimit     RateLimit
-}
-
-// Capture takes money for an order. The classes mean for the capture what they mean for an order in [Client.CreateOrder]. A refusal
-// can be a late decline (403 PAYMENT_METHOD_FAILED): the order then stays, without money.
-// https://docs.kustom.co/contents/checkout/use-cases/recurring.md
-func (c *Client) Capture(ctx context.Context, request CaptureRequest) (Capture, error) {
-	capture, err := c.capture(ctx, request)
-	if err != nil {
-		return Capture{}, fmt.Errorf("capture order: %w", err)
-	}
-	return capture, nil
-}
-
-func (c *Client) capture(ctx context.Context, request CaptureRequest) (Capture, error) {
-	if request.IdempotencyKey == "" || len(request.Body) == 0 {
-		return Capture{}, &NotSentError{Err: errors.New("an idempotency key and a body are required")}
-	}
-	buffer := c.buffers.get()
-	defer c.buffers.put(buffer)
-	a, err := c.do(ctx, call{
-		method: http.MethodPost, path: []string{"ordermanagement", "v1", "orders", request.OrderID, "captures"},
-		key: request.IdempotencyKey, body: request.Body, beforeSend: request.BeforeSend,
-	}, buffer)
-	if err != nil {
-		return Capture{}, err
-	}
-	if id := a.captureID(); a.success() && id != "" {
-		return Capture{CaptureID: id, CorrelationID: a.correlationID(""), RateLimit: a.rateLimit()}, nil
-	}
-	return Capture{}, a.failure("the answer has no Capture-Id")
-}
-
-// captureID is in a header of its own, and the last part of Location.
-func (a answer) captureID() string {
-	if id := strings.TrimSpace(a.header.Get("Capture-Id")); id != "" {
-		return id
-	}
-	if location := a.header.Get("Location"); strings.Contains(location, "/captures/") {
-		return path.Base(location)
-	}
-	return ""
 }
 
 func (a answer) success() bool { return a.status >= 200 && a.status <= 299 }

@@ -439,6 +439,10 @@ func TestNoErrorLeaks(t *testing.T) {
 			if err = client.CancelToken(context.Background(), token); err != nil { // an unreadable 200 is good enough
 				assertNoSecret(t, err)
 			}
+			if !strings.HasPrefix(name, "garbage") { // where the token comes from the script: a capture's path has none
+				_, err = client.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o-1", IdempotencyKey: "k", CapturedAmount: 1})
+				assertNoSecret(t, err)
+			}
 		})
 	}
 	silent := newWire(t, func(conn net.Conn, seen io.Writer) { _, _ = io.Copy(seen, conn) })

@@ -26,12 +26,14 @@ type Counts struct {
 	OrderAmount int64 `json:"order_amount"`
 	// Captures that were asked for; auto_capture is not counted.
 	Captures int `json:"captures"`
+	// CapturedAmount is the sum of those captures in minor units, whatever their currencies.
+	CapturedAmount int64 `json:"captured_amount"`
 	// WithoutKey counts orders and captures asked for without an idempotency key.
 	WithoutKey int `json:"without_key"`
 	// OtherBodies counts tries whose body differed from the first of their key. Klarna ignores the difference; whoever
 	// makes it believes to charge something else.
 	OtherBodies int `json:"other_bodies"`
-	// KeysExpired counts keys that were used again after 24 hours, and charged again.
+	// KeysExpired counts keys that were used again after 24 hours, and charged or captured again.
 	KeysExpired int `json:"keys_expired"`
 }
 
@@ -44,9 +46,11 @@ type Order struct {
 	OrderAmount        int64     `json:"order_amount"`
 	PurchaseCurrency   string    `json:"purchase_currency"`
 	MerchantReference1 string    `json:"merchant_reference1"`
-	FraudStatus        string    `json:"fraud_status"` // by now
-	Captured           bool      `json:"captured"`     // in full
-	Captures           []Capture `json:"captures"`     // those that were asked for
+	FraudStatus        string    `json:"fraud_status"`    // by now
+	Captured           bool      `json:"captured"`        // in full
+	CapturedAmount     int64     `json:"captured_amount"` // by now, with auto_capture as well
+	Captures           []Capture `json:"captures"`        // those that were asked for: two of one key are money taken twice
+	Cancelled          bool      `json:"cancelled,omitempty"`
 	CreatedAt          time.Time `json:"created_at"`
 	Body               Text      `json:"body,omitempty"` // as received, with Options.KeepBodies
 }
@@ -54,9 +58,11 @@ type Order struct {
 // Capture is money taken for an order.
 type Capture struct {
 	CaptureID      string    `json:"capture_id"`
+	IdempotencyKey string    `json:"idempotency_key"`
 	CapturedAmount int64     `json:"captured_amount"`
 	Reference      string    `json:"reference"`
 	CapturedAt     time.Time `json:"captured_at"`
+	Body           Text      `json:"body,omitempty"` // as received, with Options.KeepBodies
 }
 
 // Key is what is remembered of an idempotency key.
@@ -68,9 +74,10 @@ type Key struct {
 	Tries            int       `json:"tries"`
 	OtherBodies      int       `json:"other_bodies"` // tries whose body differed from the first
 	BodySHA256       string    `json:"body_sha256"`  // of the first, in hex
-	// OrderID of the order that the key made, or ErrorCode of the refusal that it is answered with; both "" while nothing
-	// is decided.
+	// OrderID of the order that the key made or captured, or ErrorCode of the refusal that it is answered with; both ""
+	// while nothing is decided.
 	OrderID   string `json:"order_id,omitempty"`
+	CaptureID string `json:"capture_id,omitempty"`
 	ErrorCode string `json:"error_code,omitempty"`
 }
 
@@ -121,11 +128,13 @@ func (o *order) entry(options *Options, now moment) Order {
 	entry := Order{
 		OrderID: o.id(options), IdempotencyKey: o.key, Username: o.username, TokenFingerprint: o.token.String(),
 		OrderAmount: o.amount, PurchaseCurrency: string(o.currency[:]), MerchantReference1: o.reference1,
-		FraudStatus: o.fraudStatus(now), Captured: o.captured(now) == o.amount,
+		FraudStatus: o.fraudStatus(now), Captured: o.captured(now) == o.amount, CapturedAmount: o.captured(now), Cancelled: o.cancelled,
 		Captures: make([]Capture, 0, len(o.captures)), CreatedAt: o.createdAt.time(), Body: o.body,
 	}
 	for _, c := range o.captures {
-		entry.Captures = append(entry.Captures, Capture{CaptureID: c.id, CapturedAmount: c.amount, Reference: c.reference, CapturedAt: c.at.time()})
+		entry.Captures = append(entry.Captures, Capture{
+			CaptureID: c.id, IdempotencyKey: c.key, CapturedAmount: c.amount, Reference: c.reference, CapturedAt: c.at.time(), Body: c.body,
+		})
 	}
 	return entry
 }
@@ -139,7 +148,7 @@ func (rec *record) entry(options *Options) Key {
 		key.Operation = "capture"
 	}
 	if rec.result != nil {
-		key.ErrorCode = rec.result.code
+		key.ErrorCode, key.CaptureID = rec.result.code, rec.result.capture
 	}
 	if rec.order != nil {
 		key.OrderID = rec.order.id(options)

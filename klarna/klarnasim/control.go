@@ -79,6 +79,7 @@ type changes struct {
 	Faults           *float64  `json:"faults"`
 	Outage           *string   `json:"outage"`
 	PendingFor       *duration `json:"pending_for"`
+	AuthorizedFor    *duration `json:"authorized_for"`
 	ForgetErrors     *bool     `json:"forget_errors"`
 	ConflictInFlight *bool     `json:"conflict_in_flight"`
 }
@@ -104,6 +105,7 @@ func (c *changes) apply(o *Options) {
 	set(&o.Faults, c.Faults)
 	set(&o.Outage, c.Outage)
 	set(&o.PendingFor, (*time.Duration)(c.PendingFor))
+	set(&o.AuthorizedFor, (*time.Duration)(c.AuthorizedFor))
 	set(&o.ForgetErrors, c.ForgetErrors)
 	set(&o.ConflictInFlight, c.ConflictInFlight)
 }

@@ -19,6 +19,7 @@ type order struct {
 	currency    [3]byte
 	ending      ending
 	autoCapture bool
+	cancelled   bool
 	amount      int64
 	reference1  string
 	reference2  string
@@ -30,9 +31,10 @@ type order struct {
 }
 
 type capture struct {
-	id, reference string
-	amount        int64
-	at            moment
+	id, key, reference string
+	amount             int64
+	at                 moment
+	body               []byte
 }
 
 // moment is a time in nanoseconds since 1970.
@@ -79,17 +81,16 @@ type record struct {
 	tries   int
 	others  int // tries with another body
 	busy    bool
-	late    bool          // its order comes later
+	late    bool          // its order or capture comes later
 	done    chan struct{} // made by the first who waits for busy to end
 	order   *order        // its result: an order, or
-	result  *reply        // a refusal or a capture
+	result  *reply        // a refusal, or a capture of order
 }
 
-// lateOrder is an order whose time is yet to come.
-type lateOrder struct {
-	record *record
-	order  *order
-	at     moment
+// lateResult is an order or a capture whose time is yet to come.
+type lateResult struct {
+	at    moment
+	enter func(now moment) // with the lock held
 }
 
 const maxBody = 1 << 20 // https://docs.klarna.com/api/request-limits/
@@ -101,7 +102,12 @@ func (s *Simulator) createOrder(r *request) reply {
 		return refusal
 	}
 	b := s.behaviour(r)
-	rec, refusal := s.claim(r, orderOperation, sha256.Sum256(body), b.conflict)
+	return s.once(r, orderOperation, body, b, func(rec *record) reply { return s.evaluate(r, rec, b, body) })
+}
+
+// once makes one try under a key, with what b and chance make of it. evaluate decides, or repeats what was decided.
+func (s *Simulator) once(r *request, operation operation, body []byte, b behaviour, evaluate func(*record) reply) reply {
+	rec, refusal := s.claim(r, operation, sha256.Sum256(body), b.conflict)
 	if rec == nil {
 		return refusal
 	}
@@ -117,7 +123,7 @@ func (s *Simulator) createOrder(r *request) reply {
 		s.release(rec)
 		return f.answer
 	}
-	answer := s.evaluate(r, rec, b, body)
+	answer := evaluate(rec)
 	s.release(rec)
 	if spoilt {
 		answer = f.spoil(answer)
@@ -125,12 +131,14 @@ func (s *Simulator) createOrder(r *request) reply {
 	return answer
 }
 
-// spoil replaces answer, but keeps what it says where f only breaks it off.
+// spoil replaces answer, but keeps what it says where f only breaks it off: not of a capture, which is told by a header.
 func (f fault) spoil(answer reply) reply {
 	switch f.answer.shape {
 	case cutHeaders, cutBody, half:
-		answer.shape = f.answer.shape
-		return answer
+		if answer.capture == "" {
+			answer.shape = f.answer.shape
+			return answer
+		}
 	}
 	return f.answer
 }
@@ -163,10 +171,7 @@ func (s *Simulator) behaviour(r *request) behaviour {
 	if ok && state.Behaviour != "" {
 		token = state.Behaviour + "-"
 	}
-	if r.options.Outage != "" {
-		token = r.options.Outage + "-" + token
-	}
-	return parse(token)
+	return r.options.behaviour(token)
 }
 
 // claim takes the key for one try, after whoever has it, or refuses. A request without a key has one of its own, which
@@ -255,7 +260,7 @@ func (s *Simulator) evaluate(r *request, rec *record, b behaviour, body []byte) 
 	switch b.ending {
 	case late:
 		rec.late = true
-		s.late = append(s.late, lateOrder{rec, draft, s.now().after(b.after)})
+		s.late = append(s.late, lateResult{s.now().after(b.after), func(now moment) { s.enter(rec, draft, now) }})
 		return reply{shape: cut}
 	case lostCancelled:
 		s.enter(rec, draft, s.now())
@@ -297,15 +302,18 @@ func (s *Simulator) refusal(r *request, rec *record, b behaviour) (reply, bool) 
 			return reply{}, false
 		}
 	}
-	if b.ending == softDeclineOnce {
-		if _, used := s.first[r.token]; !used {
-			s.first[r.token] = rec.key
-		}
-		if s.first[r.token] != rec.key {
-			return reply{}, false
-		}
+	if b.ending == softDeclineOnce && !s.firstKey(r.token, rec.key) {
+		return reply{}, false
 	}
 	return b.ending.refusal()
+}
+
+// firstKey reports whether key is the first that was used for something. The lock must be held.
+func (s *Simulator) firstKey(something, key string) bool {
+	if _, used := s.first[something]; !used {
+		s.first[something] = key
+	}
+	return s.first[something] == key
 }
 
 // enter puts an order into the books. The lock must be held.
@@ -318,7 +326,7 @@ func (s *Simulator) enter(rec *record, o *order, now moment) {
 	rec.order = o
 }
 
-// settleLate makes the orders whose time has come. The lock must be held.
+// settleLate makes the orders and captures whose time has come. The lock must be held.
 func (s *Simulator) settleLate(now moment) {
 	if len(s.late) == 0 {
 		return
@@ -329,7 +337,7 @@ func (s *Simulator) settleLate(now moment) {
 			waiting = append(waiting, l)
 			continue
 		}
-		s.enter(l.record, l.order, l.at)
+		l.enter(l.at)
 	}
 	s.late = waiting
 }

@@ -1,15 +1,10 @@
 package klarnasim
 
 import (
-	"crypto/sha256"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"time"
 )
-
-// authorized is how long an order can be captured.
-const authorized = 28 * 24 * time.Hour
 
 // SetFraudStatus turns an order to ACCEPTED, PENDING or REJECTED; false when there is no such order.
 func (s *Simulator) SetFraudStatus(orderID, status string) bool {
@@ -86,17 +81,19 @@ func (s *Simulator) readOrder(r *request) reply {
 
 func (o *order) details(options *Options, now moment) orderDetails {
 	captured := o.captured(now)
-	id := o.id(options)
+	id, expires := o.id(options), o.createdAt.after(options.AuthorizedFor)
 	d := orderDetails{
 		OrderID: id, FraudStatus: o.fraudStatus(now),
 		OrderAmount: o.amount, OriginalOrderAmount: o.amount, CapturedAmount: captured, RemainingAuthorizedAmount: o.amount - captured,
 		PurchaseCurrency: string(o.currency[:]), MerchantReference1: o.reference1, MerchantReference2: o.reference2, KlarnaReference: id[:8],
-		CreatedAt: o.createdAt.time(), ExpiresAt: o.createdAt.after(authorized).time(), Captures: []captureDetails{},
+		CreatedAt: o.createdAt.time(), ExpiresAt: expires.time(), Captures: []captureDetails{},
 	}
 	switch {
+	case o.cancelled:
+		d.Status, d.RemainingAuthorizedAmount = "CANCELLED", 0
 	case captured == o.amount:
 		d.Status = "CAPTURED"
-	case now >= o.createdAt.after(authorized):
+	case now >= expires:
 		d.Status = "EXPIRED"
 	case captured > 0:
 		d.Status = "PART_CAPTURED"
@@ -112,98 +109,34 @@ func (o *order) details(options *Options, now moment) orderDetails {
 	return d
 }
 
-// createCapture is POST /ordermanagement/v1/orders/{order_id}/captures.
-func (s *Simulator) createCapture(r *request) reply {
+// CancelOrder releases what an order has authorised, as somebody would in the merchant portal; false when there is no such
+// order, or it was captured.
+func (s *Simulator) CancelOrder(orderID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.order(orderID)
+	if o == nil || o.captured(s.now()) > 0 {
+		return false
+	}
+	o.cancelled = true
+	return true
+}
+
+// cancelOrder is POST /ordermanagement/v1/orders/{order_id}/cancel. It may be repeated, with or without a key.
+func (s *Simulator) cancelOrder(r *request) reply {
 	if answer, out := s.outage(r); out {
 		return answer
 	}
-	body, refusal, ok := r.readBody()
-	if !ok {
-		return refusal
-	}
-	rec, refusal := s.claim(r, captureOperation, sha256.Sum256(body), false)
-	if rec == nil {
-		return refusal
-	}
-	defer s.release(rec)
-	f, spoilt := chance(r.options, rec.key, rec.tries)
-	if spoilt && !f.created {
-		return f.answer
-	}
-	answer := s.takeCapture(r, rec, body)
-	if spoilt {
-		answer = f.spoil(answer)
-	}
-	return answer
-}
-
-func (s *Simulator) takeCapture(r *request, rec *record, body []byte) reply {
-	var wanted captureBody
-	err := json.Unmarshal(body, &wanted)
+	id := r.PathValue("order")
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if rec.result != nil {
-		return *rec.result
-	}
-	o := s.order(r.PathValue("order"))
-	var answer reply
-	if refusal, refused := wanted.refusal(o, s.now()); err != nil {
-		answer = refuse(http.StatusBadRequest, "BAD_VALUE", "Bad value: body")
-	} else if refused {
-		answer = refusal
-	} else {
-		answer = s.take(r, o, wanted)
-	}
-	if answer.code == "" || !r.options.ForgetErrors {
-		rec.result = &answer
-	}
-	return answer
-}
-
-type captureBody struct {
-	CapturedAmount *int64 `json:"captured_amount"`
-	Description    string `json:"description"`
-	Reference      string `json:"reference"`
-}
-
-// refusal is what there is against a capture of the order.
-// https://docs.klarna.com/resources/developer-tools/error-handling/error-codes-and-messages-for-order-management/
-func (c captureBody) refusal(o *order, now moment) (reply, bool) {
-	badValue := func(path string) (reply, bool) {
-		return refuse(http.StatusBadRequest, "BAD_VALUE", "Bad value: "+path), true
-	}
-	notAllowed := func(why string) (reply, bool) {
-		return refuse(http.StatusForbidden, "CAPTURE_NOT_ALLOWED", why), true
-	}
+	o := s.order(id)
+	s.mu.Unlock()
 	switch {
 	case o == nil:
-		return noSuchOrder(), true
-	case c.CapturedAmount == nil, *c.CapturedAmount < 0, *c.CapturedAmount > 200_000_000:
-		return badValue("captured_amount")
-	case !atMost(c.Description, 255):
-		return badValue("description")
-	case !atMost(c.Reference, 255):
-		return badValue("reference")
-	case o.ending == captureDeclined:
-		return softDecline.refusal()
-	case o.fraudStatus(now) != "ACCEPTED":
-		return notAllowed("The order is not accepted")
-	case now >= o.createdAt.after(authorized):
-		return notAllowed("Order is expired. Capture not possible.")
-	case *c.CapturedAmount > o.amount-o.captured(now):
-		return notAllowed("Captured amount is higher than the remaining authorized amount.")
+		return noSuchOrder()
+	case !s.CancelOrder(id):
+		return refuse(http.StatusForbidden, "CANCEL_NOT_ALLOWED", "The order is captured")
 	}
-	return reply{}, false
-}
-
-// take enters a capture into the books. The lock must be held.
-func (s *Simulator) take(r *request, o *order, wanted captureBody) reply {
-	s.counts.Captures++
-	id := uuid(r.options.Seed, uint64(s.counts.Captures), 'k')
-	o.captures = append(o.captures, capture{id: id, reference: wanted.Reference, amount: *wanted.CapturedAmount, at: s.now()})
-	r.log.OrderID = o.id(r.options)
-	return reply{
-		status: http.StatusCreated, capture: id,
-		location: fmt.Sprintf("/ordermanagement/v1/orders/%s/captures/%s", r.log.OrderID, id),
-	}
+	r.log.OrderID = id
+	return reply{status: http.StatusNoContent}
 }

@@ -99,7 +99,9 @@ func (a reply) write(w http.ResponseWriter, correlation string) {
 	if len(body) > 0 {
 		header.Set("Content-Type", contentType)
 	}
-	header.Set("Content-Length", strconv.Itoa(len(body)))
+	if a.status != http.StatusNoContent {
+		header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
 	w.WriteHeader(a.status)
 	if a.shape == cutHeaders || a.shape == cutBody {
 		if a.shape == cutBody {

@@ -1,8 +1,9 @@
 // Package klarnasim plays Klarna: it takes orders on customer tokens, keeps books of them, and fails on demand in every
 // way that Klarna is known to, because nobody can make Klarna's playground do that.
 //
-// It promises what Klarna promises: one idempotency key makes one order within 24 hours, and a repetition is answered
-// with the first result, whatever its body. It checks requests as strictly as Klarna's published schema and arithmetic.
+// It promises what Klarna promises: one idempotency key makes one order, or one capture, within 24 hours, and a repetition
+// is answered with the first result, whatever its body. It checks requests as strictly as Klarna's published schema and
+// arithmetic.
 //
 // # Tokens
 //
@@ -42,6 +43,14 @@
 //
 // So 503x2-soft-decline-7 is a token that fails twice with 503 and is then declined, for each key.
 //
+// # Captures
+//
+// In the same way the beginning of a capture's reference selects the answer to that capture, whatever the token of its order:
+// 503x2-, created-cut-, slow-<ms>-, conflict-in-flight-, soft-decline- and so on. What is said of orders above goes for
+// captures, with these differences: soft-decline-once- counts the keys of an order; pending-, rejected- and no-fraud-status-
+// mean nothing; under lost-cancelled- later tries are answered 403 CAPTURE_NOT_ALLOWED; and what is cut in the headers or in
+// the body, or broken, never tells the Capture-Id.
+//
 // # Control
 //
 // Tests in Go use the methods of [Simulator]; everybody else the paths below /sim/ that [Simulator.ServeHTTP] lists.
@@ -79,13 +88,16 @@ type Options struct {
 	// Username and Password are checked where set. A request without Basic credentials is always answered 401.
 	Username, Password string
 	// Faults is the share of tries, 0 to 1, that fail at random: 429, 5xx with and without an error object, cut
-	// connections, unreadable answers, before and after the order is made. Default 0.
+	// connections, unreadable answers, before and after the order or the capture is made. Default 0.
 	Faults float64
 	// Outage is the beginning of a token, like "503" or "cut", that every request suffers in addition. Default "".
 	Outage string
 	// PendingFor is how long pending-accept- and pending-reject- stay PENDING. Default 2 s.
 	PendingFor time.Duration
-	// ForgetErrors evaluates a refused order again when its key is repeated, instead of repeating the refusal. Klarna
+	// AuthorizedFor is how long an order without auto_capture can be captured, from when it was made. Default 28 days, as
+	// with Klarna: https://docs.klarna.com/order-management/manage-orders-with-the-api/refund-and-extend-orders/extend-order-authorization/
+	AuthorizedFor time.Duration
+	// ForgetErrors evaluates a refused order or capture again when its key is repeated, instead of repeating the refusal. Klarna
 	// documents neither.
 	ForgetErrors bool
 	// ConflictInFlight answers 409 to a second request whose key is at work, instead of making it wait. Klarna documents
@@ -102,6 +114,7 @@ type Exchange struct {
 	Status           int    // 0: cut without an answer
 	ErrorCode        string // of Klarna's error object, "" without one
 	OrderID          string
+	CaptureID        string
 }
 
 // KeyValidity is how long a key is remembered.
@@ -121,9 +134,9 @@ type Simulator struct {
 	counts  Counts
 	orders  []*order
 	records map[recordID]*record
-	late    []lateOrder
+	late    []lateResult
 	tokens  map[string]TokenState
-	first   map[string]string // token that declines once → the first key used with it
+	first   map[string]string // token or order that declines once → the first key used with it
 	windows map[string]*window
 }
 
@@ -141,6 +154,7 @@ func New(options Options) *Simulator {
 	s.mux.HandleFunc("PATCH /customer-token/v1/tokens/{token}/status", s.api(s.patchToken))
 	s.mux.HandleFunc("GET /ordermanagement/v1/orders/{order}", s.api(s.readOrder))
 	s.mux.HandleFunc("POST /ordermanagement/v1/orders/{order}/captures", s.api(s.createCapture))
+	s.mux.HandleFunc("POST /ordermanagement/v1/orders/{order}/cancel", s.api(s.cancelOrder))
 	s.control()
 	return s
 }
@@ -149,17 +163,29 @@ func (o Options) withDefaults() *Options {
 	if o.PendingFor == 0 {
 		o.PendingFor = 2 * time.Second
 	}
+	if o.AuthorizedFor == 0 {
+		o.AuthorizedFor = 28 * 24 * time.Hour
+	}
 	return &o
 }
 
-// ServeHTTP answers Klarna's Customer Token API (order, read, cancel) and Order Management API (read, capture), and
+// behaviour is what the beginning of a token or of a capture's reference asks for, after what Outage does.
+func (o *Options) behaviour(text string) behaviour {
+	if o.Outage != "" {
+		text = o.Outage + "-" + text
+	}
+	return parse(text)
+}
+
+// ServeHTTP answers Klarna's Customer Token API (order, read, cancel) and Order Management API (read, capture, cancel), and
 //
 //	GET   /sim/books           all orders and idempotency keys, as [Books]
 //	GET   /sim/counts          the numbers only, as [Counts]
 //	POST  /sim/reset           forget everything but the options
 //	POST  /sim/advance         {"duration":"25h"}: move the clock on
 //	PATCH /sim/options         {"latency":"300ms","latency_p99":"2s","rate":50,"username":"u","password":"p","faults":0.01,
-//	                           "outage":"503","pending_for":"1m","forget_errors":true,"conflict_in_flight":true}: any of them
+//	                           "outage":"503","pending_for":"1m","authorized_for":"48h","forget_errors":true,
+//	                           "conflict_in_flight":true}: any of them
 //	PUT   /sim/tokens/{token}  {"behaviour":"soft-decline"} and {"status":"SUSPENDED"}: instead of what its beginning says
 //	PUT   /sim/orders/{order}  {"fraud_status":"ACCEPTED"}
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
@@ -178,7 +204,7 @@ func (s *Simulator) Change(alter func(*Options)) {
 	}
 }
 
-// Advance moves the simulator's clock on: keys expire, pending orders turn.
+// Advance moves the simulator's clock on: keys and authorisations expire, pending orders turn.
 func (s *Simulator) Advance(d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -646,7 +646,7 @@ func TestBooks(t *testing.T) {
 	got := books.Orders[0]
 	want := klarnasim.Order{
 		OrderID: made.OrderID, IdempotencyKey: "key", Username: "merchant", TokenFingerprint: "e43010e4c07c", OrderAmount: 1599,
-		PurchaseCurrency: "EUR", MerchantReference1: "1234834-2026-12", FraudStatus: "ACCEPTED", Captured: true,
+		PurchaseCurrency: "EUR", MerchantReference1: "1234834-2026-12", FraudStatus: "ACCEPTED", Captured: true, CapturedAmount: 1599,
 		Captures: []klarnasim.Capture{}, CreatedAt: now, Body: klarnasim.Text(pretty),
 	}
 	if !reflect.DeepEqual(got, want) {
