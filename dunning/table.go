@@ -109,6 +109,17 @@ func NotCharged() Decision {
 	return Decision{0, "", messages.ReasonNotCharged, messages.CategorySoftDecline, messages.FixByMerchant, false, true, guide}
 }
 
+// NotCapturable is what it means that an authorised order yields no money although Klarna refused no capture: its
+// authorisation has ended, it was cancelled, or an operator found that an unresolved capture was not made. Only the last
+// is worth another try.
+func NotCapturable(why messages.Reason) Decision {
+	d := Decision{0, "", why, messages.CategoryMerchantError, messages.FixByMerchant, false, false, management}
+	if why == messages.ReasonNotCaptured {
+		d.Category, d.Retryable = messages.CategorySoftDecline, true
+	}
+	return d
+}
+
 func unknownCode(status int, code string) Decision {
 	return Decision{status, code, messages.ReasonUnknownCode, messages.CategoryMerchantError, messages.FixByMerchant, false, false, guide}
 }

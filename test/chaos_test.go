@@ -40,7 +40,20 @@ type story struct {
 	renewal messages.RenewalKey
 	key     messages.IdempotencyKey
 	want    string
-	rival   bool // another ID for the same period: one of the two is paid
+	// rival: another job wants the same. Of two charges one is paid, the other rejected
+	// as already_paid; of two captures of most of an order one is captured, the other rejected as amount_too_high.
+	rival    bool
+	number   int    // of the job, and of its renewal
+	capture  bool   // it captures what another story authorised
+	captures string // how the captures that follow it go; "" for none
+}
+
+// lost is the reason for which the slower of two rivals is rejected.
+func (s story) lost() string {
+	if s.capture {
+		return "amount_too_high"
+	}
+	return "already_paid"
 }
 
 type chaosRun struct {
@@ -118,7 +131,10 @@ func chaos(t *testing.T, nodes int) {
 			}
 		}
 	})
-	await(t, time.Minute, "every job that can be decided to leave the stream", func() bool { return c.decidable() == 0 })
+	decided := func() bool { return c.decidable() == 0 }
+	await(t, time.Minute, "every job that can be decided to leave the stream", decided)
+	told = append(told, c.capture(told, len(told))...)
+	await(t, time.Minute, "every capture that can be decided to leave the stream", decided)
 	c.report(seed, told)
 }
 
@@ -213,15 +229,23 @@ func (c *chaosRun) publish(r *rand.Rand, stop <-chan struct{}) (told []story) {
 			return told
 		case <-time.After(time.Duration(r.IntN(10)) * time.Millisecond):
 		}
+		if n%100 == 99 {
+			told = append(told, c.capture(told, 5)...)
+		}
 		variant := tokens[r.IntN(len(tokens))]
 		s := story{payload: job(n, variant.token+strconv.Itoa(n)), want: variant.want}
 		if r.IntN(50) == 0 {
 			s = story{payload: job(n, "ok-"+strconv.Itoa(n), func(j map[string]any) { j["order"].(map[string]any)["order_amount"] = 1 }), want: "rejected"}
 		}
+		s.number = n
+		if s.want == "paid" && r.IntN(5) == 0 {
+			s.payload = job(n, variant.token+strconv.Itoa(n), func(j map[string]any) { j["order"].(map[string]any)["auto_capture"] = false })
+			s.captures = []string{"one-", "two-", "created-500-", "created-cut-", "503x2-", "slow-400-", "soft-decline-"}[r.IntN(7)]
+		}
 		all := []story{s}
-		if s.want == "paid" && r.IntN(20) == 0 {
+		if s.want == "paid" && s.captures == "" && r.IntN(20) == 0 {
 			all[0].rival = true
-			all = append(all, story{rival: true, payload: job(n, variant.token+strconv.Itoa(n), func(j map[string]any) {
+			all = append(all, story{rival: true, want: s.want, payload: job(n, variant.token+strconv.Itoa(n), func(j map[string]any) {
 				j["id"] = fmt.Sprint(j["subscription_id"], "/2026-12/rival")
 			})})
 		}
@@ -232,18 +256,60 @@ func (c *chaosRun) publish(r *rand.Rand, stop <-chan struct{}) (told []story) {
 				copies = 2
 			}
 			for range copies {
-				c.send(s.payload)
+				c.send("renewals.due.default", s.payload)
 			}
 			told = append(told, s)
 		}
 	}
 }
 
+// capture publishes the captures of at most so many stories whose order was
+// authorised by now. A story is only taken once.
+func (c *chaosRun) capture(told []story, most int) (captures []story) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
+	defer cancel()
+	journal, err := worker.OpenJournal(ctx, c.w.js, zerolog.Nop())
+	if err != nil {
+		return nil // the broker is away
+	}
+	for i := range told {
+		s := &told[i]
+		if s.captures == "" || most == 0 {
+			continue
+		}
+		at, err := journal.Last(ctx, s.renewal)
+		if err != nil || at.State.Phase != worker.PhasePaid {
+			continue
+		}
+		follow := story{capture: true, want: "captured"}
+		amounts := []int64{0}
+		switch s.captures {
+		case "two-":
+			follow.rival, amounts = true, []int64{1000, 1000}
+		case "soft-decline-":
+			follow.want = "capture_failed"
+		}
+		for n, amount := range amounts {
+			fields := map[string]any{"reference": s.captures + "c"}
+			if amount > 0 {
+				fields["captured_amount"] = amount
+			}
+			follow.payload = capture(s.number, n, fields)
+			follow.renewal, follow.key = captureKeys(follow.payload)
+			c.send("renewals.capture.default", follow.payload)
+			captures = append(captures, follow)
+		}
+		s.captures = ""
+		most--
+	}
+	return captures
+}
+
 // send publishes until the broker has confirmed it.
-func (c *chaosRun) send(payload []byte) {
+func (c *chaosRun) send(subject string, payload []byte) {
 	for c.t.Context().Err() == nil {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
-		_, err := c.w.js.Publish(ctx, "renewals.due.default", payload)
+		_, err := c.w.js.Publish(ctx, subject, payload)
 		cancel()
 		if err == nil {
 			return
@@ -269,7 +335,7 @@ func (c *chaosRun) decidable() int {
 	waiting := 0
 	c.undecided = map[messages.IdempotencyKey]bool{}
 	for next := uint64(1); ; {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject("renewals.due.default"))
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject("renewals.*.default"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return waiting
 		}
@@ -278,13 +344,16 @@ func (c *chaosRun) decidable() int {
 		}
 		next = m.Sequence + 1
 		renewal, key := keys(m.Data)
+		if m.Subject == "renewals.capture.default" {
+			renewal, key = captureKeys(m.Data)
+		}
 		at, err := journal.Last(ctx, renewal)
 		if err != nil {
 			return 1
 		}
 		claim := at.State.Claim
 		switch {
-		case claim != nil && at.State.Phase == worker.PhaseCharging && claim.Answered2xx && claim.Contradicted:
+		case claim != nil && (at.State.Phase == worker.PhaseCharging || at.State.Phase == worker.PhaseCapturing) && claim.Answered2xx && claim.Contradicted:
 			c.undecided[key] = true // its own, or it waits for the one that is
 		default:
 			waiting++
@@ -301,9 +370,14 @@ func (c *chaosRun) report(seed uint64, told []story) {
 		byKey[string(s.key)] = s.renewal
 	}
 	books := c.w.klarna.Simulator.Books()
+	captures := 0
 	for _, o := range books.Orders {
 		orders[o.IdempotencyKey]++
 		perRenewal[byKey[o.IdempotencyKey]]++
+		for _, taken := range o.Captures {
+			orders[taken.IdempotencyKey]++
+			captures++
+		}
 	}
 	results := map[messages.IdempotencyKey][]record{}
 	kinds := map[string]int{}
@@ -336,13 +410,13 @@ func (c *chaosRun) report(seed uint64, told []story) {
 		made := orders[string(s.key)]
 		body, _ := json.Marshal(r.Event)
 		switch {
-		case r.Kind == "dunning" && made > 0:
+		case (r.Kind == "dunning" || r.Kind == "capture_failed") && made > 0:
 			falseDunning++
-			c.t.Errorf("dunning although there is an order: %s", body)
-		case r.Kind == "paid" && made != 1:
+			c.t.Errorf("%s although there is an order or a capture: %s", r.Kind, body)
+		case (r.Kind == "paid" || r.Kind == "captured") && made != 1:
 			other++
-			c.t.Errorf("paid with %d orders: %s", made, body)
-		case s.rival && (r.Kind == "paid" || r.Kind == "rejected" && r.Event["reason"] == "already_paid"):
+			c.t.Errorf("%s with %d orders or captures: %s", r.Kind, made, body)
+		case s.rival && (r.Kind == s.want || r.Kind == "rejected" && r.Event["reason"] == s.lost()):
 		case r.Kind != s.want:
 			other++
 			c.t.Errorf("want %s: %s", s.want, body)
@@ -351,6 +425,6 @@ func (c *chaosRun) report(seed uint64, told []story) {
 	if doubled > 0 {
 		c.t.Errorf("%d renewals have more than one order", doubled)
 	}
-	c.t.Logf("jobs %d, faults %v, Klarna's answers %v, orders %d, results %v; doubled %d, lost %d, told twice %d, false dunning %d, otherwise wrong %d; rightly undecided %d; CHAOS_SEED=%d repeats the plan",
-		len(told), c.faults, books.Statuses, len(books.Orders), kinds, doubled, lost, twice, falseDunning, other, undecided, seed)
+	c.t.Logf("jobs %d, faults %v, Klarna's answers %v, orders %d, captures %d, results %v; doubled %d, lost %d, told twice %d, false dunning %d, otherwise wrong %d; rightly undecided %d; CHAOS_SEED=%d repeats the plan",
+		len(told), c.faults, books.Statuses, len(books.Orders), captures, kinds, doubled, lost, twice, falseDunning, other, undecided, seed)
 }

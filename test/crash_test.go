@@ -43,6 +43,50 @@ func TestS8KilledAtEachStep(t *testing.T) {
 	}
 }
 
+// TestS8CaptureKilledAtEachStep is the same for a capture: its money is taken once.
+func TestS8CaptureKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	const wait = 30 * time.Second
+	for _, tt := range []struct {
+		step      string
+		reference string // of the capture
+		stop      stopper
+	}{
+		{"before the claim is published", "", atMessage("HPUB renewals.capturing.", false)},
+		{"claim stored, its answer lost", "", atMessage("HPUB renewals.capturing.", true)},
+		{"claimed, the request lost on its way", "", atKlarna},
+		{"request under way at Klarna", "slow-900-", atCapture(0)},
+		{"capture made, the answer under way", "created-cut-", atCapture(1)},
+		{"answer in hand, result not published", "", atMessage("HPUB renewals.captured.", false)},
+		{"result stored, its answer lost", "", atMessage("HPUB renewals.captured.", true)},
+		{"before the ack", "", atMessage("+ACK", false)},
+	} {
+		t.Run(tt.step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, klarnasim.Options{})
+			w.provision()
+			p := w.start(nil, "work")
+			w.publish(job(1, "ok-1", func(j map[string]any) { j["order"].(map[string]any)["auto_capture"] = false }))
+			await(t, wait, "the order", func() bool { return w.left() == 0 })
+			p.kill()
+
+			w.publishCapture(capture(1, 1, map[string]any{"reference": tt.reference + "c1"}))
+			p, env := tt.stop(t, w)
+			p.kill()
+			w.start(env, "work")
+			await(t, wait, "the job to leave the stream", func() bool { return w.left() == 0 })
+
+			if results := w.results(); len(results) != 2 || results[0].Kind != "paid" || results[1].Kind != "captured" {
+				t.Errorf("results: %v, want paid and captured", results)
+			}
+			orders := w.klarna.Simulator.Books().Orders
+			if len(orders) != 1 || len(orders[0].Captures) != 1 || orders[0].Captures[0].CapturedAmount != 1599 {
+				t.Errorf("orders at Klarna: %+v, want one, captured once", orders)
+			}
+		})
+	}
+}
+
 // settledOnce checks the promise for jobs that must all be paid.
 func (w *world) settledOnce(jobs int) {
 	w.t.Helper()
@@ -97,6 +141,19 @@ func atOrder(t *testing.T, w *world) (*process, []string) {
 	p := w.start(nil, "work")
 	await(t, 20*time.Second, "the order", func() bool { return len(w.klarna.Simulator.Books().Orders) == 1 })
 	return p, nil
+}
+
+// atCapture stops a worker whose capture Klarna is asked for, or has made.
+func atCapture(made int) stopper {
+	return func(t *testing.T, w *world) (*process, []string) {
+		before := w.klarna.Simulator.Books().Requests
+		p := w.start(nil, "work")
+		await(t, 20*time.Second, "the capture", func() bool {
+			books := w.klarna.Simulator.Books()
+			return books.Requests > before+1 && books.Counts.Captures >= made // the first looks at the order
+		})
+		return p, nil
+	}
 }
 
 // await returns once the message has come by.

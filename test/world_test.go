@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -193,15 +194,42 @@ func job(n int, token string, change ...func(map[string]any)) []byte {
 	return data
 }
 
+// capture is a valid capture job for the renewal of job n; more alters it.
+func capture(n, number int, more ...map[string]any) []byte {
+	id := strconv.Itoa(1234000 + n)
+	c := map[string]any{"id": fmt.Sprint(id, "/2026-12/capture-", number), "subscription_id": id, "period": "2026-12"}
+	for _, m := range more {
+		maps.Copy(c, m)
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
 // keys are what anybody can compute of a job.
 func keys(payload []byte) (messages.RenewalKey, messages.IdempotencyKey) {
 	r := messages.Read(payload, nil)
 	return r.RenewalKey, r.IdempotencyKey
 }
 
+// captureKeys are the same of a capture job.
+func captureKeys(payload []byte) (messages.RenewalKey, messages.IdempotencyKey) {
+	r := messages.ReadCapture(payload, nil)
+	return r.RenewalKey, r.IdempotencyKey
+}
+
 func (w *world) publish(payload []byte) {
 	w.t.Helper()
 	if _, err := w.js.Publish(w.t.Context(), "renewals.due.default", payload); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) publishCapture(payload []byte) {
+	w.t.Helper()
+	if _, err := w.js.Publish(w.t.Context(), "renewals.capture.default", payload); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -244,7 +272,7 @@ func (w *world) results() []record {
 	var settled []record
 	for _, r := range w.records() {
 		switch r.Kind {
-		case "paid", "dunning", "unresolved", "rejected":
+		case "paid", "dunning", "unresolved", "rejected", "captured", "capture_failed":
 			settled = append(settled, r)
 		}
 	}

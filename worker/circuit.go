@@ -43,7 +43,7 @@ type circuit struct {
 	odd    map[string]bool // jobs turned away unread since the last answer that was not
 	pause  *backoff.ExponentialBackOff
 	resume time.Time     // when the next probe may go
-	wake   chan struct{} // one entry when something changed for whoever waits
+	wake   chan struct{} // closed when something changed for whoever waits
 
 	heard  atomic.Uint64 // tries, to know whether a probe came to one
 	ticket atomic.Bool   // a probe may go
@@ -52,7 +52,7 @@ type circuit struct {
 // newCircuit tells changed of every pause that begins or ends.
 func newCircuit(changed func(reason string, open bool, sentence string)) *circuit {
 	return &circuit{
-		changed: changed, odd: map[string]bool{}, wake: make(chan struct{}, 1),
+		changed: changed, odd: map[string]bool{}, wake: make(chan struct{}),
 		pause: backoff.NewExponentialBackOff(
 			backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second), backoff.WithMultiplier(2),
 			backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0)),
@@ -63,17 +63,37 @@ func newCircuit(changed func(reason string, open bool, sentence string)) *circui
 	}
 }
 
+// changes is closed at the next change. Whoever waits takes it before looking.
+func (c *circuit) changes() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wake
+}
+
+// signal wakes everybody who waits.
+func (c *circuit) signal() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.wake)
+	c.wake = make(chan struct{})
+}
+
 // probe waits until a probe may go or nothing is paused any more. false: ctx ended.
+// A probe that may go and has found no job is anybody's: one consumer may be empty and another not.
 func (c *circuit) probe(ctx context.Context) bool {
-	for c.pauses.any() {
+	for {
+		changes := c.changes()
+		if !c.pauses.any() {
+			return ctx.Err() == nil
+		}
 		c.mu.Lock()
 		wait := time.Until(c.resume)
-		if wait <= 0 {
+		may := wait <= 0 || c.ticket.Load()
+		if may && !c.ticket.Swap(true) {
 			c.resume = time.Now().Add(c.pause.NextBackOff())
 		}
 		c.mu.Unlock()
-		if wait <= 0 {
-			c.ticket.Store(true)
+		if may {
 			return true
 		}
 		timer := time.NewTimer(wait)
@@ -81,12 +101,11 @@ func (c *circuit) probe(ctx context.Context) bool {
 		case <-ctx.Done():
 			timer.Stop()
 			return false
-		case <-c.wake:
+		case <-changes:
 			timer.Stop()
 		case <-timer.C:
 		}
 	}
-	return ctx.Err() == nil
 }
 
 // admit says whether a job may be charged: any while nothing is paused, else
@@ -101,7 +120,7 @@ func (c *circuit) retry() {
 	c.pause.Reset()
 	c.resume = time.Time{}
 	c.mu.Unlock()
-	signal(c.wake)
+	c.signal()
 }
 
 // handled is told of every job once it is done with, and how many tries there
@@ -113,7 +132,7 @@ func (c *circuit) handled(before uint64) {
 	c.mu.Lock()
 	c.resume = time.Time{}
 	c.mu.Unlock()
-	signal(c.wake)
+	c.signal()
 }
 
 // hear takes in what a try of a job came to. elsewhere tells, where Klarna
@@ -174,11 +193,12 @@ func (c *circuit) open(reason, sentence string) {
 	if !c.pauses.set(reason, sentence) {
 		return
 	}
+	c.ticket.Store(false) // of an earlier pause
 	c.mu.Lock()
 	c.resume = time.Now().Add(c.pause.NextBackOff())
 	c.mu.Unlock()
 	c.changed(reason, true, sentence)
-	signal(c.wake)
+	c.signal()
 }
 
 func (c *circuit) close(reason string) {

@@ -66,9 +66,22 @@ func (a *account) event(j *job, r messages.Record, next step, t tally) messages.
 	}
 	switch next.Record {
 	case messages.KindPaid:
-		return messages.Paid{
-			Record: r, OrderID: c.OrderID, FraudStatus: "ACCEPTED", Captured: j.reading.Facts.AutoCapture,
+		event := messages.Paid{
+			Record: r, OrderID: c.OrderID, FraudStatus: statusAccepted, Captured: j.reading.Facts.AutoCapture,
 			AuthorizedPaymentMethod: t.order.AuthorizedPaymentMethod, CorrelationID: t.order.CorrelationID, Corrects: string(next.Corrects),
+		}
+		if o := next.State.Order; o != nil {
+			event.CaptureBefore = o.CaptureBefore
+		}
+		return event
+	case messages.KindCaptured:
+		return captured(r, next.State, t.order.CorrelationID, next.Corrects)
+	case messages.KindCaptureFailed:
+		return a.captureFailed(j, r, next, t)
+	case messages.KindCapturing:
+		return messages.Capturing{
+			Record: r, OrderID: c.Capture.OrderID, CapturedAmount: c.Capture.Amount,
+			FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError,
 		}
 	case messages.KindPending:
 		return messages.Pending{Record: r, OrderID: c.OrderID, FraudStatus: t.order.FraudStatus, CorrelationID: t.order.CorrelationID}
@@ -92,9 +105,13 @@ func (a *account) common(j *job, next step, now time.Time) messages.Record {
 		OrderAmount: j.reading.Facts.Amount, PurchaseCurrency: j.reading.Facts.Currency, MerchantReference1: j.reading.Facts.MerchantReference1,
 		Deliveries: j.delivered, Worker: a.opts.Name, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,
 	}
-	if next.State.holds(next.Key) {
-		c := next.State.Claim
-		r.Attempt, r.Tries, r.Deliveries = next.State.Attempts, c.Tries, c.Deliveries
+	s := next.State
+	if s.holds(next.Key) {
+		r.Attempt, r.Tries, r.Deliveries = s.Attempts, s.Claim.Tries, s.Claim.Deliveries
+	}
+	if o := s.Order; o != nil && j.capture != nil {
+		r.OrderAmount, r.PurchaseCurrency, r.MerchantReference1 = o.Amount, o.Currency, o.MerchantReference1
+		r.Attempt = max(o.Captures, 1)
 	}
 	return r
 }
@@ -112,29 +129,86 @@ func (a *account) dunning(r messages.Record, st step, t tally) messages.Dunning 
 	}
 	event.Reason, event.Category, event.FixBy = d.Reason, d.Category, d.FixBy
 	event.NotifyCustomer, event.Retryable = d.NotifyCustomer, d.Retryable
-	policy := a.Policy
-	if s.Policy != nil {
-		policy = *s.Policy
-	}
-	if next, ok, final := policy.Next(d.Category, d.Retryable, s.Attempts, s.FirstAttemptAt); ok {
-		event.NextAttemptAt, event.Final = &next, final
-	} else {
-		event.Final = final
-	}
+	event.NextAttemptAt, event.Final = s.nextAttempt(d)
 	return event
 }
 
+// captureFailed says what a refusal to capture means, in the words of dunning.
+func (a *account) captureFailed(j *job, r messages.Record, st step, t tally) messages.CaptureFailed {
+	s := st.State
+	d := dunning.NotCapturable(st.Reason)
+	event := messages.CaptureFailed{Record: r, OrderID: s.Order.ID, CapturedAmount: j.request.Capture.Amount, Corrects: string(st.Corrects)}
+	if s.holds(st.Key) {
+		event.CapturedAmount, event.UndecidedTries = s.Claim.Capture.Amount, s.Claim.UndecidedTries
+	}
+	if t.refusal != nil {
+		d, _ = dunning.Decide(t.refusal.StatusCode, t.refusal.Code)
+		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
+		event.CorrelationID = t.refusal.CorrelationID
+	}
+	event.Reason, event.Category, event.FixBy = d.Reason, d.Category, d.FixBy
+	event.NotifyCustomer, event.Retryable = d.NotifyCustomer, d.Retryable
+	event.NextAttemptAt, event.Final = s.nextCapture(d)
+	return event
+}
+
+// captured is the body of the record of a capture.
+func captured(r messages.Record, s State, correlationID string, corrects messages.Kind) messages.Captured {
+	c := s.Claim.Capture
+	return messages.Captured{
+		Record: r, OrderID: c.OrderID, CaptureID: c.ID, CapturedAmount: c.Amount, TotalCapturedAmount: s.Order.Captured,
+		RemainingAmount: max(s.Order.Amount-s.Order.Captured, 0), CorrelationID: correlationID, Corrects: string(corrects),
+	}
+}
+
+// nextAttempt suggests when to charge again after a refusal.
+func (s State) nextAttempt(d dunning.Decision) (at *time.Time, final bool) {
+	next, ok, final := s.policy().Next(d.Category, d.Retryable, s.Attempts, s.FirstAttemptAt)
+	if !ok {
+		return nil, final
+	}
+	return &next, final
+}
+
+// nextCapture suggests when to capture again after a refusal, while the
+// authorisation lasts.
+func (s State) nextCapture(d dunning.Decision) (at *time.Time, final bool) {
+	next, ok, final := s.policy().Next(d.Category, d.Retryable, s.Order.Captures, s.Order.FirstCaptureAt)
+	if !ok {
+		return nil, final
+	}
+	if end := s.Order.CaptureBefore; !end.IsZero() && !next.Before(end) {
+		return nil, true
+	}
+	return &next, final
+}
+
+func (s State) policy() dunning.Policy {
+	if s.Policy != nil {
+		return *s.Policy
+	}
+	return dunning.DefaultPolicy()
+}
+
 func unresolved(r messages.Record, why messages.Reason, c Claim) messages.Unresolved {
-	return messages.Unresolved{
+	u := messages.Unresolved{
 		Record: r, Reason: why, FirstSentAt: c.FirstSentAt, LastError: c.LastError,
 		UndecidedTries: c.UndecidedTries, OrderID: c.OrderID,
 	}
+	if c.Capture != nil {
+		u.OrderID, u.CapturedAmount = c.Capture.OrderID, c.Capture.Amount
+	}
+	return u
 }
 
 // abandoned is the body of an unresolved record that somebody else writes: the
 // facts of the charge come from the record that claimed it.
 func (j *Journal) abandoned(ctx context.Context, r messages.RenewalKey, next step, worker string, now time.Time) (messages.Unresolved, error) {
-	claim, err := j.LastOf(ctx, messages.KindCharging, r)
+	kind := messages.KindCharging
+	if next.State.Claim.Capture != nil {
+		kind = messages.KindCapturing
+	}
+	claim, err := j.LastOf(ctx, kind, r)
 	if err != nil {
 		return messages.Unresolved{}, err
 	}
@@ -155,7 +229,7 @@ func (j *job) errors(next step) []messages.Problem {
 	if next.Reason == j.request.Verdict {
 		return j.problems
 	}
-	return explain(next.Reason, next.Conflicts, next.OrderID)
+	return explain(next.Reason, next.Conflicts, next.Made)
 }
 
 // deadLetter is the job as it was received, with why it lies there. Its message
@@ -164,7 +238,7 @@ func (j *job) errors(next step) []messages.Problem {
 func (a *account) deadLetter(j *job, next step) *nats.Msg {
 	header := messages.DeadLetter{
 		Reason: next.Reason, Errors: j.errors(next), Account: j.account,
-		Stream: StreamJobs, Sequence: j.sequence, At: a.now(), Original: j.msg.Header,
+		Stream: StreamJobs, Subject: j.msg.Subject, Sequence: j.sequence, At: a.now(), Original: j.msg.Header,
 	}.Header()
 	if next.afterwards() {
 		header.Set(messages.HeaderMsgID, header.Get(messages.HeaderMsgID)+"/"+string(next.Reason))
@@ -174,15 +248,18 @@ func (a *account) deadLetter(j *job, next step) *nats.Msg {
 
 // recorded tells the log and the metrics of a result, once.
 func (a *account) recorded(j *job, next step, event messages.Event) {
-	if next.Record == messages.KindCharging {
+	if next.Record == messages.KindCharging || next.Record == messages.KindCapturing {
 		return
 	}
 	reason := next.Reason
-	if d, ok := event.(messages.Dunning); ok {
-		reason = d.Reason
-		if reason == messages.ReasonUnknownCode {
-			a.metrics.unknown.WithLabelValues(string(a.Name)).Inc()
-		}
+	switch e := event.(type) {
+	case messages.Dunning:
+		reason = e.Reason
+	case messages.CaptureFailed:
+		reason = e.Reason
+	}
+	if reason == messages.ReasonUnknownCode {
+		a.metrics.unknown.WithLabelValues(string(a.Name)).Inc()
 	}
 	now := a.now()
 	a.metrics.results.WithLabelValues(string(a.Name), string(next.Record), string(reason)).Inc()
@@ -208,7 +285,12 @@ func (a *account) recorded(j *job, next step, event messages.Event) {
 		e = e.Str("reason", string(reason))
 	}
 	if c := next.State.Claim; c != nil && c.Key == next.Key {
-		e = e.Str("order_id", c.OrderID).Int("tries", c.Tries).Int("deliveries", c.Deliveries)
+		if c.Capture != nil {
+			e = e.Str("order_id", c.Capture.OrderID).Str("capture_id", c.Capture.ID).Int64("captured_amount", c.Capture.Amount)
+		} else {
+			e = e.Str("order_id", c.OrderID)
+		}
+		e = e.Int("tries", c.Tries).Int("deliveries", c.Deliveries)
 	}
 	e.Dur("handling_ms", now.Sub(j.received)).Dur("end_to_end_ms", now.Sub(j.published)).Msg("recorded")
 }

@@ -28,7 +28,7 @@ func (w *Worker) look(ctx context.Context) {
 	for n := 0; ; n++ {
 		leads := w.leading.Load()
 		if !leads {
-			w.metrics.forget(mine) // whoever leads now knows better
+			w.metrics.forget() // whoever leads now knows better
 		}
 		one, cancel := context.WithTimeout(ctx, lookEvery)
 		o, err := look(one, w.js, w.now(), leads && (!led || n%4 == 0))
@@ -121,8 +121,10 @@ func (w *Worker) verify(ctx context.Context) error {
 	}
 	w.oldest.Store(int64(retention - retentionMargin))
 	for _, a := range w.accounts {
-		if _, err := w.consumer(ctx, a.Name); err != nil {
-			return err
+		for name, subject := range consumers(a.Name) {
+			if _, err := w.consumer(ctx, a.Name, name, subject); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

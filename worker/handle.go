@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna"
 )
@@ -37,14 +38,15 @@ func (a *account) handle(ctx context.Context, d delivery) {
 		a.handBack(j, wait)
 		return
 	}
-	next, at, err := a.claim(j)
+	next, at, err := a.claim(ctx, j)
 	if err == nil {
 		switch next.Then {
 		case actCharge:
 			held := a.held(*at.State.Claim)
 			began := a.now()
-			answers := a.charge(ctx, j, held)
+			answers := a.ask(ctx, j, held)
 			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(a.now().Sub(began).Seconds())
+			held.Authorised = a.authorised(j, answers)
 			answers.tokenStatus = a.tokenStatus(j, answers)
 			next, err = a.record(j, at, held, answers)
 		case actPoll:
@@ -71,58 +73,82 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	return wait, ok
 }
 
-// claim asks the machine what the delivery means and writes what it says. A job
-// that looks new is claimed without reading first: an empty renewal is part of the write's condition.
-func (a *account) claim(j *job) (step, Entry, error) {
-	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
-	defer cancel()
+// claim asks the machine what the delivery means and writes what it says. A
+// charge that looks new is claimed without reading first: an empty renewal is part of the write's condition.
+func (a *account) claim(ctx context.Context, j *job) (step, Entry, error) {
 	at := Entry{State: State{Phase: PhaseNone}}
-	if j.request.Verdict != "" || j.delivered > 1 {
+	if j.request.Verdict != "" || j.capture != nil || j.delivered > 1 {
 		var err error
-		if at, err = a.journal.Last(ctx, j.renewalKey); err != nil {
+		if at, err = a.last(j); err != nil {
 			return step{}, at, err
 		}
 	}
-	decide := func(s State) step { return deliver(s, j.request, a.now(), a.rulesNow()) }
-	next, at, err := a.advance(ctx, j, at, decide, tally{})
-	if err != nil || next.Then != actStandIn {
-		return next, at, err
+	return a.decide(ctx, j, at, func(s State) step { return deliver(s, j.request, a.now(), a.rulesNow()) })
+}
+
+// last reads the job's renewal.
+func (a *account) last(j *job) (Entry, error) {
+	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
+	defer cancel()
+	return a.journal.Last(ctx, j.renewalKey)
+}
+
+// decide lets a function of the machine speak until the job goes by keys that are
+// its own and everything is known that the function asks for.
+func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State) step) (step, Entry, error) {
+	var answers tally
+	for {
+		one, cancel := context.WithTimeout(a.recording, claimTimeout)
+		next, now, err := a.advance(one, j, at, speak, answers)
+		cancel()
+		if at = now; err != nil {
+			return next, at, err
+		}
+		switch next.Then {
+		case actStandIn:
+			j.standIn(next.Reason, next.Conflicts)
+			if at, err = a.last(j); err != nil {
+				return step{}, at, err
+			}
+		case actLook:
+			var ok bool
+			if answers, ok = a.look(ctx, j, next.State.Order); !ok {
+				return nak(a.rulesNow().delay(j.delivered)), at, nil
+			}
+		default:
+			return next, at, nil
+		}
 	}
-	j.standIn(next.Reason, next.Conflicts)
-	if at, err = a.journal.Last(ctx, j.renewalKey); err != nil {
-		return step{}, at, err
-	}
-	return a.advance(ctx, j, at, decide, tally{})
 }
 
 // record writes what the tries came to. It goes on until the journal has it or
 // the process ends: an answer in hand is not given up because the broker is away.
 func (a *account) record(j *job, at Entry, held holding, answers tally) (step, error) {
-	decide := func(s State) step { return conclude(s, held, answers.outcome, a.now(), a.rulesNow()) }
-	next, _, err := a.advance(a.recording, j, at, decide, answers)
+	speak := func(s State) step { return conclude(s, held, answers.outcome, a.now(), a.rulesNow()) }
+	next, _, err := a.advance(a.recording, j, at, speak, answers)
 	return next, err
 }
 
 // recordFraudStatus asks what became of a pending order and writes it.
 func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
-	accepted, final, err := a.poll(at.State.Claim.OrderID)
+	accepted, final, err := a.poll(j, at.State.Claim.OrderID)
 	if err != nil {
 		a.log.Warn().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("fraud status not known yet")
 	}
-	decide := func(s State) step { return polled(s, j.request, accepted, final, a.now(), a.rulesNow()) }
-	answers := tally{order: klarna.CreatedOrder{OrderID: at.State.Claim.OrderID, FraudStatus: "ACCEPTED"}}
+	speak := func(s State) step { return polled(s, j.request, accepted, final, a.now(), a.rulesNow()) }
+	answers := tally{order: klarna.CreatedOrder{OrderID: at.State.Claim.OrderID, FraudStatus: statusAccepted}}
 	if final && !accepted {
 		answers.Answer = answerFraudRejected
 	}
-	next, _, err := a.advance(a.recording, j, at, decide, answers)
+	next, _, err := a.advance(a.recording, j, at, speak, answers)
 	return next, err
 }
 
-// advance lets decide speak to the renewal's last state until a record that it
-// asked for is written, or none is asked for.
-func (a *account) advance(ctx context.Context, j *job, at Entry, decide func(State) step, answers tally) (step, Entry, error) {
+// advance lets a function of the machine speak to the renewal's last state until
+// a record that it asked for is written, or none is asked for.
+func (a *account) advance(ctx context.Context, j *job, at Entry, speak func(State) step, answers tally) (step, Entry, error) {
 	for {
-		next := decide(at.State)
+		next := speak(at.State)
 		if next.Record == "" {
 			return next, at, nil
 		}
@@ -166,7 +192,11 @@ func (a *account) finish(j *job, next step, err error) {
 	switch {
 	case err != nil:
 		a.metrics.writes.WithLabelValues(string(a.Name)).Inc()
-		a.log.Warn().Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be written")
+		level := zerolog.WarnLevel
+		if !a.js.Conn().IsConnected() {
+			level = zerolog.DebugLevel // that is told once, not for every job
+		}
+		a.log.WithLevel(level).Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be read or written")
 		err = j.msg.NakWithDelay(a.rulesNow().delay(1))
 	case next.Then == actAck:
 		err = j.msg.Ack()
@@ -190,8 +220,9 @@ func (a *account) handBack(j *job, wait time.Duration) {
 // again, after a crash, is a duplicate by its ID.
 func (a *account) bury(j *job, next step) error {
 	if next.afterwards() {
-		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.OrderID).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
-			Msg("an order exists that no result can name any more: a person must look at it")
+		a.metrics.stray.WithLabelValues(string(a.Name), string(next.Reason)).Inc()
+		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
+			Msg("Klarna made something that no result can name any more: a person must look at it")
 	}
 	m := a.deadLetter(j, next)
 	for {
@@ -218,17 +249,19 @@ func (a *account) recoverPanic(j *job) {
 	if p == nil {
 		return
 	}
+	defer func() {
+		if again := recover(); again != nil { // even the counting breaks: it comes again after AckWait
+			a.log.Error().Str("panic", fmt.Sprintf("%T", again)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).Msg("counting a panic panicked")
+		}
+	}()
 	a.metrics.panics.WithLabelValues(string(a.Name)).Inc()
 	// The value may quote the job: only its type is logged.
 	a.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).
 		Str("idempotency_key", string(j.request.Key)).Msg("handling a job panicked")
-	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
-	defer cancel()
-	at, err := a.journal.Last(ctx, j.renewalKey)
+	at, err := a.last(j)
 	var next step
 	if err == nil {
-		decide := func(s State) step { return panicked(s, j.request, a.now(), a.rulesNow()) }
-		next, _, err = a.advance(ctx, j, at, decide, tally{})
+		next, _, err = a.decide(a.recording, j, at, func(s State) step { return panicked(s, j.request, a.now(), a.rulesNow()) })
 	}
 	a.finish(j, next, err)
 }

@@ -31,6 +31,9 @@ type job struct {
 	conflicts  messages.IdempotencyKey
 	fingerprint,
 	traceParent, traceState string
+
+	capture *messages.Capture // nil for a charge
+	orderID string            // that is to be captured, once known
 }
 
 // place says where in the stream a delivery came from. Until it is read, the
@@ -52,16 +55,23 @@ func (a *account) place(d delivery) (*job, error) {
 // read reads the job. What is wrong with it becomes its verdict, never an
 // error: every message ends in a recorded result.
 func (a *account) read(j *job) {
-	j.reading = messages.Read(j.msg.Data, j.msg.Header)
 	j.traceParent, j.traceState = messages.TraceContext(j.msg.Header)
-	in := j.reading.Job
-	if !in.CustomerToken.IsZero() {
-		j.fingerprint = in.CustomerToken.Fingerprint()
-	}
 	q := &j.request
-	q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
+	if strings.HasPrefix(j.msg.Subject, messages.CaptureSubject("")) {
+		a.readCapture(j)
+	} else {
+		j.reading = messages.Read(j.msg.Data, j.msg.Header)
+		in := j.reading.Job
+		q.Hash = hash(string(a.Name), in.CustomerToken.Reveal(), string(in.Order))
+		if !in.CustomerToken.IsZero() {
+			j.fingerprint = in.CustomerToken.Fingerprint()
+		}
+		if f := j.reading.Facts; !f.AutoCapture {
+			q.Authorised = &Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1}
+		}
+		q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
+	}
 	q.Worker, q.Host = a.opts.Name, a.Host
-	q.Hash = hash(string(a.Name), in.CustomerToken.Reveal(), string(in.Order))
 	q.PayloadHash = hash(string(a.Name), string(j.msg.Data))
 	q.Replay = replayOf(j.msg.Header)
 	if j.reading.Identified {
@@ -70,12 +80,27 @@ func (a *account) read(j *job) {
 	q.Verdict, j.problems = a.verdict(j.reading)
 }
 
+// readCapture reads a capture job. It has no order and no due time of its own.
+func (a *account) readCapture(j *job) {
+	r := messages.ReadCapture(j.msg.Data, j.msg.Header)
+	j.capture = &r.Capture
+	j.reading = messages.Reading{
+		Job:        messages.Job{ID: r.Capture.ID, SubscriptionID: r.Capture.SubscriptionID, Period: r.Capture.Period, Metadata: r.Capture.Metadata},
+		Identified: r.Identified, RenewalKey: r.RenewalKey, IdempotencyKey: r.IdempotencyKey, Problems: r.Problems, Warnings: r.Warnings,
+	}
+	c := r.Capture
+	j.request.Capture = &wanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
+	j.request.Hash = hash(string(a.Name), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference, string(c.OrderLines))
+}
+
 // verdict says why a job may not be claimed at all, or nothing.
 func (a *account) verdict(r messages.Reading) (messages.Reason, []messages.Problem) {
 	now := a.now()
 	switch {
 	case len(r.Problems) > 0:
 		return messages.ReasonInvalid, r.Problems
+	case r.Job.DueAt.IsZero(): // a capture: its renewal was due
+		return "", nil
 	case r.Job.DueAt.After(now.Add(earliest)):
 		return messages.ReasonNotDue, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
 			"found %s, expected at most %s from now: publish the job when the renewal is due", r.Job.DueAt.UTC().Format(time.RFC3339), earliest)}}
@@ -100,7 +125,7 @@ func (j *job) standIn(why messages.Reason, conflicts messages.IdempotencyKey) {
 }
 
 // explain tells a person why a job was rejected that is itself in order.
-func explain(why messages.Reason, by messages.IdempotencyKey, orderID string) []messages.Problem {
+func explain(why messages.Reason, by messages.IdempotencyKey, made string) []messages.Problem {
 	path, message := "$", string(why)
 	switch why {
 	case messages.ReasonConflict:
@@ -109,6 +134,16 @@ func explain(why messages.Reason, by messages.IdempotencyKey, orderID string) []
 		path, message = "period", "this period of the subscription is paid already"
 	case messages.ReasonBlockedByUnresolved:
 		path, message = "period", "an earlier charge for this period is unresolved: settle it with `renewals resolve`, then replay or publish again"
+	case messages.ReasonOrderExists:
+		path, message = "period", "this period of the subscription has an order, of which money is being captured or was"
+	case messages.ReasonNotPaid:
+		path, message = "period", "this period of the subscription has no order that could be captured: publish the capture after the result `paid`"
+	case messages.ReasonAlreadyCaptured:
+		path, message = "period", "everything of this period's order is captured already"
+	case messages.ReasonAmountTooHigh:
+		path, message = "captured_amount", "found more than can still be captured of the order"
+	case messages.ReasonOrderMismatch:
+		path, message = "order_id", "this period of the subscription was paid with another order: leave the field out, or correct it"
 	case messages.ReasonCancelled:
 		path, message = "period", "this period was cancelled"
 	case messages.ReasonTooManyAttempts:
@@ -122,9 +157,11 @@ func explain(why messages.Reason, by messages.IdempotencyKey, orderID string) []
 	case messages.ReasonPendingTooLong:
 		message = "the order's fraud status did not become final: look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonOrderAfterDunning:
-		message = "Klarna made order " + orderID + " for this attempt after the renewal had gone on to another: refund it, or the other"
+		message = "Klarna made order " + made + " for this attempt after the renewal had gone on to another: refund it, or the other"
 	case messages.ReasonSecondOrder:
-		message = "Klarna made order " + orderID + " beside the one that the renewal is paid with: refund one of them"
+		message = "Klarna made order " + made + " beside the one that the renewal is paid with: refund one of them"
+	case messages.ReasonCaptureAfterFailure:
+		message = "Klarna made capture " + made + " although it was recorded as failed and another has followed: refund it, or the other"
 	case messages.ReasonPoison:
 		message = "the worker broke on this job " + strconv.Itoa(maxPanics) + " times; see its log"
 	}

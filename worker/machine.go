@@ -58,7 +58,9 @@ type request struct {
 	Attempt     int64
 	DueAt       time.Time
 	Policy      dunning.Policy
-	Replay      uint64 // sequence of the dead letter that this message repeats; 0: none
+	Authorised  *Order  // what a charge leaves to be captured; nil where that is automatic
+	Capture     *wanted // what is to be captured; nil for a charge
+	Replay      uint64  // sequence of the dead letter that this message repeats; 0: none
 	Nonce       string
 	Worker      string
 	Host        string
@@ -72,6 +74,7 @@ const (
 	actNak                       // not yet: deliver again after Delay
 	actCharge                    // the claim is ours: ask Klarna
 	actPoll                      // an order exists: ask for its fraud status
+	actLook                      // ask how much of the order can be captured, then decide again
 	actStandIn                   // the ID belongs to something else: file under the stand-in
 )
 
@@ -87,7 +90,7 @@ type step struct {
 	Delay time.Duration
 	Dead  bool
 
-	OrderID   string        // that no result names, with a dead letter about it
+	Made      string        // the order or capture that no result names, with a dead letter about it
 	Corrects  messages.Kind // the earlier result of the same key that this one overrides
 	Conflicts messages.IdempotencyKey
 	Duplicate bool // the job had its result before this delivery
@@ -102,9 +105,9 @@ func rebindable(e Settlement) bool {
 	return e.Reason == messages.ReasonInvalid || e.Reason == messages.ReasonNotDue
 }
 
-// afterwards says that an order came to light which no result can name any more.
+// afterwards says that an order or capture came to light which no result can name any more.
 func (st step) afterwards() bool {
-	return st.Reason == messages.ReasonOrderAfterDunning || st.Reason == messages.ReasonSecondOrder
+	return st.Reason == messages.ReasonOrderAfterDunning || st.Reason == messages.ReasonSecondOrder || st.Reason == messages.ReasonCaptureAfterFailure
 }
 
 // deliver decides what a delivered job means for its renewal.
@@ -131,13 +134,25 @@ func deliver(s State, q request, now time.Time, r rules) step {
 		return give
 	}
 
+	if q.Capture != nil {
+		return capture(s, q, now, r)
+	}
+
 	switch s.Phase {
+	case PhaseCaptured, PhaseCaptureFailed:
+		st := reject(s, q, messages.ReasonOrderExists)
+		st.Conflicts = s.Claim.Key
+		return st
 	case PhasePaid:
 		st := reject(s, q, messages.ReasonAlreadyPaid)
 		st.Conflicts = s.Claim.Key
 		return st
 	case PhaseUnresolved:
-		st := reject(s, q, messages.ReasonBlockedByUnresolved)
+		why := messages.ReasonBlockedByUnresolved
+		if s.Claim.Capture != nil {
+			why = messages.ReasonOrderExists
+		}
+		st := reject(s, q, why)
 		st.Conflicts = s.Claim.Key
 		return st
 	case PhaseCancelled:
@@ -147,7 +162,7 @@ func deliver(s State, q request, now time.Time, r rules) step {
 	if wait := q.DueAt.Sub(now); wait > 0 {
 		return nak(wait)
 	}
-	if _, known := s.Settled[q.Key]; !known && len(s.Settled) >= maxSettled {
+	if !s.known(q.Key) && len(s.Settled) >= maxSettled {
 		return step{Then: actStandIn, Reason: messages.ReasonTooManyAttempts}
 	}
 	return claim(s, q, now, r)
@@ -201,6 +216,9 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 		return step{Then: actCharge, State: s, Key: q.Key} // the answer to our claim was lost, the claim was not
 	case !c.Released && now.Before(c.LeaseUntil):
 		return until(c.LeaseUntil, now)
+	case c.Capture != nil && c.Capture.Amount == 0:
+		s.Phase = s.before() // the claim only counts panics
+		return capture(s, q, now, r)
 	case s.windowClosed(now, r):
 		return giveUp(s, s.expiredReason())
 	case c.Host != q.Host && !c.FirstSentAt.IsZero():
@@ -214,7 +232,7 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 	}
 	c.take(q, now, r)
 	c.Deliveries++
-	return step{Record: messages.KindCharging, Key: q.Key, State: s.claimed(c), Then: actCharge}
+	return step{Record: c.becomes(answerNone), Key: q.Key, State: s.claimed(c), Then: actCharge}
 }
 
 // claim opens a renewal's next attempt.
@@ -299,7 +317,7 @@ func sweep(s State, now time.Time, r rules) (_ step, ok bool) {
 // reject records that a job will not be charged. The renewal goes on as it was:
 // the state is carried, only the key is settled.
 func reject(s State, q request, why messages.Reason) step {
-	if _, known := s.Settled[q.Key]; !known && len(s.Settled) >= maxSettled {
+	if !s.known(q.Key) && len(s.Settled) >= maxSettled {
 		return step{Then: actStandIn, Reason: why}
 	}
 	e := Settlement{Kind: messages.KindRejected, Reason: why, Replay: q.Replay}
@@ -315,19 +333,19 @@ type answer uint8
 
 const (
 	answerNone          answer = iota // not known
-	answerAccepted                    // an order, its fraud status ACCEPTED: money, or an authorisation
+	answerAccepted                    // an order, its fraud status ACCEPTED: money, or an authorisation; or a capture
 	answerPending                     // an order, its fraud status not final
 	answerFraudRejected               // an order that Klarna rejected
 	answerRefused                     // a definite no
 )
 
-// order says that Klarna made one: never dropped.
-func (a answer) order() bool { return a == answerAccepted || a == answerPending }
+// made says that Klarna made an order, or a capture: never dropped.
+func (a answer) made() bool { return a == answerAccepted || a == answerPending }
 
 // outcome is what the tries of one delivery came to.
 type outcome struct {
-	Answer  answer
-	OrderID string
+	Answer answer
+	Made   string // the order or capture that Klarna made
 
 	Tries     int
 	Undecided int // tries after which an order may exist, without one that was cut last
@@ -345,8 +363,9 @@ type outcome struct {
 
 // holding is what a delivery knows of the claim it won.
 type holding struct {
-	Claim     Claim // as it was written
-	SetsClock bool  // this delivery started the key's clock, so it may clear it
+	Claim      Claim  // as it was written
+	SetsClock  bool   // this delivery started the key's clock, so it may clear it
+	Authorised *Order // what the charge leaves to be captured; nil where that is automatic
 }
 
 // conclude decides what the tries of a delivery mean for its renewal, whose
@@ -362,12 +381,12 @@ func conclude(s State, h holding, o outcome, now time.Time, r rules) step {
 		return nak(r.delay(1))
 	case own && s.open():
 		return record(s, h, o, now, r)
-	case own && settled && o.Answer.order() && s.Claim.OrderID != o.OrderID:
+	case own && settled && o.Answer.made() && s.Claim.made() != o.Made:
 		return fenced(s, h, o, now, r) // an operator named another one
-	case own && settled && (e.Kind == o.kind() || o.kind() == messages.KindCharging):
+	case own && settled && (e.Kind == h.Claim.becomes(o.Answer) || o.Answer == answerNone):
 		// Our record is there, its answer was lost.
 		return step{Then: actAck, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: k}
-	case o.Answer.order():
+	case o.Answer.made():
 		return fenced(s, h, o, now, r)
 	case s.open() && s.holds(k):
 		// Another delivery is at it, whatever an earlier use of the key came to.
@@ -378,9 +397,18 @@ func conclude(s State, h holding, o outcome, now time.Time, r rules) step {
 	return nak(r.delay(h.Claim.Deliveries))
 }
 
-// kind is the record that an outcome leads to while the claim is one's own.
-func (o outcome) kind() messages.Kind {
-	switch o.Answer {
+// becomes is the record that an answer leads to while the claim is one's own.
+func (c Claim) becomes(a answer) messages.Kind {
+	if c.Capture != nil {
+		switch a {
+		case answerAccepted:
+			return messages.KindCaptured
+		case answerRefused:
+			return messages.KindCaptureFailed
+		}
+		return messages.KindCapturing
+	}
+	switch a {
 	case answerAccepted:
 		return messages.KindPaid
 	case answerPending:
@@ -391,15 +419,34 @@ func (o outcome) kind() messages.Kind {
 	return messages.KindCharging
 }
 
+// gained is the state after Klarna made what the claim asked for: there is an
+// order to capture, or less of it is left.
+func (s State) gained(c Claim, authorised *Order) State {
+	switch {
+	case c.Capture != nil:
+		o := *s.Order
+		o.Captured += c.Capture.Amount
+		return s.ordered(o)
+	case authorised != nil:
+		o := *authorised
+		o.ID = c.OrderID
+		return s.ordered(o)
+	}
+	return s
+}
+
 // record writes what one's own claim came to.
 func record(s State, h holding, o outcome, now time.Time, r rules) step {
 	c := h.after(o, now, r)
 	c.Corrects, c.Panics = s.Claim.Corrects, s.Claim.Panics // others may have written these on our claim
 	next := s.claimed(c)
-	st := step{Record: o.kind(), Key: c.Key, Then: actAck, Corrects: c.Corrects}
+	st := step{Record: c.becomes(o.Answer), Key: c.Key, Then: actAck, Corrects: c.Corrects}
 
 	switch st.Record {
-	case messages.KindPaid, messages.KindDunning:
+	case messages.KindPaid, messages.KindCaptured:
+		next = next.gained(c, h.Authorised)
+		fallthrough
+	case messages.KindDunning, messages.KindCaptureFailed:
 		next.Phase = Phase(st.Record)
 		st.State = next.settle(c.Key, Settlement{Kind: st.Record, SHA256: c.SHA256})
 		return st
@@ -434,8 +481,8 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 	c.Answered2xx = c.Answered2xx || o.Answered2xx
 	c.Contradicted = c.Contradicted || o.Contradicted
 	c.LastError = o.LastError[:min(len(o.LastError), maxLastError)]
-	if o.OrderID != "" {
-		c.OrderID = o.OrderID
+	if o.Made != "" {
+		c.make(o.Made)
 	}
 	c.Released, c.LeaseUntil = true, now
 	if o.Cut {
@@ -453,41 +500,50 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 	return c
 }
 
-// fenced decides for a delivery that holds an order but no longer the claim: an
-// order in hand is never dropped.
+// fenced decides for a delivery that holds an order, or a capture, but no longer
+// the claim: what is in hand is never dropped.
 func fenced(s State, h holding, o outcome, now time.Time, r rules) step {
 	k := h.Claim.Key
 	e, settled := s.Settled[k]
-	if settled && e.Kind == messages.KindPaid {
-		if s.holds(k) && s.Claim.OrderID != o.OrderID {
-			return step{Then: actAck, Dead: true, Reason: messages.ReasonSecondOrder, OrderID: o.OrderID, State: s, Key: k}
+	switch {
+	case settled && (e.Kind == messages.KindPaid || e.Kind == messages.KindCaptured):
+		named := o.Made
+		if s.holds(k) {
+			named = s.Claim.made()
+		} else if h.Claim.Capture == nil && s.Order != nil {
+			named = s.Order.ID // a capture has followed
+		}
+		if named != o.Made {
+			return step{Then: actAck, Dead: true, Reason: messages.ReasonSecondOrder, Made: o.Made, State: s, Key: k}
 		}
 		return step{Then: actAck, Duplicate: true, State: s, Key: k}
-	}
-	if !s.holds(k) {
+	case !s.holds(k) && h.Claim.Capture != nil:
+		return step{Then: actAck, Dead: true, Reason: messages.ReasonCaptureAfterFailure, Made: o.Made, State: s, Key: k}
+	case !s.holds(k):
 		// Another key has followed: its charge cannot be undone from here.
-		return step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, OrderID: o.OrderID, State: s, Key: k}
+		return step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, Made: o.Made, State: s, Key: k}
 	}
 	if s.Phase == PhasePending && o.Answer == answerPending {
 		return nak(r.delay(1))
 	}
 
 	c := *s.Claim
-	c.OrderID = o.OrderID
+	c.make(o.Made)
 	c.Tries += o.Tries
 	c.Released, c.LeaseUntil = true, now
 	if settled {
 		c.Corrects = e.Kind
 	}
 	next := s.claimed(c)
-	st := step{Record: o.kind(), Key: k, Then: actAck, Corrects: c.Corrects}
+	st := step{Record: c.becomes(o.Answer), Key: k, Then: actAck, Corrects: c.Corrects}
 	if o.Answer == answerPending {
 		next.Phase = PhasePending
 		st.State, st.Then, st.Delay = next.unsettle(k), actNak, r.delay(1)
 		return st
 	}
-	next.Phase = PhasePaid
-	st.State = next.settle(k, Settlement{Kind: messages.KindPaid, SHA256: h.Claim.SHA256})
+	next = next.gained(c, h.Authorised)
+	next.Phase = Phase(st.Record)
+	st.State = next.settle(k, Settlement{Kind: st.Record, SHA256: h.Claim.SHA256})
 	return st
 }
 
@@ -505,6 +561,9 @@ func polled(s State, q request, accepted, final bool, now time.Time, r rules) st
 		st.Record = messages.KindDunning
 	}
 	next := s
+	if accepted {
+		next = next.gained(*s.Claim, q.Authorised)
+	}
 	next.Phase = Phase(st.Record)
 	if !accepted && s.Cancelled { // a cancellation outlives an order that came to nothing
 		next.Phase = PhaseCancelled
@@ -517,21 +576,19 @@ func polled(s State, q request, accepted, final bool, now time.Time, r rules) st
 // the last that is allowed: unresolved where Klarna may have been asked, else rejected.
 func panicked(s State, q request, now time.Time, r rules) step {
 	own := s.open() && s.holds(q.Key)
-	var c Claim
-	switch {
-	case own:
-		c = *s.Claim
-	case s.Settled[q.Key].Kind != "" || s.open() || s.Phase != PhaseNone && s.Phase != PhaseDunning:
-		return nak(r.delay(q.Delivered)) // no claim of it can be open: nothing to count it on
-	case q.Verdict != "":
-		return reject(s, q, q.Verdict) // counting it on a claim would make it one that is charged
-	case now.Before(q.DueAt):
-		return nak(q.DueAt.Sub(now))
-	default:
-		s = claim(s, q, now, r).State // to count it on; nothing was sent
-		c = *s.Claim
-		c.FirstSentAt, c.LeaseUntil, c.Released = time.Time{}, now, true
+	if !own {
+		// To count on, there has to be a claim. Where the job would not get one, what it gets instead ends it.
+		if st := deliver(s, q, now, r); st.Then != actCharge && st.Then != actLook {
+			return st
+		}
+		if q.Capture != nil {
+			s = claimCapture(s, q, 0, now, r).State
+		} else {
+			s = claim(s, q, now, r).State
+		}
+		s.Claim.FirstSentAt, s.Claim.LeaseUntil, s.Claim.Released = time.Time{}, now, true // nothing was sent
 	}
+	c := *s.Claim
 	c.Panics++
 	if c.Panics >= maxPanics {
 		if !c.FirstSentAt.IsZero() {
@@ -546,15 +603,20 @@ func panicked(s State, q request, now time.Time, r rules) step {
 		c.LeaseUntil = now.Add(r.settleDelay + r.clockMargin) // a try may have been under way
 	}
 	next := s.claimed(c) // in the phase that it is in: a pending order stays pending
-	return step{Record: messages.KindCharging, Key: q.Key, State: next, Then: actNak, Delay: max(r.delay(c.Panics), c.LeaseUntil.Sub(now))}
+	return step{Record: c.becomes(answerNone), Key: q.Key, State: next, Then: actNak, Delay: max(r.delay(c.Panics), c.LeaseUntil.Sub(now))}
 }
 
 // before is the phase that a claim without any effect leaves behind.
 func (s State) before() Phase {
-	for _, e := range s.Settled {
-		if e.Kind == messages.KindDunning {
-			return PhaseDunning
-		}
+	switch {
+	case s.Order == nil && s.settledAs(messages.KindDunning):
+		return PhaseDunning
+	case s.Order == nil:
+		return PhaseNone
+	case s.Order.Captured > 0:
+		return PhaseCaptured
+	case s.settledAs(messages.KindCaptureFailed):
+		return PhaseCaptureFailed
 	}
-	return PhaseNone
+	return PhasePaid
 }

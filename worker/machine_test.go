@@ -58,7 +58,7 @@ func after(t *testing.T, s State, o outcome) State {
 }
 
 var (
-	accepted  = outcome{Answer: answerAccepted, OrderID: "order-1", Tries: 1}
+	accepted  = outcome{Answer: answerAccepted, Made: "order-1", Tries: 1}
 	refused   = outcome{Answer: answerRefused, Tries: 1}
 	undecided = outcome{Tries: 1, Undecided: 1}
 	wasCut    = outcome{Tries: 1, Cut: true}
@@ -95,7 +95,7 @@ func TestDeliver(t *testing.T) {
 	paid, declined := after(t, charging(), accepted), after(t, charging(), refused)
 	released := after(t, charging(), undecided)
 	cut := after(t, charging(), wasCut)
-	pending := after(t, charging(), outcome{Answer: answerPending, OrderID: "order-1", Tries: 1})
+	pending := after(t, charging(), outcome{Answer: answerPending, Made: "order-1", Tries: 1})
 	unresolved := giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State
 	cancelled := declined
 	cancelled.Phase = PhaseCancelled
@@ -248,12 +248,12 @@ func TestConclude(t *testing.T) {
 	later := second()
 	later.Nonce = "c"
 	secondOpen := deliver(declined, later, now, r).State
-	secondPaid := conclude(secondOpen, holding{Claim: *secondOpen.Claim}, outcome{Answer: answerAccepted, OrderID: "order-2"}, now, r).State
+	secondPaid := conclude(secondOpen, holding{Claim: *secondOpen.Claim}, outcome{Answer: answerAccepted, Made: "order-2"}, now, r).State
 	rejectedBetween := reject(charging(), later, messages.ReasonInvalid).State
 	cancelled := declined
 	cancelled.Phase = PhaseCancelled
-	pendingThere := concluded(outcome{Answer: answerPending, OrderID: "order-1", Tries: 1})
-	inDoubt := outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}
+	pendingThere := concluded(outcome{Answer: answerPending, Made: "order-1", Tries: 1})
+	inDoubt := outcome{Answer: answerPending, Made: "order-1", Tries: 1}
 
 	for _, tt := range []struct {
 		name     string
@@ -275,7 +275,7 @@ func TestConclude(t *testing.T) {
 
 		{"fenced with an order, the other still charging", takenOver, accepted, messages.KindPaid, "", "", actAck, false},
 		{"fenced with an order, the other paid the same", concluded(accepted), accepted, "", "", "", actAck, false},
-		{"fenced with an order, the other paid another", concluded(outcome{Answer: answerAccepted, OrderID: "order-9"}), accepted, "", "", messages.ReasonSecondOrder, actAck, true},
+		{"fenced with an order, the other paid another", concluded(outcome{Answer: answerAccepted, Made: "order-9"}), accepted, "", "", messages.ReasonSecondOrder, actAck, true},
 		{"fenced with an order, the other declined (S40)", declined, accepted, messages.KindPaid, messages.KindDunning, "", actAck, false},
 		{"fenced with an order, given up meanwhile", giveUp(takenOver, messages.ReasonContradictoryAnswers).State, accepted, messages.KindPaid, messages.KindUnresolved, "", actAck, false},
 		{"fenced with an order, cancelled after the decline", cancelled, accepted, messages.KindPaid, messages.KindDunning, "", actAck, false},
@@ -378,9 +378,14 @@ func TestPanicked(t *testing.T) {
 			t.Errorf("claim = %+v, want not released", c)
 		}
 	})
-	t.Run("after the result: nothing", func(t *testing.T) {
-		if st := panicked(after(t, charging(), accepted), first(), noon, r); st.Record != "" || st.Then != actNak {
-			t.Errorf("step = %+v, want none", st)
+	t.Run("after the result: done, or it would come back for ever", func(t *testing.T) {
+		if st := panicked(after(t, charging(), accepted), first(), noon, r); st.Record != "" || st.Then != actAck || !st.Duplicate {
+			t.Errorf("step = %+v, want an acknowledgement", st)
+		}
+	})
+	t.Run("where there is nothing to charge: what it gets without a panic", func(t *testing.T) {
+		if st := panicked(after(t, charging(), accepted), second(), noon, r); st.Reason != messages.ReasonAlreadyPaid {
+			t.Errorf("step = %+v, want it rejected as paid already", st)
 		}
 	})
 }
@@ -419,7 +424,7 @@ func TestOrderInHandIsKept(t *testing.T) {
 
 	t.Run("pending under another's claim: its cut or refused try changes nothing", func(t *testing.T) {
 		theirs := deliver(charging(), takeover, noon.Add(3*time.Minute), r).State
-		pending := conclude(theirs, holding{Claim: *charging().Claim}, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, noon.Add(3*time.Minute), r).State
+		pending := conclude(theirs, holding{Claim: *charging().Claim}, outcome{Answer: answerPending, Made: "order-1", Tries: 1}, noon.Add(3*time.Minute), r).State
 		for name, o := range map[string]outcome{"cut": wasCut, "undecided": undecided, "refused": refused} {
 			if got := conclude(pending, holding{Claim: *theirs.Claim}, o, noon.Add(4*time.Minute), r); got.Record != "" || got.Then != actNak {
 				t.Errorf("%s: %+v, want nothing written, the job back", name, got)
@@ -430,12 +435,12 @@ func TestOrderInHandIsKept(t *testing.T) {
 		}
 	})
 	t.Run("an operator named another order", func(t *testing.T) {
-		resolved, err := resolve(giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State, "order-9")
+		resolved, err := resolve(giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State, verdict{kind: messages.KindPaid, made: "order-9"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := conclude(resolved.State, holding{Claim: *charging().Claim}, accepted, noon.Add(26*time.Hour), r)
-		if got.Reason != messages.ReasonSecondOrder || !got.Dead || got.OrderID != "order-1" {
+		if got.Reason != messages.ReasonSecondOrder || !got.Dead || got.Made != "order-1" {
 			t.Errorf("%+v, want a dead letter about order-1", got)
 		}
 	})
@@ -457,7 +462,7 @@ func TestOrderInHandIsKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		pending := conclude(cancelled.State, holding{Claim: *charging().Claim}, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, noon.Add(4*time.Minute), r).State
+		pending := conclude(cancelled.State, holding{Claim: *charging().Claim}, outcome{Answer: answerPending, Made: "order-1", Tries: 1}, noon.Add(4*time.Minute), r).State
 		if got := polled(pending, takeover, false, true, noon.Add(5*time.Minute), r); got.State.Phase != PhaseCancelled {
 			t.Errorf("phase %s, want cancelled", got.State.Phase)
 		}

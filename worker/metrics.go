@@ -22,6 +22,7 @@ type Metrics struct {
 	panics     *prometheus.CounterVec
 	handBacks  *prometheus.CounterVec
 	writes     *prometheus.CounterVec
+	stray      *prometheus.CounterVec
 	charge     *prometheus.HistogramVec
 	endToEnd   *prometheus.HistogramVec
 
@@ -35,7 +36,10 @@ type Metrics struct {
 	unresolved *prometheus.GaugeVec
 	openClaim  *prometheus.GaugeVec
 	window     *prometheus.GaugeVec
+	expiring   *prometheus.GaugeVec
 	unserved   prometheus.Gauge
+
+	looked map[messages.Account]bool // accounts whose gauges of a deep look were set
 }
 
 // NewMetrics registers the worker's metrics.
@@ -66,6 +70,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		panics:     counter("panics_total", "Panics in the handling of a job.", "account"),
 		handBacks:  counter("hand_backs_total", "Deliveries given back before they were started.", "account"),
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
+		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names: somebody has to look at them.", "account", "reason"),
 		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
 		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
 		inFlight:   gauge("in_flight", "Deliveries being handled by this worker.", "account"),
@@ -78,6 +83,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		unresolved: gauge("unresolved", "Renewals of the account that wait for an operator.", "account"),
 		openClaim:  gauge("oldest_undecided_seconds", "Age of the account's oldest claim that Klarna was asked under and has not decided, 0 without one.", "account"),
 		window:     gauge("key_window_left_seconds", "Time until the first idempotency key of an undecided claim may no longer be used; the whole window without one.", "account"),
+		expiring:   gauge("uncaptured_expiring", "Orders of the account with money left to capture whose authorisation ends within 3 days.", "account"),
+		looked:     map[messages.Account]bool{},
 		unserved: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "renewals_unserved_jobs", Help: "Jobs in the stream for accounts that no live worker serves.",
 		}),
@@ -89,7 +96,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 // start sets the series of an account to zero, so that an alert on an increase sees the first.
 func (m *Metrics) start(a messages.Account) {
 	account := string(a)
-	for _, k := range []messages.Kind{messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected} {
+	for _, k := range []messages.Kind{messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected, messages.KindCaptured, messages.KindCaptureFailed} {
 		m.results.WithLabelValues(account, string(k), "").Add(0)
 	}
 	m.duplicates.WithLabelValues(account).Add(0)
@@ -99,6 +106,9 @@ func (m *Metrics) start(a messages.Account) {
 		m.paused.WithLabelValues(account, reason).Set(0)
 	}
 	m.breaker.WithLabelValues(account).Set(0)
+	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {
+		m.stray.WithLabelValues(account, string(reason)).Add(0)
+	}
 }
 
 // tried counts a try.
@@ -111,7 +121,8 @@ func (m *Metrics) tried(a messages.Account, err error) {
 	m.requests.WithLabelValues(string(a), code).Inc()
 }
 
-// gauge repeats an overview for the accounts of a worker.
+// gauge repeats an overview: for the accounts of the worker, and after a deep
+// look for all accounts there are, since one worker looks for everybody.
 func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow time.Duration) {
 	unserved := 0
 	for _, a := range o.Accounts {
@@ -121,32 +132,39 @@ func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow ti
 		if !mine[a.Name] {
 			continue
 		}
-		account := string(a.Name)
-		age, undecided := 0.0, 0.0
+		age := 0.0
 		if !a.Oldest.IsZero() {
 			age = o.At.Sub(a.Oldest).Seconds()
 		}
+		m.backlog.WithLabelValues(string(a.Name)).Set(float64(a.Backlog))
+		m.oldest.WithLabelValues(string(a.Name)).Set(age)
+	}
+	m.unserved.Set(float64(unserved))
+	if !o.deep {
+		return
+	}
+	found := map[messages.Account]AccountOverview{}
+	for _, a := range o.Accounts {
+		found[a.Name], m.looked[a.Name] = a, true
+	}
+	for name := range m.looked { // one that is gone has nothing left to look at
+		a, account := found[name], string(name)
+		undecided := 0.0
 		if !a.Undecided.IsZero() {
 			undecided = o.At.Sub(a.Undecided).Seconds()
-		}
-		m.backlog.WithLabelValues(account).Set(float64(a.Backlog))
-		m.oldest.WithLabelValues(account).Set(age)
-		if !o.deep {
-			continue
 		}
 		m.dead.WithLabelValues(account).Set(float64(a.Dead))
 		m.unresolved.WithLabelValues(account).Set(float64(a.Unresolved))
 		m.openClaim.WithLabelValues(account).Set(undecided)
 		m.window.WithLabelValues(account).Set(keyWindow.Seconds() - undecided)
+		m.expiring.WithLabelValues(account).Set(float64(a.Expiring))
 	}
-	m.unserved.Set(float64(unserved))
 }
 
 // forget drops what only the leading worker looks at.
-func (m *Metrics) forget(accounts map[messages.Account]bool) {
-	for a := range accounts {
-		for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window} {
-			g.DeleteLabelValues(string(a))
-		}
+func (m *Metrics) forget() {
+	for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window, m.expiring} {
+		g.Reset()
 	}
+	clear(m.looked)
 }

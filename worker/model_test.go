@@ -206,19 +206,23 @@ func realMachinery(tb testing.TB) machinery {
 	}
 }
 
-// consumerOnly is a JetStream with the consumer of an account, as it is provisioned.
+// consumerOnly is a JetStream with the consumers of an account, as they are provisioned.
 type consumerOnly struct{ jetstream.JetStream }
 
-func (consumerOnly) Consumer(context.Context, string, string) (jetstream.Consumer, error) {
-	return consumerInfo{}, nil
+func (consumerOnly) Consumer(_ context.Context, _, name string) (jetstream.Consumer, error) {
+	return consumerInfo{name: name}, nil
 }
 func (consumerOnly) Options() (o jetstream.JetStreamOptions) { return o }
 func (consumerOnly) Conn() *nats.Conn                        { return nil }
 
-type consumerInfo struct{ jetstream.Consumer }
+type consumerInfo struct {
+	jetstream.Consumer
+	name string
+}
 
-func (consumerInfo) CachedInfo() *jetstream.ConsumerInfo {
-	return &jetstream.ConsumerInfo{Config: Provisioning{AckWait: 2 * time.Minute}.consumer("default")}
+func (c consumerInfo) CachedInfo() *jetstream.ConsumerInfo {
+	subject := consumers("default")[c.name]
+	return &jetstream.ConsumerInfo{Config: Provisioning{AckWait: 2 * time.Minute}.consumer("default", c.name, subject)}
 }
 
 var (
@@ -981,11 +985,11 @@ func (w *modelWorld) operate(v verb) {
 		st, err = cancel(s)
 	case resolvesPaid:
 		w.left.resolves--
-		st, err = resolve(s, fmt.Sprint("order-", w.claimedBook(&s).orders))
+		st, err = resolve(s, verdict{kind: messages.KindPaid, made: fmt.Sprint("order-", w.claimedBook(&s).orders)})
 	case resolvesNotCharged:
 		w.left.resolves--
 		w.excused[keyNumber(s.Claim.Key)] = true // if there is an order, or comes one, it is the operator's
-		st, err = resolve(s, "")
+		st, err = resolve(s, verdict{kind: messages.KindDunning})
 	}
 	if err != nil {
 		w.fail("an operator is refused: %v", err)
@@ -1105,13 +1109,13 @@ func (w *modelWorld) mayBeAcknowledged(h *hand) {
 
 // letGo: when a worker is done with a delivery, an order that it was told of is on record.
 func (w *modelWorld) letGo(h *hand) {
-	if !h.tally.Answer.order() {
+	if !h.tally.Answer.made() {
 		return
 	}
 	k, s := w.key(h), w.journal[0].state
 	if !w.told[k] && w.results[k] != messages.KindPaid && w.book(h).status != fraudRejected &&
-		!(s.holds(modelKeys[k]) && s.Claim.OrderID == h.tally.OrderID) {
-		w.fail("%s was made under %s, and nothing tells of it", h.tally.OrderID, modelKeys[k])
+		!(s.holds(modelKeys[k]) && s.Claim.OrderID == h.tally.Made) {
+		w.fail("%s was made under %s, and nothing tells of it", h.tally.Made, modelKeys[k])
 	}
 }
 
@@ -1420,7 +1424,7 @@ func (id identifier) hand(h *hand) {
 		id.claim(&h.held.Claim, true)
 		o := h.tally.outcome
 		id.WriteByte(byte(o.Answer))
-		id.text(o.OrderID)
+		id.text(o.Made)
 		id.flags(h.held.SetsClock, o.Unsent, o.NotEvaluated, o.Answered2xx, o.Contradicted, o.Cut, o.HandBack)
 		id.flags(o.Tries > 0, o.Undecided > 0)
 	}
@@ -1958,7 +1962,7 @@ func brokenRules() []brokenRule {
 			func(m *machinery) {
 				ask := m.conclude
 				m.conclude = func(s State, h holding, o outcome, now time.Time, r rules) step {
-					if _, rejected := s.Settled[h.Claim.Key]; rejected && s.Claim.Nonce != h.Claim.Nonce && !o.Answer.order() {
+					if _, rejected := s.Settled[h.Claim.Key]; rejected && s.Claim.Nonce != h.Claim.Nonce && !o.Answer.made() {
 						return step{Then: actAck}
 					}
 					return ask(s, h, o, now, r)

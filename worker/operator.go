@@ -31,11 +31,17 @@ type RefusedError struct {
 
 func (e *RefusedError) Error() string { return e.Why }
 
-// Resolvable says why a renewal in this state cannot be resolved, as a *RefusedError; nil when it can.
+// Resolvable says why a renewal in this state cannot be resolved, as a *RefusedError; nil when it can. What is unresolved
+// can be a charge or a capture, see [State.Capturing].
 func (s State) Resolvable() error {
-	_, err := resolve(s, "")
-	return err
+	if s.Phase != PhaseUnresolved {
+		return &RefusedError{s.Phase, "only an unresolved renewal can be resolved: this one is " + string(s.Phase)}
+	}
+	return nil
 }
+
+// Capturing says that the last claim is for a capture.
+func (s State) Capturing() bool { return s.Claim != nil && s.Claim.Capture != nil }
 
 // Cancellable is the same for cancelling.
 func (s State) Cancellable() error {
@@ -43,23 +49,36 @@ func (s State) Cancellable() error {
 	return err
 }
 
-// resolve settles an unresolved renewal: paid with an order, or not charged.
-func resolve(s State, orderID string) (step, error) {
-	if s.Phase != PhaseUnresolved {
-		return step{}, &RefusedError{s.Phase, "only an unresolved renewal can be resolved: this one is " + string(s.Phase)}
+// A verdict is what an operator found at Klarna.
+type verdict struct {
+	kind       messages.Kind // paid, dunning, captured or capture_failed
+	made       string        // the order or the capture
+	authorised *Order        // what a paid order leaves to be captured
+}
+
+// resolve settles an unresolved renewal.
+func resolve(s State, v verdict) (step, error) {
+	if err := s.Resolvable(); err != nil {
+		return step{}, err
+	}
+	ofCapture := v.kind == messages.KindCaptured || v.kind == messages.KindCaptureFailed
+	switch {
+	case s.Capturing() && !ofCapture:
+		return step{}, &RefusedError{s.Phase, "the renewal is paid, what is unresolved is a capture: say whether there is one"}
+	case !s.Capturing() && ofCapture:
+		return step{}, &RefusedError{s.Phase, "what is unresolved is a charge, not a capture: say whether there is an order"}
 	}
 	c := *s.Claim
-	c.OrderID = orderID
-	kind := messages.KindPaid
-	if orderID == "" {
-		kind = messages.KindDunning
-	}
-	next := s.claimed(c).settle(c.Key, Settlement{Kind: kind, SHA256: c.SHA256})
-	next.Phase = Phase(kind)
-	if kind == messages.KindDunning && s.Cancelled {
+	c.make(v.made)
+	next := s.claimed(c).settle(c.Key, Settlement{Kind: v.kind, SHA256: c.SHA256})
+	next.Phase = Phase(v.kind)
+	switch {
+	case v.made != "":
+		next = next.gained(c, v.authorised)
+	case v.kind == messages.KindDunning && s.Cancelled:
 		next.Phase = PhaseCancelled // a cancellation outlives an order that came to nothing
 	}
-	return step{Record: kind, Key: c.Key, State: next, Corrects: messages.KindUnresolved}, nil
+	return step{Record: v.kind, Key: c.Key, State: next, Corrects: messages.KindUnresolved}, nil
 }
 
 // cancel ends a renewal that is not being charged and has not been.
@@ -78,54 +97,87 @@ func cancel(s State) (step, error) {
 	return step{}, &RefusedError{s.Phase, "too late: the renewal is " + string(s.Phase)}
 }
 
-// ResolvePaid settles an unresolved renewal as paid with an order that the
-// operator found at Klarna. A *RefusedError means that the renewal is not unresolved (any more); after any other error
-// the decision may have been recorded: look, then repeat it.
+// ResolvePaid settles an unresolved charge as paid with an order that the
+// operator found at Klarna; captured false says that its money still needs a capture. A *RefusedError means that the
+// renewal is not unresolved (any more), or for another reason; after any other error the decision may have been
+// recorded: look, then repeat it.
 func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderID string, captured bool, d Decision) error {
 	if orderID == "" {
 		return errors.New("order id: not set")
 	}
-	return j.resolve(ctx, r, orderID, d, func(about messages.Record, s State) messages.Event {
-		return messages.Paid{Record: about, OrderID: orderID, FraudStatus: "ACCEPTED", Captured: captured, Corrects: string(messages.KindUnresolved)}
+	given := func(about messages.Record) verdict {
+		v := verdict{kind: messages.KindPaid, made: orderID}
+		if !captured {
+			v.authorised = &Order{Amount: about.OrderAmount, Currency: about.PurchaseCurrency, MerchantReference1: about.MerchantReference1}
+		}
+		return v
+	}
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
+		return messages.Paid{Record: about, OrderID: orderID, FraudStatus: statusAccepted, Captured: captured, Corrects: string(messages.KindUnresolved)}
 	})
 }
 
-// ResolveNotCharged settles an unresolved renewal as a failed attempt, after
+// ResolveNotCharged settles an unresolved charge as a failed attempt, after
 // which the next may be made. Errors are as with ResolvePaid.
 func (j *Journal) ResolveNotCharged(ctx context.Context, r messages.RenewalKey, d Decision) error {
-	return j.resolve(ctx, r, "", d, func(about messages.Record, s State) messages.Event {
+	given := func(messages.Record) verdict { return verdict{kind: messages.KindDunning} }
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
 		no := dunning.NotCharged()
 		event := messages.Dunning{
 			Record: about, Reason: no.Reason, Category: no.Category, FixBy: no.FixBy, NotifyCustomer: no.NotifyCustomer, Retryable: no.Retryable,
 			UndecidedTries: s.Claim.UndecidedTries, Corrects: string(messages.KindUnresolved),
 		}
-		policy := dunning.DefaultPolicy()
-		if s.Policy != nil {
-			policy = *s.Policy
-		}
-		next, ok, final := policy.Next(no.Category, no.Retryable, s.Attempts, s.FirstAttemptAt)
-		if event.Final = final; ok {
-			event.NextAttemptAt = &next
-		}
+		event.NextAttemptAt, event.Final = s.nextAttempt(no)
 		return event
 	})
 }
 
-func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, orderID string, d Decision, event func(messages.Record, State) messages.Event) error {
+// ResolveCaptured settles an unresolved capture as done, with the capture that
+// the operator found at Klarna. Errors are as with ResolvePaid.
+func (j *Journal) ResolveCaptured(ctx context.Context, r messages.RenewalKey, captureID string, d Decision) error {
+	if captureID == "" {
+		return errors.New("capture id: not set")
+	}
+	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptured, made: captureID} }
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
+		return captured(about, s, "", messages.KindUnresolved)
+	})
+}
+
+// ResolveNotCaptured settles an unresolved capture as failed, after which the
+// next may be made. Errors are as with ResolvePaid.
+func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.RenewalKey, d Decision) error {
+	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptureFailed} }
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
+		no := dunning.NotCapturable(messages.ReasonNotCaptured)
+		event := messages.CaptureFailed{
+			Record: about, OrderID: s.Claim.Capture.OrderID, CapturedAmount: s.Claim.Capture.Amount,
+			Reason: no.Reason, Category: no.Category, FixBy: no.FixBy, NotifyCustomer: no.NotifyCustomer, Retryable: no.Retryable,
+			UndecidedTries: s.Claim.UndecidedTries, Corrects: string(messages.KindUnresolved),
+		}
+		event.NextAttemptAt, event.Final = s.nextCapture(no)
+		return event
+	})
+}
+
+func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func(messages.Record) verdict, d Decision, event func(messages.Record, State) messages.Event) error {
 	for {
 		at, err := j.Last(ctx, r)
 		if err != nil {
 			return err
 		}
-		next, err := resolve(at.State, orderID)
+		if err := at.State.Resolvable(); err != nil {
+			return err
+		}
+		gaveUp, err := j.unresolved(ctx, r)
 		if err != nil {
 			return err
 		}
-		given, err := j.unresolved(ctx, r)
+		next, err := resolve(at.State, given(gaveUp.Record))
 		if err != nil {
 			return err
 		}
-		about := d.sign(given.Record)
+		about := d.sign(gaveUp.Record)
 		m, err := recordMessage(event(about, next.State), about, next.State, d.At, "", "")
 		if err != nil {
 			return err

@@ -32,8 +32,9 @@ type Overview struct {
 // AccountOverview is how one account stands.
 type AccountOverview struct {
 	Name       messages.Account  `json:"name"`
-	Workers    int               `json:"workers"` // live ones that serve it
-	Backlog    int               `json:"backlog"` // jobs in the stream
+	Workers    int               `json:"workers"`  // live ones that serve it
+	Backlog    int               `json:"backlog"`  // jobs in the stream, captures included
+	Captures   int               `json:"captures"` // those of them that are captures
 	InFlight   int               `json:"in_flight"`
 	Oldest     time.Time         `json:"oldest,omitzero"` // when the oldest job arrived
 	Paused     map[string]string `json:"paused,omitempty"`
@@ -42,6 +43,9 @@ type AccountOverview struct {
 	// Undecided is when Klarna was first asked under the oldest claim that it has
 	// not decided, among the account's oldest jobs.
 	Undecided time.Time `json:"undecided_since,omitzero"`
+	// Expiring are orders with money left to capture whose authorisation ends within 3
+	// days, as the sweeping worker last counted them.
+	Expiring int `json:"uncaptured_expiring"`
 }
 
 // Human says why the account needs a person; "" when it does not.
@@ -52,6 +56,9 @@ func (a AccountOverview) Human() string {
 	}
 	if a.Dead > 0 {
 		why = append(why, "dead letters")
+	}
+	if a.Expiring > 0 {
+		why = append(why, "authorisations that expire uncaptured")
 	}
 	if len(a.Paused) > 0 {
 		why = append(why, "paused")
@@ -94,6 +101,9 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool)
 		return o, err
 	}
 	for _, w := range o.Workers {
+		for name, n := range w.Expiring {
+			of(name).Expiring += n
+		}
 		for name, p := range w.Accounts {
 			a := of(name)
 			a.Workers++
@@ -108,13 +118,17 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool)
 			}
 		}
 	}
-	jobs, err := subjects(ctx, js, StreamJobs, messages.DueSubject("*"))
+	jobs, err := subjects(ctx, js, StreamJobs, ">")
 	if err != nil {
 		return o, err
 	}
 	for subject, n := range jobs {
 		if name, err := messages.ParseDueSubject(subject); err == nil {
 			of(name).Backlog += int(n)
+		}
+		if name, err := messages.ParseCaptureSubject(subject); err == nil {
+			of(name).Backlog += int(n)
+			of(name).Captures += int(n)
 		}
 	}
 	if deep {
@@ -178,32 +192,52 @@ func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, jour
 	if err != nil {
 		return fmt.Errorf("bind stream %s: %w", StreamJobs, err)
 	}
-	next := uint64(1)
-	for range jobs {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.DueSubject(a.Name)))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the oldest jobs of account %s: %w", a.Name, err)
-		}
-		next = m.Sequence + 1
-		if a.Oldest.IsZero() {
-			a.Oldest = m.Time
-		}
-		r := messages.Read(m.Data, m.Header)
-		if !r.Identified || jobs == 1 {
-			continue
-		}
-		at, err := journal.Last(ctx, r.RenewalKey)
-		if err != nil {
-			return err
-		}
-		if s := at.State; s.open() && s.holds(r.IdempotencyKey) && !s.Claim.FirstSentAt.IsZero() && (s.Claim.Tries > 0 || s.Claim.UndecidedTries > 0) {
-			if a.Undecided.IsZero() || s.Claim.FirstSentAt.Before(a.Undecided) {
-				a.Undecided = s.Claim.FirstSentAt
+	for _, subject := range consumers(a.Name) {
+		next := uint64(1)
+		for range jobs {
+			m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("read the oldest jobs of account %s: %w", a.Name, err)
+			}
+			next = m.Sequence + 1
+			if a.Oldest.IsZero() || m.Time.Before(a.Oldest) {
+				a.Oldest = m.Time
+			}
+			if jobs == 1 {
+				continue
+			}
+			if err := a.undecided(ctx, journal, m); err != nil {
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// undecided notes since when Klarna has left a job undecided.
+func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *jetstream.RawStreamMsg) error {
+	r := messages.Read(m.Data, m.Header)
+	renewal, key, identified := r.RenewalKey, r.IdempotencyKey, r.Identified
+	if _, err := messages.ParseCaptureSubject(m.Subject); err == nil {
+		r := messages.ReadCapture(m.Data, m.Header)
+		renewal, key, identified = r.RenewalKey, r.IdempotencyKey, r.Identified
+	}
+	if !identified {
+		return nil
+	}
+	at, err := journal.Last(ctx, renewal)
+	if err != nil {
+		return err
+	}
+	s := at.State
+	if !s.open() || !s.holds(key) || s.Claim.FirstSentAt.IsZero() || s.Claim.Tries == 0 && s.Claim.UndecidedTries == 0 {
+		return nil
+	}
+	if a.Undecided.IsZero() || s.Claim.FirstSentAt.Before(a.Undecided) {
+		a.Undecided = s.Claim.FirstSentAt
 	}
 	return nil
 }

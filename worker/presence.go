@@ -30,6 +30,9 @@ type Presence struct {
 	At       time.Time                            `json:"at"` // by the clock of the worker's machine
 	Accounts map[messages.Account]AccountPresence `json:"accounts"`
 	Paused   map[string]string                    `json:"paused,omitempty"` // reasons for the whole worker, each with a sentence
+	// Expiring counts, where this worker sweeps, the orders with money left to
+	// capture whose authorisation ends within 3 days.
+	Expiring map[messages.Account]int `json:"uncaptured_expiring,omitempty"`
 }
 
 // AccountPresence is one account's part of it.
@@ -209,6 +212,9 @@ func (p *presence) pausesNow() string {
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
 	me := Presence{Name: p.opts.Name, Started: p.started, At: p.opts.Now().Round(0), Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
+	if expiring := p.expiring.Load(); expiring != nil {
+		me.Expiring = *expiring
+	}
 	for _, a := range p.accounts {
 		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.circuit.pauses.active()}
 	}

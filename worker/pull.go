@@ -195,6 +195,7 @@ func signal(c chan struct{}) {
 // only once no other job is at work. 0: ctx ended.
 func (p *puller) ready(ctx context.Context) int {
 	for p.pauses.wait(ctx) && p.limit.open(ctx) {
+		changes := p.circuit.changes()
 		busy := int(p.busy.Load())
 		switch paused := p.circuit.pauses.any(); {
 		case !paused && busy < p.hands:
@@ -208,7 +209,7 @@ func (p *puller) ready(ctx context.Context) int {
 		select {
 		case <-ctx.Done():
 		case <-p.freed:
-		case <-p.circuit.wake:
+		case <-changes:
 		}
 	}
 	return 0

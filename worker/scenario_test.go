@@ -224,7 +224,7 @@ func (w *world) results() []told {
 	w.t.Helper()
 	var all []told
 	for _, r := range w.records() {
-		if r.Kind != messages.KindCharging && r.Kind != messages.KindPending {
+		if r.Kind != messages.KindCharging && r.Kind != messages.KindPending && r.Kind != messages.KindCapturing {
 			all = append(all, r)
 		}
 	}

@@ -18,10 +18,15 @@ const (
 	PhaseNone       Phase = "none"
 	PhaseCharging   Phase = "charging"   // a claim is open: Klarna may be, or may have been, asked
 	PhasePending    Phase = "pending"    // an order exists, its fraud status is not final
-	PhasePaid       Phase = "paid"       // terminal
+	PhasePaid       Phase = "paid"       // terminal, save for a capture
 	PhaseDunning    Phase = "dunning"    // refused; a new attempt may claim
 	PhaseUnresolved Phase = "unresolved" // not known and no longer asked; an operator decides
 	PhaseCancelled  Phase = "cancelled"  // no charge for this period
+
+	// After paid, where the order was only authorised.
+	PhaseCapturing     Phase = "capturing"      // a claim is open, for a capture
+	PhaseCaptured      Phase = "captured"       // in part or in full
+	PhaseCaptureFailed Phase = "capture_failed" // refused; the next capture may claim
 )
 
 // State is everything that is known of one renewal. It travels whole in the
@@ -38,6 +43,10 @@ type State struct {
 	// Settled holds every message ID of this renewal that has its result, by
 	// idempotency key.
 	Settled map[messages.IdempotencyKey]Settlement `json:"settled,omitempty"`
+
+	// Order is what a paid renewal's captures are about; nil where the order was
+	// captured automatically and there is nothing to do.
+	Order *Order `json:"order,omitempty"`
 
 	Cancelled      bool            `json:"cancelled,omitempty"` // an operator did
 	DueAt          time.Time       `json:"due_at,omitzero"`
@@ -72,6 +81,8 @@ type Claim struct {
 	Panics      int  `json:"panics"`
 	// OrderID is the order that Klarna made under this key, once known.
 	OrderID string `json:"order_id,omitempty"`
+	// Capture is what is captured under this key; nil for a charge.
+	Capture *Capture `json:"capture,omitempty"`
 
 	// Contradicted: Klarna refused this key although an earlier try may have made an order.
 	Contradicted bool `json:"contradicted,omitempty"`
@@ -81,6 +92,30 @@ type Claim struct {
 	LastError         string    `json:"last_error,omitempty"`
 	// Corrects is the earlier result of this key that the next one overrides.
 	Corrects messages.Kind `json:"corrects,omitempty"`
+}
+
+// Capture is what one key takes of an order.
+type Capture struct {
+	OrderID string `json:"order_id"`
+	// Amount is fixed by the claim, in minor units: every try asks for the same. 0
+	// until Klarna was asked how much is left.
+	Amount int64 `json:"captured_amount"`
+	// ID is the capture that Klarna made, once known.
+	ID string `json:"capture_id,omitempty"`
+}
+
+// Order is an authorised order and what was captured of it. Amounts are in
+// minor units.
+type Order struct {
+	ID                 string    `json:"order_id"`
+	Amount             int64     `json:"order_amount"`
+	Currency           string    `json:"purchase_currency,omitempty"`
+	MerchantReference1 string    `json:"merchant_reference1,omitempty"`
+	CaptureBefore      time.Time `json:"capture_before,omitzero"` // the authorisation's end, where Klarna told it
+
+	Captured       int64     `json:"captured_amount,omitempty"` // of all recorded captures
+	Captures       int64     `json:"captures,omitempty"`        // claimed so far, failed ones included
+	FirstCaptureAt time.Time `json:"first_capture_at,omitzero"`
 }
 
 // Settlement says what became of one message ID.
@@ -123,10 +158,28 @@ func (s State) Encode() (string, error) {
 }
 
 // open says that a claim is being worked on: no other key may be charged.
-func (s State) open() bool { return s.Phase == PhaseCharging || s.Phase == PhasePending }
+func (s State) open() bool {
+	return s.Phase == PhaseCharging || s.Phase == PhasePending || s.Phase == PhaseCapturing
+}
 
 // holds says that the last claim was for this key, whatever became of it.
 func (s State) holds(k messages.IdempotencyKey) bool { return s.Claim != nil && s.Claim.Key == k }
+
+// known says that the key has a result, be it one that a new claim may override.
+func (s State) known(k messages.IdempotencyKey) bool {
+	_, ok := s.Settled[k]
+	return ok
+}
+
+// settledAs says that some key has a result of this kind.
+func (s State) settledAs(kind messages.Kind) bool {
+	for _, e := range s.Settled {
+		if e.Kind == kind {
+			return true
+		}
+	}
+	return false
+}
 
 // settle returns the state after the record that settles a key.
 func (s State) settle(k messages.IdempotencyKey, e Settlement) State {
@@ -149,4 +202,29 @@ func (s State) unsettle(k messages.IdempotencyKey) State {
 func (s State) claimed(c Claim) State {
 	s.Claim = &c
 	return s
+}
+
+// ordered returns the state with another order, leaving the old one to its readers.
+func (s State) ordered(o Order) State {
+	s.Order = &o
+	return s
+}
+
+// made is what Klarna made under the claim's key, once known: an order or a capture.
+func (c Claim) made() string {
+	if c.Capture != nil {
+		return c.Capture.ID
+	}
+	return c.OrderID
+}
+
+// make notes what Klarna made.
+func (c *Claim) make(id string) {
+	if c.Capture == nil {
+		c.OrderID = id
+		return
+	}
+	capture := *c.Capture
+	capture.ID = id
+	c.Capture = &capture
 }

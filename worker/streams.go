@@ -22,10 +22,19 @@ const (
 // ConsumerName is the durable consumer that hands out the charges of an account.
 func ConsumerName(a messages.Account) string { return "charge-" + string(a) }
 
+// CaptureConsumerName is the durable consumer that hands out the captures of an account.
+func CaptureConsumerName(a messages.Account) string { return "capture-" + string(a) }
+
+// consumers are an account's, by name, with the subject that each hands out.
+func consumers(a messages.Account) map[string]string {
+	return map[string]string{ConsumerName(a): messages.DueSubject(a), CaptureConsumerName(a): messages.CaptureSubject(a)}
+}
+
 // journalKinds are the kinds of section "journal": every record of a renewal.
 var journalKinds = [...]messages.Kind{
 	messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning,
 	messages.KindUnresolved, messages.KindRejected, messages.KindCancelled,
+	messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed,
 }
 
 // Provisioning says what Provision makes.
@@ -70,9 +79,10 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 		}
 	}
 	for _, a := range p.Accounts {
-		c := p.consumer(a)
-		if _, err := js.CreateOrUpdateConsumer(ctx, StreamJobs, c); err != nil {
-			return fmt.Errorf("provision consumer %s: %w", c.Durable, err)
+		for name, subject := range consumers(a) {
+			if _, err := js.CreateOrUpdateConsumer(ctx, StreamJobs, p.consumer(a, name, subject)); err != nil {
+				return fmt.Errorf("provision consumer %s: %w", name, err)
+			}
 		}
 	}
 	if _, err := js.CreateOrUpdateKeyValue(ctx, p.workers()); err != nil {
@@ -120,8 +130,8 @@ func (p Provisioning) guardJournal(ctx context.Context, js jetstream.JetStream) 
 func (p Provisioning) jobs() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        StreamJobs,
-		Description: "Renewals that are due, until they have their result.",
-		Subjects:    []string{messages.DueSubject("*")},
+		Description: "Renewals that are due and captures of their orders, until they have their result.",
+		Subjects:    []string{messages.DueSubject("*"), messages.CaptureSubject("*")},
 		Retention:   jetstream.WorkQueuePolicy,
 		Storage:     jetstream.FileStorage,
 		Replicas:    p.Replicas,
@@ -163,11 +173,15 @@ func (p Provisioning) dead() jetstream.StreamConfig {
 	}
 }
 
-func (p Provisioning) consumer(a messages.Account) jetstream.ConsumerConfig {
+func (p Provisioning) consumer(a messages.Account, name, subject string) jetstream.ConsumerConfig {
+	description := "Charges the renewals of Klarna account " + string(a) + "."
+	if name == CaptureConsumerName(a) {
+		description = "Captures the renewals' orders of Klarna account " + string(a) + "."
+	}
 	return jetstream.ConsumerConfig{
-		Durable:       ConsumerName(a),
-		Description:   "Charges the renewals of Klarna account " + string(a) + ".",
-		FilterSubject: messages.DueSubject(a),
+		Durable:       name,
+		Description:   description,
+		FilterSubject: subject,
 		DeliverPolicy: jetstream.DeliverAllPolicy,
 		AckPolicy:     jetstream.AckExplicitPolicy,
 		AckWait:       p.AckWait,
@@ -277,6 +291,7 @@ func jobsChecks(c jetstream.StreamConfig) []check {
 		{"allow_msg_ttl", !c.AllowMsgTTL, c.AllowMsgTTL, "false"},
 		{"persist_mode", c.PersistMode == jetstream.DefaultPersistMode, c.PersistMode, "default"},
 		{"subjects", contains(c.Subjects, messages.DueSubject("*")), c.Subjects, "among them " + messages.DueSubject("*")},
+		{"subjects", contains(c.Subjects, messages.CaptureSubject("*")), c.Subjects, "among them " + messages.CaptureSubject("*")},
 	}
 }
 
@@ -294,12 +309,12 @@ func deadChecks(c jetstream.StreamConfig) []check {
 }
 
 // consumerChecks are the settings of a consumer that claims and pauses rely on.
-func consumerChecks(c jetstream.ConsumerConfig, a messages.Account) []check {
+func consumerChecks(c jetstream.ConsumerConfig, subject string) []check {
 	return []check{
 		{"ack_policy", c.AckPolicy == jetstream.AckExplicitPolicy, c.AckPolicy, "explicit"},
 		{"max_deliver", c.MaxDeliver == -1, c.MaxDeliver, "-1"},
 		{"backoff", len(c.BackOff) == 0, c.BackOff, "none"},
-		{"filter_subject", c.FilterSubject == messages.DueSubject(a), c.FilterSubject, messages.DueSubject(a)},
+		{"filter_subject", c.FilterSubject == subject, c.FilterSubject, subject},
 	}
 }
 

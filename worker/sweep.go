@@ -18,6 +18,9 @@ const (
 	// sweepBack is how far back a new sweeper begins to read the journal.
 	sweepBack = 30 * 24 * time.Hour
 	sweepKey  = "sweeper" // in the bucket of the workers
+	// expiresSoon is how long before its end an authorisation that was not captured
+	// is somebody's business.
+	expiresSoon = 3 * 24 * time.Hour
 )
 
 // A sweeper settles claims that ran out of time although nobody delivers their
@@ -33,6 +36,14 @@ type sweeper struct {
 
 	next uint64                            // sequence to read on from; 0 before the first sweep
 	open map[messages.RenewalKey]time.Time // claims that were open a day ago, and when they are stale
+	// uncaptured are orders that had money left to capture a day ago.
+	uncaptured map[messages.RenewalKey]authorisation
+}
+
+// An authorisation is an order's, and when it ends.
+type authorisation struct {
+	account messages.Account
+	ends    time.Time
 }
 
 func (s *sweeper) run(ctx context.Context) {
@@ -47,6 +58,9 @@ func (s *sweeper) run(ctx context.Context) {
 		}
 		leading := s.lead(ctx)
 		s.leading.Store(leading)
+		if !leading {
+			s.expiring.Store(nil)
+		}
 		if !leading || s.now().Before(due) {
 			continue
 		}
@@ -105,7 +119,35 @@ func (s *sweeper) sweep(ctx context.Context) error {
 		}
 		delete(s.open, r)
 	}
+	return s.countExpiring(ctx)
+}
+
+// countExpiring tells how many authorisations end soon with money left to capture.
+func (s *sweeper) countExpiring(ctx context.Context) error {
+	expiring := map[messages.Account]int{}
+	for r, a := range s.uncaptured {
+		switch left := a.ends.Sub(s.now()); {
+		case left <= 0:
+			delete(s.uncaptured, r) // too late
+			continue
+		case left > expiresSoon:
+			continue
+		}
+		at, err := s.journal.Last(ctx, r) // it may have been captured since
+		if err != nil {
+			return err
+		}
+		if at.State.uncaptured() {
+			expiring[a.account]++
+		}
+	}
+	s.expiring.Store(&expiring)
 	return nil
+}
+
+// uncaptured says that a part of the renewal's order can still be captured.
+func (s State) uncaptured() bool {
+	return s.Order != nil && s.Order.Captured < s.Order.Amount
 }
 
 // read follows the journal up to the records of a certain time.
@@ -162,7 +204,7 @@ func (s *sweeper) batch(ctx context.Context, records jetstream.Consumer, until t
 
 // note keeps the claims that a record leaves open.
 func (s *sweeper) note(m jetstream.Msg) {
-	_, r, _, err := messages.ParseRecordSubject(m.Subject())
+	_, r, account, err := messages.ParseRecordSubject(m.Subject())
 	if err != nil {
 		return
 	}
@@ -175,6 +217,11 @@ func (s *sweeper) note(m jetstream.Msg) {
 		s.open[r] = state.staleAt(s.rules)
 	} else {
 		delete(s.open, r)
+	}
+	if state.uncaptured() && !state.Order.CaptureBefore.IsZero() {
+		s.uncaptured[r] = authorisation{account, state.Order.CaptureBefore}
+	} else {
+		delete(s.uncaptured, r)
 	}
 }
 

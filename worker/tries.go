@@ -52,12 +52,12 @@ func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
 	t.Unsent = false
 	switch class {
 	case klarna.ClassOK:
-		t.order, t.OrderID = order, order.OrderID
+		t.order, t.Made = order, order.OrderID
 		t.Answer = answerPending
 		switch order.FraudStatus {
-		case "ACCEPTED":
+		case statusAccepted:
 			t.Answer = answerAccepted
-		case "REJECTED":
+		case statusRejected:
 			t.Answer = answerFraudRejected
 		}
 		return false
@@ -113,9 +113,9 @@ func (w *Worker) fence(c Claim, margin time.Duration) error {
 	return nil
 }
 
-// charge asks Klarna under the claim, again while that makes sense within this
-// delivery: the same key and the same bytes every time.
-func (a *account) charge(ctx context.Context, j *job, h holding) tally {
+// ask tries to get from Klarna what the claim is for, again while that makes
+// sense within this delivery: the same key and the same bytes every time.
+func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 	t := tally{before: h.Claim, outcome: outcome{Unsent: true}}
 	pause := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(500*time.Millisecond),
@@ -125,11 +125,9 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 		backoff.WithClockProvider(clock(a.now)),
 	)
 	deadline := a.now().Add(a.opts.TryBudget)
-	request := klarna.CreateOrderRequest{
-		CustomerToken:  klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()),
-		IdempotencyKey: string(h.Claim.Key),
-		Body:           j.reading.Job.Order,
-		BeforeSend:     func() error { return a.fence(h.Claim, a.rules.clockMargin) }, // with the connection in hand
+	try := a.charge(j, h)
+	if h.Claim.Capture != nil {
+		try = a.capture(j, h)
 	}
 	for {
 		if ctx.Err() != nil || a.fence(h.Claim, a.rules.clockMargin) != nil {
@@ -137,14 +135,14 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 			return t
 		}
 		// A shutdown does not end a try under way: its answer may be an order.
-		order, err := a.Klarna.CreateOrder(a.finishing, request)
-		again := t.hear(order, err)
+		made, err := try(a.finishing)
+		again := t.hear(made, err)
 		if errors.Is(err, errLate) {
 			t.HandBack = true
 			return t
 		}
 		a.metrics.tried(a.Name, err)
-		a.learn(j, order, err)
+		a.learn(j, made.RateLimit, err)
 		if !again || a.circuit.pauses.any() {
 			return t
 		}
@@ -163,9 +161,45 @@ func (a *account) charge(ctx context.Context, j *job, h holding) tally {
 	}
 }
 
+// charge is one try at the order of a renewal.
+func (a *account) charge(j *job, h holding) func(context.Context) (klarna.CreatedOrder, error) {
+	request := klarna.CreateOrderRequest{
+		CustomerToken:  klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()),
+		IdempotencyKey: string(h.Claim.Key),
+		Body:           j.reading.Job.Order,
+		BeforeSend:     func() error { return a.fence(h.Claim, a.rules.clockMargin) }, // with the connection in hand
+	}
+	return func(ctx context.Context) (klarna.CreatedOrder, error) { return a.Klarna.CreateOrder(ctx, request) }
+}
+
+// capture is one try at a capture. What Klarna made is told as an order is: it
+// is there, and it is money.
+func (a *account) capture(j *job, h holding) func(context.Context) (klarna.CreatedOrder, error) {
+	j.orderID = h.Claim.Capture.OrderID
+	request := klarna.CreateCaptureRequest{
+		OrderID:        h.Claim.Capture.OrderID,
+		IdempotencyKey: string(h.Claim.Key),
+		CapturedAmount: h.Claim.Capture.Amount,
+		Description:    j.capture.Description,
+		Reference:      j.capture.Reference,
+		OrderLines:     j.capture.OrderLines,
+		BeforeSend:     func() error { return a.fence(h.Claim, a.rules.clockMargin) },
+	}
+	return func(ctx context.Context) (klarna.CreatedOrder, error) {
+		c, err := a.Klarna.CreateCapture(ctx, request)
+		return klarna.CreatedOrder{OrderID: c.CaptureID, FraudStatus: statusAccepted, CorrelationID: c.CorrelationID, RateLimit: c.RateLimit}, err
+	}
+}
+
+// The fraud statuses that decide.
+const (
+	statusAccepted = "ACCEPTED"
+	statusRejected = "REJECTED"
+)
+
 // learn tells the account's limit and circuit of a try.
-func (a *account) learn(j *job, order klarna.CreatedOrder, err error) {
-	class, told := klarna.ClassOf(err), order.RateLimit
+func (a *account) learn(j *job, told klarna.RateLimit, err error) {
+	class := klarna.ClassOf(err)
 	var retryAfter time.Duration
 	var answered *klarna.Error
 	if errors.As(err, &answered) {
@@ -175,9 +209,18 @@ func (a *account) learn(j *job, order klarna.CreatedOrder, err error) {
 	a.circuit.hear(class, string(j.request.Key), func() bool {
 		ctx, cancel := context.WithTimeout(a.finishing, tokenTimeout)
 		defer cancel()
-		_, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
-		return klarna.ClassOf(err) == klarna.ClassNotEvaluated
+		return klarna.ClassOf(a.probe(ctx, j)) == klarna.ClassNotEvaluated
 	})
+}
+
+// probe is a question that changes nothing, to see whether Klarna listens to this account at all.
+func (a *account) probe(ctx context.Context, j *job) error {
+	if j.capture != nil {
+		_, err := a.Klarna.Order(ctx, j.orderID)
+		return err
+	}
+	_, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
+	return err
 }
 
 // tokenTimeout bounds the look at a refused token. What it would tell is an extra.
@@ -186,7 +229,7 @@ const tokenTimeout = 2 * time.Second
 // tokenStatus asks what Klarna says of a token whose order it refused because
 // of the token; "" when that cannot be learned.
 func (a *account) tokenStatus(j *job, t tally) string {
-	if t.refusal == nil || !dunning.AboutToken(t.refusal.Code) {
+	if t.refusal == nil || j.capture != nil || !dunning.AboutToken(t.refusal.Code) {
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(a.finishing, min(tokenTimeout, a.opts.TryTimeout))
@@ -200,18 +243,69 @@ func (a *account) tokenStatus(j *job, t tally) string {
 }
 
 // poll asks for the fraud status of an order that Klarna has made.
-func (a *account) poll(orderID string) (accepted, final bool, err error) {
+func (a *account) poll(j *job, orderID string) (accepted, final bool, err error) {
 	order, err := a.Klarna.Order(a.finishing, orderID)
 	if err != nil {
 		return false, false, fmt.Errorf("get order: %w", err)
 	}
-	switch order.FraudStatus {
-	case "ACCEPTED":
-		return true, true, nil
-	case "REJECTED":
-		return false, true, nil
+	if o := j.request.Authorised; o != nil {
+		o.CaptureBefore = expiry(order)
 	}
-	return false, false, nil
+	return order.FraudStatus == statusAccepted, order.FraudStatus == statusAccepted || order.FraudStatus == statusRejected, nil
+}
+
+// authorised is what an accepted order leaves to be captured, and until when; nil
+// where that is automatic. Not to learn the time costs only the hint.
+func (a *account) authorised(j *job, t tally) *Order {
+	o := j.request.Authorised
+	if o == nil || t.Answer != answerAccepted {
+		return o
+	}
+	ctx, cancel := context.WithTimeout(a.finishing, min(tokenTimeout, a.opts.TryTimeout))
+	defer cancel()
+	if turn, _ := a.limit.wait(ctx, tokenTimeout); !turn {
+		return o
+	}
+	order, err := a.Klarna.Order(ctx, t.Made)
+	if err != nil {
+		a.log.Debug().Err(err).Str("order_id", t.Made).Msg("end of the authorisation not learned")
+		return o
+	}
+	o.CaptureBefore = expiry(order)
+	return o
+}
+
+func expiry(o klarna.Order) time.Time {
+	t, _ := time.Parse(time.RFC3339, o.ExpiresAt)
+	return t.UTC()
+}
+
+// lookTimeout bounds the look at an order before a capture of it is claimed.
+const lookTimeout = 10 * time.Second
+
+// look asks how much of an order can be captured. Without an answer the job has
+// to wait; ok is false then.
+func (a *account) look(ctx context.Context, j *job, of *Order) (_ tally, ok bool) {
+	j.orderID = of.ID
+	if turn, _ := a.limit.wait(ctx, freshness); !turn {
+		return tally{}, false
+	}
+	one, cancel := context.WithTimeout(a.finishing, lookTimeout)
+	defer cancel()
+	order, err := a.Klarna.Order(one, of.ID)
+	a.learn(j, order.RateLimit, err)
+	t := tally{}
+	f := found{Status: order.Status, Amount: order.OrderAmount, Remaining: order.RemainingAuthorizedAmount, CaptureBefore: expiry(order), Booked: of.Captured}
+	if err != nil {
+		if klarna.ClassOf(err) != klarna.ClassRefused {
+			a.log.Debug().Err(err).Str("order_id", of.ID).Msg("order not looked at")
+			return t, false
+		}
+		errors.As(err, &t.refusal)
+		f.Refused = true
+	}
+	j.request.Capture.Found = &f
+	return t, true
 }
 
 // clock lets the backoff read the worker's clock.

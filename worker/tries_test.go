@@ -30,12 +30,12 @@ func TestHear(t *testing.T) {
 		want   outcome
 		again  bool
 	}{
-		{"accepted", Claim{}, order, nil, outcome{Answer: answerAccepted, OrderID: "order-1", Tries: 1}, false},
-		{"accepted after an undecided try", undecided, order, nil, outcome{Answer: answerAccepted, OrderID: "order-1", Tries: 1}, false},
-		{"pending", Claim{}, with("PENDING"), nil, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, false},
-		{"no fraud status", Claim{}, with(""), nil, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, false},
-		{"a fraud status of tomorrow", Claim{}, with("MAYBE"), nil, outcome{Answer: answerPending, OrderID: "order-1", Tries: 1}, false},
-		{"fraud rejected", Claim{}, with("REJECTED"), nil, outcome{Answer: answerFraudRejected, OrderID: "order-1", Tries: 1}, false},
+		{"accepted", Claim{}, order, nil, outcome{Answer: answerAccepted, Made: "order-1", Tries: 1}, false},
+		{"accepted after an undecided try", undecided, order, nil, outcome{Answer: answerAccepted, Made: "order-1", Tries: 1}, false},
+		{"pending", Claim{}, with("PENDING"), nil, outcome{Answer: answerPending, Made: "order-1", Tries: 1}, false},
+		{"no fraud status", Claim{}, with(""), nil, outcome{Answer: answerPending, Made: "order-1", Tries: 1}, false},
+		{"a fraud status of tomorrow", Claim{}, with("MAYBE"), nil, outcome{Answer: answerPending, Made: "order-1", Tries: 1}, false},
+		{"fraud rejected", Claim{}, with("REJECTED"), nil, outcome{Answer: answerFraudRejected, Made: "order-1", Tries: 1}, false},
 
 		{"soft decline", Claim{}, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), outcome{Answer: answerRefused, Tries: 1}, false},
 		{"token cancelled", Claim{}, klarna.CreatedOrder{}, answered(403, "TOKEN_CANCELLED"), outcome{Answer: answerRefused, Tries: 1}, false},

@@ -103,10 +103,11 @@ type Worker struct {
 	opts     Options
 	metrics  *Metrics
 	accounts []Account
-	pauses   pauses       // of all accounts
-	oldest   atomic.Int64 // a period that fell due longer ago than this duration is too old to charge
-	leading  atomic.Bool  // this worker sweeps
-	ahead    atomic.Int64 // of the broker's clock is this machine's, a duration
+	pauses   pauses                                   // of all accounts
+	oldest   atomic.Int64                             // a period that fell due longer ago than this duration is too old to charge
+	leading  atomic.Bool                              // this worker sweeps
+	expiring atomic.Pointer[map[messages.Account]int] // what it then found, see [Presence]
+	ahead    atomic.Int64                             // of the broker's clock is this machine's, a duration
 	running  atomic.Pointer[[]*account]
 
 	verifyEvery, sweepEvery time.Duration
@@ -182,7 +183,7 @@ type account struct {
 	rules   rules
 	limit   *limit
 	circuit *circuit
-	puller  *puller
+	pullers []*puller // of charges and of captures
 	log     zerolog.Logger
 
 	inFlight atomic.Int64 // deliveries being handled
@@ -257,7 +258,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.setPause(pauseClock, "the clock was not compared with the broker's yet")
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
-		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, rules: rules{keyWindow: w.opts.KeyWindow}},
+		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, uncaptured: map[messages.RenewalKey]authorisation{}, rules: rules{keyWindow: w.opts.KeyWindow}},
 	}
 	var running sync.WaitGroup
 	running.Go(func() { w.guard(stopping) })
@@ -317,31 +318,37 @@ func (w *Worker) Retry() {
 	}
 }
 
-// bind reads the account's consumer.
+// bind reads the account's consumers. A lease is as long as the shorter AckWait.
 func (a *account) bind(ctx context.Context) error {
-	config, err := a.consumer(ctx, a.Name)
-	if err != nil {
-		return err
+	var ackWait time.Duration
+	a.pullers = nil
+	for name, subject := range consumers(a.Name) {
+		config, err := a.consumer(ctx, a.Name, name, subject)
+		if err != nil {
+			return err
+		}
+		if ackWait == 0 || config.AckWait < ackWait {
+			ackWait = config.AckWait
+		}
+		a.pullers = append(a.pullers, newPuller(a, name))
 	}
 	// Half of what AckWait leaves is for clocks that are apart: the holder of a lease lets it end that much sooner.
-	margin := (config.AckWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
+	margin := (ackWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
 	a.rules = rules{
-		ackWait: config.AckWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays, clockMargin: margin,
+		ackWait: ackWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays, clockMargin: margin,
 	}
-	a.puller = newPuller(a, ConsumerName(a.Name))
 	return nil
 }
 
-// consumer reads the consumer of an account and checks that its settings and
-// the worker's fit together.
-func (w *Worker) consumer(ctx context.Context, account messages.Account) (jetstream.ConsumerConfig, error) {
-	name := ConsumerName(account)
+// consumer reads a consumer of an account and checks that its settings and the
+// worker's fit together.
+func (w *Worker) consumer(ctx context.Context, account messages.Account, name, subject string) (jetstream.ConsumerConfig, error) {
 	consumer, err := w.js.Consumer(ctx, StreamJobs, name)
 	if err != nil {
 		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, StreamJobs, err, hint(err))
 	}
 	config := consumer.CachedInfo().Config
-	for _, c := range consumerChecks(config, account) {
+	for _, c := range consumerChecks(config, subject) {
 		if !c.ok {
 			return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: c.setting, Got: fmt.Sprint(c.got), Want: c.want}
 		}
@@ -359,27 +366,42 @@ func (w *Worker) consumer(ctx context.Context, account messages.Account) (jetstr
 // run works until ctx ends and everything in flight is done.
 func (a *account) run(ctx context.Context) error {
 	a.log.Info().Str("host", a.Host).Int("concurrency", a.Concurrency).Float64("rate", a.Rate).Msg("charging renewals")
-	var hands sync.WaitGroup
-	for range a.Concurrency {
-		hands.Go(func() {
-			a.puller.work(func(d delivery) {
-				inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
-				inFlight.Set(float64(a.inFlight.Add(1)))
-				if tries := a.circuit.heard.Load(); a.circuit.admit() {
-					a.handle(ctx, d)
-					a.circuit.handled(tries)
-				} else {
-					a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
-					_ = d.msg.Nak() // lost: it comes again after AckWait
-				}
-				inFlight.Set(float64(a.inFlight.Add(-1)))
-			})
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var running sync.WaitGroup
+	for _, p := range a.pullers {
+		running.Go(func() {
+			if err := p.run(ctx); err != nil {
+				stop(err)
+			}
 		})
+		for range a.Concurrency {
+			running.Go(func() { p.work(func(d delivery) { a.serve(ctx, d) }) })
+		}
 	}
-	err := a.puller.run(ctx)
-	hands.Wait()
+	running.Wait()
 	a.Klarna.CloseIdle()
-	return err
+	if ctx.Err() == nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// serve handles a delivery, unless the account is paused and this is not the one that may probe.
+func (a *account) serve(ctx context.Context, d delivery) {
+	inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
+	inFlight.Set(float64(a.inFlight.Add(1)))
+	if tries := a.circuit.heard.Load(); a.circuit.admit() {
+		a.handle(ctx, d)
+		a.circuit.handled(tries)
+	} else {
+		a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
+		_ = d.msg.Nak() // lost: it comes again after AckWait
+	}
+	inFlight.Set(float64(a.inFlight.Add(-1)))
 }
 
 // now is the broker's time: leases and windows are compared between machines, so

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 // opsSettings say where the worker can be looked at.
 type opsSettings struct {
 	OpsAddr *string `help:"Where to serve /metrics, /healthz and /readyz, as host:port; off: nowhere. Default 127.0.0.1:9464."`
+	Pprof   bool    `help:"Serve /debug/pprof there as well: where the time and the memory go."`
 }
 
 const defaultOpsAddr = "127.0.0.1:9464"
@@ -62,8 +64,9 @@ func (o *operations) listen(s opsSettings, log zerolog.Logger) error {
 		return usagef("RENEWALS_OPS_ADDR: %w, expected a free host:port, or off", err)
 	}
 	o.server = &http.Server{
-		Handler: o.handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		Handler: o.handler(s.Pprof), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: 90 * time.Second, // a profile takes a while
+		IdleTimeout:  time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	o.done = make(chan struct{})
 	go func() {
@@ -76,8 +79,15 @@ func (o *operations) listen(s opsSettings, log zerolog.Logger) error {
 	return nil
 }
 
-func (o *operations) handler() http.Handler {
+func (o *operations) handler(profiles bool) http.Handler {
 	mux := http.NewServeMux()
+	if profiles { // without /debug/pprof/cmdline: a command line may hold a password
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex"} {
+			mux.Handle("GET /debug/pprof/"+name, pprof.Handler(name))
+		}
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")

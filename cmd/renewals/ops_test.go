@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -218,5 +219,25 @@ func TestOpsWithoutBroker(t *testing.T) {
 	}
 	if code, _ := get(t, address+"/"); code != http.StatusNotFound {
 		t.Errorf("another path: %d, want 404", code)
+	}
+}
+
+// Profiles are there for who asked for them, and never the command line, which may hold a password.
+func TestProfiles(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		path  string
+		asked bool
+		want  int
+	}{
+		{"/debug/pprof/heap", true, http.StatusOK},
+		{"/debug/pprof/heap", false, http.StatusNotFound},
+		{"/debug/pprof/cmdline", true, http.StatusNotFound},
+	} {
+		answer := httptest.NewRecorder()
+		newOperations().handler(row.asked).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, row.path, nil))
+		if answer.Code != row.want {
+			t.Errorf("%s, asked for %v: %d, want %d", row.path, row.asked, answer.Code, row.want)
+		}
 	}
 }

@@ -1,0 +1,349 @@
+package worker
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// authorise charges a renewal whose order has to be captured.
+func (w *world) authorise(subscription, token string) (orderID string) {
+	w.t.Helper()
+	before := len(w.results())
+	w.publish(w.due(subscription, token, 1, func(j map[string]any) { j["order"].(map[string]any)["auto_capture"] = false }))
+	w.awaitEmpty()
+	results := w.results()
+	if len(results) != before+1 || results[before].Kind != messages.KindPaid {
+		w.t.Fatalf("results: %v, want one more, paid", results)
+	}
+	return results[before].Order
+}
+
+// capture publishes a capture job; what is not set in it is left out.
+func (w *world) capture(c messages.Capture) {
+	w.t.Helper()
+	payload, err := json.Marshal(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.publishCapture(payload)
+}
+
+func (w *world) publishCapture(payload []byte) {
+	w.t.Helper()
+	if _, err := w.js.PublishMsg(w.t.Context(), &nats.Msg{Subject: messages.CaptureSubject("default"), Data: payload}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// taken is what Klarna captured, by order.
+func (w *world) taken() (amounts []int64) {
+	w.t.Helper()
+	for _, o := range w.klarna.Simulator.Books().Orders {
+		for _, c := range o.Captures {
+			amounts = append(amounts, c.CapturedAmount)
+		}
+	}
+	return amounts
+}
+
+// expectTaken compares the amounts of the captures in Klarna's books.
+func (w *world) expectTaken(want ...int64) {
+	w.t.Helper()
+	got := w.taken()
+	if len(got) != len(want) {
+		w.t.Fatalf("captures at Klarna: %v, want %v", got, want)
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			w.t.Fatalf("captures at Klarna: %v, want %v", got, want)
+		}
+	}
+}
+
+func part(id string, amount int64) messages.Capture {
+	return messages.Capture{ID: messages.MessageID(id), SubscriptionID: "sub", Period: "2026-12", CapturedAmount: amount}
+}
+
+// last decodes the newest record of a kind.
+func last[E messages.Event](w *world) (e E) {
+	w.t.Helper()
+	j, err := OpenJournal(w.t.Context(), w.js, DefaultOptions().Log)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	at, err := j.LastOf(w.t.Context(), e.Kind(), messages.NewRenewalKey("sub", "2026-12"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := json.Unmarshal(at.Body, &e); err != nil {
+		w.t.Fatalf("the newest %s: %v", e.Kind(), err)
+	}
+	return e
+}
+
+func TestCaptureOfEverything(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	order := w.authorise("sub", "ok-1")
+	paid := last[messages.Paid](w)
+	if left := paid.CaptureBefore.Sub(w.now()); paid.Captured || left < 27*24*time.Hour || left > 28*24*time.Hour {
+		t.Errorf("captured %v, to be captured within %v, want 28 days", paid.Captured, left)
+	}
+	w.capture(part("c1", 0))
+	w.awaitEmpty()
+	w.expect(1, "paid", "captured")
+	w.expectTaken(1599)
+	c := last[messages.Captured](w)
+	books := w.klarna.Simulator.Books()
+	if c.OrderID != order || c.CaptureID != books.Orders[0].Captures[0].CaptureID || c.CapturedAmount != 1599 || c.TotalCapturedAmount != 1599 || c.RemainingAmount != 0 || c.OrderAmount != 1599 || c.PurchaseCurrency != "EUR" || c.MerchantReference1 != "sub" || c.Attempt != 1 {
+		t.Errorf("captured = %+v", c)
+	}
+
+	w.capture(part("c2", 0))
+	w.awaitEmpty()
+	w.publish(w.due("sub", "ok-1", 2))
+	w.awaitEmpty()
+	w.expect(1, "paid", "captured", "rejected already_captured", "rejected order_exists")
+	w.expectTaken(1599)
+}
+
+func TestCapturesInParts(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.start()
+	w.authorise("sub", "ok-1")
+	for _, c := range []messages.Capture{part("c1", 1000), part("c2", 600), part("c3", 500), part("c3", 500), part("c4", 0)} {
+		w.capture(c)
+		w.awaitEmpty()
+	}
+	w.expect(1, "paid", "captured", "rejected amount_too_high", "captured", "captured")
+	w.expectTaken(1000, 500, 99)
+	if c := last[messages.Captured](w); c.TotalCapturedAmount != 1599 || c.RemainingAmount != 0 || c.Attempt != 3 {
+		t.Errorf("captured = %+v, want the sum of three", c)
+	}
+}
+
+// TestCapturesAtOnce: captures that together are more than what was authorised,
+// at several workers at the same time.
+func TestCapturesAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.start()
+	w.authorise("sub", "ok-1")
+	for _, id := range []string{"c1", "c2", "c3", "c4", "c5"} {
+		w.capture(part(id, 500))
+	}
+	w.awaitEmpty()
+	w.expect(1, "paid", "captured", "captured", "captured", "rejected amount_too_high", "rejected amount_too_high")
+	w.expectTaken(500, 500, 500)
+}
+
+func TestNothingToCapture(t *testing.T) {
+	other := part("c1", 0)
+	other.OrderID = "another-order"
+	for _, row := range []struct {
+		name string
+		set  func(*world)
+		job  messages.Capture
+		want string
+	}{
+		{"no such renewal", func(*world) {}, part("c1", 0), "rejected not_paid"},
+		{"declined", func(w *world) { w.publish(w.due("sub", "soft-decline-1", 1)); w.awaitEmpty() }, part("c1", 0), "rejected not_paid"},
+		{"captured automatically", func(w *world) { w.publish(w.due("sub", "ok-1", 1)); w.awaitEmpty() }, part("c1", 0), "rejected already_captured"},
+		{"more than there is", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", 1600), "rejected amount_too_high"},
+		{"another order", func(w *world) { w.authorise("sub", "ok-1") }, other, "rejected order_mismatch"},
+		{"expired", func(w *world) { w.authorise("sub", "ok-1"); w.advance(29 * 24 * time.Hour) }, part("c1", 0), "capture_failed order_expired"},
+		{"declined late (S14)", func(w *world) { w.authorise("sub", "capture-declined-1") }, part("c1", 0), "capture_failed payment_method_failed"},
+		{"not valid", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", -1), "rejected invalid"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.start()
+			row.set(w)
+			w.capture(row.job)
+			w.awaitEmpty()
+			results := w.results()
+			if got := results[len(results)-1].String(); got != row.want {
+				t.Errorf("results: %v, want %s at last", results, row.want)
+			}
+			w.expectTaken()
+		})
+	}
+}
+
+// TestS14CaptureDeclined: the order stays, nobody charges again, the billing
+// system is told when to try, and the next capture may succeed.
+func TestS14CaptureDeclined(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	order := w.authorise("sub", "capture-declined-1")
+	w.capture(part("c1", 0))
+	w.awaitEmpty()
+	f := last[messages.CaptureFailed](w)
+	if f.OrderID != order || f.CapturedAmount != 1599 || f.Category != messages.CategorySoftDecline || f.NextAttemptAt == nil || f.Final || f.HTTPStatus != 403 || !f.NotifyCustomer {
+		t.Errorf("capture_failed = %+v, want a soft decline that names the order", f)
+	}
+	w.publish(w.due("sub", "ok-1", 2))
+	w.awaitEmpty()
+	w.capture(part("c2", 0))
+	w.awaitEmpty()
+	w.expect(1, "paid", "capture_failed payment_method_failed", "rejected order_exists", "capture_failed payment_method_failed")
+	if f := last[messages.CaptureFailed](w); f.Attempt != 2 {
+		t.Errorf("attempt %d, want 2", f.Attempt)
+	}
+}
+
+// TestCaptureIDOfACharge: a capture may even bear the ID of the charge.
+func TestCaptureIDOfACharge(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.authorise("sub", "ok-1")
+	w.capture(part("sub/2026-12/1", 0))
+	w.awaitEmpty()
+	w.capture(part("sub/2026-12/1", 5)) // and again, another one
+	w.awaitEmpty()
+	w.expect(1, "paid", "captured", "rejected conflict")
+	w.expectTaken(1599)
+}
+
+// TestCaptureDeadLetter: a bad capture job lies in RENEWAL_DEAD with the subject it came on.
+func TestCaptureDeadLetter(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.publishCapture([]byte(`{"id":"c1","subscription_id":"sub","period":"2026-12","captured_amount":"15.99"}`))
+	w.publishCapture([]byte(`{"id":`))
+	w.awaitEmpty()
+	letters, payloads := w.deadLetters()
+	if len(letters) != 2 || letters[0].Subject != messages.CaptureSubject("default") || !strings.Contains(payloads[0]+payloads[1], `"15.99"`) {
+		t.Errorf("dead letters: %+v", letters)
+	}
+}
+
+// TestCapturesExpire: the worker that sweeps counts the orders whose money is about to be lost.
+func TestCapturesExpire(t *testing.T) {
+	w := newWorld(t)
+	var worker *Worker
+	w.startWith(&worker)
+	w.authorise("sub", "ok-1")
+	w.authorise("other", "ok-2")
+	counted := func(n int) func() bool {
+		return func() bool {
+			e := worker.expiring.Load()
+			return e != nil && (*e)["default"] == n
+		}
+	}
+	w.await("a sweep", counted(0))
+	w.advance(26 * 24 * time.Hour)
+	w.await("both to be counted", counted(2))
+	w.capture(part("c1", 0))
+	w.awaitEmpty()
+	w.await("one to be counted", counted(1))
+	w.advance(3 * 24 * time.Hour)
+	w.await("the other to be gone", counted(0))
+}
+
+// TestCaptureVariants: Klarna makes the capture and fails, is busy, refuses, or
+// contradicts itself. The beginning of the reference says which.
+func TestCaptureVariants(t *testing.T) {
+	for _, row := range []struct {
+		reference, want string
+		taken           []int64
+	}{
+		{"created-500-c", "captured", []int64{1599}},
+		{"created-cut-c", "captured", []int64{1599}},
+		{"503x2-c", "captured", []int64{1599}},
+		{"soft-decline-c", "capture_failed payment_method_failed", nil},
+	} {
+		t.Run(row.reference, func(t *testing.T) {
+			w := newWorld(t)
+			w.start()
+			w.authorise("sub", "ok-1")
+			c := part("c1", 0)
+			c.Reference = row.reference
+			w.capture(c)
+			w.awaitEmpty()
+			results := w.results()
+			if got := results[len(results)-1].String(); got != row.want {
+				t.Errorf("results: %v, want %s at last", results, row.want)
+			}
+			w.expectTaken(row.taken...)
+			if books := w.klarna.Simulator.Books(); books.OtherBodies != 0 || books.WithoutKey != 0 {
+				t.Errorf("tries with other bytes: %d, without a key: %d", books.OtherBodies, books.WithoutKey)
+			}
+		})
+	}
+}
+
+// TestCaptureUnresolved: Klarna makes the capture, does not say so, and refuses
+// it from then on. Nothing is told until an operator has looked.
+func TestCaptureUnresolved(t *testing.T) {
+	for _, row := range []struct {
+		name    string
+		resolve func(*Journal, messages.RenewalKey, Decision) error
+		want    string
+	}{
+		{"captured", func(j *Journal, r messages.RenewalKey, d Decision) error {
+			return j.ResolveCaptured(t.Context(), r, "capture-9", d)
+		}, "captured"},
+		{"not captured", func(j *Journal, r messages.RenewalKey, d Decision) error {
+			return j.ResolveNotCaptured(t.Context(), r, d)
+		}, "capture_failed not_captured"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t)
+			w.start()
+			w.authorise("sub", "ok-1")
+			c := part("c1", 599)
+			c.Reference = "lost-cancelled-c"
+			w.capture(c)
+			w.await("Klarna to contradict itself", func() bool { return w.contradicted() })
+			w.advance(24 * time.Hour)
+			w.awaitEmpty()
+			u := last[messages.Unresolved](w)
+			if u.Reason != messages.ReasonContradictoryAnswers || u.CapturedAmount != 599 || u.OrderID == "" {
+				t.Fatalf("unresolved = %+v", u)
+			}
+			w.capture(part("c2", 100)) // may not be made before it is known what became of the first
+			w.awaitEmpty()
+
+			j, err := OpenJournal(t.Context(), w.js, DefaultOptions().Log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, decision := messages.NewRenewalKey("sub", "2026-12"), Decision{Actor: "ann", Note: "looked it up", At: w.now()}
+			for _, wrong := range []error{j.ResolvePaid(t.Context(), r, "order-9", true, decision), j.ResolveNotCharged(t.Context(), r, decision)} {
+				var refused *RefusedError
+				if !errors.As(wrong, &refused) {
+					t.Errorf("a verdict on the charge: %v, want it refused", wrong)
+				}
+			}
+			if err := row.resolve(j, r, decision); err != nil {
+				t.Fatal(err)
+			}
+			w.capture(part("c3", 100))
+			w.awaitEmpty()
+			w.expect(1, "paid", "unresolved contradictory_answers", "rejected blocked_by_unresolved", row.want, "captured")
+			left := int64(1499)
+			if row.want == "captured" {
+				left -= 599
+			}
+			if got := last[messages.Captured](w); got.RemainingAmount != left {
+				t.Errorf("captured = %+v, want %d left", got, left)
+			}
+		})
+	}
+}
+
+// contradicted says that Klarna refused the claim at hand after it may have said yes.
+func (w *world) contradicted() bool {
+	records := w.records()
+	c := records[len(records)-1].State.Claim
+	return c != nil && c.Contradicted
+}
