@@ -1,8 +1,6 @@
 package messages
 
 import (
-	"bytes"
-	"encoding/json"
 	"time"
 	"unicode/utf8"
 )
@@ -12,18 +10,6 @@ import (
 type Event interface {
 	Kind() Kind
 	wire() any // the same with times in UTC, empty lists for nil, and words of others cut to a sane length
-}
-
-// Encode returns the JSON of an event, the same bytes for the same event. Unlike with json.Marshal nothing grows sixfold
-// for being HTML, so that what fitted into a job fits into its result.
-func Encode(e Event) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e.wire()); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
 // Record has the fields that every kind carries. Those left out when empty are not known, or not part of the job; only

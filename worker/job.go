@@ -62,7 +62,7 @@ func (a *account) read(j *job) {
 	} else {
 		j.reading = messages.Read(j.msg.Data, j.msg.Header)
 		in := j.reading.Job
-		q.Hash = hash(string(a.Name), in.CustomerToken.Reveal(), string(in.Order))
+		q.Hash = hash(in.Order, string(a.Name), in.CustomerToken.Reveal())
 		if !in.CustomerToken.IsZero() {
 			j.fingerprint = in.CustomerToken.Fingerprint()
 		}
@@ -72,7 +72,7 @@ func (a *account) read(j *job) {
 		q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
 	}
 	q.Worker, q.Host = a.opts.Name, a.Host
-	q.PayloadHash = hash(string(a.Name), string(j.msg.Data))
+	q.PayloadHash = hash(j.msg.Data, string(a.Name))
 	q.Replay = replayOf(j.msg.Header)
 	if j.reading.Identified {
 		j.renewalKey, q.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
@@ -90,7 +90,7 @@ func (a *account) readCapture(j *job) {
 	}
 	c := r.Capture
 	j.request.Capture = &wanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
-	j.request.Hash = hash(string(a.Name), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference, string(c.OrderLines))
+	j.request.Hash = hash(c.OrderLines, string(a.Name), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference)
 }
 
 // verdict says why a job may not be claimed at all, or nothing.
@@ -172,16 +172,17 @@ func explain(why messages.Reason, by messages.IdempotencyKey, made string) []mes
 }
 
 // hash is what a key stands for: the parts, each behind its length, so that no
-// two lists of parts give the same bytes.
-func hash(parts ...string) string {
+// two lists of parts give the same bytes. The last is the large one.
+func hash(last []byte, first ...string) string {
 	h := sha256.New()
-	var length [8]byte
-	for _, p := range parts {
-		binary.BigEndian.PutUint64(length[:], uint64(len(p)))
-		h.Write(length[:])
-		h.Write([]byte(p))
+	var small [512]byte
+	b := small[:0]
+	for _, p := range first {
+		b = append(binary.BigEndian.AppendUint64(b, uint64(len(p))), p...)
 	}
-	return hex.EncodeToString(h.Sum(nil))
+	h.Write(binary.BigEndian.AppendUint64(b, uint64(len(last))))
+	h.Write(last)
+	return hex.EncodeToString(h.Sum(small[:0]))
 }
 
 // replayOf reads which dead letter a message repeats; 0 when none.

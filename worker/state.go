@@ -147,16 +147,6 @@ func ParseState(header string) (State, error) {
 	return s, nil
 }
 
-// Encode gives the Renewals-State header.
-func (s State) Encode() (string, error) {
-	s.Version = stateVersion
-	if s.Phase == "" {
-		s.Phase = PhaseNone
-	}
-	b, err := json.Marshal(s)
-	return string(b), err
-}
-
 // open says that a claim is being worked on: no other key may be charged.
 func (s State) open() bool {
 	return s.Phase == PhaseCharging || s.Phase == PhasePending || s.Phase == PhaseCapturing

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"testing"
@@ -114,10 +115,18 @@ func TestUnknownNeverBecomesDunning(t *testing.T) {
 func TestHashTellsPartsApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, parts := range [][]string{{"a", "bc"}, {"ab", "c"}, {"abc"}, {"abc", ""}, {"", "abc"}, {"a", "b", "c"}} {
-		h := hash(parts...)
+		h := hash([]byte(parts[len(parts)-1]), parts[:len(parts)-1]...)
 		if other, ok := seen[h]; ok {
 			t.Errorf("hash(%q) = hash(%s)", parts, other)
 		}
 		seen[h] = fmt.Sprintf("%q", parts)
+	}
+}
+
+// TestHashIsStored: the journal of a running deployment holds these hashes.
+func TestHashIsStored(t *testing.T) {
+	stored := fmt.Sprintf("%x", sha256.Sum256([]byte("\x00\x00\x00\x00\x00\x00\x00\x07default\x00\x00\x00\x00\x00\x00\x00\x05token\x00\x00\x00\x00\x00\x00\x00\x02{}")))
+	if got := hash([]byte("{}"), "default", "token"); got != stored {
+		t.Errorf("hash = %s, want %s", got, stored)
 	}
 }
