@@ -208,10 +208,7 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 	case c.SHA256 != q.Hash:
 		return conflict(q)
 	case s.Phase == PhasePending:
-		if !now.Before(c.FirstSentAt.Add(pendingLimit)) {
-			return giveUp(s, messages.ReasonPendingTooLong)
-		}
-		return step{Then: actPoll, State: s, Key: q.Key}
+		return step{Then: actPoll, State: s, Key: q.Key} // also after the limit: a last look
 	case c.Nonce == q.Nonce:
 		return step{Then: actCharge, State: s, Key: q.Key} // the answer to our claim was lost, the claim was not
 	case !c.Released && now.Before(c.LeaseUntil):
@@ -553,8 +550,10 @@ func polled(s State, q request, accepted, final bool, now time.Time, r rules) st
 	if s.Phase != PhasePending || !s.holds(q.Key) {
 		return deliver(s, q, now, r)
 	}
-	if !final {
-		return nak(min(r.delay(q.Delivered), s.Claim.FirstSentAt.Add(pendingLimit).Sub(now)+time.Second))
+	if left := s.Claim.FirstSentAt.Add(pendingLimit).Sub(now); !final && left <= 0 {
+		return giveUp(s, messages.ReasonPendingTooLong)
+	} else if !final {
+		return nak(min(r.delay(q.Delivered), left+time.Second))
 	}
 	st := step{Record: messages.KindPaid, Key: q.Key, Then: actAck, Corrects: s.Claim.Corrects}
 	if !accepted {

@@ -144,7 +144,7 @@ func TestDeliver(t *testing.T) {
 		{"the window closes in a second", released, takeover, noon.Add(23*time.Hour - time.Second), messages.KindCharging, "", actCharge, 0, false, false},
 
 		{"pending: its fraud status is asked for (S12)", pending, takeover, noon.Add(time.Hour), "", "", actPoll, 0, false, false},
-		{"pending for two days", pending, takeover, noon.Add(48 * time.Hour), messages.KindUnresolved, messages.ReasonPendingTooLong, actAck, 0, true, false},
+		{"pending for two days: a last look", pending, takeover, noon.Add(48 * time.Hour), "", "", actPoll, 0, false, false},
 
 		{"attempt 2 while attempt 1 is open (S5)", released, second(), noon.Add(time.Hour), "", "", actNak, 5 * time.Second, false, false},
 		{"attempt 2 meets an abandoned attempt 1 (S45)", released, second(), noon.Add(25 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, actNak, time.Second, false, false},
@@ -432,6 +432,18 @@ func TestOrderInHandIsKept(t *testing.T) {
 		}
 		if got := conclude(pending, holding{Claim: *theirs.Claim}, accepted, noon.Add(4*time.Minute), r); got.Record != messages.KindPaid {
 			t.Errorf("accepted: record %q, want paid", got.Record)
+		}
+	})
+	t.Run("pending for two days: the last look decides, or gives up", func(t *testing.T) {
+		pending, later := after(t, charging(), outcome{Answer: answerPending, Made: "order-1", Tries: 1}), noon.Add(48*time.Hour)
+		if got := polled(pending, takeover, true, true, later, r); got.Record != messages.KindPaid {
+			t.Errorf("accepted: %+v, want paid", got)
+		}
+		if got := polled(pending, takeover, false, false, later, r); got.Reason != messages.ReasonPendingTooLong || !got.Dead {
+			t.Errorf("not final: %+v, want unresolved", got)
+		}
+		if got := polled(pending, takeover, false, false, later.Add(-time.Second), r); got.Record != "" || got.Delay > 2*time.Second {
+			t.Errorf("not final a second before: %+v, want it back when the time is up", got)
 		}
 	})
 	t.Run("an operator named another order", func(t *testing.T) {
