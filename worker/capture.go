@@ -57,7 +57,7 @@ func capture(s State, q request, now time.Time, r rules) step {
 	case w.Found.Status == "CANCELLED":
 		return captureFailed(s, q, messages.ReasonOrderCancelled)
 	case left <= 0:
-		return reject(s, q, messages.ReasonAlreadyCaptured)
+		return reject(s.closed(), q, messages.ReasonAlreadyCaptured)
 	case w.Amount > left:
 		return reject(s, q, messages.ReasonAmountTooHigh)
 	case w.Amount > 0:
@@ -81,7 +81,7 @@ func claimCapture(s State, q request, amount int64, now time.Time, r rules) step
 		o.FirstCaptureAt = now
 	}
 	if f := q.Capture.Found; f != nil && !f.Refused {
-		o.Amount = f.Amount
+		o.Amount, o.Closed = f.Amount, false
 		if !f.CaptureBefore.IsZero() {
 			o.CaptureBefore = f.CaptureBefore
 		}
@@ -94,7 +94,19 @@ func claimCapture(s State, q request, amount int64, now time.Time, r rules) step
 // captureFailed records that nothing can be captured; Klarna was not asked to. The
 // reason of a refusal is Klarna's.
 func captureFailed(s State, q request, why messages.Reason) step {
-	next := s.settle(q.Key, Settlement{Kind: messages.KindCaptureFailed, SHA256: q.Hash})
+	next := s.closed().settle(q.Key, Settlement{Kind: messages.KindCaptureFailed, SHA256: q.Hash})
 	next.Phase = PhaseCaptureFailed
 	return step{Record: messages.KindCaptureFailed, Key: q.Key, Reason: why, State: next, Then: actAck}
+}
+
+// closed notes that nothing of the order can be captured any more, by Klarna's word.
+func (s State) closed() State {
+	o := *s.Order
+	o.Closed = true
+	return s.ordered(o)
+}
+
+// uncaptured says that a part of the renewal's order can still be captured.
+func (s State) uncaptured() bool {
+	return s.Order != nil && !s.Order.Closed && s.Order.Captured < s.Order.Amount
 }

@@ -173,6 +173,9 @@ func TestNothingToCapture(t *testing.T) {
 			if got := results[len(results)-1].String(); got != row.want {
 				t.Errorf("results: %v, want %s at last", results, row.want)
 			}
+			if strings.HasPrefix(row.want, "capture_failed") && last[messages.CaptureFailed](w).CapturedAmount != 1599 {
+				t.Errorf("capture_failed = %+v, want all that there was", last[messages.CaptureFailed](w))
+			}
 			w.expectTaken()
 		})
 	}
@@ -232,7 +235,8 @@ func TestCapturesExpire(t *testing.T) {
 	var worker *Worker
 	w.startWith(&worker)
 	w.authorise("sub", "ok-1")
-	w.authorise("other", "ok-2")
+	other := w.authorise("other", "ok-2")
+	w.authorise("third", "ok-3")
 	counted := func(n int) func() bool {
 		return func() bool {
 			e := worker.expiring.Load()
@@ -241,12 +245,18 @@ func TestCapturesExpire(t *testing.T) {
 	}
 	w.await("a sweep", counted(0))
 	w.advance(26 * 24 * time.Hour)
-	w.await("both to be counted", counted(2))
+	w.await("all to be counted", counted(3))
 	w.capture(part("c1", 0))
 	w.awaitEmpty()
-	w.await("one to be counted", counted(1))
+	w.await("two to be counted", counted(2))
+	w.klarna.Simulator.CancelOrder(other)
+	late := part("c1", 0)
+	late.SubscriptionID = "other"
+	w.capture(late)
+	w.awaitEmpty()
+	w.await("one to be counted: Klarna has closed the other", counted(1))
 	w.advance(3 * 24 * time.Hour)
-	w.await("the other to be gone", counted(0))
+	w.await("the last to be gone", counted(0))
 }
 
 // TestCaptureVariants: Klarna makes the capture and fails, is busy, refuses, or

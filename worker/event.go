@@ -137,9 +137,11 @@ func (a *account) dunning(r messages.Record, st step, t tally) messages.Dunning 
 func (a *account) captureFailed(j *job, r messages.Record, st step, t tally) messages.CaptureFailed {
 	s := st.State
 	d := dunning.NotCapturable(st.Reason)
-	event := messages.CaptureFailed{Record: r, OrderID: s.Order.ID, CapturedAmount: j.request.Capture.Amount, Corrects: string(st.Corrects)}
+	event := messages.CaptureFailed{
+		Record: r, OrderID: s.Order.ID, CapturedAmount: cmp.Or(j.request.Capture.Amount, s.Order.Amount-s.Order.Captured), Corrects: string(st.Corrects),
+	}
 	if s.holds(st.Key) {
-		event.CapturedAmount, event.UndecidedTries = s.Claim.Capture.Amount, s.Claim.UndecidedTries
+		event.CapturedAmount, event.UndecidedTries = cmp.Or(s.Claim.Capture.Amount, event.CapturedAmount), s.Claim.UndecidedTries
 	}
 	if t.refusal != nil {
 		d, _ = dunning.Decide(t.refusal.StatusCode, t.refusal.Code)
@@ -229,7 +231,7 @@ func (j *job) errors(next step) []messages.Problem {
 	if next.Reason == j.request.Verdict {
 		return j.problems
 	}
-	return explain(next.Reason, next.Conflicts, next.Made)
+	return j.explain(next.Reason, next.Conflicts, next.Made)
 }
 
 // deadLetter is the job as it was received, with why it lies there. Its message

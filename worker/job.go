@@ -120,20 +120,24 @@ func (j *job) standIn(why messages.Reason, conflicts messages.IdempotencyKey) {
 	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
 	j.conflicts = conflicts
 	if why != j.request.Verdict {
-		j.request.Verdict, j.problems = why, explain(why, conflicts, "")
+		j.request.Verdict, j.problems = why, j.explain(why, conflicts, "")
 	}
 }
 
 // explain tells a person why a job was rejected that is itself in order.
-func explain(why messages.Reason, by messages.IdempotencyKey, made string) []messages.Problem {
+func (j *job) explain(why messages.Reason, by messages.IdempotencyKey, made string) []messages.Problem {
+	asked, thing := "charge", "order"
+	if j.capture != nil {
+		asked, thing = "capture", "capture"
+	}
 	path, message := "$", string(why)
 	switch why {
 	case messages.ReasonConflict:
-		path, message = "id", "this message ID stands for another account, customer token or order already: publish what changed under a new message ID"
+		path, message = "id", "this message ID stands for another "+asked+" already, or for one of another account: publish what changed under a new message ID"
 	case messages.ReasonAlreadyPaid:
 		path, message = "period", "this period of the subscription is paid already"
 	case messages.ReasonBlockedByUnresolved:
-		path, message = "period", "an earlier charge for this period is unresolved: settle it with `renewals resolve`, then replay or publish again"
+		path, message = "period", "an earlier charge or capture of this period is unresolved: settle it with `renewals resolve`, then replay or publish again"
 	case messages.ReasonOrderExists:
 		path, message = "period", "this period of the subscription has an order, of which money is being captured or was"
 	case messages.ReasonNotPaid:
@@ -147,11 +151,11 @@ func explain(why messages.Reason, by messages.IdempotencyKey, made string) []mes
 	case messages.ReasonCancelled:
 		path, message = "period", "this period was cancelled"
 	case messages.ReasonTooManyAttempts:
-		path, message = "period", "this period has seen "+strconv.Itoa(maxSettled)+" message IDs, no further one is charged"
+		path, message = "period", "this period has seen "+strconv.Itoa(maxSettled)+" message IDs, no further one is served"
 	case messages.ReasonIdempotencyWindowExpired:
-		message = "Klarna never said whether there is an order and its idempotency key may no longer be used: look it up in Klarna's portal, then `renewals resolve`"
+		message = "Klarna never said whether it made the " + thing + ", and its idempotency key may no longer be used: look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonContradictoryAnswers:
-		message = "Klarna refused this charge after a try that may have made an order: look it up in Klarna's portal, then `renewals resolve`"
+		message = "Klarna refused this " + asked + " after a try that may have made the " + thing + ": look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonNotEvaluated:
 		message = "Klarna turned this job away unread for days; nothing was charged under it"
 	case messages.ReasonPendingTooLong:
@@ -159,7 +163,7 @@ func explain(why messages.Reason, by messages.IdempotencyKey, made string) []mes
 	case messages.ReasonOrderAfterDunning:
 		message = "Klarna made order " + made + " for this attempt after the renewal had gone on to another: refund it, or the other"
 	case messages.ReasonSecondOrder:
-		message = "Klarna made order " + made + " beside the one that the renewal is paid with: refund one of them"
+		message = "Klarna made " + thing + " " + made + " beside the one that is recorded: refund one of them"
 	case messages.ReasonCaptureAfterFailure:
 		message = "Klarna made capture " + made + " although it was recorded as failed and another has followed: refund it, or the other"
 	case messages.ReasonPoison:

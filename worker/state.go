@@ -113,6 +113,7 @@ type Order struct {
 	MerchantReference1 string    `json:"merchant_reference1,omitempty"`
 	CaptureBefore      time.Time `json:"capture_before,omitzero"` // the authorisation's end, where Klarna told it
 
+	Closed         bool      `json:"closed,omitempty"`          // Klarna said that nothing more can be captured
 	Captured       int64     `json:"captured_amount,omitempty"` // of all recorded captures
 	Captures       int64     `json:"captures,omitempty"`        // claimed so far, failed ones included
 	FirstCaptureAt time.Time `json:"first_capture_at,omitzero"`

@@ -145,11 +145,6 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 	return nil
 }
 
-// uncaptured says that a part of the renewal's order can still be captured.
-func (s State) uncaptured() bool {
-	return s.Order != nil && s.Order.Captured < s.Order.Amount
-}
-
 // read follows the journal up to the records of a certain time.
 func (s *sweeper) read(ctx context.Context, until time.Time) error {
 	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: s.next, HeadersOnly: true, InactiveThreshold: time.Minute}
