@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 type cancelCmd struct {
@@ -65,7 +66,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		account = defaultAccount
 	}
 	if err := h.state.Cancellable(); err != nil {
-		return fmt.Errorf("cancel: %w", err)
+		return h.tooLate(err)
 	}
 	if err := t.agreed(c.Decision.Yes, fmt.Sprintf("Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.",
 		printable(c.Period), printable(c.Subscription), account)); err != nil {
@@ -79,5 +80,29 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := f.journal.Cancel(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
 		return decisionProblem("cancel", err)
 	}
-	return f.announce(ctx, t.stdout, h.renewal, c.JSON)
+	_, err = f.announce(ctx, t.stdout, h.renewal, c.JSON)
+	return err
+}
+
+// tooLate says why a renewal that is paid cannot be cancelled, and what can be done about its money; any other gets the
+// journal's own reason.
+func (h history) tooLate(why error) error {
+	o := h.state.Order
+	switch {
+	case o != nil:
+	case h.state.Phase == worker.PhasePaid:
+		return fmt.Errorf("cancel: too late: the renewal is paid with order %s: refund it in Klarna's portal", printable(h.state.Claim.OrderID))
+	default:
+		return fmt.Errorf("cancel: %w", why)
+	}
+	captures := "nothing of it is captured: cancel the order in Klarna's portal"
+	switch {
+	case h.state.Phase == worker.PhaseUnresolved:
+		captures = "a capture of it is unresolved"
+	case h.state.Phase == worker.PhaseCapturing:
+		captures = "a capture of it is under way"
+	case o.Captured > 0:
+		captures = amount(o.Captured, o.Currency) + " of it are captured: refund them in Klarna's portal"
+	}
+	return fmt.Errorf("cancel: too late: the renewal is paid with order %s, %s", printable(o.ID), captures)
 }

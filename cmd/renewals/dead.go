@@ -53,14 +53,15 @@ func (f letterFilter) takes(l letter) bool {
 		(len(f.Reason) == 0 || slices.Contains(f.Reason, string(l.Reason)))
 }
 
-// needRefund are the reasons of letters about an order too many.
+// needRefund are the reasons of letters about an order or a capture too many.
 func needRefund() []messages.Reason {
-	return []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder}
+	return []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure}
 }
 
-func join(reasons []messages.Reason) string {
+// join lists the words of a closed set, each once.
+func join[Word ~string](words []Word) string {
 	var names []string
-	for _, r := range reasons {
+	for _, r := range words {
 		if !slices.Contains(names, string(r)) {
 			names = append(names, string(r))
 		}
@@ -77,7 +78,8 @@ type letter struct {
 	stored   time.Time
 	header   nats.Header
 	payload  []byte
-	reading  messages.Reading
+	job      jobKind
+	reading  jobReading
 	fault    error // it was not written by a worker
 }
 
@@ -88,12 +90,16 @@ func readLetter(sequence uint64, subject string, stored time.Time, header nats.H
 		l.key = key
 		l.DeadLetter, err = messages.ParseDeadLetter(header)
 	}
+	l.job = kindOf(l.Subject)
+	if err == nil && l.Subject != "" && l.Subject != l.job.subject(l.Account) {
+		err = fmt.Errorf("read header %s: found %.80q, expected %s or %s", messages.HeaderSubject, l.Subject, chargeJob.subject(l.Account), captureJob.subject(l.Account))
+	}
 	if err != nil {
 		l.fault = err
 		l.DeadLetter = messages.DeadLetter{Account: account, At: stored}
 	}
 	// The headers as the worker read them: of a replayed job the fresh Nats-Msg-Id is not its ID.
-	l.reading = messages.Read(payload, l.Original)
+	l.reading = l.job.read(payload, l.Original)
 	return l
 }
 
@@ -105,7 +111,7 @@ func (l letter) renewal() messages.RenewalKey {
 	return messages.RenewalKey(l.key)
 }
 
-// unresolved says that the letter is about a charge that may have been made. A poison job can be of either kind: only the
+// unresolved says that the letter is about a charge or a capture that may have been made. A poison job can be of either kind: only the
 // journal knows.
 func (l letter) unresolved() bool {
 	return slices.Contains(messages.Reasons(messages.KindUnresolved), l.Reason)
@@ -114,15 +120,19 @@ func (l letter) unresolved() bool {
 // refusal says why a dead letter is not replayed and what to do in its place; "" when it may be. s is its renewal's state.
 func (l letter) refusal(s worker.State) string {
 	settled := s.Settled[l.key]
+	tooMany, done := "an order was made that no result names: refund or cancel it", "charged"
+	if l.job == captureJob {
+		tooMany, done = "a capture was made that no result names: refund it", "captured"
+	}
 	switch {
 	case l.fault != nil:
 		return "not written by a worker: " + l.fault.Error()
 	case slices.Contains(needRefund(), l.Reason):
-		return fmt.Sprintf("an order was made that no result names: refund or cancel it in Klarna's portal, then `renewals dead drop %d`", l.sequence)
-	case settled.Kind == messages.KindPaid || settled.Kind == messages.KindDunning:
+		return fmt.Sprintf("%s in Klarna's portal, then `renewals dead drop %d`", tooMany, l.sequence)
+	case settled.Kind != "" && settled.Kind != messages.KindRejected && settled.Kind != messages.KindUnresolved:
 		return fmt.Sprintf("its job is settled as %s already: `renewals dead drop %d`", settled.Kind, l.sequence)
 	case settled.Kind == messages.KindUnresolved, l.unresolved() && settled.Kind != messages.KindRejected:
-		return fmt.Sprintf("it may have been charged: look it up in Klarna's portal, then `renewals resolve %s`", argument(l.name()))
+		return fmt.Sprintf("it may have been %s: look it up in Klarna's portal, then `renewals resolve %s`", done, argument(l.name()))
 	}
 	return ""
 }
@@ -140,6 +150,7 @@ type entry struct {
 	Sequence       uint64                  `json:"sequence"`
 	Account        messages.Account        `json:"account"`
 	Reason         messages.Reason         `json:"reason"`
+	Job            jobKind                 `json:"job"`
 	ID             messages.MessageID      `json:"id,omitempty"`
 	SubscriptionID messages.SubscriptionID `json:"subscription_id,omitempty"`
 	Period         messages.Period         `json:"period,omitempty"`
@@ -152,7 +163,7 @@ type entry struct {
 
 func (l letter) entry() entry {
 	e := entry{
-		Sequence: l.sequence, Account: l.Account, Reason: l.Reason, ID: l.reading.Job.ID, SubscriptionID: l.reading.Job.SubscriptionID,
+		Sequence: l.sequence, Account: l.Account, Reason: l.Reason, Job: l.job, ID: l.reading.Job.ID, SubscriptionID: l.reading.Job.SubscriptionID,
 		Period: l.reading.Job.Period, IdempotencyKey: l.key, At: l.At, Errors: l.Errors, JobSequence: l.Sequence,
 	}
 	if l.fault != nil {
@@ -274,10 +285,10 @@ func (c *deadListCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return json.NewEncoder(t.stdout).Encode(l.entry())
 		}
 		if n == 1 {
-			fmt.Fprintln(table, "SEQ\tAGE\tACCOUNT\tREASON\tID\tWHY")
+			fmt.Fprintln(table, "SEQ\tAGE\tACCOUNT\tJOB\tREASON\tID\tWHY")
 		}
-		_, err := fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", l.sequence, lapse(now.Sub(l.At)), printable(cmp.Or(string(l.Account), "-")),
-			printable(cmp.Or(string(l.Reason), "-")), printable(cmp.Or(string(l.reading.Job.ID), "-")), l.why())
+		_, err := fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", l.sequence, lapse(now.Sub(l.At)), printable(cmp.Or(string(l.Account), "-")),
+			l.job, printable(cmp.Or(string(l.Reason), "-")), printable(cmp.Or(string(l.reading.Job.ID), "-")), l.why())
 		return err
 	})
 	if err == nil {
@@ -481,7 +492,7 @@ func (c *deadReplayCmd) Run(ctx context.Context, s *settings, t *terminal) error
 	}
 	// Without a terminal nobody is asked: a replay passes every check of a fresh job and keeps its key, so a mistaken one
 	// charges nothing that may not be charged.
-	if len(sequences) > 0 && !c.Yes && isTerminal(t.stdin) && !t.confirm(fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged.", len(sequences), counted(reasons))) {
+	if len(sequences) > 0 && !c.Yes && isTerminal(t.stdin) && !t.confirm(fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))) {
 		fmt.Fprintln(t.stderr, "nothing was changed")
 		return errReported
 	}
@@ -541,7 +552,7 @@ func (l letter) replayID() string {
 }
 
 func (l letter) publish(ctx context.Context, js jetstream.JetStream) error {
-	m := &nats.Msg{Subject: messages.DueSubject(l.Account), Header: l.Replay(l.sequence, l.replayID()), Data: l.payload}
+	m := &nats.Msg{Subject: l.job.subject(l.Account), Header: l.Replay(l.sequence, l.replayID()), Data: l.payload}
 	var err error
 	for range publishAttempts {
 		one, cancel := context.WithTimeout(ctx, publishTimeout)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -201,26 +202,65 @@ func TestRefusal(t *testing.T) {
 	}
 	for _, row := range []struct {
 		situation string
+		job       jobKind
 		reason    messages.Reason
 		state     worker.State
 		want      string // "" when it may be replayed
 	}{
-		{"an invalid job", messages.ReasonInvalid, settled(messages.KindRejected), ""},
-		{"blocked by an unresolved renewal", messages.ReasonBlockedByUnresolved, settled(messages.KindRejected), ""},
-		{"corrected and paid under the same ID", messages.ReasonInvalid, settled(messages.KindPaid), "settled as paid already: `renewals dead drop 17`"},
-		{"resolved, its letter left over", messages.ReasonIdempotencyWindowExpired, settled(messages.KindDunning), "settled as dunning already: `renewals dead drop 17`"},
-		{"not known whether charged", messages.ReasonContradictoryAnswers, settled(messages.KindUnresolved), "renewals resolve"},
-		{"invalid first, its correction under the same ID not known", messages.ReasonInvalid, settled(messages.KindUnresolved), "renewals resolve"},
-		{"not known, and the journal has forgotten", messages.ReasonNotEvaluated, worker.State{}, "renewals resolve"},
-		{"poison before a charge", messages.ReasonPoison, settled(messages.KindRejected), ""},
-		{"poison while charging", messages.ReasonPoison, settled(messages.KindUnresolved), "renewals resolve"},
-		{"poison, and the journal has forgotten", messages.ReasonPoison, worker.State{}, "renewals resolve"},
-		{"an order after dunning", messages.ReasonOrderAfterDunning, settled(messages.KindDunning), "refund or cancel it"},
-		{"a second order", messages.ReasonSecondOrder, settled(messages.KindPaid), "refund or cancel it"},
+		{"an invalid job", chargeJob, messages.ReasonInvalid, settled(messages.KindRejected), ""},
+		{"blocked by an unresolved renewal", chargeJob, messages.ReasonBlockedByUnresolved, settled(messages.KindRejected), ""},
+		{"corrected and paid under the same ID", chargeJob, messages.ReasonInvalid, settled(messages.KindPaid), "settled as paid already: `renewals dead drop 17`"},
+		{"resolved, its letter left over", chargeJob, messages.ReasonIdempotencyWindowExpired, settled(messages.KindDunning), "settled as dunning already: `renewals dead drop 17`"},
+		{"not known whether charged", chargeJob, messages.ReasonContradictoryAnswers, settled(messages.KindUnresolved), "renewals resolve"},
+		{"invalid first, its correction under the same ID not known", chargeJob, messages.ReasonInvalid, settled(messages.KindUnresolved), "renewals resolve"},
+		{"not known, and the journal has forgotten", chargeJob, messages.ReasonNotEvaluated, worker.State{}, "renewals resolve"},
+		{"poison before a charge", chargeJob, messages.ReasonPoison, settled(messages.KindRejected), ""},
+		{"poison while charging", chargeJob, messages.ReasonPoison, settled(messages.KindUnresolved), "renewals resolve"},
+		{"poison, and the journal has forgotten", chargeJob, messages.ReasonPoison, worker.State{}, "renewals resolve"},
+		{"an order after dunning", chargeJob, messages.ReasonOrderAfterDunning, settled(messages.KindDunning), "refund or cancel it"},
+		{"a second order", chargeJob, messages.ReasonSecondOrder, settled(messages.KindPaid), "an order was made that no result names: refund or cancel it"},
+		{"nothing left to capture", captureJob, messages.ReasonAlreadyCaptured, settled(messages.KindRejected), ""},
+		{"captured under the same ID after a correction", captureJob, messages.ReasonInvalid, settled(messages.KindCaptured), "settled as captured already: `renewals dead drop 17`"},
+		{"resolved as not captured, its letter left over", captureJob, messages.ReasonIdempotencyWindowExpired, settled(messages.KindCaptureFailed), "settled as capture_failed already"},
+		{"not known whether captured", captureJob, messages.ReasonContradictoryAnswers, settled(messages.KindUnresolved), "it may have been captured: look it up in Klarna's portal, then `renewals resolve"},
+		{"a capture after its failure", captureJob, messages.ReasonCaptureAfterFailure, settled(messages.KindCaptureFailed), "a capture was made that no result names: refund it in Klarna's portal, then `renewals dead drop 17`"},
+		{"a second capture", captureJob, messages.ReasonSecondOrder, settled(messages.KindCaptured), "a capture was made that no result names"},
 	} {
-		l := letter{sequence: 17, key: key, DeadLetter: messages.DeadLetter{Reason: row.reason}}
+		l := letter{sequence: 17, key: key, job: row.job, DeadLetter: messages.DeadLetter{Reason: row.reason}}
 		if got := l.refusal(row.state); row.want == "" && got != "" || !strings.Contains(got, row.want) {
 			t.Errorf("%s: got %q, want %q", row.situation, got, row.want)
+		}
+	}
+}
+
+// A letter goes back to where its job was published, and nowhere else.
+func TestLetterSubject(t *testing.T) {
+	t.Parallel()
+	payload := []byte(`{"id":"c1","subscription_id":"1","period":"2026-12"}`)
+	for _, row := range []struct {
+		subject string
+		want    jobKind // "" where no worker wrote that
+	}{
+		{"", chargeJob}, // of the time before captures
+		{"renewals.due.se", chargeJob},
+		{"renewals.capture.se", captureJob},
+		{"renewals.capture.de", ""},
+		{"renewals.due.se.x", ""},
+		{"renewals.paid.066fb987-94e8-5d9a-9b0b-0d279f430fd1.se", ""},
+	} {
+		header := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "se", Stream: worker.StreamJobs, Sequence: 1, Subject: row.subject}.Header()
+		l := readLetter(17, messages.DeadSubject("066fb987-94e8-5d9a-9b0b-0d279f430fd1", "se"), time.Time{}, header, payload)
+		if row.want == "" {
+			if l.fault == nil || !strings.Contains(l.refusal(worker.State{}), "not written by a worker: read header Renewals-Subject") {
+				t.Errorf("%s: got %v and %q, want a fault", row.subject, l.fault, l.refusal(worker.State{}))
+			}
+			continue
+		}
+		if l.fault != nil || l.job != row.want || l.reading.Identified != (row.want == captureJob || row.subject != "renewals.capture.se") {
+			t.Errorf("%s: got %s (%v), want %s", row.subject, l.job, l.fault, row.want)
+		}
+		if r := messages.NewRenewalKey("1", "2026-12"); row.want == captureJob && l.reading.IdempotencyKey != messages.NewCaptureKey(r, "c1") {
+			t.Errorf("%s: read under key %s", row.subject, l.reading.IdempotencyKey)
 		}
 	}
 }

@@ -154,17 +154,17 @@ func (d *demonstration) run(ctx context.Context, server natsServer, simulator *k
 		}
 		return errReported
 	}
-	fmt.Fprintln(d.aside, "every job has one result, no renewal has two orders: the promise holds")
+	fmt.Fprintln(d.aside, "every job has one result, no renewal has two orders, no money was taken twice: the promise holds")
 	return nil
 }
 
 func (d *demonstration) publish(samples []sample) error {
 	for _, s := range samples {
-		payload, err := s.job.Encode()
+		job, payload, err := s.encode()
 		if err != nil {
-			return fmt.Errorf("encode %s: %w", s.job.ID, err)
+			return fmt.Errorf("encode %s: %w", s.id(), err)
 		}
-		if err := d.out.put(0, s.job.ID, messages.DueSubject(devAccount), payload); err != nil {
+		if err := d.out.put(0, s.id(), job.subject(devAccount), payload); err != nil {
 			return err
 		}
 	}
@@ -220,7 +220,7 @@ func (d *demonstration) untilEnd(ctx context.Context, js jetstream.JetStream, po
 }
 
 func (d *demonstration) show(r record, settled *outcome) error {
-	if r.Kind == messages.KindCharging || d.jobs > 0 && !d.asJSON {
+	if isClaim(r.Kind) || d.jobs > 0 && !d.asJSON {
 		return nil
 	}
 	if !d.asJSON {

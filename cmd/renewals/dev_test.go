@@ -58,7 +58,7 @@ func TestDev(t *testing.T) {
 	}{
 		{"-trial/", messages.KindPaid}, {"-standard/", messages.KindPaid}, {"-coffee/", messages.KindPaid}, {"-insurance/", messages.KindPaid},
 		{"-declined/", messages.KindDunning}, {"-cancelled/", messages.KindDunning}, {"-maintenance/", messages.KindPaid},
-		{"-created-500/", messages.KindPaid}, {"-created-cut/", messages.KindPaid}, {"-invalid/", messages.KindRejected},
+		{"-created-500/", messages.KindPaid}, {"-created-cut/", messages.KindPaid}, {"-invalid/", messages.KindRejected}, {"-delayed/", messages.KindPaid},
 	} {
 		found := false
 		for id, kind := range kinds {
@@ -70,7 +70,14 @@ func TestDev(t *testing.T) {
 			t.Errorf("no %s result for %s among %v", want.kind, want.name, kinds)
 		}
 	}
-	if len(kinds) != 11 || !strings.Contains(told, "the promise holds") {
+	captured := false
+	for id, kind := range kinds {
+		captured = captured || strings.Contains(string(id), "-delayed/") && strings.HasSuffix(string(id), "/c1") && kind == messages.KindCaptured
+	}
+	if !captured || !strings.Contains(told, "1 captured; 9 orders and 1 captures in Klarna's books") {
+		t.Errorf("no delayed capture among %v, and %q", kinds, told)
+	}
+	if len(kinds) != 13 || !strings.Contains(told, "the promise holds") {
 		t.Errorf("got %d results and %q", len(kinds), told)
 	}
 }
@@ -123,13 +130,27 @@ func TestPromise(t *testing.T) {
 	second.job.Attempt = 2
 	second.job.ID = messageID(second.job)
 	renewal := messages.NewRenewalKey(first.job.SubscriptionID, first.job.Period)
-	key := func(s sample) messages.IdempotencyKey { return messages.NewIdempotencyKey(renewal, s.job.ID) }
+	key := func(s sample) messages.IdempotencyKey { return s.key(renewal) }
 	result := func(s sample, kind messages.Kind, order string) record {
 		return record{Kind: kind, ID: s.job.ID, RenewalKey: renewal, IdempotencyKey: key(s), OrderID: order}
 	}
 	order := func(s sample, id string) klarnasim.Order {
 		return klarnasim.Order{OrderID: id, IdempotencyKey: string(key(s))}
 	}
+	later := sample{about: "delayed capture", job: first.job, capture: &messages.Capture{ID: "c1"}, want: messages.KindCaptured}
+	take := func(s sample, order, id string, amount int64) record {
+		r := result(s, messages.KindCaptured, order)
+		r.ID, r.CaptureID, r.Amount = s.id(), id, amount
+		return r
+	}
+	taking := func(id string, captures ...klarnasim.Capture) klarnasim.Order {
+		o := order(first, id)
+		o.Captures = captures
+		return o
+	}
+	paid := result(first, messages.KindPaid, "A")
+	once := klarnasim.Capture{CaptureID: "C", IdempotencyKey: string(key(later)), CapturedAmount: 800}
+	other := klarnasim.Capture{CaptureID: "D", IdempotencyKey: "another", CapturedAmount: 800}
 	stray := result(first, messages.KindPaid, "A")
 	stray.IdempotencyKey = "0"
 	for _, row := range []struct {
@@ -145,9 +166,14 @@ func TestPromise(t *testing.T) {
 		{"two results", []sample{first}, []record{result(first, messages.KindDunning, ""), result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A")}, "2 results, expected 1"},
 		{"charged twice under one key", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A"), order(first, "B")}, "more than one order for the renewal"},
 		{"charged by both attempts", []sample{first, second}, []record{result(first, messages.KindPaid, "A"), result(second, messages.KindPaid, "B")}, []klarnasim.Order{order(first, "A"), order(second, "B")}, "more than one order for the renewal"},
-		{"announced without money", []sample{first}, []record{result(first, messages.KindPaid, "A")}, nil, "paid with order A, Klarna's books have []"},
-		{"another order than the one announced", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "B")}, `paid with order A, Klarna's books have ["B"]`},
+		{"announced without money", []sample{first}, []record{result(first, messages.KindPaid, "A")}, nil, "paid with A, Klarna's books have []"},
+		{"another order than the one announced", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "B")}, `paid with A, Klarna's books have ["B"]`},
 		{"not the outcome of the variant", []sample{first}, []record{result(first, messages.KindDunning, "")}, []klarnasim.Order{order(first, "A")}, "expected paid"},
+		{"captured once", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A", once)}, ""},
+		{"captured twice under one key", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A", once, once)}, "captured with capture C of 800 of order A, Klarna's books have"},
+		{"captured for a job that nobody has", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A", once, other)}, "capture D of its order is of no job"},
+		{"announced without a capture", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A")}, "captured with capture C of 800 of order A, Klarna's books have []"},
+		{"another amount than the one announced", []sample{first, later}, []record{paid, take(later, "A", "C", 799)}, []klarnasim.Order{taking("A", once)}, "captured with capture C of 799 of order A, Klarna's books have"},
 		{"filed under another key", []sample{first}, []record{stray}, []klarnasim.Order{order(first, "A")}, "recorded under other keys"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

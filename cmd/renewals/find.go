@@ -28,17 +28,20 @@ type finder struct {
 
 // dueJob is a job in the queue. It never holds the customer token.
 type dueJob struct {
-	Kind           string                  `json:"kind"` // "due"
+	Kind           string                  `json:"kind"` // "due" for a charge, "capture"
 	Sequence       uint64                  `json:"sequence"`
 	ID             messages.MessageID      `json:"id"`
 	Account        messages.Account        `json:"account"`
 	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
 	Period         messages.Period         `json:"period"`
 	Attempt        int64                   `json:"attempt,omitempty"`
-	DueAt          time.Time               `json:"due_at"`
+	DueAt          time.Time               `json:"due_at,omitzero"`
+	OrderID        string                  `json:"order_id,omitempty"`        // of a capture that names it
+	Amount         int64                   `json:"captured_amount,omitempty"` // of a capture of less than everything
 	Published      time.Time               `json:"published_at"`
 	Replay         string                  `json:"replay,omitempty"` // sequence of the dead letter that it repeats
 
+	job     jobKind
 	renewal messages.RenewalKey
 	key     messages.IdempotencyKey
 }
@@ -68,7 +71,7 @@ func (f finder) renewals(ctx context.Context, name string) ([]messages.RenewalKe
 			if err != nil {
 				return nil, err
 			}
-			if knows(at.State, messages.NewIdempotencyKey(r, messages.MessageID(name))) {
+			if knows(at.State, messages.NewIdempotencyKey(r, messages.MessageID(name))) || knows(at.State, messages.NewCaptureKey(r, messages.MessageID(name))) {
 				return []messages.RenewalKey{r}, nil
 			}
 		}
@@ -196,7 +199,7 @@ func (f finder) waiting(ctx context.Context, id string, renewals []messages.Rene
 		high := min(low+each-1, info.State.LastSeq)
 		reading.Go(func() {
 			for next := low; next <= high; {
-				m, problem := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.DueSubject("*")))
+				m, problem := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(">"))
 				if errors.Is(problem, jetstream.ErrMsgNotFound) || problem == nil && m.Sequence > high {
 					return
 				}
@@ -221,12 +224,14 @@ func (f finder) waiting(ctx context.Context, id string, renewals []messages.Rene
 }
 
 func readDue(m *jetstream.RawStreamMsg) dueJob {
-	r := messages.Read(m.Data, m.Header)
-	account, _ := messages.ParseDueSubject(m.Subject)
+	job := kindOf(m.Subject)
+	r := job.read(m.Data, m.Header)
+	kind, name, _ := strings.Cut(strings.TrimPrefix(m.Subject, "renewals."), ".")
+	account, _ := messages.ParseAccount(name)
 	return dueJob{
-		Kind: "due", Sequence: m.Sequence, Account: account, Published: m.Time, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
-		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, Replay: m.Header.Get(messages.HeaderReplay),
-		renewal: r.RenewalKey, key: r.IdempotencyKey,
+		Kind: kind, Sequence: m.Sequence, Account: account, Published: m.Time, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
+		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, OrderID: r.Capture.OrderID, Amount: r.Capture.CapturedAmount,
+		Replay: m.Header.Get(messages.HeaderReplay), job: job, renewal: r.RenewalKey, key: r.IdempotencyKey,
 	}
 }
 

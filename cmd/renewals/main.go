@@ -32,17 +32,17 @@ const (
 // flag's name.
 type commands struct {
 	Dev          devCmd          `cmd:"" help:"Everything in one process: JetStream, Klarna's simulator, one worker and sample jobs."`
-	Work         workCmd         `cmd:"" help:"Charge renewals until told to stop."`
+	Work         workCmd         `cmd:"" help:"Charge renewals, and capture their orders, until told to stop."`
 	Provision    provisionCmd    `cmd:"" help:"Create or update the streams, consumers and bucket."`
-	Publish      publishCmd      `cmd:"" help:"Check and publish jobs from JSON Lines."`
+	Publish      publishCmd      `cmd:"" help:"Check and publish jobs from JSON Lines: charges, or with --capture captures."`
 	Validate     validateCmd     `cmd:"" help:"The same checks without publishing."`
 	Watch        watchCmd        `cmd:"" help:"Follow results."`
 	Status       statusCmd       `cmd:"" help:"How everything stands; exit code 1 when something needs a human."`
 	Show         showCmd         `cmd:"" help:"A renewal's whole history."`
-	Resolve      resolveCmd      `cmd:"" help:"Settle an unresolved renewal."`
+	Resolve      resolveCmd      `cmd:"" help:"Settle an unresolved charge or capture."`
 	Cancel       cancelCmd       `cmd:"" help:"Charge nothing for a period."`
 	Dead         deadCmd         `cmd:"" help:"Dead letters: jobs that no machine can finish."`
-	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of a job or a result, or the AsyncAPI document."`
+	Schema       schemaCmd       `cmd:"" help:"Print the JSON Schema of a job, a capture job or a result, or the AsyncAPI document."`
 	Token        tokenCmd        `cmd:"" help:"Klarna's view of a customer token."`
 	KlarnaSim    klarnaSimCmd    `cmd:"" help:"Klarna's simulator as a server."`
 	DunningTable dunningTableCmd `cmd:"" help:"What each refusal of Klarna becomes."`

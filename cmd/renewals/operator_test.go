@@ -175,7 +175,7 @@ func TestResolveNotCharged(t *testing.T) {
 	o.work()
 
 	out, _ := o.run(exitFailed, "status")
-	o.expect(out, "NEEDS A HUMAN", "account default: unresolved renewals, dead letters", "no worker is live", "1234834/2026-12  default  15.99 EUR  idempotency_window_expired")
+	o.expect(out, "NEEDS A HUMAN", "account default: unresolved renewals, dead letters", "no worker is live", "1234834/2026-12  default  charge  15.99 EUR  idempotency_window_expired")
 	out, _ = o.run(exitDone, "show", "1234834/2026-12")
 	o.expect(out, "subscription 1234834, period 2026-12, 15.99 EUR", "of message ID 1234834/2026-12/1", "claimed\n", "klarna answered 500",
 		"state: unresolved: idempotency_window_expired", "renewals resolve 1234834/2026-12 --not-charged")
@@ -230,10 +230,15 @@ func TestResolvePaid(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"resolve", "77/2026-12"}, "missing flags: --paid or --not-charged"},
+		{[]string{"resolve", "77/2026-12"}, "missing flags: --paid or --not-charged of a charge, --captured or --not-captured of a capture"},
 		{[]string{"resolve", "77/2026-12", "--paid", "--not-charged"}, "can't be used together"},
 		{[]string{"resolve", "77/2026-12", "--paid", "--yes"}, "--order-id: not set, expected the order"},
 		{[]string{"resolve", "77/2026-12", "--not-charged", "--order-id=1", "--yes"}, "for --paid only"},
+		{[]string{"resolve", "77/2026-12", "--captured=false", "--yes"}, "--captured: false without --paid, expected --not-captured"},
+		{[]string{"resolve", "77/2026-12", "--not-captured", "--captured", "--yes"}, "--captured: with --not-captured, expected one of them"},
+		{[]string{"resolve", "77/2026-12", "--captured", "--yes"}, "--capture-id: not set, expected the capture"},
+		{[]string{"resolve", "77/2026-12", "--captured", "--capture-id=a b", "--yes"}, `--capture-id: "a b", expected`},
+		{[]string{"resolve", "77/2026-12", "--paid", "--order-id=1", "--capture-id=1", "--yes"}, "--capture-id: for --captured without --paid only"},
 		{[]string{"resolve", "77/2026-12", "--paid", "--order-id=a b", "--yes"}, `--order-id: "a b", expected`},
 	} {
 		_, told := o.run(exitUsage, row.args...)
@@ -267,7 +272,7 @@ func TestResolvePaid(t *testing.T) {
 	out, _ = o.run(exitDone, "resolve", "78/2026-12", "--paid", "--order-id=X", "--captured=false", "--yes")
 	o.expect(out, "order X, to be captured")
 	out, _ = o.run(exitDone, "show", "78/2026-12")
-	o.expect(out, "state: paid with order X", "next: the money is authorised only: capture the order")
+	o.expect(out, "state: paid with order X: 15.99 EUR authorised, Klarna has not said until when", "publish a capture job")
 }
 
 // A decision is about what was shown.
@@ -371,7 +376,7 @@ func TestCancel(t *testing.T) {
 	o.publish(o.job("10", "ok", "", 1), o.job("11", "soft-decline", "", 1), o.job("12", "500", "", 1))
 	o.work()
 	_, told = o.run(exitFailed, "cancel", "10", "2026-12", "--yes")
-	o.expect(told, "cancel: too late: the renewal is paid")
+	o.expect(told, "cancel: too late: the renewal is paid with order ", "refund it in Klarna's portal")
 	_, told = o.run(exitFailed, "cancel", "12", "2026-12", "--yes")
 	o.expect(told, "it may have been charged: resolve it first")
 	_, told = o.run(exitUsage, "cancel", "11", "2026-12", "--yes", "--account=se")

@@ -10,8 +10,8 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// promise keeps account of jobs and results, to compare with the simulator's books: a period is charged at most once, and
-// every job ends in exactly one recorded result.
+// promise keeps account of jobs and results, to compare with the simulator's books: a period is charged at most once, its
+// money is taken at most once, and every job ends in exactly one recorded result.
 type promise struct {
 	jobs   map[messages.MessageID]*outcome
 	keys   map[messages.IdempotencyKey]*outcome
@@ -33,15 +33,14 @@ func newPromise() *promise {
 
 func (p *promise) expect(s sample) {
 	renewal := messages.NewRenewalKey(s.job.SubscriptionID, s.job.Period)
-	o := &outcome{sample: s, renewal: renewal, key: messages.NewIdempotencyKey(renewal, s.job.ID)}
-	p.jobs[s.job.ID], p.keys[o.key] = o, o
+	o := &outcome{sample: s, renewal: renewal, key: s.key(renewal)}
+	p.jobs[s.id()], p.keys[o.key] = o, o
 	p.open++
 }
 
 // result takes in a record and returns the outcome it settled, nil where it settled none.
 func (p *promise) result(r record) *outcome {
-	switch r.Kind {
-	case messages.KindCharging, messages.KindPending:
+	if isClaim(r.Kind) || r.Kind == messages.KindPending {
 		return nil
 	}
 	o := p.jobs[r.ID]
@@ -61,9 +60,9 @@ func (p *promise) result(r record) *outcome {
 func (p *promise) broken(books klarnasim.Books) []string {
 	var list []string
 	add := func(o *outcome, format string, args ...any) {
-		list = append(list, fmt.Sprintf("%s (%s): ", o.job.ID, o.about)+fmt.Sprintf(format, args...))
+		list = append(list, fmt.Sprintf("%s (%s): ", o.id(), o.about)+fmt.Sprintf(format, args...))
 	}
-	orders := map[messages.IdempotencyKey][]string{}
+	orders, captures := map[messages.IdempotencyKey][]string{}, map[messages.IdempotencyKey][]string{}
 	renewals := map[messages.RenewalKey]int{}
 	for _, order := range books.Orders {
 		o := p.keys[messages.IdempotencyKey(order.IdempotencyKey)]
@@ -74,6 +73,12 @@ func (p *promise) broken(books klarnasim.Books) []string {
 		if renewals[o.renewal]++; renewals[o.renewal] == 2 {
 			add(o, "more than one order for the renewal")
 		}
+		for _, c := range order.Captures {
+			key := messages.IdempotencyKey(c.IdempotencyKey)
+			if captures[key] = append(captures[key], taken(c.CaptureID, order.OrderID, c.CapturedAmount)); p.keys[key] == nil {
+				add(o, "capture %s of its order is of no job", c.CaptureID)
+			}
+		}
 	}
 	for _, o := range p.jobs {
 		if len(o.results) != 1 {
@@ -81,12 +86,17 @@ func (p *promise) broken(books klarnasim.Books) []string {
 			continue
 		}
 		r := o.results[0]
-		switch made := orders[o.key]; {
+		made, named := orders[o.key], r.OrderID
+		if o.capture != nil {
+			made, named = captures[o.key], taken(r.CaptureID, r.OrderID, r.Amount)
+		}
+		got := r.Kind == messages.KindPaid || r.Kind == messages.KindCaptured
+		switch {
 		case r.Kind != o.want:
 			add(o, "%s %s, expected %s", r.Kind, r.Reason, o.want)
-		case r.Kind == messages.KindPaid && (len(made) != 1 || made[0] != r.OrderID):
-			add(o, "paid with order %s, Klarna's books have %q", r.OrderID, made)
-		case r.Kind != messages.KindPaid && len(made) > 0:
+		case got && (len(made) != 1 || made[0] != named):
+			add(o, "%s with %s, Klarna's books have %q", r.Kind, named, made)
+		case !got && len(made) > 0:
 			add(o, "%s, Klarna's books have %q", r.Kind, made)
 		case r.IdempotencyKey != o.key || r.RenewalKey != o.renewal:
 			add(o, "recorded under other keys than its own")
@@ -96,22 +106,26 @@ func (p *promise) broken(books klarnasim.Books) []string {
 	return list
 }
 
+// taken names a capture with all that matters of it.
+func taken(captureID, orderID string, amount int64) string {
+	return fmt.Sprintf("capture %s of %d of order %s", captureID, amount, orderID)
+}
+
 // summary is a table of what became of the jobs, and one sentence.
 func (p *promise) summary(w io.Writer, books klarnasim.Books) {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "jobs\tresult\treason\t")
 	var rows [][2]string
-	paid := 0
+	totals := map[messages.Kind]int{}
 	for row, n := range p.counts {
 		rows = append(rows, row)
-		if row[0] == string(messages.KindPaid) {
-			paid += n
-		}
+		totals[messages.Kind(row[0])] += n
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i][0]+rows[i][1] < rows[j][0]+rows[j][1] })
 	for _, row := range rows {
 		fmt.Fprintf(table, "%d\t%s\t%s\t\n", p.counts[row], row[0], row[1])
 	}
 	table.Flush()
-	fmt.Fprintf(w, "%d jobs, %d paid, %d orders in Klarna's books after %d requests\n", len(p.jobs), paid, len(books.Orders), books.Requests)
+	fmt.Fprintf(w, "%d jobs, %d paid, %d captured; %d orders and %d captures in Klarna's books after %d requests\n", len(p.jobs),
+		totals[messages.KindPaid], totals[messages.KindCaptured], len(books.Orders), books.Captures, books.Requests)
 }

@@ -50,7 +50,7 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	}
 	fmt.Fprintf(t.stdout, "streams %s, %s, %s and bucket %s are as they must be\n", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.BucketWorkers)
 	for _, name := range provisioning.Accounts {
-		fmt.Fprintf(t.stdout, "consumer %s is ready for account %s\n", worker.ConsumerName(name), name)
+		fmt.Fprintf(t.stdout, "consumers %s and %s are ready for account %s\n", worker.ConsumerName(name), worker.CaptureConsumerName(name), name)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 type publishCmd struct {
 	NATS natsSettings `embed:""`
 	Log  logSettings  `embed:""`
+	Job  jobSettings  `embed:""`
 
 	File    string `arg:"" optional:"" help:"JSON Lines, one job a line. Default, and -: standard input."`
 	Account string `setting:"KLARNA_ACCOUNT" default:"default" help:"The account to charge."`
@@ -44,6 +46,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
+	kind := c.Job.kind()
 	var accepted, duplicates, invalid, failed int
 	bar := newProgress(t.stderr, "published", size)
 	out := newOutbox(ctx, js, func(o outgoing, f fate) {
@@ -53,26 +56,27 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			failed++ // what was on its way when the command was told to stop
 		case errors.Is(f.err, jetstream.ErrNoStreamResponse):
 			failed++
-			abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", messages.DueSubject(account)))
+			abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", kind.subject(account)))
 		case f.err != nil:
 			failed++
 			bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
 		case f.duplicate:
 			duplicates++
-			bar.printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for\n", where)
+			bar.printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture\n", where)
 		default:
 			accepted++
 		}
 	})
 	err = lines(in, func(number int, text []byte, read int64) error {
 		bar.set(read)
-		job, _, err := messages.DecodeJob(text, nil)
-		if err != nil {
+		reading := kind.read(text, nil)
+		if len(reading.Problems) > 0 {
 			invalid++
-			bar.printf("%s:%d: not published: %v\n", name, number, err)
+			why := cmp.Or(kind.mistaken(text), (&messages.InvalidError{Problems: reading.Problems}).Error())
+			bar.printf("%s:%d: not published: %s\n", name, number, why)
 			return nil
 		}
-		return out.put(number, job.ID, messages.DueSubject(account), bytes.Clone(text))
+		return out.put(number, reading.Job.ID, kind.subject(account), bytes.Clone(text))
 	})
 	out.close()
 	bar.done()

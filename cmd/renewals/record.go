@@ -36,6 +36,10 @@ type record struct {
 
 	OrderID       string             `json:"order_id"`
 	Captured      *bool              `json:"captured"`
+	CaptureBefore time.Time          `json:"capture_before"`
+	CaptureID     string             `json:"capture_id"`
+	Amount        int64              `json:"captured_amount"`  // of a capture
+	Remaining     int64              `json:"remaining_amount"` // after it
 	Corrects      string             `json:"corrects"`
 	Reason        messages.Reason    `json:"reason"`
 	Category      messages.Category  `json:"category"`
@@ -72,8 +76,13 @@ func (r record) line() []byte {
 
 // String is the record as one line for a person.
 func (r record) String() string {
-	return fmt.Sprintf("%s  renewals.%-10s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
-		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), amount(r.OrderAmount, r.Currency), r.outcome())
+	return fmt.Sprintf("%s  renewals.%-14s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
+		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), r.money(), r.outcome())
+}
+
+// money is what was asked for: of a capture its own amount, which may be a part of the order's.
+func (r record) money() string {
+	return amount(cmp.Or(r.Amount, r.OrderAmount), r.Currency)
 }
 
 // outcome says what the record announces.
@@ -83,10 +92,18 @@ func (r record) outcome() string {
 	case messages.KindPaid:
 		outcome = "order " + r.OrderID
 		if r.Captured != nil && !*r.Captured {
-			outcome += ", to be captured"
+			outcome += ", to be captured" + before(r.CaptureBefore)
 		}
-		if r.Corrects != "" {
-			outcome += ", corrects " + r.Corrects
+	case messages.KindCapturing:
+		outcome = "of order " + r.OrderID
+	case messages.KindCaptured:
+		outcome = fmt.Sprintf("order %s, capture %s, %s", r.OrderID, r.CaptureID, left(r.Remaining, r.Currency))
+	case messages.KindCaptureFailed:
+		outcome = fmt.Sprintf("order %s, %s, %s", r.OrderID, r.Reason, r.Category)
+		if r.NextAttemptAt != nil {
+			outcome += ", next capture " + r.NextAttemptAt.Format(time.DateOnly)
+		} else {
+			outcome += ", final"
 		}
 	case messages.KindPending:
 		outcome = "order " + r.OrderID + ", Klarna is still deciding"
@@ -97,6 +114,13 @@ func (r record) outcome() string {
 		} else {
 			outcome += ", final"
 		}
+	case messages.KindUnresolved:
+		if r.Amount > 0 {
+			outcome = fmt.Sprintf("capture of order %s, %s", r.OrderID, r.Reason)
+		}
+	}
+	if r.Corrects != "" {
+		outcome += ", corrects " + r.Corrects
 	}
 	for i, problem := range r.Errors {
 		if i == 3 {
@@ -109,6 +133,22 @@ func (r record) outcome() string {
 		outcome += ": " + r.LastError
 	}
 	return printable(strings.TrimPrefix(outcome, ": "))
+}
+
+// left says what remains of an authorised order.
+func left(minor int64, currency string) string {
+	if minor <= 0 {
+		return "nothing remains"
+	}
+	return amount(minor, currency) + " remain to be captured"
+}
+
+// before says until when an order can be captured, where that is known.
+func before(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " before " + clock(t)
 }
 
 // printable keeps what a stranger wrote from steering the terminal.

@@ -41,6 +41,25 @@ func TestRecordForPeople(t *testing.T) {
 		{"paid", func(r *record) { r.Kind, r.OrderID = messages.KindPaid, "f3392f8b" }, []string{"renewals.paid ", " 1234834 ", " 2026-12 ", " 15.99 EUR ", "order f3392f8b"}},
 		{"to be captured", func(r *record) { r.Kind, r.OrderID, r.Captured = messages.KindPaid, "f3392f8b", &no }, []string{"order f3392f8b, to be captured"}},
 		{"late money", func(r *record) { r.Kind, r.OrderID, r.Corrects = messages.KindPaid, "f3392f8b", "dunning" }, []string{"order f3392f8b, corrects dunning"}},
+		{"to be captured, until when", func(r *record) {
+			r.Kind, r.OrderID, r.Captured, r.CaptureBefore = messages.KindPaid, "f3392f8b", &no, next
+		}, []string{"order f3392f8b, to be captured before 2026-12-04 00:00 UTC"}},
+		{"capturing", func(r *record) { r.Kind, r.OrderID, r.Amount = messages.KindCapturing, "f3392f8b", 800 }, []string{"renewals.capturing ", " 8.00 EUR ", "of order f3392f8b"}},
+		{"captured in part", func(r *record) {
+			r.Kind, r.OrderID, r.CaptureID, r.Amount, r.Remaining = messages.KindCaptured, "f3392f8b", "79c7ba10", 800, 799
+		}, []string{"renewals.captured ", " 8.00 EUR ", "order f3392f8b, capture 79c7ba10, 7.99 EUR remain to be captured"}},
+		{"captured in full", func(r *record) {
+			r.Kind, r.OrderID, r.CaptureID, r.Amount, r.Corrects = messages.KindCaptured, "f3392f8b", "79c7ba10", 1599, "unresolved"
+		}, []string{" 15.99 EUR ", "capture 79c7ba10, nothing remains, corrects unresolved"}},
+		{"capture declined", func(r *record) {
+			r.Kind, r.OrderID, r.Amount, r.Reason, r.Category, r.NextAttemptAt = messages.KindCaptureFailed, "f3392f8b", 800, messages.ReasonPaymentMethodFailed, messages.CategorySoftDecline, &next
+		}, []string{"renewals.capture_failed ", " 8.00 EUR ", "order f3392f8b, payment_method_failed, soft_decline, next capture 2026-12-04"}},
+		{"capture declined for good", func(r *record) {
+			r.Kind, r.OrderID, r.Amount, r.Reason, r.Category = messages.KindCaptureFailed, "f3392f8b", 800, messages.ReasonOrderExpired, messages.CategoryMerchantError
+		}, []string{"order_expired, merchant_error, final"}},
+		{"an unresolved capture", func(r *record) {
+			r.Kind, r.OrderID, r.Amount, r.Reason, r.LastError = messages.KindUnresolved, "f3392f8b", 800, messages.ReasonIdempotencyWindowExpired, "timeout"
+		}, []string{" 8.00 EUR ", "capture of order f3392f8b, idempotency_window_expired: timeout"}},
 		{"pending", func(r *record) { r.Kind, r.OrderID = messages.KindPending, "f3392f8b" }, []string{"renewals.pending", "Klarna is still deciding"}},
 		{"declined", func(r *record) {
 			r.Kind, r.Reason, r.Category, r.NextAttemptAt = messages.KindDunning, messages.ReasonPaymentMethodFailed, messages.CategorySoftDecline, &next

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,14 +19,43 @@ type resolveCmd struct {
 	Log      logSettings      `embed:""`
 	Decision decisionSettings `embed:""`
 
-	ID         string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
-	Paid       bool          `xor:"verdict" required:"" help:"Klarna has an order for it."`
-	NotCharged bool          `xor:"verdict" required:"" help:"Klarna has none: the attempt failed, the next may be made."`
-	OrderID    string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it."`
-	Captured   *bool         `help:"With --paid: whether the money is captured. Default: the auto_capture of the job, from its dead letter."`
-	JSON       bool          `name:"json" help:"The record that settles it, as JSON."`
-	KeyWindow  time.Duration `default:"${key_window}" hidden:""`
+	ID          string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
+	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it."`
+	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made."`
+	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured."`
+	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter."`
+	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it."`
+	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it."`
+	JSON        bool          `name:"json" help:"The record that settles it, as JSON."`
+	KeyWindow   time.Duration `default:"${key_window}" hidden:""`
 }
+
+// verdict is what an operator found at Klarna, by the name of its flag.
+type verdict string
+
+const (
+	verdictPaid        verdict = "--paid"
+	verdictNotCharged  verdict = "--not-charged"
+	verdictCaptured    verdict = "--captured"
+	verdictNotCaptured verdict = "--not-captured"
+)
+
+// verdict reads the flags. --captured is one by itself, and a detail beside --paid.
+func (c *resolveCmd) verdict() verdict {
+	switch {
+	case c.Paid:
+		return verdictPaid
+	case c.NotCharged:
+		return verdictNotCharged
+	case c.NotCaptured:
+		return verdictNotCaptured
+	case c.Captured != nil && *c.Captured:
+		return verdictCaptured
+	}
+	return ""
+}
+
+func (v verdict) ofCapture() bool { return v == verdictCaptured || v == verdictNotCaptured }
 
 // decisionTimeout bounds the writing of a decision: somebody is waiting for it.
 const decisionTimeout = 30 * time.Second
@@ -50,6 +81,10 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := h.state.Resolvable(); err != nil {
 		return fmt.Errorf("resolve: %w", err)
 	}
+	verdict := c.verdict()
+	if err := h.takes(verdict); err != nil {
+		return err
+	}
 	dead, err := openDeadLetters(ctx, f.js)
 	if err != nil {
 		return err
@@ -64,9 +99,16 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 
-	question := fmt.Sprintf("Record that %s was not charged? Its next attempt may then be made.", h.name())
-	if c.Paid {
+	var question string
+	switch verdict {
+	case verdictPaid:
 		question = fmt.Sprintf("Record %s as paid with order %s, captured: %t?", h.name(), printable(c.OrderID), captured)
+	case verdictNotCharged:
+		question = fmt.Sprintf("Record that %s was not charged? Its next attempt may then be made.", h.name())
+	case verdictCaptured:
+		question = fmt.Sprintf("Record that capture %s took %s, for %s?", printable(c.CaptureID), h.capture(), h.name())
+	case verdictNotCaptured:
+		question = fmt.Sprintf("Record that %s were not captured, for %s? They may then be captured by another job.", h.capture(), h.name())
 	}
 	if err := t.agreed(c.Decision.Yes, question); err != nil {
 		return err
@@ -77,46 +119,89 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	decision := c.Decision.decision(time.Now())
 	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
 	defer cancel()
-	if c.Paid {
+	switch verdict {
+	case verdictPaid:
 		err = f.journal.ResolvePaid(writing, h.renewal, c.OrderID, captured, decision)
-	} else {
+	case verdictNotCharged:
 		err = f.journal.ResolveNotCharged(writing, h.renewal, decision)
+	case verdictCaptured:
+		err = f.journal.ResolveCaptured(writing, h.renewal, c.CaptureID, decision)
+	case verdictNotCaptured:
+		err = f.journal.ResolveNotCaptured(writing, h.renewal, decision)
 	}
 	if err != nil {
 		return decisionProblem("resolve", err)
 	}
-	if err := f.announce(ctx, t.stdout, h.renewal, c.JSON); err != nil {
+	after, err := f.announce(ctx, t.stdout, h.renewal, c.JSON)
+	if err != nil {
 		return err
 	}
 	for _, l := range letters {
 		if !l.unresolved() {
-			continue // of another day, or about another order
+			continue // of another day, or about another order or capture
 		}
 		if err := dead.drop(ctx, l.sequence); err != nil {
 			return fmt.Errorf("resolved, but its dead letter is still there: %w; run `renewals dead drop %d`", err, l.sequence)
 		}
 		fmt.Fprintf(aside, "dead letter %d dropped\n", l.sequence)
 	}
-	return dead.blocked(ctx, aside, h.state, c.Paid)
+	return dead.blocked(ctx, aside, after.state)
 }
 
 func (c *resolveCmd) check() error {
+	foreign := func(id string) bool {
+		return len(id) > 255 || strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r > '~' })
+	}
+	v := c.verdict()
 	switch {
 	case c.ID == "":
 		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID")
-	case c.Paid && c.OrderID == "":
+	case v == "" && c.Captured != nil:
+		return usagef("--captured: false without --paid, expected --not-captured")
+	case v == "":
+		return usagef("missing flags: --paid or --not-charged of a charge, --captured or --not-captured of a capture")
+	case v != verdictPaid && v != verdictCaptured && c.Captured != nil:
+		return usagef("--captured: with %s, expected one of them", v)
+	case v == verdictPaid && c.OrderID == "":
 		return usagef("--order-id: not set, expected the order that Klarna's portal shows")
-	case c.NotCharged && (c.OrderID != "" || c.Captured != nil):
-		return usagef("--order-id, --captured: for --paid only")
-	case len(c.OrderID) > 255 || strings.ContainsFunc(c.OrderID, func(r rune) bool { return r <= ' ' || r > '~' }):
+	case v != verdictPaid && c.OrderID != "":
+		return usagef("--order-id: for --paid only")
+	case v == verdictCaptured && c.CaptureID == "":
+		return usagef("--capture-id: not set, expected the capture that Klarna's portal shows")
+	case v != verdictCaptured && c.CaptureID != "":
+		return usagef("--capture-id: for --captured without --paid only")
+	case foreign(c.OrderID):
 		return usagef("--order-id: %q, expected an order ID of Klarna's, without spaces", c.OrderID)
+	case foreign(c.CaptureID):
+		return usagef("--capture-id: %q, expected a capture ID of Klarna's, without spaces", c.CaptureID)
 	}
 	return nil
 }
 
+// takes says which verdicts an unresolved renewal needs, where it is given one of the others.
+func (h history) takes(v verdict) error {
+	switch {
+	case h.state.Capturing() && !v.ofCapture():
+		return usagef("%s: the renewal is paid, what is unresolved is a capture of %s; expected --captured --capture-id CAPTURE, or --not-captured", v, h.capture())
+	case !h.state.Capturing() && v.ofCapture():
+		return usagef("%s: what is unresolved is a charge, not a capture; expected --paid --order-id ORDER, or --not-charged", v)
+	}
+	return nil
+}
+
+// capture is what a renewal's last claim was to capture, as a person says it.
+func (h history) capture() string {
+	c := h.state.Claim.Capture
+	what := "the rest" // Klarna has not been asked yet how much that is
+	if c.Amount > 0 {
+		what = amount(c.Amount, h.about().Currency)
+	}
+	return fmt.Sprintf("%s of order %s", what, printable(c.OrderID))
+}
+
 // captured is what the operator says, or else what the job asked for.
 func (c *resolveCmd) captured(letters []letter) (bool, error) {
-	if !c.Paid || c.Captured != nil {
+	if !c.Paid || c.Captured != nil { // of another verdict nobody asks
 		return c.Captured != nil && *c.Captured, nil
 	}
 	for _, l := range letters {
@@ -186,23 +271,24 @@ func decisionProblem(what string, err error) error {
 	return fmt.Errorf("%s: %w; it may be recorded all the same: look with `renewals show`, then repeat it", what, err)
 }
 
-// announce shows the record that a decision led to.
-func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey, asJSON bool) error {
+// announce shows the record that a decision led to, and returns how the renewal stands with it.
+func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey, asJSON bool) (history, error) {
 	h, err := f.history(ctx, r)
 	if err != nil {
-		return fmt.Errorf("recorded, but not read again: %w", err)
+		return h, fmt.Errorf("recorded, but not read again: %w", err)
 	}
 	last := h.records[len(h.records)-1]
 	if asJSON {
-		return printRecord(w, last.record, true)
+		return h, printRecord(w, last.record, true)
 	}
 	_, err = fmt.Fprintf(w, "recorded: %s %s\n", last.Kind, last.told())
-	return err
+	return h, err
 }
 
-// blocked points to the jobs that were turned away because the renewal was unresolved.
-func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, paid bool) error {
-	var sequences []string
+// blocked points to the jobs that were turned away because the renewal was unresolved, and says what makes sense of them
+// as it stands now.
+func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State) error {
+	sequences := map[string][]string{}
 	for key, e := range s.Settled {
 		if e.Reason != messages.ReasonBlockedByUnresolved {
 			continue
@@ -213,16 +299,25 @@ func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, p
 		}
 		for _, l := range letters {
 			if l.Reason == messages.ReasonBlockedByUnresolved {
-				sequences = append(sequences, fmt.Sprint(l.sequence))
+				now := l.nowThat(s)
+				sequences[now] = append(sequences[now], fmt.Sprint(l.sequence))
 			}
 		}
 	}
-	if len(sequences) > 0 {
-		what := "replay"
-		if paid {
-			what = "drop"
-		}
-		fmt.Fprintf(w, "jobs that it blocked are in the dead letters: renewals dead %s %s\n", what, strings.Join(sequences, " "))
+	for _, now := range slices.Sorted(maps.Keys(sequences)) {
+		fmt.Fprintf(w, "jobs that it blocked are in the dead letters: %s %s\n", now, strings.Join(sequences[now], " "))
 	}
 	return nil
+}
+
+// nowThat is what makes sense of a blocked job once its renewal is resolved.
+func (l letter) nowThat(s worker.State) string {
+	uncaptured := s.Order != nil && s.Order.Captured < s.Order.Amount
+	switch {
+	case l.job == chargeJob && s.Phase == worker.PhaseDunning, l.job == captureJob && uncaptured:
+		return "renewals dead replay"
+	case l.job == captureJob && s.Phase == worker.PhaseDunning:
+		return "once the period is paid, renewals dead replay"
+	}
+	return "renewals dead drop"
 }

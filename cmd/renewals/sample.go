@@ -12,10 +12,34 @@ import (
 
 // sample is a job whose outcome is known beforehand, since the customer token tells the simulator what to answer.
 type sample struct {
-	about string
-	job   messages.Job
-	want  messages.Kind
-	then  *sample // published once this one has its result
+	about   string
+	job     messages.Job
+	capture *messages.Capture // published in place of job, whose order it takes the money of
+	want    messages.Kind
+	then    *sample // published once this one has its result
+}
+
+func (s sample) id() messages.MessageID {
+	if s.capture != nil {
+		return s.capture.ID
+	}
+	return s.job.ID
+}
+
+func (s sample) key(r messages.RenewalKey) messages.IdempotencyKey {
+	if s.capture != nil {
+		return messages.NewCaptureKey(r, s.capture.ID)
+	}
+	return messages.NewIdempotencyKey(r, s.job.ID)
+}
+
+func (s sample) encode() (job jobKind, payload []byte, err error) {
+	if s.capture != nil {
+		payload, err = s.capture.Encode()
+		return captureJob, payload, err
+	}
+	payload, err = s.job.Encode()
+	return chargeJob, payload, err
 }
 
 // product is what a subscription of the samples costs. The tax is included, 19 %.
@@ -45,6 +69,7 @@ func variants(run string, now time.Time) []sample {
 		{about: "order created, answered with 500", job: charge(run, "created-500", "created-500-ok", premium, now), want: messages.KindPaid},
 		{about: "order created, connection cut", job: charge(run, "created-cut", "created-cut-ok", premium, now), want: messages.KindPaid},
 		{about: "invalid job: the sum is off", job: charge(run, "invalid", "ok", premium, now), want: messages.KindRejected},
+		{about: "authorised only, to be captured later", job: charge(run, "delayed", "ok", coffee, now), want: messages.KindPaid},
 	}
 	for i := range samples {
 		s := &samples[i]
@@ -57,6 +82,13 @@ func variants(run string, now time.Time) []sample {
 			s.then = &again
 		case "invalid job: the sum is off":
 			s.job.Order = json.RawMessage(strings.Replace(string(s.job.Order), `"order_amount":1599`, `"order_amount":1600`, 1))
+		case "authorised only, to be captured later":
+			s.job.Order = json.RawMessage(strings.Replace(string(s.job.Order), `"auto_capture":true`, `"auto_capture":false`, 1))
+			later := *s
+			later.about, later.want, later.capture = "the delayed capture of its order", messages.KindCaptured, &messages.Capture{
+				ID: messages.MessageID(fmt.Sprintf("%s/%s/c1", s.job.SubscriptionID, s.job.Period)), SubscriptionID: s.job.SubscriptionID, Period: s.job.Period,
+			}
+			s.then = &later
 		}
 	}
 	return samples

@@ -8,7 +8,7 @@ import (
 )
 
 type schemaCmd struct {
-	Name string `arg:"" optional:"" help:"job, paid, dunning, … or asyncapi. Default: the list of names."`
+	Name string `arg:"" optional:"" help:"job, capture, paid, dunning, captured, … or asyncapi. Default: the list of names."`
 }
 
 func (c *schemaCmd) Run(t *terminal) error {

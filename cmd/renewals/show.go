@@ -21,7 +21,7 @@ type showCmd struct {
 	NATS natsSettings `embed:""`
 	Log  logSettings  `embed:""`
 
-	ID        string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of a job."`
+	ID        string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of a job or a capture job."`
 	JSON      bool          `name:"json" help:"The records as JSON Lines."`
 	KeyWindow time.Duration `default:"${key_window}" help:"The workers' setting, for saying how long a key may still be used."`
 }
@@ -188,9 +188,9 @@ func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
 				since = "+" + lapse(e.At.Sub(h.records[i-1].At))
 			}
 			outcome := e.told()
-			if e.Kind == messages.KindCharging {
+			if isClaim(e.Kind) {
 				if e.Deliveries > deliveries[e.IdempotencyKey] {
-					outcome = "claimed" // what it repeats of the last delivery stands a line above
+					outcome = e.claimed()
 				}
 				deliveries[e.IdempotencyKey] = e.Deliveries
 			}
@@ -221,12 +221,23 @@ func (h history) about() episode {
 	return episode{record: record{SubscriptionID: j.SubscriptionID, Period: j.Period, Account: j.Account}}
 }
 
+// claimed is the outcome of a record with which a delivery begins. What it repeats of the last one stands a line above.
+func (e episode) claimed() string {
+	if e.Kind == messages.KindCapturing {
+		return "claimed to capture " + e.money()
+	}
+	return "claimed"
+}
+
 // short is enough of a key to tell those of one renewal apart.
 func short(k messages.IdempotencyKey) string { return string(k[:min(len(k), 8)]) }
 
 // told is the outcome of a record, with what an operator adds to it.
 func (e episode) told() string {
 	var parts []string
+	if e.Kind == messages.KindCaptured || e.Kind == messages.KindCaptureFailed {
+		parts = append(parts, e.money())
+	}
 	if text := e.outcome(); text != "" {
 		parts = append(parts, text)
 	}
@@ -257,16 +268,13 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		} else {
 			add("state: none: nothing was charged and nothing is being charged; what was rejected is in the dead letters")
 		}
-	case worker.PhaseCharging:
+	case worker.PhaseCharging, worker.PhaseCapturing:
 		h.claim(now, keyWindow, add)
 	case worker.PhasePending:
 		add("state: pending: Klarna made order %s and is still deciding whether it is money; nothing is charged again", s.Claim.OrderID)
 		add("next: the fraud status is asked for until it is final, and an operator is called when it is not within two days")
-	case worker.PhasePaid:
-		add("state: paid with order %s; nothing more is charged for this period", s.Claim.OrderID)
-		if p := h.of(messages.KindPaid); p.Captured != nil && !*p.Captured {
-			add("next: the money is authorised only: capture the order")
-		}
+	case worker.PhasePaid, worker.PhaseCaptured, worker.PhaseCaptureFailed:
+		h.order(now, add)
 	case worker.PhaseDunning:
 		d := h.of(messages.KindDunning)
 		add("state: dunning: %s; nothing was charged", d.Reason)
@@ -277,16 +285,27 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		}
 	case worker.PhaseUnresolved:
 		u := h.of(messages.KindUnresolved)
+		name := argument(string(u.SubscriptionID) + "/" + string(u.Period))
+		if s.Capturing() {
+			add("state: unresolved capture: %s; whether Klarna captured %s is not known, and it is not asked any more", u.Reason, h.capture())
+			add("next: look at the order in Klarna's portal for a capture of this amount and day, then")
+			add("      renewals resolve %s --captured --capture-id CAPTURE   or   renewals resolve %[1]s --not-captured", name)
+			break
+		}
 		add("state: unresolved: %s; whether the customer was charged is not known, and Klarna is not asked any more", u.Reason)
 		add("next: look in Klarna's portal for an order with this merchant reference, amount and day, then")
-		add("      renewals resolve %s --paid --order-id ORDER   or   renewals resolve %[1]s --not-charged", argument(string(u.SubscriptionID)+"/"+string(u.Period)))
+		add("      renewals resolve %s --paid --order-id ORDER   or   renewals resolve %[1]s --not-charged", name)
 	case worker.PhaseCancelled:
 		add("state: cancelled: this period will not be charged")
 	default:
 		add("state: %s", s.Phase)
 	}
 	for _, j := range h.jobs {
-		add("queue: job %s, sequence %d of %s, published %s ago for account %s: %s", cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, worker.StreamJobs,
+		what := "job"
+		if j.job == captureJob {
+			what = "capture job"
+		}
+		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, worker.StreamJobs,
 			lapse(now.Sub(j.Published)), j.Account, j.standing(s, now))
 	}
 	return say
@@ -294,7 +313,7 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 
 // standing says what a job in the queue waits for.
 func (j dueJob) standing(s worker.State, now time.Time) string {
-	open := s.Phase == worker.PhaseCharging || s.Phase == worker.PhasePending
+	open := s.Phase == worker.PhaseCharging || s.Phase == worker.PhasePending || s.Phase == worker.PhaseCapturing
 	settled, known := s.Settled[j.key]
 	// After these rejections, and as a replay, the same ID may be claimed after all.
 	again := settled.Kind == messages.KindRejected && (j.Replay != "" || settled.Reason == messages.ReasonInvalid || settled.Reason == messages.ReasonNotDue)
@@ -306,15 +325,60 @@ func (j dueJob) standing(s worker.State, now time.Time) string {
 	case j.DueAt.After(now):
 		return "no worker has claimed it, it is due at " + clock(j.DueAt)
 	case open:
-		return "no worker has claimed it, it waits until the charge under way is decided"
+		under := "charge"
+		if s.Capturing() {
+			under = "capture"
+		}
+		return "no worker has claimed it, it waits until the " + under + " under way is decided"
 	}
 	return "no worker has claimed it"
 }
 
-// claim tells of a charge that is not decided.
+// order tells of a renewal that is paid, and how much of its order is captured.
+func (h history) order(now time.Time, add func(string, ...any)) {
+	o := h.state.Order
+	if o == nil {
+		add("state: paid with order %s, captured with the charge; nothing more is charged for this period", h.state.Claim.OrderID)
+		return
+	}
+	rest := o.Amount - o.Captured
+	total, captured, remain := amount(o.Amount, o.Currency), amount(o.Captured, o.Currency), amount(rest, o.Currency)
+	why := h.of(messages.KindCaptureFailed)
+	until := "Klarna has not said until when"
+	if !o.CaptureBefore.IsZero() {
+		until = "capture" + before(o.CaptureBefore)
+	}
+	switch {
+	case rest <= 0:
+		add("state: captured in full: %s of order %s; nothing more is charged or captured for this period", captured, o.ID)
+		return
+	case h.state.Phase == worker.PhaseCaptureFailed:
+		add("state: capture failed: %s; of order %s %s of %s are captured, %s remain, %s", why.Reason, o.ID, captured, total, remain, until)
+	case o.Captured == 0:
+		add("state: paid with order %s: %s authorised, %s; nothing more is charged for this period", o.ID, total, until)
+	default:
+		add("state: captured in part: %s of %s of order %s, %s remain, %s", captured, total, o.ID, remain, until)
+	}
+	switch late := !o.CaptureBefore.IsZero() && !now.Before(o.CaptureBefore); {
+	case late:
+		add("next: the authorisation ended %s ago: Klarna captures nothing more of it", lapse(now.Sub(o.CaptureBefore)))
+	case h.state.Phase != worker.PhaseCaptureFailed:
+		add("next: to take the money, publish a capture job: `renewals publish --capture`")
+	case why.NextAttemptAt != nil:
+		add("next: the billing system may publish another capture under a new message ID, suggested at %s", clock(*why.NextAttemptAt))
+	default:
+		add("next: no further capture is suggested; since the period has an order, nothing new is charged for it either")
+	}
+}
+
+// claim tells of a charge, or a capture, that is not decided.
 func (h history) claim(now time.Time, keyWindow time.Duration, add func(string, ...any)) {
 	c := h.state.Claim
-	add("state: charging under key %s, %d tries in %d deliveries, %d of them undecided", c.Key, c.Tries, c.Deliveries, c.UndecidedTries)
+	doing := "charging"
+	if h.state.Capturing() {
+		doing = "capturing " + h.capture() + ","
+	}
+	add("state: %s under key %s, %d tries in %d deliveries, %d of them undecided", doing, c.Key, c.Tries, c.Deliveries, c.UndecidedTries)
 	switch left := c.FirstSentAt.Add(keyWindow).Sub(now); {
 	case c.FirstSentAt.IsZero():
 		add("key:   Klarna has not read a request under it yet; its time does not run")
@@ -324,10 +388,10 @@ func (h history) claim(now time.Time, keyWindow time.Duration, add func(string, 
 		add("key:   in use since %s, may no longer be used: the next delivery or the sweep makes the renewal unresolved", clock(c.FirstSentAt))
 	}
 	if c.Answered2xx {
-		add("       Klarna has said yes without naming the order: there may be one")
+		add("       Klarna has said yes without naming what it made: there may be an order, or a capture")
 	}
 	if c.Contradicted {
-		add("       Klarna refused it after a try that may have made an order")
+		add("       Klarna refused it after a try that may have succeeded")
 	}
 	if c.LastError != "" {
 		add("       last: %s", c.LastError)

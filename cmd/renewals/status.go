@@ -125,7 +125,7 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 		fmt.Fprintln(w, "no jobs, no dead letters, no unresolved renewals")
 	} else {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ACCOUNT\tBACKLOG\tOLDEST\tIN FLIGHT\tWORKERS\tUNRESOLVED\tDEAD LETTERS\tUNDECIDED\tKEY LEFT\tPAUSED")
+		fmt.Fprintln(table, "ACCOUNT\tBACKLOG\tCAPTURES\tOLDEST\tIN FLIGHT\tWORKERS\tUNRESOLVED\tDEAD LETTERS\tEXPIRING\tUNDECIDED\tKEY LEFT\tPAUSED")
 		for _, a := range o.Accounts {
 			oldest, undecided, left := "-", "-", "-"
 			if !a.Oldest.IsZero() {
@@ -135,7 +135,7 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 				undecided = lapse(o.At.Sub(a.Undecided))
 				left = lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
 			}
-			fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", a.Name, a.Backlog, oldest, a.InFlight, a.Workers, a.Unresolved, a.Dead, undecided, left,
+			fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Unresolved, a.Dead, a.Expiring, undecided, left,
 				printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
 		}
 		_ = table.Flush()
@@ -168,8 +168,12 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 		if i == mostUnresolved {
 			break
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s ago\n", printable(argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account,
-			amount(u.OrderAmount, u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At)))
+		what := chargeJob
+		if u.CapturedAmount > 0 {
+			what = captureJob
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s ago\n", printable(argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
+			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At)))
 	}
 	_ = table.Flush()
 	if more := len(o.Unresolved) - mostUnresolved; more > 0 {

@@ -19,8 +19,8 @@ func TestStatusForPeople(t *testing.T) {
 		At:        now,
 		Deviation: "stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
 		Accounts: []worker.AccountOverview{
-			{Name: "de", Workers: 2, Backlog: 1204, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
-			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
+			{Name: "de", Workers: 2, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
+			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
 		},
 		Workers: []worker.Presence{
 			{Name: "w2", Started: now.Add(-time.Minute), Accounts: map[messages.Account]worker.AccountPresence{"de": {InFlight: 64, Rate: 90}}},
@@ -33,18 +33,20 @@ func TestStatusForPeople(t *testing.T) {
 			Reason: messages.ReasonIdempotencyWindowExpired,
 		})
 	}
+	o.Unresolved[0].CapturedAmount = 800
 	var b strings.Builder
 	printStatus(&b, o, needsHuman(o), 23*time.Hour)
 	got := b.String()
 	for _, want := range []string{
 		"2026-12-01 03:00:00 UTC  NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting deny_purge",
-		"  ! account se: unresolved renewals, dead letters, paused, no worker serves it\n",
-		"ACCOUNT  BACKLOG  OLDEST  IN FLIGHT  WORKERS  UNRESOLVED  DEAD LETTERS  UNDECIDED  KEY LEFT  PAUSED\n",
-		"de       1204     3m5s    64         2        0           0             -          -         -\n",
-		"se       1        1d2h    0          0        12          3             22h        1h        breaker\n",
+		"  ! account se: unresolved renewals, dead letters, authorisations that expire uncaptured, paused, no worker serves it\n",
+		"ACCOUNT  BACKLOG  CAPTURES  OLDEST  IN FLIGHT  WORKERS  UNRESOLVED  DEAD LETTERS  EXPIRING  UNDECIDED  KEY LEFT  PAUSED\n",
+		"de       1204     12        3m5s    64         2        0           0             0         -          -         -\n",
+		"se       1        0         1d2h    0          0        12          3             5         22h        1h        breaker\n",
 		"se paused, breaker: a run of \uFFFD[2Jtimeouts\n",
 		"w1      2d1h  de (0 in flight, no rate limit), fr (0 in flight, no rate limit)\nw2      1m    de (64 in flight, 90/s)\n",
-		"  0/2026-12  se  15.99 EUR  idempotency_window_expired  1h ago\n",
+		"  0/2026-12  se  capture  8.00 EUR   idempotency_window_expired  1h ago\n",
+		"  1/2026-12  se  charge   15.99 EUR  idempotency_window_expired  1h ago\n",
 		"  and 2 more: renewals status --json\n",
 	} {
 		if !strings.Contains(got, want) {

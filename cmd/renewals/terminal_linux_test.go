@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -47,9 +48,12 @@ func TestAsking(t *testing.T) {
 	if isTerminal(null) {
 		t.Error("the null device is taken for a terminal")
 	}
-	o.publish(o.job("1", "500", "", 1))
+	o.publish(o.job("1", "500", "", 1), o.authorised("3", "ok"))
 	o.publishRaw([]byte("no job"), nil)
 	o.work()
+	o.capture(messages.Capture{ID: "3/c1", SubscriptionID: "3", CapturedAmount: 500, Reference: "500-"})
+	o.work()
+	order := o.state("3").Order.ID
 	invalid := fmt.Sprint(o.letters("--reason=invalid")[0].Sequence)
 	for _, row := range []struct {
 		args     []string
@@ -61,7 +65,9 @@ func TestAsking(t *testing.T) {
 		{[]string{"resolve", "1/2026-12", "--paid", "--order-id=X"}, "\n", "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?", exitFailed},
 		{[]string{"cancel", "2", "2026-12"}, "nope\n", "Cancel period 2026-12 of subscription 2 on account default?", exitFailed},
 		{[]string{"dead", "replay", invalid}, "N\n", "Publish 1 jobs again (1 invalid)?", exitFailed},
-		{[]string{"dead", "drop", "--all"}, "no\n", "Drop 2 dead letters (1 idempotency_window_expired, 1 invalid)?", exitFailed},
+		{[]string{"dead", "drop", "--all"}, "no\n", "Drop 3 dead letters (2 idempotency_window_expired, 1 invalid)?", exitFailed},
+		{[]string{"resolve", "3/2026-12", "--captured", "--capture-id=X"}, "n\n", "Record that capture X took 5.00 EUR of order " + order + ", for period 2026-12 of subscription 3 (15.99 EUR)?", exitFailed},
+		{[]string{"resolve", "3/2026-12", "--not-captured"}, "y\n", "Record that 5.00 EUR of order " + order + " were not captured, for period 2026-12 of subscription 3 (15.99 EUR)?", exitDone},
 		{[]string{"resolve", "1/2026-12", "--not-charged"}, "y\n", "was not charged?", exitDone},
 		{[]string{"cancel", "2", "2026-12"}, "yes\n", "Cancel period", exitDone},
 		{[]string{"dead", "replay", invalid}, "Y\n", "Publish 1 jobs again", exitDone},

@@ -11,6 +11,8 @@ import (
 )
 
 type validateCmd struct {
+	Job jobSettings `embed:""`
+
 	File string `arg:"" optional:"" help:"JSON Lines, or one document over several lines. Default, and -: standard input."`
 	JSON bool   `name:"json" help:"One JSON object a problem."`
 }
@@ -39,12 +41,16 @@ func (c *validateCmd) Run(t *terminal) error {
 		return err
 	}
 	defer in.Close()
+	kind := c.Job.kind()
 	jobs, invalid, warnings := 0, 0, 0
 	check := func(line int, text []byte) error {
 		jobs++
-		reading := messages.Read(text, nil)
+		reading := kind.read(text, nil)
 		if len(reading.Problems) > 0 {
 			invalid++
+			if other := kind.mistaken(text); other != "" {
+				reading.Problems = []messages.Problem{{Path: "$", Message: other}}
+			}
 		}
 		warnings += len(reading.Warnings)
 		return errors.Join(

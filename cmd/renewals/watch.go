@@ -16,7 +16,7 @@ type watchCmd struct {
 	NATS natsSettings `embed:""`
 	Log  logSettings  `embed:""`
 
-	Kind    []string `help:"Kinds to show: charging, pending, paid, dunning, unresolved, rejected, cancelled. Default: all but charging."`
+	Kind    []string `help:"Kinds to show: charging, pending, paid, dunning, unresolved, rejected, cancelled, capturing, captured, capture_failed. Default: all but charging and capturing."`
 	Account []string `help:"Accounts to show. Default: all."`
 	JSON    bool     `name:"json" help:"JSON Lines also on a terminal."`
 	Since   string   `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now."`
@@ -57,13 +57,12 @@ func (c *watchCmd) consumer(now time.Time) (jetstream.OrderedConsumerConfig, err
 		}
 		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
-	kinds := []messages.Kind{messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected, messages.KindCancelled}
+	kinds := slices.DeleteFunc(messages.Kinds(), isClaim)
 	if len(c.Kind) > 0 {
-		known := append(kinds, messages.KindCharging)
 		kinds = nil
 		for _, kind := range c.Kind {
-			if !slices.Contains(known, messages.Kind(kind)) {
-				return config, fmt.Errorf("--kind: %q, expected charging, pending, paid, dunning, unresolved, rejected or cancelled", kind)
+			if !slices.Contains(messages.Kinds(), messages.Kind(kind)) {
+				return config, fmt.Errorf("--kind: %q, expected one of %s", kind, join(messages.Kinds()))
 			}
 			kinds = append(kinds, messages.Kind(kind))
 		}
@@ -87,4 +86,9 @@ func (c *watchCmd) consumer(now time.Time) (jetstream.OrderedConsumerConfig, err
 	slices.SortFunc(config.FilterSubjects, strings.Compare)
 	config.FilterSubjects = slices.Compact(config.FilterSubjects) // the server refuses a filter that is there twice
 	return config, nil
+}
+
+// isClaim says that a kind announces nothing: it is written before Klarna is asked.
+func isClaim(kind messages.Kind) bool {
+	return kind == messages.KindCharging || kind == messages.KindCapturing
 }
