@@ -93,6 +93,7 @@ type grant struct {
 	Role        role             `json:"role"`
 	Account     messages.Account `json:"account,omitempty"` // of a publisher
 	InboxPrefix string           `json:"inbox_prefix"`
+	Domain      string           `json:"jetstream_domain,omitempty"` // of a monitor
 	Permissions permissions      `json:"permissions"`
 }
 
@@ -110,15 +111,21 @@ type allowed struct {
 // bucket is the stream behind the workers' bucket.
 const bucket = "KV_" + worker.BucketWorkers
 
+// monitorDomain is under what name a monitor reaches JetStream: it has a NATS account of its own, into which the parts of
+// the API that it needs are imported. Their usual names answer there that the account has no JetStream.
+const monitorDomain = "monitor"
+
 // grantsOf lists what a role needs: one grant, or for publishers one for each account. Each has an inbox prefix of its
 // own, since whoever may read _INBOX.> reads the answers to everybody, the jobs with their customer tokens among them.
+// The lists say what a user may send and receive, not where the answer to a request goes: the server does not check that,
+// so that publishers, consumers and monitors belong into NATS accounts apart from the workers'.
 func grantsOf(r role, accounts []messages.Account) []grant {
 	var may []string
 	switch r {
 	case rolePublisher:
 		grants := make([]grant, len(accounts))
 		for i, a := range accounts {
-			grants[i] = newGrant(r, a, []string{messages.DueSubject(a)})
+			grants[i] = newGrant(r, a, []string{messages.DueSubject(a), messages.CaptureSubject(a)})
 		}
 		return grants
 	case roleWorker:
@@ -129,7 +136,8 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			presences(),
 			[]string{"$KV." + worker.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
 			// Records of every account: whoever sweeps settles what any worker abandoned.
-			records(messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected),
+			records(messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected,
+				messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed),
 			[]string{messages.DeadSubject("*", "*")},
 		)
 		for _, c := range consumers(accounts) {
@@ -151,10 +159,10 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			api("STREAM.MSG.DELETE", worker.StreamDead),
 			read(worker.StreamJournal), read(worker.StreamDead),
 			presences(),
-			records(messages.KindPaid, messages.KindDunning, messages.KindCancelled),
+			records(messages.KindPaid, messages.KindDunning, messages.KindCancelled, messages.KindCaptured, messages.KindCaptureFailed),
 		)
 		for _, a := range accounts {
-			may = append(may, messages.DueSubject(a)) // dead letters that are replayed
+			may = append(may, messages.DueSubject(a), messages.CaptureSubject(a)) // dead letters that are replayed
 		}
 		for _, c := range consumers(accounts) {
 			may = append(may, "$JS.API.CONSUMER.CREATE."+worker.StreamJobs+"."+c.name+"."+c.filter)
@@ -165,6 +173,12 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			messagesOf(worker.StreamJobs, worker.StreamJournal), // the oldest jobs, and what is unresolved
 			presences(),
 		)
+		for i, subject := range may {
+			may[i] = strings.Replace(subject, "$JS.API.", "$JS."+monitorDomain+".API.", 1)
+		}
+		g := newGrant(r, "", may)
+		g.Domain = monitorDomain
+		return []grant{g}
 	}
 	return []grant{newGrant(r, "", may)}
 }
@@ -183,10 +197,10 @@ func newGrant(r role, a messages.Account, may []string) grant {
 // jobConsumer is a durable consumer of jobs.
 type jobConsumer struct{ name, filter string }
 
-// consumers are those of all accounts, one for each thing that workers do with an account's jobs: charge them.
+// consumers are those of all accounts, two for each: charges and captures.
 func consumers(accounts []messages.Account) (all []jobConsumer) {
 	for _, a := range accounts {
-		all = append(all, jobConsumer{worker.ConsumerName(a), messages.DueSubject(a)})
+		all = append(all, jobConsumer{worker.ConsumerName(a), messages.DueSubject(a)}, jobConsumer{worker.CaptureConsumerName(a), messages.CaptureSubject(a)})
 	}
 	return all
 }
@@ -237,7 +251,9 @@ func records(kinds ...messages.Kind) (subjects []string) {
 func configuration(grants []grant) string {
 	var b strings.Builder
 	b.WriteString("# Printed by `renewals provision --print-permissions`: the least that each role must be allowed. Include it at the top\n" +
-		"# level and give it to users, permissions: $renewals_worker. Each user connects with the inbox prefix of its role.\n")
+		"# level and give it to users, permissions: $renewals_worker. Each user connects with the inbox prefix of its role, a\n" +
+		"# monitor also with JetStream domain \"" + monitorDomain + "\". Publishers, consumers and monitors need NATS accounts of their own.\n" +
+		"# Take out what no user has: a server refuses a variable that nothing uses.\n")
 	for _, g := range grants {
 		name := "renewals_" + string(g.Role)
 		if g.Account != "" {

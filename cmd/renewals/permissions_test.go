@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What each role can do with its list, and that it can do nothing else, is shown on a server in package test.
+
+// Permissions are printed without a server, without credentials, and for the accounts that are meant.
+func TestPrintPermissions(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "renewals.yaml")
+	if err := os.WriteFile(file, []byte("accounts:\n- {name: se}\n- {name: de}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		situation string
+		env       variables
+		args      []string
+		want      []string // role and account of each grant
+	}{
+		{"nothing configured", nil, nil, []string{"publisher default", "worker", "consumer", "operator", "monitor"}},
+		{"one account", variables{"KLARNA_ACCOUNT": "se"}, nil, []string{"publisher se", "worker", "consumer", "operator", "monitor"}},
+		{"several accounts", variables{"RENEWALS_CONFIG": file}, nil, []string{"publisher de", "publisher se", "worker", "consumer", "operator", "monitor"}},
+		{"one role", variables{"RENEWALS_CONFIG": file}, []string{"--role=publisher"}, []string{"publisher de", "publisher se"}},
+		{"other accounts, one of them twice", variables{"RENEWALS_CONFIG": file}, []string{"--role=publisher", "--account=no,fi", "--account=no"}, []string{"publisher fi", "publisher no"}},
+	} {
+		out, _ := finish(t, exitDone, row.env, "", append([]string{"provision", "--print-permissions", "--json"}, row.args...)...)
+		var grants []grant
+		if err := json.Unmarshal([]byte(out), &grants); err != nil {
+			t.Fatalf("%s: %v\n%s", row.situation, err, out)
+		}
+		var got []string
+		inboxes := map[string]bool{}
+		for _, g := range grants {
+			got = append(got, strings.TrimSpace(string(g.Role)+" "+string(g.Account)))
+			if inboxes[g.InboxPrefix] {
+				t.Errorf("%s: inbox prefix %s is given twice", row.situation, g.InboxPrefix)
+			}
+			inboxes[g.InboxPrefix] = true
+			if want := []string{g.InboxPrefix + ".>"}; !slices.Equal(g.Permissions.Subscribe.Allow, want) {
+				t.Errorf("%s: %s may subscribe to %v, want %v", row.situation, g.Role, g.Permissions.Subscribe.Allow, want)
+			}
+			if (g.Domain == monitorDomain) != (g.Role == roleMonitor) {
+				t.Errorf("%s: %s has JetStream domain %q", row.situation, g.Role, g.Domain)
+			}
+			if len(g.Permissions.Publish.Allow) == 0 {
+				t.Errorf("%s: %s may publish nothing", row.situation, g.Role)
+			}
+		}
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: got %v, want %v", row.situation, got, row.want)
+		}
+	}
+}
+
+// A list says what one account's users need, and nothing of another account.
+func TestPermissionsNameTheirAccounts(t *testing.T) {
+	t.Parallel()
+	out, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
+	for _, want := range []string{`"$JS.ACK.RENEWALS.charge-de.>"`, `"$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-se"`, "renewals_worker: {"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("a worker of two accounts lacks %s:\n%s", want, out)
+		}
+	}
+	for _, no := range []string{"charge-*", "charge-default", "STREAM.CREATE", "STREAM.DELETE", "STREAM.PURGE", "MSG.DELETE", "cancelled"} {
+		if strings.Contains(out, no) {
+			t.Errorf("a worker is given %s", no)
+		}
+	}
+}
+
+func TestPermissionsAskedForInVain(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--role=worker"}, "--role: set without --print-permissions"},
+		{[]string{"--account=se"}, "--account: set without --print-permissions; the accounts to provision are KLARNA_ACCOUNT"},
+		{[]string{"--print-permissions", "--role=admin"}, `--role: "admin", expected one of publisher, worker, consumer, operator, monitor`},
+		{[]string{"--print-permissions", "--account=*"}, "--account: "},
+	} {
+		if _, told := finish(t, exitUsage, nil, "", append([]string{"provision"}, row.args...)...); !strings.Contains(told, row.want) {
+			t.Errorf("%v: got %q, want %q", row.args, told, row.want)
+		}
+	}
+}
