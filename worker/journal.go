@@ -79,10 +79,24 @@ func entry(m *jetstream.RawStreamMsg) (Entry, error) {
 	e := Entry{Sequence: m.Sequence, Subject: m.Subject, Header: m.Header, Body: m.Data, Time: m.Time}
 	var err error
 	if e.State, err = ParseState(m.Header.Get(messages.HeaderState)); err != nil {
-		return Entry{}, fmt.Errorf("record %d of %s: %w", m.Sequence, StreamJournal, err)
+		return Entry{}, &UnreadableError{Sequence: m.Sequence, Subject: m.Subject, Err: err}
 	}
 	return e, nil
 }
+
+// An UnreadableError is a record that no worker wrote, or one of a newer
+// version. While it is its renewal's last, nobody acts on the renewal.
+type UnreadableError struct {
+	Sequence uint64 // in RENEWAL_JOURNAL
+	Subject  string
+	Err      error
+}
+
+func (e *UnreadableError) Error() string {
+	return fmt.Sprintf("record %d of %s, on %s: %v", e.Sequence, StreamJournal, e.Subject, e.Err)
+}
+
+func (e *UnreadableError) Unwrap() error { return e.Err }
 
 // Write appends a record on top of the record with sequence last (0: none) of
 // its renewal and returns its own sequence. ErrLost means that the record may or may not be there: read and

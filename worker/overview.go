@@ -46,6 +46,8 @@ type AccountOverview struct {
 	// Expiring are orders with money left to capture whose authorisation ends within 3
 	// days, as the sweeping worker last counted them.
 	Expiring int `json:"uncaptured_expiring"`
+	// Unreadable are records of the account that stand in the way of a waiting job, each in a sentence.
+	Unreadable []string `json:"unreadable,omitempty"`
 }
 
 // Human says why the account needs a person; "" when it does not.
@@ -56,6 +58,9 @@ func (a AccountOverview) Human() string {
 	}
 	if a.Dead > 0 {
 		why = append(why, "dead letters")
+	}
+	if len(a.Unreadable) > 0 {
+		why = append(why, "unreadable journal records")
 	}
 	if a.Expiring > 0 {
 		why = append(why, "authorisations that expire uncaptured")
@@ -229,6 +234,11 @@ func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *je
 		return nil
 	}
 	at, err := journal.Last(ctx, renewal)
+	var unreadable *UnreadableError
+	if errors.As(err, &unreadable) {
+		a.Unreadable = append(a.Unreadable, unreadable.Error())
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -255,6 +265,10 @@ func (j *Journal) Unresolved(ctx context.Context) ([]messages.Unresolved, error)
 			continue
 		}
 		at, err := j.Last(ctx, r)
+		var unreadable *UnreadableError
+		if errors.As(err, &unreadable) {
+			continue // whoever has a job for it meets it
+		}
 		if err != nil {
 			return nil, err
 		}

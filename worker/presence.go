@@ -46,7 +46,7 @@ type AccountPresence struct {
 func Workers(ctx context.Context, js jetstream.JetStream) ([]Presence, error) {
 	bucket, err := js.KeyValue(ctx, BucketWorkers)
 	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w; run `renewals provision`", BucketWorkers, err)
+		return nil, fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
 	}
 	watch, err := bucket.Watch(ctx, presenceKey+"*", jetstream.IgnoreDeletes())
 	if err != nil {

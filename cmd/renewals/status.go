@@ -102,6 +102,7 @@ func needsHuman(o worker.Overview) []string {
 		if human := a.Human(); human != "" {
 			why = append(why, "account "+string(a.Name)+": "+human)
 		}
+		why = append(why, a.Unreadable...)
 	}
 	return why
 }
