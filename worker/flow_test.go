@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
@@ -146,7 +149,7 @@ func TestCircuit(t *testing.T) {
 			t.Error("paused by one job")
 		}
 	})
-	t.Run("five different jobs do", func(t *testing.T) {
+	t.Run("five different jobs do (S48)", func(t *testing.T) {
 		c, said := open(t)
 		for n := range oddJobs {
 			if c.pauses.any() {
@@ -158,7 +161,7 @@ func TestCircuit(t *testing.T) {
 			t.Errorf("not paused by %d jobs: %v", oddJobs, *said)
 		}
 	})
-	t.Run("a failed probe does", func(t *testing.T) {
+	t.Run("a failed probe does (S48)", func(t *testing.T) {
 		c, _ := open(t)
 		c.hear(klarna.ClassNotEvaluated, "one job", also)
 		if !c.pauses.has(pauseNotEvaluated) {
@@ -385,5 +388,83 @@ func TestS46ConsumerChanged(t *testing.T) {
 	w.expect(0)
 	if err := worker.Ready(); err == nil || !strings.Contains(err.Error(), "max_deliver") {
 		t.Errorf("Ready: %v, want the setting by name", err)
+	}
+}
+
+// TestRecordOfSomebodyElse: a record that no worker wrote stops its renewal, and
+// only that; whoever looks how everything stands is told which record it is.
+func TestRecordOfSomebodyElse(t *testing.T) {
+	w := newWorld(t)
+	foreign := messages.RecordSubject(messages.KindPaid, messages.NewRenewalKey("foreign", "2026-12"), "default")
+	if _, err := w.js.Publish(t.Context(), foreign, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(w.due("foreign", "ok-1", 1))
+	w.publish(w.due("ours", "ok-2", 1))
+	w.start()
+	w.await("the other job's result", func() bool { return w.left() == 1 })
+	o, err := Look(t.Context(), w.js, w.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := o.Accounts[0]; len(a.Unreadable) != 1 || !strings.Contains(a.Unreadable[0], foreign) || a.Human() == "" {
+		t.Errorf("overview = %+v, want the record by its subject", a)
+	}
+	if n := len(w.klarna.Simulator.Books().Orders); n != 1 {
+		t.Errorf("orders at Klarna: %d, want 1", n)
+	}
+}
+
+// bucketTrouble does something at the nth look-up of the workers' bucket.
+type bucketTrouble struct {
+	jetstream.JetStream
+	lookups *atomic.Int64
+	at      int64
+	trouble func() error
+}
+
+func (b bucketTrouble) KeyValue(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	if b.lookups.Add(1) == b.at {
+		if err := b.trouble(); err != nil {
+			return nil, err
+		}
+	}
+	return b.JetStream.KeyValue(ctx, name)
+}
+
+// TestStartIsPatient: a worker that is told to stop while it starts ends well,
+// and an answer that does not come at the start is asked for again.
+func TestStartIsPatient(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		stop bool
+		err  error
+	}{{"stopped", true, nil}, {"no answer", false, nats.ErrTimeout}} {
+		for at := int64(1); at <= 2; at++ {
+			t.Run(tt.name, func(t *testing.T) {
+				w := newWorld(t)
+				o := DefaultOptions()
+				o.Name, o.TryTimeout, o.TryBudget, o.ShutdownTimeout = "starting", 400*time.Millisecond, 300*time.Millisecond, time.Second
+				o.Accounts = []Account{{Name: "default", Host: "klarna", Klarna: w.client(klarna.StaticCredentials("merchant", "secret-password").Credentials)}}
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				worker, err := New(bucketTrouble{w.js, new(atomic.Int64), at, func() error {
+					if tt.stop {
+						stop()
+					}
+					return tt.err
+				}}, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() { ended <- worker.Run(ctx) }()
+				w.await("the worker", func() bool { return worker.Ready() == nil || len(ended) > 0 })
+				stop()
+				if err := <-ended; err != nil {
+					t.Errorf("Run: %v, trouble at look-up %d of the bucket", err, at)
+				}
+			})
+		}
 	}
 }

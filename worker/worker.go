@@ -219,10 +219,6 @@ func (w *Worker) Run(ctx context.Context) error {
 
 	var ending sync.WaitGroup
 	defer ending.Wait()
-	bucket, err := w.js.KeyValue(ctx, BucketWorkers)
-	if err != nil {
-		return fmt.Errorf("bucket %s: %w; run `renewals provision`", BucketWorkers, err)
-	}
 	stopping, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	finishing, endTries := context.WithCancel(context.WithoutCancel(ctx))
