@@ -20,12 +20,12 @@ func TestNextByDefault(t *testing.T) {
 		first     string
 		want      []string // after attempt 1, 2, …
 	}{
-		{"soft decline", messages.CategorySoftDecline, true, "2026-12-01T00:00:00Z",
+		{"soft decline (S20, S21)", messages.CategorySoftDecline, true, "2026-12-01T00:00:00Z",
 			[]string{"2026-12-02T00:00:00Z", "2026-12-04T00:00:00Z", "2026-12-06T00:00:00Z", "2026-12-08T00:00:00Z", none, none}},
 		{"the customer has to act", messages.CategoryCustomerAction, true, "2026-12-01T00:00:00Z",
 			[]string{"2026-12-04T00:00:00Z", "2026-12-08T00:00:00Z", none, none}},
 		{"refused for fraud", messages.CategoryCustomerAction, false, "2026-12-01T00:00:00Z", []string{none, none}},
-		{"dead token", messages.CategoryTokenDead, false, "2026-12-01T00:00:00Z", []string{none, none}},
+		{"dead token (S18)", messages.CategoryTokenDead, false, "2026-12-01T00:00:00Z", []string{none, none}},
 		{"our own mistake", messages.CategoryMerchantError, false, "2026-12-01T00:00:00Z", []string{none, none}},
 		{"our own mistake, said to be retryable", messages.CategoryMerchantError, true, "2026-12-01T00:00:00Z", []string{none}},
 		{"a category of a later version", "later", true, "2026-12-01T00:00:00Z", []string{none}},
@@ -95,7 +95,7 @@ func TestNextMayHavePassed(t *testing.T) {
 }
 
 // However the policy reads, a chain has exactly MaxAttempts attempts, each later than the one before.
-func TestChain(t *testing.T) {
+func TestS20S21Chain(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var s dunning.Schedule

@@ -21,8 +21,8 @@ func TestDecide(t *testing.T) {
 		{"not enough money on the card", 403, "PAYMENT_METHOD_FAILED", "payment_method_failed soft_decline customer notify retry"},
 		{"the card expired", 403, "UNAVAILABLE_PAYMENT_METHOD", "unavailable_payment_method customer_action customer notify retry"},
 		{"Klarna suspended the token", 403, "TOKEN_SUSPENDED", "token_suspended customer_action klarna notify retry"},
-		{"the customer cancelled in the Klarna app", 403, "TOKEN_CANCELLED", "token_cancelled token_dead customer notify"},
-		{"the same, as the newer pages spell it", 403, "TOKEN_CANCELED", "token_canceled token_dead customer notify"},
+		{"the customer cancelled in the Klarna app (S19)", 403, "TOKEN_CANCELLED", "token_cancelled token_dead customer notify"},
+		{"the same, as the newer pages spell it (S19)", 403, "TOKEN_CANCELED", "token_canceled token_dead customer notify"},
 		{"the token belongs to another merchant ID", 403, "TOKEN_FORBIDDEN", "token_forbidden merchant_error merchant"},
 		{"charged in another currency", 403, "PAYMENT_METHOD_CURRENCY_MISMATCH", "payment_method_currency_mismatch merchant_error merchant"},
 		{"tokens are not enabled for this merchant ID", 403, "INVALID_OPERATION", "invalid_operation merchant_error merchant"},
@@ -59,7 +59,7 @@ func TestDecide(t *testing.T) {
 const unknown = "unknown_code merchant_error merchant"
 
 // Adding a status or a code to the table is a visible diff here.
-func TestDecideUnknown(t *testing.T) {
+func TestS19DecideUnknown(t *testing.T) {
 	t.Parallel()
 	for status := 100; status <= 599; status++ {
 		for _, code := range []string{"", "FRAUD_REJECTED", "UNKNOWN_CODE", "token_cancelled", "SOMETHING_NEW"} {

@@ -184,8 +184,8 @@ func TestS29BadJobs(t *testing.T) {
 	}
 }
 
-// TestVariants: what Klarna's guide and its bad days bring, each with its one result.
-func TestVariants(t *testing.T) {
+// TestS1S2S12Variants: what Klarna's guide and its bad days bring, each with its one result.
+func TestS1S2S12Variants(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{KeepBodies: true})
 	w.provision()

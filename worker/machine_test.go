@@ -149,7 +149,7 @@ func TestDeliver(t *testing.T) {
 		{"attempt 2 while attempt 1 is open (S5)", released, second(), noon.Add(time.Hour), "", "", actNak, 5 * time.Second, false, false},
 		{"attempt 2 meets an abandoned attempt 1 (S45)", released, second(), noon.Add(25 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, actNak, time.Second, false, false},
 		{"attempt 2 after a decline (S10)", declined, second(), noon, messages.KindCharging, "", actCharge, 0, false, false},
-		{"a second job for a paid period (S32)", paid, second(), noon, messages.KindRejected, messages.ReasonAlreadyPaid, actAck, 0, true, false},
+		{"a second job for a paid period (S32, S34)", paid, second(), noon, messages.KindRejected, messages.ReasonAlreadyPaid, actAck, 0, true, false},
 		{"a second job for an unresolved period", unresolved, second(), noon, messages.KindRejected, messages.ReasonBlockedByUnresolved, actAck, 0, true, false},
 		{"a job for a cancelled period (S15)", cancelled, second(), noon, messages.KindRejected, messages.ReasonCancelled, actAck, 0, true, false},
 		{"an invalid second job while attempt 1 is open", charging(), invalidSecond, noon, messages.KindRejected, messages.ReasonInvalid, actAck, 0, true, false},
@@ -197,7 +197,7 @@ func TestDeliverKeepsWhatIsKnown(t *testing.T) {
 			t.Errorf("state after the rejection = %+v", got.State)
 		}
 	})
-	t.Run("attempts are the larger of what is said and what is counted", func(t *testing.T) {
+	t.Run("attempts are the larger of what is said and what is counted (S21)", func(t *testing.T) {
 		declined := after(t, charging(), refused)
 		if got := deliver(declined, second(), noon, r).State.Attempts; got != 2 {
 			t.Errorf("attempts = %d, want 2", got)
@@ -269,12 +269,12 @@ func TestConclude(t *testing.T) {
 		{"an order in doubt is pending", charging(), inDoubt, messages.KindPending, "", "", actNak, false},
 		{"an order rejected for fraud is dunning", charging(), outcome{Answer: answerFraudRejected, Tries: 1}, messages.KindDunning, "", "", actAck, false},
 		{"a refusal is dunning", charging(), refused, messages.KindDunning, "", "", actAck, false},
-		{"no answer is announced as nothing", charging(), undecided, messages.KindCharging, "", "", actNak, false},
+		{"no answer is announced as nothing (S4)", charging(), undecided, messages.KindCharging, "", "", actNak, false},
 		{"a rejection came between: written again on top", rejectedBetween, accepted, messages.KindPaid, "", "", actAck, false},
 		{"our record is there, its answer was lost", after(t, charging(), accepted), accepted, "", "", "paid", actAck, false},
 
 		{"fenced with an order, the other still charging", takenOver, accepted, messages.KindPaid, "", "", actAck, false},
-		{"fenced with an order, the other paid the same", concluded(accepted), accepted, "", "", "", actAck, false},
+		{"fenced with an order, the other paid the same (S31)", concluded(accepted), accepted, "", "", "", actAck, false},
 		{"fenced with an order, the other paid another", concluded(outcome{Answer: answerAccepted, Made: "order-9"}), accepted, "", "", messages.ReasonSecondOrder, actAck, true},
 		{"fenced with an order, the other declined (S40)", declined, accepted, messages.KindPaid, messages.KindDunning, "", actAck, false},
 		{"fenced with an order, given up meanwhile", giveUp(takenOver, messages.ReasonContradictoryAnswers).State, accepted, messages.KindPaid, messages.KindUnresolved, "", actAck, false},
@@ -285,7 +285,7 @@ func TestConclude(t *testing.T) {
 		{"fenced with an order, pending there", pendingThere, accepted, messages.KindPaid, "", "", actAck, false},
 		{"fenced with an order in doubt, pending there", pendingThere, inDoubt, "", "", "", actNak, false},
 
-		{"fenced with a refusal, the other still charging", takenOver, refused, "", "", "", actNak, false},
+		{"fenced with a refusal, the other still charging (S31)", takenOver, refused, "", "", "", actNak, false},
 		{"fenced with a refusal, the other paid", concluded(accepted), refused, "", "", "paid", actAck, false},
 		{"fenced with nothing, given up meanwhile", giveUp(takenOver, messages.ReasonContradictoryAnswers).State, undecided, "", "", messages.ReasonContradictoryAnswers, actAck, true},
 	} {
@@ -351,7 +351,7 @@ func TestConcludeUndecided(t *testing.T) {
 
 func TestPanicked(t *testing.T) {
 	r := testRules()
-	t.Run("before any claim: rejected in the end", func(t *testing.T) {
+	t.Run("before any claim: rejected in the end (S35)", func(t *testing.T) {
 		s, q := empty(), first()
 		for n := 1; n < maxPanics; n++ {
 			st := panicked(s, q, noon, r)
@@ -365,7 +365,7 @@ func TestPanicked(t *testing.T) {
 			t.Errorf("panic %d: %+v, want rejected, the renewal free again", maxPanics, st)
 		}
 	})
-	t.Run("with an open claim: unresolved in the end", func(t *testing.T) {
+	t.Run("with an open claim: unresolved in the end (S35)", func(t *testing.T) {
 		s := with(charging(), func(c *Claim) { c.Panics = maxPanics - 1 })
 		st := panicked(s, first(), noon, r)
 		if st.Record != messages.KindUnresolved || st.Reason != messages.ReasonPoison {

@@ -47,14 +47,14 @@ func TestHear(t *testing.T) {
 
 		{"password wrong", Claim{}, klarna.CreatedOrder{}, answered(401, ""), outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
 		{"firewall", Claim{}, klarna.CreatedOrder{}, answered(403, ""), outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
-		{"rate limit", Claim{}, klarna.CreatedOrder{}, &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, true},
+		{"rate limit (S27)", Claim{}, klarna.CreatedOrder{}, &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, true},
 		{"host unknown", Claim{}, klarna.CreatedOrder{}, &klarna.NotSentError{Err: errors.New("no such host")}, outcome{Unsent: true}, true},
 
 		{"failed for sure", Claim{}, klarna.CreatedOrder{}, answered(503, "SERVICE_UNAVAILABLE"), outcome{Tries: 1}, true},
-		{"maintenance page", Claim{}, klarna.CreatedOrder{}, answered(503, ""), outcome{Tries: 1, Undecided: 1}, true},
-		{"internal error", Claim{}, klarna.CreatedOrder{}, answered(500, "INTERNAL_SERVER_ERROR"), outcome{Tries: 1, Undecided: 1}, true},
+		{"maintenance page (S4)", Claim{}, klarna.CreatedOrder{}, answered(503, ""), outcome{Tries: 1, Undecided: 1}, true},
+		{"internal error (S2)", Claim{}, klarna.CreatedOrder{}, answered(500, "INTERNAL_SERVER_ERROR"), outcome{Tries: 1, Undecided: 1}, true},
 		{"in-flight duplicate", Claim{}, klarna.CreatedOrder{}, answered(409, "CONFLICT"), outcome{Tries: 1, Undecided: 1}, true},
-		{"yes, without an order", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, outcome{Tries: 1, Undecided: 1, Answered2xx: true}, true},
+		{"yes, without an order (S13)", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, outcome{Tries: 1, Undecided: 1, Answered2xx: true}, true},
 		{"cut", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{Cut: true}, outcome{Tries: 1, Cut: true}, false},
 		{"timed out", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{TimedOut: true}, outcome{Tries: 1, Cut: true}, false},
 	} {

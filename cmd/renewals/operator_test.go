@@ -167,7 +167,7 @@ func (o *office) state(subscription string) worker.State {
 }
 
 // An unresolved renewal from the moment it needs somebody until everything about it is put in order.
-func TestResolveNotCharged(t *testing.T) {
+func TestS23S24ResolveNotCharged(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("1234834", "500", "", 1))
 	o.work()
@@ -221,7 +221,7 @@ func TestResolveNotCharged(t *testing.T) {
 	}
 }
 
-func TestResolvePaid(t *testing.T) {
+func TestS23ResolvePaid(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("77", "created-cutx9-ok", "", 1), o.job("78", "500", "", 1))
 	o.work()
@@ -352,7 +352,7 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-func TestCancel(t *testing.T) {
+func TestS15Cancel(t *testing.T) {
 	o := newOffice(t)
 	_, told := o.run(exitUsage, "cancel", "9", "2026-12")
 	o.expect(told, "--yes: not set")
