@@ -437,12 +437,13 @@ func TestS12Pending(t *testing.T) {
 	for token, want := range map[string]string{"pending-accept-1": "paid", "pending-reject-1": "dunning fraud_rejected"} {
 		t.Run(token, func(t *testing.T) {
 			w := newWorld(t)
+			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.PendingFor = time.Hour })
 			w.publish(w.due("s12", token, 1))
 			w.start()
 			w.await("the order", func() bool { return len(w.klarna.Simulator.Books().Orders) == 1 })
 			w.await("the pending record", func() bool { return len(w.records()) == 2 })
 			w.expect(1)
-			w.advance(time.Second)
+			w.advance(2 * time.Hour)
 			w.awaitEmpty()
 			w.expect(1, want)
 			if n := len(w.orders()); n != 1 {
