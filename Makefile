@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz chaos bench deploy-check asyncapi build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz chaos bench bench-memory deploy-check asyncapi build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@$(GO) run ./cmd/renewals dev

@@ -42,6 +42,26 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
+// Both keys alone, which are part of reading.
+func BenchmarkKeys(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		renewal := messages.NewRenewalKey("1234834", "2026-12")
+		messages.NewIdempotencyKey(renewal, "1234834/2026-12/1")
+	}
+}
+
+// The two records of a charge are the claim, which is this one, and the result, see BenchmarkEncode.
+func BenchmarkEncodeCharging(b *testing.B) {
+	event := goldenEvents()["charging"]
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := messages.Encode(event); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // The measure: encoding/json alone, which checks next to nothing.
 func BenchmarkEncodingJSON(b *testing.B) {
 	type job struct {

@@ -1,0 +1,123 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// setup is one way of running.
+type setup struct {
+	Group    string        `json:"group"` // what is compared with each other
+	Who      string        `json:"who"`   // bare, claims, renewals; writes is the journal alone
+	Workers  int           `json:"workers"`
+	Accounts int           `json:"accounts"`
+	Hands    int           `json:"concurrency"` // of each worker, over all accounts
+	Latency  time.Duration `json:"latency_ns"`
+	Sync     string        `json:"sync_interval"` // "": the broker's default, 2 minutes
+	Replicas int           `json:"replicas"`
+	Jobs     int           `json:"jobs"`
+	Pace     int           `json:"pace"` // jobs a second; 0: all are there at the beginning
+	Profiles bool          `json:"-"`    // the broker tells what its memory holds
+}
+
+const (
+	groupLatency = "Klarna takes 300 ms"
+	groupPace    = "200 jobs a second"
+
+	slow      = 300 * time.Millisecond
+	slowHands = 256
+	fastHands = 64
+	pace      = 200
+)
+
+// setups are what `make bench` measures. At most so many seconds are meant for a run on a machine where one worker makes
+// perSecond renewals a second; those that wait for Klarna and not for the machine are given their own.
+func setups(quick bool, perSecond float64) (all []setup) {
+	// The share is what a setting leaves of the speed, roughly.
+	add := func(group string, share float64, s setup, whos ...string) {
+		seconds := 2.0
+		if quick {
+			seconds = 1
+		}
+		s.Group = group
+		s.Workers, s.Accounts, s.Replicas = max(s.Workers, 1), max(s.Accounts, 1), max(s.Replicas, 1)
+		if s.Hands == 0 {
+			s.Hands = fastHands
+		}
+		if s.Jobs == 0 {
+			s.Jobs = max(int(share*seconds*perSecond), 10*s.Workers*s.Hands)
+		}
+		for _, who := range whos {
+			s.Who = who
+			all = append(all, s)
+		}
+	}
+	turns, counted := 24, 600 // how often each hand charges; jobs at a pace
+	if quick {
+		turns, counted = 14, 400
+	}
+	three := []string{"bare", "claims", "renewals"}
+
+	add("Klarna answers at once", 1, setup{}, three...)
+	if !quick {
+		add("Klarna answers at once", 1, setup{Workers: 2}, three...)
+		add("Klarna answers at once", 1, setup{Workers: 4}, three...)
+		add("Klarna answers at once", 1, setup{Workers: 2, Accounts: 4}, "renewals")
+	}
+	whos := three
+	if quick {
+		whos = []string{"renewals"}
+	}
+	add(groupLatency, 0, setup{Latency: slow, Hands: slowHands, Jobs: turns * slowHands}, whos...)
+	add(groupLatency, 0, setup{Latency: slow, Hands: slowHands, Workers: 2, Jobs: 2 * turns * slowHands}, whos...)
+
+	add("fsync on every write", 0.4, setup{Sync: "always"}, three...)
+	if !quick {
+		add("three replicas", 0.4, setup{Replicas: 3}, three...)
+	}
+	add("three replicas, fsync on every write", 0.3, setup{Replicas: 3, Sync: "always"}, whos...)
+	if !quick {
+		add("the journal's two writes alone", 3, setup{Hands: slowHands}, "writes")
+		add("the journal's two writes alone", 1, setup{Hands: slowHands, Sync: "always"}, "writes")
+		add("the journal's two writes alone", 1, setup{Hands: slowHands, Replicas: 3}, "writes")
+		add("the journal's two writes alone", 0.8, setup{Hands: slowHands, Replicas: 3, Sync: "always"}, "writes")
+		add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted}, "bare")
+	}
+	add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted}, "renewals")
+	add(groupPace, 0, setup{Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, "renewals")
+	return all
+}
+
+func (s setup) String() string { return s.Group + ": " + s.name() }
+
+// name is what tells a setup from others of its group.
+func (s setup) name() string {
+	name := fmt.Sprintf("%s ×%d", s.Who, s.Workers)
+	if s.Accounts > 1 {
+		name += fmt.Sprintf(", %d accounts", s.Accounts)
+	}
+	if s.Who == "writes" {
+		name = fmt.Sprintf("R%d", s.Replicas)
+		if s.Sync != "" {
+			name += ", fsync on every write"
+		}
+	}
+	if s.Pace > 0 {
+		name += fmt.Sprintf(", %d ms", s.Latency.Milliseconds())
+	}
+	return name
+}
+
+// steady is the middle of a run, as numbers of results: neither the start nor the end of it counts. Where the hands are
+// the limit, results come in waves, so it is a whole number of turns of all hands.
+func (s setup) steady() (from, to int) {
+	if s.Pace > 0 {
+		n := s.Jobs - s.Hands
+		return s.Hands + n/10, s.Jobs - n/10
+	}
+	from = max(s.Jobs/10, 1)
+	hands := s.Workers * s.Hands
+	return from, from + max(s.Jobs*8/10/hands, 1)*hands
+}
