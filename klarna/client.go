@@ -264,22 +264,15 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 
 func (c *Client) url(segments []string) *url.URL {
 	target := c.base
+	target.Path += "/" + strings.Join(segments, "/")
+	parts := make([]string, len(segments))
 	escaped := false
-	var raw strings.Builder
-	raw.WriteString(c.base.Path)
-	var path strings.Builder
-	path.WriteString(c.base.Path)
-	for _, segment := range segments {
-		part := url.PathEscape(segment)
-		escaped = escaped || part != segment
-		path.WriteByte('/')
-		path.WriteString(segment)
-		raw.WriteByte('/')
-		raw.WriteString(part)
+	for i, segment := range segments {
+		parts[i] = url.PathEscape(segment)
+		escaped = escaped || parts[i] != segment
 	}
-	target.Path = path.String()
 	if escaped {
-		target.RawPath = raw.String()
+		target.RawPath = c.base.Path + "/" + strings.Join(parts, "/")
 	}
 	return &target
 }

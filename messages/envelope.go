@@ -34,22 +34,27 @@ const (
 // Header returns the headers of a result. Names are lower-case; a reader must not mind, since nats.Header does not fold
 // case and other clients do.
 func (e Envelope) Header() nats.Header {
-	h := nats.Header{
-		"ce-specversion":     {"1.0"},
-		headerCloudEventID:   {percentEncode(e.ID)},
-		"ce-source":          {percentEncode("renewals/" + string(e.Account))},
-		"ce-type":            {percentEncode("renewals." + string(e.Kind) + ".v1")},
-		"ce-time":            {instant(e.Time).Format(time.RFC3339Nano)},
-		"ce-datacontenttype": {contentType},
-		headerContentType:    {contentType}, // what CloudEvents' SDK for Go reads in its place
+	const most = 10
+	h := make(nats.Header, most+3) // the state and what the publish expects are still to come
+	values := make([]string, 0, most)
+	set := func(name, value string) {
+		values = append(values, value)
+		h[name] = values[len(values)-1 : len(values) : len(values)]
 	}
+	set("ce-specversion", "1.0")
+	set(headerCloudEventID, percentEncode(e.ID))
+	set("ce-source", percentEncode("renewals/"+string(e.Account)))
+	set("ce-type", percentEncode("renewals."+string(e.Kind)+".v1"))
+	set("ce-time", instant(e.Time).Format(time.RFC3339Nano))
+	set("ce-datacontenttype", contentType)
+	set(headerContentType, contentType) // what CloudEvents' SDK for Go reads in its place
 	if e.SubscriptionID != "" && e.Period != "" {
-		h["ce-subject"] = []string{percentEncode(string(e.SubscriptionID) + "/" + string(e.Period))}
+		set("ce-subject", percentEncode(string(e.SubscriptionID)+"/"+string(e.Period)))
 	}
 	if e.TraceParent != "" {
-		h[headerTraceParent] = []string{e.TraceParent}
+		set(headerTraceParent, e.TraceParent)
 		if e.TraceState != "" {
-			h[headerTraceState] = []string{e.TraceState}
+			set(headerTraceState, e.TraceState)
 		}
 	}
 	return h
@@ -73,10 +78,15 @@ func TraceContext(header map[string][]string) (traceparent, tracestate string) {
 // percentEncode is how the binding writes attributes: space, double quote, percent and everything outside U+0021 to
 // U+007E as %XX.
 func percentEncode(s string) string {
-	return string(escape(nil, strings.ToValidUTF8(s, string(utf8.RuneError)), func(c byte) bool {
-		return c > ' ' && c < 0x7f && c != '"' && c != '%'
-	}))
+	for i := range len(s) {
+		if !attribute(s[i]) {
+			return string(escape(nil, strings.ToValidUTF8(s, string(utf8.RuneError)), attribute))
+		}
+	}
+	return s
 }
+
+func attribute(c byte) bool { return c > ' ' && c < 0x7f && c != '"' && c != '%' }
 
 // percentDecode undoes percentEncode. A percent sign that begins no escape stands for itself: not every SDK encodes.
 func percentDecode(s string) string {

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // freshness is how long a job may wait here for its turn. Its AckWait runs
@@ -254,6 +255,9 @@ func (a *account) recoverPanic(j *job) {
 			a.log.Error().Str("panic", fmt.Sprintf("%T", again)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).Msg("counting a panic panicked")
 		}
 	}()
+	if j.renewalKey == "" { // reading it broke
+		j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
+	}
 	a.metrics.panics.WithLabelValues(string(a.Name)).Inc()
 	// The value may quote the job: only its type is logged.
 	a.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).

@@ -36,8 +36,7 @@ type job struct {
 	orderID string            // that is to be captured, once known
 }
 
-// place says where in the stream a delivery came from. Until it is read, the
-// job goes by its stand-in.
+// place says where in the stream a delivery came from.
 func (a *account) place(d delivery) (*job, error) {
 	meta, err := d.msg.Metadata()
 	if err != nil {
@@ -47,7 +46,6 @@ func (a *account) place(d delivery) (*job, error) {
 		msg: d.msg, received: d.received, account: a.Name,
 		sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
 	}
-	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
 	j.request.Nonce, j.request.Delivered = uuid.NewString(), j.delivered
 	return j, nil
 }
@@ -76,6 +74,8 @@ func (a *account) read(j *job) {
 	q.Replay = replayOf(j.msg.Header)
 	if j.reading.Identified {
 		j.renewalKey, q.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
+	} else {
+		j.renewalKey, q.Key = messages.StandIn(StreamJobs, j.sequence)
 	}
 	q.Verdict, j.problems = a.verdict(j.reading)
 }
