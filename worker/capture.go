@@ -96,7 +96,7 @@ func claimCapture(s State, q request, amount int64, now time.Time, r rules) step
 func captureFailed(s State, q request, why messages.Reason) step {
 	next := s.closed().settle(q.Key, Settlement{Kind: messages.KindCaptureFailed, SHA256: q.Hash})
 	next.Phase = PhaseCaptureFailed
-	return step{Record: messages.KindCaptureFailed, Key: q.Key, Reason: why, State: next, Then: actAck}
+	return step{Record: messages.KindCaptureFailed, Key: q.Key, Reason: why, State: next, Then: actAck, Corrects: s.Settled[q.Key].Kind}
 }
 
 // closed notes that nothing of the order can be captured any more, by Klarna's word.

@@ -79,8 +79,9 @@ func (a *account) event(j *job, r messages.Record, next step, t tally) messages.
 	case messages.KindCaptureFailed:
 		return a.captureFailed(j, r, next, t)
 	case messages.KindCapturing:
+		o := next.State.Order
 		return messages.Capturing{
-			Record: r, OrderID: c.Capture.OrderID, CapturedAmount: c.Capture.Amount,
+			Record: r, OrderID: o.ID, CapturedAmount: cmp.Or(c.Capture.Amount, j.request.Capture.Amount, o.Amount-o.Captured),
 			FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError,
 		}
 	case messages.KindPending:

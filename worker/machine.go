@@ -575,6 +575,9 @@ func polled(s State, q request, accepted, final bool, now time.Time, r rules) st
 // the last that is allowed: unresolved where Klarna may have been asked, else rejected.
 func panicked(s State, q request, now time.Time, r rules) step {
 	own := s.open() && s.holds(q.Key)
+	if own && s.Claim.SHA256 != q.Hash {
+		return conflict(q) // the claim is another job's
+	}
 	if !own {
 		// To count on, there has to be a claim. Where the job would not get one, what it gets instead ends it.
 		if st := deliver(s, q, now, r); st.Then != actCharge && st.Then != actLook {

@@ -48,15 +48,18 @@ type modelWorld struct {
 	hands   [maxHands]*hand
 	nonces  int
 
-	books          [3]book // of both keys, and of the first key on another account
+	books          [5]book // of the charges' keys, of the first of them on another account, of the captures' keys
 	flights        [2]flight
 	tokenCancelled bool
+	orderEnded     bool // the authorisation has expired
 
-	results [2 + maxPostings]messages.Kind // the last one announced, by key
-	inOrder [2 + maxPostings]bool          // the key was claimed for a job that may be charged
-	excused [2 + maxPostings]bool          // an order of this key is not the worker's fault, see operate and makeOrder
-	told    [2 + maxPostings]bool          // a dead letter tells of the key's order
-	over    bool                           // an operator has cancelled the period
+	results [maxKeys]messages.Kind // the last one announced, by key
+	inOrder [maxKeys]bool          // the key was claimed for a job that may be charged, or captured
+	excused [maxKeys]bool          // what was made under this key is not the worker's fault, see operate and make
+	told    [maxKeys]bool          // a dead letter tells of what was made under the key
+	over    bool                   // an operator has cancelled the period
+
+	misled bool // Klarna was behind with a capture that the journal cannot know of
 
 	wrong string // the first promise that was broken
 }
@@ -64,6 +67,7 @@ type modelWorld struct {
 const (
 	maxPostings = 5
 	maxHands    = 4 // the last one only cleans up
+	maxKeys     = 2 + maxPostings + 2
 )
 
 // A setting is what stays the same while a world runs.
@@ -82,7 +86,9 @@ type setting struct {
 	down    bool    // Klarna makes no orders at all
 
 	horizon  time.Duration // when the story is over, 0: never
-	panicked int           // how often the first job has panicked before
+	paid     bool          // the first job has been charged before, and acknowledged
+	panicked int           // how often the last job has panicked before
+	portal   int64         // what a person has captured of the first order without the worker
 
 	// coarse takes steps together that only this worker can see, and acknowledged
 	// messages may come again, as if their ack was lost.
@@ -92,12 +98,14 @@ type setting struct {
 }
 
 // A budget is how often each kind of trouble may come.
-type budget struct{ deliveries, faults, crashes, losses, panics, stops, cancels, resolves, purges, tokens int8 }
+type budget struct{ deliveries, faults, crashes, losses, panics, stops, cancels, resolves, purges, tokens, expiries int8 }
 
 // A posting is a message in RENEWALS.
 type posting struct {
 	name          string
-	key           int // of its message ID: 0 is the first attempt, 1 the second
+	key           int   // of its message ID: 0 is the first attempt, 1 the second, firstCapture and the next are captures
+	amount        int64 // to be captured, 0: what is left
+	authorises    bool  // a charge without auto_capture
 	hash, payload string
 	elsewhere     bool          // on another account, whose keys Klarna keeps apart
 	invalid       bool          // it may not be charged
@@ -134,6 +142,7 @@ type hand struct {
 	nonce   string
 	verdict messages.Reason
 	standIn bool
+	found   *found // of the order to capture, once Klarna was asked
 
 	next step
 	on   int // the sequence that next was decided on
@@ -148,6 +157,7 @@ type stage uint8
 const (
 	idle     stage = iota
 	deciding       // about to read the journal and ask the machine
+	looking        // about to ask Klarna how much can be captured
 	writing        // decided, not yet written
 	unsure         // written, the answer lost
 	sending        // the claim is ours, no byte sent
@@ -175,6 +185,7 @@ type machinery struct {
 	polled   func(s State, q request, accepted, final bool, now time.Time, r rules) step
 	panicked func(State, request, time.Time, rules) step
 	sweep    func(State, time.Time, rules) (step, bool)
+	resolve  func(State, verdict) (step, error)
 	hear     func(*tally, klarna.CreatedOrder, error) (again bool)
 	held     func(Claim) holding
 	fence    func(Claim, time.Time) error
@@ -196,7 +207,7 @@ func realMachinery(tb testing.TB) machinery {
 	r := a.rules
 	r.jitter, r.retryDelays = 1, []time.Duration{5 * time.Second, time.Minute, 2 * time.Hour} // they only matter for how long a world runs
 	return machinery{
-		deliver: deliver, conclude: conclude, polled: polled, panicked: panicked, sweep: sweep,
+		deliver: deliver, conclude: conclude, polled: polled, panicked: panicked, sweep: sweep, resolve: resolve,
 		hear: (*tally).hear, held: a.held, rules: r,
 		fence: func(c Claim, now time.Time) error {
 			o := o
@@ -229,7 +240,11 @@ var (
 	// modelDay is when the renewal falls due; the world's time counts from it.
 	modelDay = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 
-	modelKeys = [2 + maxPostings]messages.IdempotencyKey{"key-1", "key-2", "stand-in-1", "stand-in-2", "stand-in-3", "stand-in-4", "stand-in-5"}
+	modelKeys = [maxKeys]messages.IdempotencyKey{"key-1", "key-2", "stand-in-1", "stand-in-2", "stand-in-3", "stand-in-4", "stand-in-5", "capture-key-1", "capture-key-2"}
+
+	// bookKeys says whose book each is, madeNames what Klarna calls what it makes there.
+	bookKeys  = [...]int{0, 1, 0, firstCapture, firstCapture + 1}
+	madeNames = [...]string{"order-1", "order-2", "order-3", "capture-1", "capture-2"}
 )
 
 const (
@@ -249,8 +264,16 @@ func newModelWorld(s *setting) *modelWorld {
 	for i := range w.hands {
 		w.hands[i] = &hand{}
 	}
+	w.books[0].captured = s.portal
+	if s.paid {
+		w.do(move{takes, 0, 0})
+		w.finish(0, w.do)
+		w.queue[0].acked = false // it does not come again
+		w.left = s.budget
+	}
 	for range s.panicked {
-		for _, v := range []verb{takes, panics, decides, writes} {
+		w.do(move{takes, 0, int8(len(s.postings) - 1)})
+		for _, v := range []verb{panics, decides, writes} {
 			w.do(move{verb: v})
 		}
 		w.left = s.budget
@@ -297,18 +320,27 @@ func (w *modelWorld) key(h *hand) int {
 func keyNumber(k messages.IdempotencyKey) int { return slices.Index(modelKeys[:], k) }
 
 func (w *modelWorld) book(h *hand) *book {
-	if p := w.postings[h.posting]; !p.elsewhere {
+	switch p := w.postings[h.posting]; {
+	case p.elsewhere:
+		return &w.books[2]
+	case p.captures():
+		return w.captureBook(p.key)
+	default:
 		return &w.books[p.key]
 	}
-	return &w.books[2]
 }
 
 func (w *modelWorld) request(h *hand) request {
 	p := w.postings[h.posting]
-	return request{
+	q := request{
 		Key: modelKeys[w.key(h)], Hash: p.hash, PayloadHash: p.payload, Verdict: h.verdict, DueAt: modelDay.Add(p.due),
 		Replay: uint64(p.replay), Nonce: h.nonce, Host: "api.klarna.com", Delivered: w.queue[h.posting].delivered,
 	}
+	if p.captures() {
+		q.Capture = &wanted{Amount: p.amount, Found: h.found}
+	}
+	q.Authorised = p.authorised()
+	return q
 }
 
 func (w *modelWorld) verdict(posting int) messages.Reason {
@@ -340,6 +372,7 @@ type verb uint8
 const (
 	takes verb = iota
 	decides
+	looks
 	writes
 	readsBack
 	sends
@@ -358,20 +391,21 @@ const (
 	fraudAccepts
 	fraudRejects
 	tokenCancelled
+	orderExpires
 	sweeps
 	cancels
-	resolvesPaid
-	resolvesNotCharged
+	resolvesMade
+	resolvesNone
 	purges
 	timePasses
 )
 
 func (v verb) String() string {
-	return [...]string{"takes", "decides", "writes", "looks for its write", "sends:", "is told of the order", "loses its connection",
+	return [...]string{"takes", "decides", "asks what is left of the order:", "writes", "looks for its write", "sends:", "is told of the order", "loses its connection",
 		"ends its tries", "is told to stop", "asks for the fraud status", "writes the dead letter", "acknowledges", "crashes", "panics",
 		"a late write arrives:", "Klarna finishes a request with an order", "Klarna accepts a pending order", "Klarna rejects a pending order",
-		"the customer cancels the token", "the sweep settles the claim", "an operator cancels the period", "an operator says paid",
-		"an operator says not charged", "purged:", "time passes to"}[v]
+		"the customer cancels the token", "the order's authorisation expires", "the sweep settles the claim", "an operator cancels the period",
+		"an operator says that it was made", "an operator says that it was not made", "purged:", "time passes to"}[v]
 }
 
 // How a write goes.
@@ -425,6 +459,14 @@ func (w *modelWorld) moves(all []move) []move {
 			} else {
 				add(decides, i, confirmed)
 			}
+		case looking:
+			add(looks, i, current)
+			if w.left.faults > 0 {
+				add(looks, i, unanswered)
+				if w.order(h.next.State.Order.ID).last > 0 {
+					add(looks, i, behind)
+				}
+			}
 		case writing:
 			addWrites(writes, i)
 		case unsure:
@@ -432,7 +474,7 @@ func (w *modelWorld) moves(all []move) []move {
 		case sending:
 			addSends(i)
 		case trying:
-			if w.book(h).orders > 0 {
+			if w.book(h).made > 0 {
 				add(hears, i, 0)
 			}
 			add(isCut, i, 0)
@@ -450,7 +492,7 @@ func (w *modelWorld) moves(all []move) []move {
 		if w.left.crashes > 0 && (h.at > writing || h.at == deciding && h.asks != whatDeliveryMeans) {
 			add(crashes, i, 0)
 		}
-		if w.left.panics > 0 && (h.at == sending || h.at == pausing || h.at == polling || h.asks == whatDeliveryMeans && (h.at == deciding || h.at == writing)) {
+		if w.left.panics > 0 && (h.at == sending || h.at == pausing || h.at == polling || h.asks == whatDeliveryMeans && (h.at == deciding || h.at == looking || h.at == writing)) {
 			add(panics, i, 0)
 		}
 	}
@@ -470,7 +512,7 @@ func (w *modelWorld) moves(all []move) []move {
 		return all[:0] // nobody is there whom the rest could happen to
 	}
 	for k, b := range w.books {
-		if b.orders > 0 && b.status == fraudPending {
+		if b.made > 0 && b.status == fraudPending {
 			add(fraudAccepts, 0, k)
 			add(fraudRejects, 0, k)
 		}
@@ -479,6 +521,9 @@ func (w *modelWorld) moves(all []move) []move {
 		add(tokenCancelled, 0, 0)
 	}
 	s := w.journal[0].state
+	if w.left.expiries > 0 && !w.orderEnded && s.Order != nil {
+		add(orderExpires, 0, 0)
+	}
 	if _, due := w.machinery.sweep(*s, w.clock(0), w.machinery.rules); due {
 		add(sweeps, 0, 0)
 	}
@@ -486,9 +531,9 @@ func (w *modelWorld) moves(all []move) []move {
 		add(cancels, 0, 0)
 	}
 	if w.left.resolves > 0 && s.Phase == PhaseUnresolved {
-		add(resolvesNotCharged, 0, 0)
+		add(resolvesNone, 0, 0)
 		if b := w.claimedBook(s); b.live() && b.status == fraudAccepted {
-			add(resolvesPaid, 0, 0)
+			add(resolvesMade, 0, 0)
 		}
 	}
 	for j := range w.postings {
@@ -590,6 +635,8 @@ func (w *modelWorld) do(m move) {
 		if w.coarse && h.at == writing && h.asks != whatDeliveryMeans {
 			w.write(h, what)
 		}
+	case looks:
+		w.look(w.hand(who), who, what)
 	case writes:
 		w.write(w.hand(who), what)
 	case readsBack:
@@ -635,8 +682,8 @@ func (w *modelWorld) do(m move) {
 	case klarnaFinishes:
 		f := w.flights[what]
 		w.flights[what] = flight{}
-		if w.books[f.book].orders == 0 {
-			w.makeOrder(&w.books[f.book], fraudAccepted)
+		if b := &w.books[f.book]; b.made == 0 && (f.book < 3 || !w.tooMuch(b)) {
+			w.make(b, fraudAccepted)
 		}
 	case fraudAccepts:
 		w.books[what].status = fraudAccepted
@@ -645,10 +692,13 @@ func (w *modelWorld) do(m move) {
 	case tokenCancelled:
 		w.left.tokens--
 		w.tokenCancelled = true
+	case orderExpires:
+		w.left.expiries--
+		w.orderEnded = true
 	case sweeps:
 		st, _ := w.machinery.sweep(*w.journal[0].state, w.clock(0), w.machinery.rules)
 		w.store(0, w.journal[0].sequence, st, "")
-	case cancels, resolvesPaid, resolvesNotCharged:
+	case cancels, resolvesMade, resolvesNone:
 		w.operate(m.verb)
 	case purges:
 		w.left.purges--
@@ -715,7 +765,7 @@ func (w *modelWorld) store(renewal, on int, st step, verdict messages.Reason) bo
 	if last.sequence != on && !w.machinery.overwrites {
 		return false
 	}
-	if st.Record == messages.KindCharging && verdict == "" {
+	if (st.Record == messages.KindCharging || st.Record == messages.KindCapturing) && verdict == "" {
 		w.inOrder[keyNumber(st.Key)] = true
 	}
 	w.announce(last.state, &st)
@@ -729,6 +779,7 @@ func (w *modelWorld) proceed(h *hand) {
 		switch h.next.Then {
 		case actCharge:
 			h.held = w.machinery.held(*h.next.State.Claim)
+			h.held.Authorised = w.postings[h.posting].authorised()
 			h.tally = tally{before: h.held.Claim, outcome: outcome{Unsent: true}}
 			h.at = sending
 			if w.machinery.acksEarly {
@@ -738,28 +789,32 @@ func (w *modelWorld) proceed(h *hand) {
 		case actPoll:
 			h.at = polling
 			return
-		case actStandIn:
-			h.standIn, h.verdict, h.at = true, h.next.Reason, deciding
+		case actLook:
+			h.at = looking
 			return
 		}
+	}
+	if h.next.Then == actStandIn && (h.asks == whatDeliveryMeans || h.asks == whatPanicMeans) {
+		h.standIn, h.verdict, h.at = true, h.next.Reason, deciding
+		return
 	}
 	if h.next.Dead && !w.machinery.buriesNothing {
 		h.at = burying
 		return
 	}
-	w.finish(h)
+	w.end(h)
 }
 
 func (w *modelWorld) bury(h *hand) {
 	w.queue[h.posting].buried = true
-	if h.next.Reason == messages.ReasonOrderAfterDunning || h.next.Reason == messages.ReasonSecondOrder {
+	if h.next.afterwards() {
 		w.told[w.key(h)] = true
 	}
-	w.finish(h)
+	w.end(h)
 }
 
-// finish acknowledges the message or sends it back.
-func (w *modelWorld) finish(h *hand) {
+// end acknowledges the message or sends it back.
+func (w *modelWorld) end(h *hand) {
 	w.letGo(h)
 	if h.next.Then != actAck {
 		w.queue[h.posting].notBefore = w.now + h.next.Delay
@@ -792,26 +847,29 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 	b := w.book(h)
 	w.mayBeSent(h, b, r)
 	if b.seen && w.now >= b.first+klarnaForgets {
-		*b = book{orders: b.orders, status: b.status, said: b.said, past: b.orders}
+		*b = book{made: b.made, status: b.status, said: b.said, past: b.made, captured: b.captured, last: b.last}
 	}
 	if !b.seen && r != unreachable && r != turnsAway && r != limits {
 		b.seen, b.first = true, w.now
 	}
+	if c := h.held.Claim.Capture; c != nil && r != unreachable {
+		b.amount, b.of = c.Amount, c.OrderID
+	}
 	switch r {
 	case accepts:
 		if !b.stored() || w.machinery.makesUpKeys {
-			w.makeOrder(b, fraudAccepted)
+			w.make(b, fraudAccepted)
 		}
 	case acceptsPending:
-		w.makeOrder(b, fraudPending)
+		w.make(b, fraudPending)
 	case acceptsRejected:
-		w.makeOrder(b, fraudRejected)
+		w.make(b, fraudRejected)
 	case acceptsThen500:
-		w.makeOrder(b, fraudAccepted)
+		w.make(b, fraudAccepted)
 	case acceptsNameless:
-		w.makeOrder(b, fraudAccepted)
+		w.make(b, fraudAccepted)
 		b.nameless = true
-	case declines, refusesToken:
+	case declines, refusesToken, notAllowed:
 		b.refused, b.said = r, true
 	case takesLong:
 		i := slices.IndexFunc(w.flights[:], func(f flight) bool { return !f.open })
@@ -823,7 +881,8 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 }
 
 func (w *modelWorld) hear(h *hand, r reply) {
-	order, err := r.answer(w.book(h))
+	b := w.book(h)
+	order, err := r.answer(madeNames[w.bookNumber(b)], b.answered)
 	if w.machinery.hear(&h.tally, order, err) {
 		h.at = pausing
 		return
@@ -839,7 +898,7 @@ func (w *modelWorld) tooLate(h *hand, who int) bool {
 
 // A book is what Klarna knows of one idempotency key.
 type book struct {
-	orders   int8 // ever made
+	made     int8 // orders, or captures, ever
 	past     int8 // of them, those that the key no longer leads to
 	answered fraud
 	status   fraud // as it is now
@@ -848,6 +907,10 @@ type book struct {
 	first    time.Duration // when the key was first evaluated
 	refused  reply         // the refusal, 0: none
 	said     bool          // there was a refusal, ever
+
+	captured, last int64  // of the order: in all, and the last time
+	amount         int64  // of the capture
+	of             string // the order that it was made of
 }
 
 type fraud uint8
@@ -861,10 +924,10 @@ const (
 func (f fraud) String() string { return [...]string{"ACCEPTED", "PENDING", "REJECTED"}[f] }
 
 // live says that an order exists which is money, or may become money.
-func (b book) live() bool { return b.orders > 0 && b.status != fraudRejected }
+func (b book) live() bool { return b.made > 0 && b.status != fraudRejected }
 
 // stored says that the key leads to an order.
-func (b book) stored() bool { return b.orders > b.past }
+func (b book) stored() bool { return b.made > b.past }
 
 // A flight is a request that Klarna is still at work on, whoever waits for it.
 type flight struct {
@@ -900,28 +963,31 @@ const (
 	busy                         // 503 with Klarna's error object
 	unreachable                  // the dial fails
 	takesLong                    // no answer yet
+	notAllowed                   // CAPTURE_NOT_ALLOWED: expired, or more than is left
 )
 
 func (r reply) String() string {
 	return [...]string{"answers with an order", "answers with a pending order", "answers with a rejected order", "makes an order and answers 500",
 		"makes an order and does not name it", "answers 2xx without an order", "answers 500", "answers PAYMENT_METHOD_FAILED", "answers TOKEN_CANCELLED",
-		"answers 401", "answers 429", "answers 503 with an error object", "cannot be reached", "takes long"}[r]
+		"answers 401", "answers 429", "answers 503 with an error object", "cannot be reached", "takes long", "answers CAPTURE_NOT_ALLOWED"}[r]
 }
 
 // answer is the reply as the worker hears it.
-func (r reply) answer(b *book) (klarna.CreatedOrder, error) {
+func (r reply) answer(made string, status fraud) (klarna.CreatedOrder, error) {
 	refusal := func(status int, code string) (klarna.CreatedOrder, error) {
 		return klarna.CreatedOrder{}, &klarna.Error{StatusCode: status, Code: code, HasErrorObject: code != ""}
 	}
 	switch r {
 	case accepts, acceptsPending, acceptsRejected:
-		return klarna.CreatedOrder{OrderID: fmt.Sprint("order-", b.orders), FraudStatus: b.answered.String()}, nil
+		return klarna.CreatedOrder{OrderID: made, FraudStatus: status.String()}, nil
 	case acceptsNameless, nameless:
 		return klarna.CreatedOrder{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}
 	case declines:
 		return refusal(403, "PAYMENT_METHOD_FAILED")
 	case refusesToken:
 		return refusal(403, "TOKEN_CANCELLED")
+	case notAllowed:
+		return refusal(403, "CAPTURE_NOT_ALLOWED")
 	case turnsAway:
 		return refusal(401, "")
 	case limits:
@@ -941,14 +1007,19 @@ func (r reply) answer(b *book) (klarna.CreatedOrder, error) {
 func (w *modelWorld) possible(h *hand, r reply) bool {
 	b := *w.book(h)
 	if !b.seen || w.now >= b.first+klarnaForgets || w.machinery.makesUpKeys {
-		b = book{orders: b.orders, past: b.orders}
+		b = book{made: b.made, past: b.made}
 	}
-	hidden := w.hides && w.tokenCancelled
+	no := w.tokenCancelled // to anything new
+	capturing := h.held.Claim.Capture != nil
+	if capturing {
+		no = w.tooMuch(&book{amount: h.held.Claim.Capture.Amount, of: h.held.Claim.Capture.OrderID})
+	}
+	hidden := w.hides && no
 	replayed := reply(0)
 	if w.replays && !b.stored() {
 		replayed = b.refused
 	}
-	fresh := !b.stored() && replayed == 0 && !w.tokenCancelled && !w.down
+	fresh := !b.stored() && replayed == 0 && !no && !w.down
 	switch r {
 	case unreachable, turnsAway, limits, busy, fails, nameless:
 		return true
@@ -958,18 +1029,24 @@ func (w *modelWorld) possible(h *hand, r reply) bool {
 		return fresh || b.stored() && !hidden && !w.down
 	case declines:
 		return fresh || replayed == declines || w.denies && b.nameless && (h.tally.Answered2xx || h.tally.before.Answered2xx)
-	case refusesToken:
-		return hidden || replayed == refusesToken || w.tokenCancelled && replayed == 0 && !b.stored()
+	case refusesToken, notAllowed:
+		return capturing == (r == notAllowed) && (hidden || replayed == r || no && replayed == 0 && !b.stored())
+	case acceptsPending, acceptsRejected:
+		return fresh && !capturing
 	}
 	return fresh
 }
 
-// makeOrder is Klarna taking the money.
-func (w *modelWorld) makeOrder(b *book, status fraud) {
-	b.orders++
+// make is Klarna taking the money, or authorising it.
+func (w *modelWorld) make(b *book, status fraud) {
+	b.made++
 	b.answered, b.status = status, status
+	if b.of != "" {
+		o := w.order(b.of)
+		o.captured, o.last = o.captured+b.amount, b.amount
+	}
 	if w.slow && b.said {
-		w.excused[w.bookNumber(b)%2] = true // no rule can know of an order that Klarna makes later than it says
+		w.excused[bookKeys[w.bookNumber(b)]] = true // no rule can know of an order that Klarna makes later than it says
 	}
 }
 
@@ -983,13 +1060,21 @@ func (w *modelWorld) operate(v verb) {
 		w.left.cancels--
 		w.over = true
 		st, err = cancel(s)
-	case resolvesPaid:
+	case resolvesMade:
 		w.left.resolves--
-		st, err = resolve(s, verdict{kind: messages.KindPaid, made: fmt.Sprint("order-", w.claimedBook(&s).orders)})
-	case resolvesNotCharged:
+		v := verdict{kind: messages.KindPaid, made: madeNames[w.bookNumber(w.claimedBook(&s))], authorised: w.authorised(&s)}
+		if s.Capturing() {
+			v.kind, v.authorised = messages.KindCaptured, nil
+		}
+		st, err = w.machinery.resolve(s, v)
+	case resolvesNone:
 		w.left.resolves--
-		w.excused[keyNumber(s.Claim.Key)] = true // if there is an order, or comes one, it is the operator's
-		st, err = resolve(s, verdict{kind: messages.KindDunning})
+		w.excused[keyNumber(s.Claim.Key)] = true // if there is an order or a capture, or comes one, it is the operator's
+		v := verdict{kind: messages.KindDunning}
+		if s.Capturing() {
+			v.kind = messages.KindCaptureFailed
+		}
+		st, err = w.machinery.resolve(s, v)
 	}
 	if err != nil {
 		w.fail("an operator is refused: %v", err)
@@ -1001,11 +1086,14 @@ func (w *modelWorld) operate(v verb) {
 // claimedBook is the book of the renewal's last claim: one key may be claimed on
 // either account, not on both.
 func (w *modelWorld) claimedBook(s *State) *book {
-	k := keyNumber(s.Claim.Key)
-	if k == 0 && w.books[2].seen {
-		k = 2
+	switch k := keyNumber(s.Claim.Key); {
+	case k >= firstCapture:
+		return w.captureBook(k)
+	case k == 0 && w.books[2].seen:
+		return &w.books[2]
+	default:
+		return &w.books[k]
 	}
-	return &w.books[k]
 }
 
 // ---- The promises.
@@ -1015,35 +1103,42 @@ func (w *modelWorld) claimedBook(s *State) *book {
 func (w *modelWorld) check() {
 	orders := int8(0)
 	for i, b := range w.books {
-		k := i % 2
-		if b.orders > 1 {
-			w.fail("there are %d orders under %s", b.orders, modelKeys[k])
+		k := bookKeys[i]
+		if b.made > 1 {
+			w.fail("there are %d orders or captures under %s", b.made, modelKeys[k])
 		}
 		if !b.live() || w.excused[k] {
 			continue
 		}
-		orders++
-		if w.results[k] == messages.KindDunning {
-			w.fail("%s is announced as dunning, and there is an order", modelKeys[k])
+		if k < firstCapture {
+			orders++
+		}
+		if w.results[k] == messages.KindDunning || w.results[k] == messages.KindCaptureFailed {
+			w.fail("%s is announced as %s, and there is %s", modelKeys[k], w.results[k], madeNames[i])
 		}
 	}
 	if orders > 1 {
 		w.fail("the renewal is charged twice")
 	}
-	if s := w.journal[0].state; s.Phase == PhasePending && s.Claim.OrderID == "" {
+	s := w.journal[0].state
+	if s.Phase == PhasePending && s.Claim.OrderID == "" {
 		w.fail("the pending order of %s is forgotten", s.Claim.Key)
 	}
+	w.checkCaptures(s.Order)
 }
 
 // announce: what is recorded is true, and a key has one result, unless the record
 // says what it corrects.
 func (w *modelWorld) announce(before *State, st *step) {
 	k, b := keyNumber(st.Key), book{}
-	if k < 2 && before.holds(st.Key) {
+	switch {
+	case k >= firstCapture:
+		b = *w.captureBook(k)
+	case k < 2 && before.holds(st.Key):
 		b = *w.claimedBook(before)
 	}
 	switch st.Record {
-	case messages.KindCharging:
+	case messages.KindCharging, messages.KindCapturing:
 		if before.Phase == PhasePending && st.State.Phase != PhasePending {
 			w.fail("%s has a pending order, and is charged again", st.Key)
 		}
@@ -1051,14 +1146,23 @@ func (w *modelWorld) announce(before *State, st *step) {
 	case messages.KindPending, messages.KindCancelled:
 		return
 	case messages.KindPaid:
-		if b.orders == 0 || b.status != fraudAccepted {
-			w.fail("%s is announced as paid, Klarna made %d orders, fraud status %s", st.Key, b.orders, b.status)
+		if b.made == 0 || b.status != fraudAccepted {
+			w.fail("%s is announced as paid, Klarna made %d orders, fraud status %s", st.Key, b.made, b.status)
 		}
 	case messages.KindDunning:
-		if !b.said && !w.excused[k] && (b.orders == 0 || b.status != fraudRejected) {
+		if !b.said && !w.excused[k] && (b.made == 0 || b.status != fraudRejected) {
 			w.fail("%s is announced as dunning, Klarna did not refuse it", st.Key)
 		}
+	case messages.KindCaptured:
+		if b.made == 0 {
+			w.fail("%s is announced as captured, Klarna captured nothing", st.Key)
+		}
+	case messages.KindCaptureFailed:
+		if !b.said && !w.orderEnded && !w.excused[k] {
+			w.fail("%s is announced as capture_failed, Klarna did not refuse it", st.Key)
+		}
 	case messages.KindRejected:
+		w.announceUncapturable(st)
 		if before.open() && !before.holds(st.Key) && (st.State.Phase != before.Phase || st.State.Claim != before.Claim) {
 			w.fail("the rejection of %s changes the claim of %s", st.Key, before.Claim.Key)
 		}
@@ -1083,10 +1187,12 @@ func (w *modelWorld) mayBeSent(h *hand, b *book, r reply) {
 		w.fail("%s may not be charged, and Klarna is asked", name)
 	case w.postings[h.posting].due > w.now+w.skewed():
 		w.fail("%s is not due, and Klarna is asked", name)
-	case w.over:
+	case w.over && h.held.Claim.Capture == nil:
 		w.fail("the period is cancelled, and Klarna is asked for %s", name)
 	case b.seen && w.now >= b.first+w.machinery.rules.keyWindow+w.skewed():
 		w.fail("%s is used %s after its first request", modelKeys[w.key(h)], w.now-b.first)
+	default:
+		w.mayBeSentNow(h, b)
 	}
 }
 
@@ -1100,6 +1206,8 @@ func (w *modelWorld) mayBeAcknowledged(h *hand) {
 		// Reopened by an order in doubt after this was decided. The sweep ends it.
 	case !settled:
 		w.fail("%s is acknowledged, %s has no result", name, k)
+	case h.verdict == "" && e.SHA256 != w.request(h).settlementHash(e):
+		w.fail("%s is acknowledged with another job's result", name)
 	case s.open() && s.holds(k) && !e.binds(w.request(h)):
 		w.fail("%s is acknowledged, its claim is open", name)
 	case deadAgain(e) && !w.queue[h.posting].buried:
@@ -1113,8 +1221,8 @@ func (w *modelWorld) letGo(h *hand) {
 		return
 	}
 	k, s := w.key(h), w.journal[0].state
-	if !w.told[k] && w.results[k] != messages.KindPaid && w.book(h).status != fraudRejected &&
-		!(s.holds(modelKeys[k]) && s.Claim.OrderID == h.tally.Made) {
+	if !w.told[k] && w.results[k] != messages.KindPaid && w.results[k] != messages.KindCaptured && w.book(h).status != fraudRejected &&
+		!(s.holds(modelKeys[k]) && s.Claim.made() == h.tally.Made) {
 		w.fail("%s was made under %s, and nothing tells of it", h.tally.Made, modelKeys[k])
 	}
 }
@@ -1129,7 +1237,7 @@ type ending struct {
 // acknowledged, no claim stays open.
 func (w *modelWorld) rest(e ending, watch func(move)) {
 	calm := *w.setting
-	calm.horizon, calm.workers, calm.down, calm.replies = 0, maxHands, e.down, []reply{refusesToken, declines}
+	calm.horizon, calm.workers, calm.down, calm.replies = 0, maxHands, e.down, []reply{refusesToken, notAllowed, declines}
 	if e.down {
 		calm.replies = []reply{fails}
 	}
@@ -1141,31 +1249,47 @@ func (w *modelWorld) rest(e ending, watch func(move)) {
 		w.left = budget{deliveries: 1, faults: 1}
 		w.do(m)
 	}
-	finish := func(i int) {
-		for n := 0; w.hands[i].at != idle && w.wrong == ""; n++ {
-			if n > 100 {
-				w.fail("worker %d does not come to an end", i+1)
-			}
-			w.left = budget{faults: 1}
-			all := w.moves(nil)
-			do(all[slices.IndexFunc(all, func(m move) bool { return int(m.who) == i && m.verb <= panics })])
-		}
-	}
 	wake := func() {
 		for i := range maxHands {
-			finish(i)
+			w.finish(i, do)
 		}
 	}
 	if !e.wakesLast {
 		wake()
 	}
-	w.settle(do, finish)
+	w.settle(do)
 	wake()
-	w.settle(do, finish)
+	w.settle(do)
+	w.atRest()
+}
+
+// finish leads a worker's delivery to its end, without trouble.
+func (w *modelWorld) finish(i int, do func(move)) {
+	for n := 0; w.hands[i].at != idle && w.wrong == ""; n++ {
+		if n > 100 {
+			w.fail("worker %d does not come to an end", i+1)
+		}
+		w.left = budget{faults: 1}
+		all := w.moves(nil)
+		do(all[slices.IndexFunc(all, func(m move) bool { return int(m.who) == i && m.verb <= panics })])
+	}
+}
+
+// atRest: whatever Klarna made has a result that does not deny it.
+func (w *modelWorld) atRest() {
+	for i, b := range w.books {
+		k := bookKeys[i]
+		switch r := w.results[k]; {
+		case !b.live() || w.excused[k] || w.told[k]:
+		case r != messages.KindPaid && r != messages.KindCaptured && r != messages.KindUnresolved:
+			w.fail("%s was made under %s, and its result is %q", madeNames[i], modelKeys[k], r)
+		}
+	}
+	w.capturesAtRest()
 }
 
 // settle hands out every message until it is acknowledged, and sweeps, while time passes.
-func (w *modelWorld) settle(do func(move), finish func(int)) {
+func (w *modelWorld) settle(do func(move)) {
 	const spare = maxHands - 1 // a worker that has never been in trouble
 	ready := func(j int) bool { return !w.queue[j].gone && w.deliverable(j) }
 	for n := 0; w.wrong == ""; n++ {
@@ -1175,7 +1299,7 @@ func (w *modelWorld) settle(do func(move), finish func(int)) {
 		for j := range w.postings {
 			if ready(j) && w.queue[j].notBefore <= w.now {
 				do(move{takes, spare, int8(j)})
-				finish(spare)
+				w.finish(spare, do)
 			}
 			if waiting = waiting || ready(j); ready(j) && w.queue[j].notBefore > w.now {
 				next = append(next, w.queue[j].notBefore)
@@ -1220,6 +1344,7 @@ func explore(s *setting, limit int) (states int, found *finding) {
 	var (
 		b        bytes.Buffer
 		all      []move
+		next     modelWorld
 		start    = newModelWorld(s)
 		arrivals = []arrival{{from: -1}}
 		seen     = map[identity]struct{}{start.identity(&b): {}}
@@ -1238,7 +1363,7 @@ func explore(s *setting, limit int) (states int, found *finding) {
 		for n, w := range layer {
 			all = w.moves(all[:0])
 			for _, m := range all {
-				next := *w
+				next = *w
 				next.do(m)
 				id := next.identity(&b)
 				if _, known := seen[id]; known && next.wrong == "" {
@@ -1249,12 +1374,12 @@ func explore(s *setting, limit int) (states int, found *finding) {
 				if next.wrong != "" {
 					return len(arrivals), &finding{next.wrong, way(len(arrivals) - 1), nil}
 				}
-				following = append(following, &next)
+				kept := next
+				following = append(following, &kept)
 				if id[0]%32 == 0 {
 					e := ending{down: id[1]&1 == 0, wakesLast: id[1]&2 == 0}
-					rested := next
-					if rested.rest(e, nil); rested.wrong != "" {
-						return len(arrivals), &finding{rested.wrong, way(len(arrivals) - 1), &e}
+					if next.rest(e, nil); next.wrong != "" {
+						return len(arrivals), &finding{next.wrong, way(len(arrivals) - 1), &e}
 					}
 				}
 			}
@@ -1274,9 +1399,11 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 	b.Reset()
 	id := identifier{w, b}
 	l := w.left
-	b.Write([]byte{byte(l.deliveries), byte(l.faults), byte(l.crashes), byte(l.losses), byte(l.panics), byte(l.stops), byte(l.cancels), byte(l.resolves), byte(l.purges), byte(l.tokens)})
+	b.Write([]byte{byte(l.deliveries), byte(l.faults), byte(l.crashes), byte(l.losses), byte(l.panics), byte(l.stops), byte(l.cancels), byte(l.resolves), byte(l.purges), byte(l.tokens), byte(l.expiries)})
 	for i := range 1 + len(w.postings) {
-		id.state(w.journal[i].state)
+		if id.flags(w.journal[i].sequence > 0); w.journal[i].sequence > 0 {
+			id.state(w.journal[i].state)
+		}
 	}
 	for i, p := range w.postings {
 		id.flags(w.queue[i].gone, w.queue[i].acked, w.queue[i].buried)
@@ -1290,13 +1417,8 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 			id.text(string(u.verdict))
 		}
 	}
-	for i := range w.books {
-		k := &w.books[i]
-		b.Write([]byte{byte(k.orders), byte(k.past), byte(k.answered), byte(k.status), byte(k.refused)})
-		id.flags(k.nameless, k.seen, k.said)
-		if k.seen {
-			id.since(k.first, klarnaForgets+time.Hour)
-		}
+	for i := range w.books[:3] {
+		id.book(&w.books[i])
 	}
 	for _, f := range w.flights {
 		if id.flags(f.open); f.open {
@@ -1308,7 +1430,8 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 		id.text(string(w.results[k]))
 		id.flags(w.inOrder[k], w.excused[k], w.told[k])
 	}
-	id.flags(w.tokenCancelled, w.over)
+	id.captures()
+	id.flags(w.tokenCancelled, w.orderEnded, w.over)
 	sum := sha256.New()
 	sum.Write(b.Bytes())
 	var hands []string
@@ -1357,12 +1480,20 @@ func (id identifier) time(t time.Time, horizon time.Duration) {
 	}
 }
 
+func (id identifier) book(b *book) {
+	id.Write([]byte{byte(b.made), byte(b.past), byte(b.answered), byte(b.status), byte(b.refused)})
+	id.flags(b.nameless, b.seen, b.said)
+	if b.seen {
+		id.since(b.first, klarnaForgets+time.Hour)
+	}
+}
+
 func (id identifier) claim(c *Claim, open bool) {
 	id.WriteByte(byte(keyNumber(c.Key)))
 	id.flags(c.Released, c.Answered2xx, c.UndecidedTries > 0, c.Contradicted, c.Deliveries > 0, c.Panics > 0, c.Panics > 1)
 	id.text(string(c.Corrects))
 	id.text(c.SHA256)
-	id.text(c.OrderID)
+	id.text(c.made())
 	id.time(c.FirstSentAt, 60*time.Hour)
 	if open {
 		horizon := 3 * time.Minute
@@ -1387,6 +1518,7 @@ func (id identifier) state(s *State) {
 		id.WriteByte(byte(e.Replay))
 	}
 	id.flags(s.Attempts > 0, s.FirstAttemptAt.IsZero())
+	id.captured(s)
 }
 
 func (id identifier) step(st *step) {
@@ -1410,6 +1542,9 @@ func (id identifier) hand(h *hand) {
 	id.flags(h.standIn, mine(id.journal[0].state), id.late[0] != nil && mine(&id.late[0].step.State), id.late[1] != nil && mine(&id.late[1].step.State))
 	for _, other := range id.hands[:id.workers] {
 		id.flags((other.at == writing || other.at == unsure) && mine(&other.next.State))
+	}
+	if h.found != nil {
+		id.found(h.found)
 	}
 	switch h.at {
 	case writing, unsure:
@@ -1458,13 +1593,19 @@ func (w *modelWorld) stand() string {
 	s := w.journal[0].state
 	fmt.Fprintf(&b, "%s record %d: %s", w.now, w.journal[0].sequence, s.Phase)
 	if c := s.Claim; c != nil {
-		fmt.Fprintf(&b, " %s %s %s", c.Key, c.Nonce, c.OrderID)
+		fmt.Fprintf(&b, " %s %s %s", c.Key, c.Nonce, c.made())
+		if c.Capture != nil {
+			fmt.Fprintf(&b, " of %d", c.Capture.Amount)
+		}
 		if s.open() {
 			fmt.Fprintf(&b, " lease until %s released %t undecided %d", c.LeaseUntil.Sub(modelDay), c.Released, c.UndecidedTries)
 			if !c.FirstSentAt.IsZero() {
 				fmt.Fprintf(&b, " first sent at %s", c.FirstSentAt.Sub(modelDay))
 			}
 		}
+	}
+	if o := s.Order; o != nil {
+		fmt.Fprintf(&b, " (%s: %d captured, at Klarna %d)", o.ID, o.Captured, w.order(o.ID).captured)
 	}
 	for _, k := range modelKeys {
 		if e, ok := s.Settled[k]; ok {
@@ -1481,6 +1622,8 @@ func (w *modelWorld) tell(m move) string {
 		detail = w.postings[m.what].name
 	case acks:
 		detail = w.postings[h.posting].name
+	case looks:
+		detail = [...]string{"Klarna tells", "Klarna is one capture behind", "no answer"}[m.what]
 	case decides:
 		detail = [...]string{"", "writes it, the answer is lost", "ends, its write still on the way"}[m.what]
 	case writes:
@@ -1537,7 +1680,8 @@ func TestModelWalks(t *testing.T) {
 	early := second
 	early.due = 3 * time.Hour
 	elsewhere := posting{name: "attempt 1 on another account", hash: "order 1 elsewhere", payload: "payload 1 elsewhere", elsewhere: true}
-	everything := []reply{acceptsPending, acceptsRejected, acceptsThen500, acceptsNameless, nameless, fails, declines, refusesToken, turnsAway, limits, busy, unreachable, takesLong}
+	everything := []reply{acceptsPending, acceptsRejected, acceptsThen500, acceptsNameless, nameless, fails, declines, refusesToken, turnsAway, limits, busy, unreachable, takesLong, notAllowed}
+	c := newModelCaptures()
 
 	machinery := realMachinery(t)
 	for name, postings := range map[string][]posting{
@@ -1545,12 +1689,14 @@ func TestModelWalks(t *testing.T) {
 		"two accounts, an early attempt":    {first, elsewhere, early},
 		"an invalid job and its correction": {invalid, first, second},
 		"an expiring job and its replay":    {expiring, replay, second},
+		"a charge and two captures":         {c.charge, c.again, c.part, c.more},
+		"one capture ID, several captures":  {c.charge, c.part, c.other, c.replay, c.rest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 25
+			rounds := 18
 			if testing.Short() {
-				rounds = 10
+				rounds = 7
 			}
 			for range rounds {
 				rapid.Check(t, func(t *rapid.T) {
@@ -1558,12 +1704,15 @@ func TestModelWalks(t *testing.T) {
 						name: name, postings: postings, workers: 3, replies: everything, machinery: machinery,
 						replays: rapid.Bool().Draw(t, "Klarna replays refusals"), hides: rapid.Bool().Draw(t, "Klarna looks at the token first"),
 					}
+					if slices.ContainsFunc(postings, posting.captures) && rapid.SampledFrom([]bool{true, true, true, false}).Draw(t, "the charge is paid") {
+						s.paid, s.portal = true, 20*int64(rapid.IntRange(0, 1).Draw(t, "captured in the portal"))
+					}
 					if rapid.Bool().Draw(t, "clocks are apart") {
 						s.skew = []time.Duration{0, s.machinery.rules.clockMargin/2 - 100*time.Millisecond, -s.machinery.rules.clockMargin / 2}
 					}
 					some := func(name string, most int) int8 { return int8(rapid.IntRange(0, most).Draw(t, name)) }
 					s.budget = budget{deliveries: 12, faults: some("faults", 8), crashes: some("crashes", 5), losses: some("losses", 5), panics: some("panics", 12),
-						stops: some("stops", 2), cancels: some("cancels", 1), resolves: some("resolves", 2), purges: some("purges", 1), tokens: some("tokens", 1)}
+						stops: some("stops", 2), cancels: some("cancels", 1), resolves: some("resolves", 2), purges: some("purges", 1), tokens: some("tokens", 1), expiries: some("expiries", 4) / 4}
 					w, f := newModelWorld(&s), finding{}
 					for range 100 {
 						all := w.moves(nil)
@@ -1687,6 +1836,7 @@ func smallWorlds(tb testing.TB) []*setting {
 			replies: []reply{acceptsThen500},
 			budget:  budget{deliveries: 3, panics: 2}},
 	}
+	all = append(all, captureWorlds()...)
 	for _, s := range all {
 		s.workers, s.coarse, s.machinery = 2, true, machinery
 		s.budget.deliveries += int8(*deeper)
@@ -1698,7 +1848,7 @@ func smallWorlds(tb testing.TB) []*setting {
 // TestModelNeedsEveryRule takes one rule after the other away, and expects the
 // search to find out.
 func TestModelNeedsEveryRule(t *testing.T) {
-	for _, tt := range brokenRules() {
+	for _, tt := range append(brokenRules(), brokenCaptureRules()...) {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
 			worlds := smallWorlds(t)
@@ -1719,82 +1869,90 @@ type brokenRule struct {
 	without     func(*machinery)
 }
 
-func brokenRules() []brokenRule {
-	// What a part of the machinery is asked, or what it says, is changed.
-	asking := func(change func(s *State, q *request, now time.Time)) func(*machinery) {
-		return func(m *machinery) {
-			ask := m.deliver
-			m.deliver = func(s State, q request, now time.Time, r rules) step {
-				change(&s, &q, now)
-				return ask(s, q, now, r)
-			}
+// asking changes what the machine is asked of a delivery, saying what it says, and so on.
+func asking(change func(s *State, q *request, now time.Time)) func(*machinery) {
+	return func(m *machinery) {
+		ask := m.deliver
+		m.deliver = func(s State, q request, now time.Time, r rules) step {
+			change(&s, &q, now)
+			return ask(s, q, now, r)
 		}
 	}
-	saying := func(change func(st *step, s State, q request, now time.Time)) func(*machinery) {
-		return func(m *machinery) {
-			ask := m.deliver
-			m.deliver = func(s State, q request, now time.Time, r rules) step {
-				st := ask(s, q, now, r)
-				change(&st, s, q, now)
-				return st
-			}
-		}
-	}
-	concluding := func(change func(s State, h *holding, o *outcome)) func(*machinery) {
-		return func(m *machinery) {
-			ask := m.conclude
-			m.conclude = func(s State, h holding, o outcome, now time.Time, r rules) step {
-				change(s, &h, &o)
-				return ask(s, h, o, now, r)
-			}
-		}
-	}
-	concluded := func(change func(*step)) func(*machinery) {
-		return func(m *machinery) {
-			ask := m.conclude
-			m.conclude = func(s State, h holding, o outcome, now time.Time, r rules) step {
-				st := ask(s, h, o, now, r)
-				change(&st)
-				return st
-			}
-		}
-	}
-	believing := func(which func(outcome) bool) func(*machinery) {
-		return func(m *machinery) {
-			m.hear = func(t *tally, order klarna.CreatedOrder, err error) bool {
-				again := t.hear(order, err)
-				if which(t.outcome) {
-					t.Answer = answerRefused
-				}
-				return again
-			}
-		}
-	}
-	fencing := func(change func(c *Claim, now time.Time)) func(*machinery) {
-		return func(m *machinery) {
-			ask := m.fence
-			m.fence = func(c Claim, now time.Time) error {
-				change(&c, now)
-				return ask(c, now)
-			}
-		}
-	}
-	forgetting := func(p Phase) func(*machinery) {
-		return asking(func(s *State, _ *request, _ time.Time) {
-			if s.Phase == p {
-				s.Phase = PhaseDunning
-			}
-		})
-	}
-	edit := func(s *State, change func(*Claim)) {
-		c := *s.Claim
-		change(&c)
-		*s = s.claimed(c)
-	}
-	takeover := func(st *step, s State, q request) bool {
-		return st.Record == messages.KindCharging && s.open() && s.holds(q.Key)
-	}
+}
 
+func saying(change func(st *step, s State, q request, now time.Time)) func(*machinery) {
+	return func(m *machinery) {
+		ask := m.deliver
+		m.deliver = func(s State, q request, now time.Time, r rules) step {
+			st := ask(s, q, now, r)
+			change(&st, s, q, now)
+			return st
+		}
+	}
+}
+
+func concluding(change func(s State, h *holding, o *outcome)) func(*machinery) {
+	return func(m *machinery) {
+		ask := m.conclude
+		m.conclude = func(s State, h holding, o outcome, now time.Time, r rules) step {
+			change(s, &h, &o)
+			return ask(s, h, o, now, r)
+		}
+	}
+}
+
+func concluded(change func(*step)) func(*machinery) {
+	return func(m *machinery) {
+		ask := m.conclude
+		m.conclude = func(s State, h holding, o outcome, now time.Time, r rules) step {
+			st := ask(s, h, o, now, r)
+			change(&st)
+			return st
+		}
+	}
+}
+
+func believing(which func(outcome) bool) func(*machinery) {
+	return func(m *machinery) {
+		m.hear = func(t *tally, order klarna.CreatedOrder, err error) bool {
+			again := t.hear(order, err)
+			if which(t.outcome) {
+				t.Answer = answerRefused
+			}
+			return again
+		}
+	}
+}
+
+func fencing(change func(c *Claim, now time.Time)) func(*machinery) {
+	return func(m *machinery) {
+		ask := m.fence
+		m.fence = func(c Claim, now time.Time) error {
+			change(&c, now)
+			return ask(c, now)
+		}
+	}
+}
+
+func forgetting(p Phase) func(*machinery) {
+	return asking(func(s *State, _ *request, _ time.Time) {
+		if s.Phase == p {
+			s.Phase = PhaseDunning
+		}
+	})
+}
+
+func edit(s *State, change func(*Claim)) {
+	c := *s.Claim
+	change(&c)
+	*s = s.claimed(c)
+}
+
+func takeover(st *step, s State, q request) bool {
+	return st.Record == messages.KindCharging && s.open() && s.holds(q.Key)
+}
+
+func brokenRules() []brokenRule {
 	return []brokenRule{
 		// The claim.
 		{"the claim is written before the first byte is sent", "two attempts", func(m *machinery) { m.sendsUnclaimed = true }},
