@@ -1694,7 +1694,7 @@ func TestModelWalks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rounds := 18
+			rounds := 16
 			if testing.Short() {
 				rounds = 7
 			}
