@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -72,33 +74,49 @@ func TestKeys(t *testing.T) {
 	}
 }
 
-// Where uuidgen is installed, it is asked again.
-func TestKeysByUUIDGen(t *testing.T) {
+// Tools that are not ours compute the same: a library, and uuidgen where it is installed and makes version 5.
+func TestKeysByOthers(t *testing.T) {
 	t.Parallel()
+	t.Run("google/uuid", func(t *testing.T) {
+		sameKeys(t, func(namespace, name string) string {
+			space, err := uuid.Parse(namespace)
+			if err != nil {
+				space = uuid.NameSpaceURL
+			}
+			return uuid.NewSHA1(space, []byte(name)).String()
+		})
+	})
 	path, err := exec.LookPath("uuidgen")
-	if err != nil {
-		t.Skip("no uuidgen here")
+	if err != nil || exec.Command(path, "--sha1", "--namespace", "@url", "--name", "any").Run() != nil {
+		return
 	}
-	uuidgen := func(namespace, name string) string {
-		out, err := exec.Command(path, "--sha1", "--namespace", namespace, "--name", name).Output()
-		if err != nil {
-			t.Skipf("this uuidgen makes no version 5: %v", err)
-		}
-		return strings.TrimSpace(string(out))
-	}
+	t.Run("uuidgen", func(t *testing.T) {
+		sameKeys(t, func(namespace, name string) string {
+			out, err := exec.Command(path, "--sha1", "--namespace", namespace, "--name", name).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.TrimSpace(string(out))
+		})
+	})
+}
+
+// sameKeys compares the golden vectors with what compute makes of a namespace, @url or a UUID, and a name.
+func sameKeys(t *testing.T, compute func(namespace, name string) string) {
+	t.Helper()
 	var v keyVectors
 	if err := json.Unmarshal(golden(t, "keys.json"), &v); err != nil {
 		t.Fatal(err)
 	}
 	for _, row := range v.Keys {
-		renewal := uuidgen("@url", row.URN)
-		if key := uuidgen(renewal, string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
+		renewal := compute("@url", row.URN)
+		if key := compute(renewal, string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
 			t.Errorf("%s: got %s and %s, want %s and %s", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
 		}
 	}
 	for _, row := range v.Captures {
-		renewal := uuidgen("@url", row.URN)
-		if key := uuidgen(renewal, "capture:"+string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
+		renewal := compute("@url", row.URN)
+		if key := compute(renewal, "capture:"+string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
 			t.Errorf("capture, %s: got %s and %s, want %s and %s", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
 		}
 	}

@@ -14,6 +14,8 @@ import (
 
 	"os"
 
+	"github.com/google/uuid"
+
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
@@ -63,14 +65,19 @@ func TestThousandJobsTwoWorkers(t *testing.T) {
 	await(t, 10*time.Second, "the results on watch", func() bool { return strings.Count(watching.text(), "\n") >= jobs })
 }
 
-// TestKeyIsWhatAnybodyCanCompute follows the contract with the standard tool.
+// TestKeyIsWhatAnybodyCanCompute follows the contract with the standard tool or,
+// where that is not installed, with a library that is not ours.
 func TestKeyIsWhatAnybodyCanCompute(t *testing.T) {
 	t.Parallel()
-	uuidgen, err := exec.LookPath("uuidgen")
-	if err != nil {
-		t.Skip("uuidgen is not installed; the golden vectors of package messages hold the same values")
-	}
+	uuidgen, missing := exec.LookPath("uuidgen")
 	sha1 := func(namespace, name string) string {
+		if missing != nil {
+			space, err := uuid.Parse(namespace)
+			if err != nil {
+				space = uuid.NameSpaceURL
+			}
+			return uuid.NewSHA1(space, []byte(name)).String()
+		}
 		out, err := exec.Command(uuidgen, "--sha1", "--namespace", namespace, "--name", name).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -86,7 +93,7 @@ func TestKeyIsWhatAnybodyCanCompute(t *testing.T) {
 	r := sha1("@url", "urn:renewals:renewal:1234834/2026-12")
 	k := sha1(r, "1234834/2026-12/1")
 	if got := w.klarna.Simulator.Books().Orders[0].IdempotencyKey; got != k || r != "4a87da77-4bba-50c6-8cae-6972612639ac" || k != "066fb987-94e8-5d9a-9b0b-0d279f430fd1" {
-		t.Errorf("Klarna received key %s, uuidgen computes %s in %s", got, k, r)
+		t.Errorf("Klarna received key %s, anybody computes %s in %s", got, k, r)
 	}
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -16,8 +18,11 @@ import (
 func typing(t *testing.T, line string) *os.File {
 	t.Helper()
 	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) { // a container or build root without /dev/pts; every machine has it
 		t.Skip("no pseudo-terminals here:", err)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() { keyboard.Close() })
 	var number, unlocked uint32

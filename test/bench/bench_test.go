@@ -31,9 +31,6 @@ func TestMain(m *testing.M) {
 
 // TestMeasure runs every program on every kind of broker with a few jobs.
 func TestMeasure(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds and starts a broker for each row")
-	}
 	programs, err := build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
