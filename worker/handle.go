@@ -240,6 +240,7 @@ func (a *account) bury(j *job, next step) error {
 		if !sleep(a.recording, 250*time.Millisecond) {
 			return fmt.Errorf("publish dead letter: %w", err)
 		}
+		a.metrics.republish.WithLabelValues(StreamDead).Inc()
 	}
 }
 

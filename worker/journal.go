@@ -21,6 +21,8 @@ type Journal struct {
 	js     jetstream.JetStream
 	stream jetstream.Stream
 	log    zerolog.Logger
+
+	retried func() // is told of every publish that is made again
 }
 
 // An Entry is the last record of a renewal. Its zero value stands for a renewal
@@ -48,7 +50,7 @@ func OpenJournal(ctx context.Context, js jetstream.JetStream, log zerolog.Logger
 	if stream.CachedInfo().Config.AllowDirect {
 		return nil, &Deviation{Stream: StreamJournal, Setting: "allow_direct", Got: "true", Want: "false"}
 	}
-	return &Journal{js: js, stream: stream, log: log}, nil
+	return &Journal{js: js, stream: stream, log: log, retried: func() {}}, nil
 }
 
 // Last reads the last record of a renewal from the stream's leader.
@@ -130,6 +132,7 @@ func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey,
 		if !sleep(ctx, pause.NextBackOff()) {
 			return 0, fmt.Errorf("write %s: %w", m.Subject, err)
 		}
+		j.retried()
 	}
 }
 

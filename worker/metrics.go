@@ -22,6 +22,7 @@ type Metrics struct {
 	panics     *prometheus.CounterVec
 	handBacks  *prometheus.CounterVec
 	writes     *prometheus.CounterVec
+	republish  *prometheus.CounterVec
 	stray      *prometheus.CounterVec
 	charge     *prometheus.HistogramVec
 	endToEnd   *prometheus.HistogramVec
@@ -70,6 +71,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		panics:     counter("panics_total", "Panics in the handling of a job.", "account"),
 		handBacks:  counter("hand_backs_total", "Deliveries given back before they were started.", "account"),
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
+		republish:  counter("publish_retries_total", "Publishes that were made again since the stream had not confirmed them.", "stream"),
 		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names: somebody has to look at them.", "account", "reason"),
 		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
 		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
@@ -90,6 +92,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 	}
 	r.MustRegister(m.unserved)
+	for _, stream := range []string{StreamJournal, StreamDead} {
+		m.republish.WithLabelValues(stream).Add(0)
+	}
 	return m
 }
 

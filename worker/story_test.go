@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -853,5 +854,25 @@ func TestS47ExpectedSequence(t *testing.T) {
 	w.expect(1, "paid", "rejected invalid")
 	if _, payloads := w.deadLetters(); len(payloads) != 1 || payloads[0] != "not a job" {
 		t.Errorf("dead letters: %q, want the bad job", payloads)
+	}
+}
+
+// TestPublishRetriesAreCounted: the first answer to each record is lost; what is
+// published again can be seen.
+func TestPublishRetriesAreCounted(t *testing.T) {
+	w := newWorld(t)
+	var lost sync.Map
+	registry := prometheus.NewRegistry()
+	w.publish(w.due("again", "ok-1", 1))
+	w.startOn(tap{after: func(m *nats.Msg) error {
+		if _, before := lost.LoadOrStore(m.Subject, true); !before {
+			return nats.ErrTimeout
+		}
+		return nil
+	}}, func(o *Options) { o.Metrics = NewMetrics(registry) })
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	if n := metric(t, registry, "renewals_publish_retries_total", StreamJournal); n != 2 {
+		t.Errorf("publish retries: %v, want those of the claim and of the result", n)
 	}
 }

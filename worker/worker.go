@@ -209,6 +209,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if journal, err = OpenJournal(ctx, w.js, w.opts.Log); err != nil {
 			return err
 		}
+		journal.retried = w.metrics.republish.WithLabelValues(StreamJournal).Inc
 		if bucket, err = w.js.KeyValue(ctx, BucketWorkers); err != nil {
 			return fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
 		}
