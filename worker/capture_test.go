@@ -160,6 +160,7 @@ func TestNothingToCapture(t *testing.T) {
 		{"more than there is", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", 1600), "rejected amount_too_high"},
 		{"another order", func(w *world) { w.authorise("sub", "ok-1") }, other, "rejected order_mismatch"},
 		{"expired", func(w *world) { w.authorise("sub", "ok-1"); w.advance(29 * 24 * time.Hour) }, part("c1", 0), "capture_failed order_expired"},
+		{"cancelled at Klarna", func(w *world) { w.klarna.Simulator.CancelOrder(w.authorise("sub", "ok-1")) }, part("c1", 0), "capture_failed order_cancelled"},
 		{"declined late (S14)", func(w *world) { w.authorise("sub", "capture-declined-1") }, part("c1", 0), "capture_failed payment_method_failed"},
 		{"not valid", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", -1), "rejected invalid"},
 	} {
