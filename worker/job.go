@@ -70,14 +70,14 @@ func (a *account) read(j *job) {
 		q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
 	}
 	q.Worker, q.Host = a.opts.Name, a.Host
-	q.PayloadHash = hash(j.msg.Data, string(a.Name))
+	q.Account, q.Payload = a.Name, j.msg.Data
 	q.Replay = replayOf(j.msg.Header)
 	if j.reading.Identified {
 		j.renewalKey, q.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
 	} else {
 		j.renewalKey, q.Key = messages.StandIn(StreamJobs, j.sequence)
 	}
-	q.Verdict, j.problems = a.verdict(j.reading)
+	q.Verdict, j.problems = a.verdict(j)
 }
 
 // readCapture reads a capture job. It has no order and no due time of its own.
@@ -94,12 +94,12 @@ func (a *account) readCapture(j *job) {
 }
 
 // verdict says why a job may not be claimed at all, or nothing.
-func (a *account) verdict(r messages.Reading) (messages.Reason, []messages.Problem) {
-	now := a.now()
+func (a *account) verdict(j *job) (messages.Reason, []messages.Problem) {
+	now, r := a.now(), j.reading
 	switch {
 	case len(r.Problems) > 0:
 		return messages.ReasonInvalid, r.Problems
-	case r.Job.DueAt.IsZero(): // a capture: its renewal was due
+	case j.capture != nil: // its renewal was due
 		return "", nil
 	case r.Job.DueAt.After(now.Add(earliest)):
 		return messages.ReasonNotDue, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(

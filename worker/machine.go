@@ -51,21 +51,25 @@ func (r rules) delay(n int) time.Duration {
 
 // request is one delivery of a job, as far as the machine cares.
 type request struct {
-	Key         messages.IdempotencyKey
-	Hash        string          // of account, token and order: what would be charged
-	PayloadHash string          // of account and the whole payload: what was rejected
-	Verdict     messages.Reason // why this job may not be claimed at all; "" when it may
-	Attempt     int64
-	DueAt       time.Time
-	Policy      dunning.Policy
-	Authorised  *Order  // what a charge leaves to be captured; nil where that is automatic
-	Capture     *wanted // what is to be captured; nil for a charge
-	Replay      uint64  // sequence of the dead letter that this message repeats; 0: none
-	Nonce       string
-	Worker      string
-	Host        string
-	Delivered   int // how often JetStream handed the message out; for pauses only
+	Key        messages.IdempotencyKey
+	Hash       string // of account, token and order: what would be charged
+	Account    messages.Account
+	Payload    []byte          // the whole message: what was rejected, where that was about these bytes only
+	Verdict    messages.Reason // why this job may not be claimed at all; "" when it may
+	Attempt    int64
+	DueAt      time.Time
+	Policy     dunning.Policy
+	Authorised *Order  // what a charge leaves to be captured; nil where that is automatic
+	Capture    *wanted // what is to be captured; nil for a charge
+	Replay     uint64  // sequence of the dead letter that this message repeats; 0: none
+	Nonce      string
+	Worker     string
+	Host       string
+	Delivered  int // how often JetStream handed the message out; for pauses only
 }
+
+// payloadHash is taken where it is asked for: a job that is charged never needs it.
+func (q request) payloadHash() string { return hash(q.Payload, string(q.Account)) }
 
 type action uint8
 
@@ -175,7 +179,7 @@ func (e Settlement) binds(q request) bool {
 	if e.Kind != messages.KindRejected {
 		return true
 	}
-	if rebindable(e) && e.SHA256 != q.PayloadHash {
+	if rebindable(e) && e.SHA256 != q.payloadHash() {
 		return false
 	}
 	return q.Replay == 0 || q.Replay == e.Replay || e.SHA256 != q.settlementHash(e)
@@ -191,7 +195,7 @@ func (e Settlement) deadReason() messages.Reason {
 // settlementHash is the hash by which a settlement knows its message again.
 func (q request) settlementHash(e Settlement) string {
 	if rebindable(e) {
-		return q.PayloadHash
+		return q.payloadHash()
 	}
 	return q.Hash
 }

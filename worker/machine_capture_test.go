@@ -28,14 +28,14 @@ func authorised() State {
 // another; amount 0 is everything that is left.
 func captureJob(amount int64) request {
 	return request{
-		Key: c1, Hash: "capture 1", PayloadHash: "capture payload 1", Capture: &wanted{Amount: amount},
+		Key: c1, Hash: "capture 1", Payload: []byte("capture payload 1"), Capture: &wanted{Amount: amount},
 		Nonce: "c", Worker: "worker c", Host: "api.klarna.com", Delivered: 1,
 	}
 }
 
 func anotherCapture(amount int64) request {
 	q := captureJob(amount)
-	q.Key, q.Hash, q.PayloadHash, q.Nonce = c2, "capture 2", "capture payload 2", "d"
+	q.Key, q.Hash, q.Payload, q.Nonce = c2, "capture 2", []byte("capture payload 2"), "d"
 	return q
 }
 

@@ -25,14 +25,14 @@ func testRules() rules {
 // first is the job of a renewal's first attempt, second that of the next.
 func first() request {
 	return request{
-		Key: k1, Hash: "order 1", PayloadHash: "payload 1", DueAt: noon.Add(-time.Hour), Policy: dunning.DefaultPolicy(),
+		Key: k1, Hash: "order 1", Payload: []byte("payload 1"), DueAt: noon.Add(-time.Hour), Policy: dunning.DefaultPolicy(),
 		Nonce: "a", Worker: "worker a", Host: "api.klarna.com", Delivered: 1,
 	}
 }
 
 func second() request {
 	q := first()
-	q.Key, q.Hash, q.PayloadHash, q.Nonce = k2, "order 2", "payload 2", "b"
+	q.Key, q.Hash, q.Payload, q.Nonce = k2, "order 2", []byte("payload 2"), "b"
 	return q
 }
 
@@ -71,7 +71,7 @@ func TestDeliver(t *testing.T) {
 	invalid.Verdict = messages.ReasonInvalid
 	rejected := deliver(empty(), invalid, noon, r).State
 	corrected := first()
-	corrected.Hash, corrected.PayloadHash = "order 1 corrected", "payload 1 corrected"
+	corrected.Hash, corrected.Payload = "order 1 corrected", []byte("payload 1 corrected")
 	corrected.Nonce = "c"
 	expired := first()
 	expired.Verdict = messages.ReasonExpired
@@ -460,7 +460,7 @@ func TestOrderInHandIsKept(t *testing.T) {
 		invalid := first()
 		invalid.Verdict = messages.ReasonInvalid
 		corrected := first()
-		corrected.Hash, corrected.PayloadHash = "corrected", "corrected payload"
+		corrected.Hash, corrected.Payload = "corrected", []byte("corrected payload")
 		ours := deliver(deliver(empty(), invalid, noon, r).State, corrected, noon, r)
 		corrected.Nonce = "b"
 		theirs := deliver(ours.State, corrected, noon.Add(3*time.Minute), r)

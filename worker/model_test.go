@@ -333,7 +333,7 @@ func (w *modelWorld) book(h *hand) *book {
 func (w *modelWorld) request(h *hand) request {
 	p := w.postings[h.posting]
 	q := request{
-		Key: modelKeys[w.key(h)], Hash: p.hash, PayloadHash: p.payload, Verdict: h.verdict, DueAt: modelDay.Add(p.due),
+		Key: modelKeys[w.key(h)], Hash: p.hash, Payload: []byte(p.payload), Verdict: h.verdict, DueAt: modelDay.Add(p.due),
 		Replay: uint64(p.replay), Nonce: h.nonce, Host: "api.klarna.com", Delivered: w.queue[h.posting].delivered,
 	}
 	if p.captures() {
