@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -144,15 +143,17 @@ func newTransport(config Config) *http.Transport {
 		settings = &tls.Config{}
 	}
 	settings.MinVersion = max(settings.MinVersion, tls.VersionTLS12)
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
+	settings.DynamicRecordSizingDisabled = true // it would cut an order in several writes
+	// One request at a time on a connection: one that is lost takes one try with it, and what leaves on it can be withheld
+	// until the last moment, see sending.
+	only := new(http.Protocols)
+	only.SetHTTP1(true)
 	return &http.Transport{
 		Proxy:               config.Proxy,
-		DialContext:         dialer.DialContext,
+		DialContext:         dial(&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}),
 		TLSClientConfig:     settings,
 		TLSHandshakeTimeout: 10 * time.Second,
-		ForceAttemptHTTP2:   true,
-		// A connection over HTTP/2 that died in silence would take every try with it until each timed out.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		Protocols:           only,
 
 		MaxIdleConns:        config.Concurrency,
 		MaxIdleConnsPerHost: config.Concurrency,
@@ -215,22 +216,20 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 		"X-Klarna-Integration-Metadata": c.metadata,
 	}
 	request := &http.Request{Method: call.method, URL: c.url(call.path), Header: header}
-	upload := &upload{ctx: ctx, content: call.body, beforeSend: call.beforeSend}
+	sending := &sending{ctx: ctx, content: call.body, beforeSend: call.beforeSend}
 	if len(call.body) > 0 {
 		header["Content-Type"] = c.jsonType
 		if call.key != "" {
 			header["Klarna-Idempotency-Key"] = []string{call.key}
 		}
-		request.Body = upload.reader()
-		request.GetBody = upload.again
+		request.Body = sending.body()
+		request.GetBody = sending.again
 		request.ContentLength = int64(len(call.body))
-	} else {
-		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { upload.start() }})
 	}
 
-	response, err := c.transport.RoundTrip(request.WithContext(ctx))
+	response, err := c.transport.RoundTrip(request.WithContext(sending.traced()))
 	if err != nil {
-		sent, refusal := upload.end()
+		sent, refusal := sending.end()
 		timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded)
 		switch {
 		case refusal != nil:
@@ -245,7 +244,7 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 		}
 		return answer{}, &UnknownError{TimedOut: timedOut, Cut: !timedOut, Err: err}
 	}
-	defer upload.end()
+	defer sending.end()
 	defer response.Body.Close()
 	a := answer{status: response.StatusCode, header: response.Header, redaction: redaction}
 	if a.status == http.StatusSwitchingProtocols {

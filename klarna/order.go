@@ -2,7 +2,6 @@ package klarna
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,9 +17,9 @@ type CreateOrderRequest struct {
 	IdempotencyKey string
 	// Body is Klarna's customer_token_order as JSON, sent as it is.
 	Body []byte
-	// BeforeSend, where set, is asked when the connection is in hand, before the first byte of the body leaves, and again
-	// before each further piece of a body larger than a few KiB. An error ends the try with nothing complete sent: the result is a
-	// [*NotSentError] that wraps it. It runs on the transport's goroutine and must not block.
+	// BeforeSend, where set, is asked when the connection is in hand, before the first byte leaves, and again before each
+	// further 16 KiB. An error ends the try with nothing complete sent: the result is a [*NotSentError] that wraps it. It
+	// runs on the transport's goroutine and must not block.
 	BeforeSend func() error
 }
 
@@ -63,18 +62,23 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 		return CreatedOrder{}, err
 	}
 	var order struct {
-		OrderID                 string        `json:"order_id"`
-		FraudStatus             string        `json:"fraud_status"`
-		RedirectURL             string        `json:"redirect_url"`
-		AuthorizedPaymentMethod paymentMethod `json:"authorized_payment_method"`
+		OrderID     string `json:"order_id"`
+		FraudStatus string `json:"fraud_status"`
+		RedirectURL string `json:"redirect_url"`
+		Method      struct {
+			Type string `json:"type"`
+		} `json:"authorized_payment_method"`
 	}
 	// An answer that broke off after its closing brace names the order as well as any.
 	if a.success() && decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "" {
+		if order.Method.Type == "" {
+			order.Method.Type = bareMethod(a.body)
+		}
 		return CreatedOrder{
 			OrderID:                 order.OrderID,
 			FraudStatus:             strings.ToUpper(order.FraudStatus),
 			RedirectURL:             order.RedirectURL,
-			AuthorizedPaymentMethod: string(order.AuthorizedPaymentMethod),
+			AuthorizedPaymentMethod: order.Method.Type,
 			CorrelationID:           a.correlationID(""),
 			RateLimit:               a.rateLimit(),
 		}, nil
@@ -82,21 +86,14 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 	return CreatedOrder{}, a.failure("the answer has no readable order_id")
 }
 
-// paymentMethod is the type of an authorized_payment_method: an object in the schema, a bare string in an example of
-// Klarna's (https://github.com/klarna/react-native-klarna-inapp-sdk/issues/236).
-type paymentMethod string
-
-func (m *paymentMethod) UnmarshalJSON(text []byte) error {
-	var object struct {
-		Type string `json:"type"`
+// bareMethod is an authorized_payment_method that is a string: it is an object in the schema, and a bare string in an
+// example of Klarna's (https://github.com/klarna/react-native-klarna-inapp-sdk/issues/236).
+func bareMethod(body []byte) string {
+	var order struct {
+		Method string `json:"authorized_payment_method"`
 	}
-	if text[0] == '"' {
-		_ = json.Unmarshal(text, &object.Type)
-	} else {
-		_ = json.Unmarshal(text, &object)
-	}
-	*m = paymentMethod(object.Type)
-	return nil
+	decode(body, &order)
+	return order.Method
 }
 
 // Order is an order as order management knows it; amounts in minor units.

@@ -1,0 +1,127 @@
+package klarna
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+)
+
+// kept is a connection on which everything is kept that is written.
+type kept struct {
+	net.Conn
+	text   []byte
+	writes int
+}
+
+func (k *kept) Write(b []byte) (int, error) {
+	k.text = append(k.text, b...)
+	k.writes++
+	return len(b), nil
+}
+
+// A connection can come to hand after the try has ended, and a transport can replay what it has sent: neither may leave.
+func TestSendingAfterTheEnd(t *testing.T) {
+	t.Parallel()
+	s := &sending{ctx: context.Background(), content: []byte("order")}
+	wire := &kept{}
+	conn := &fencedConn{Conn: wire}
+	conn.try.Store(s)
+	if sent, _ := s.end(); sent {
+		t.Error("sent, though nothing was written")
+	}
+	if n, err := conn.Write(s.content); n != 0 || len(wire.text) != 0 || !errors.Is(err, errOver) {
+		t.Errorf("wrote %d bytes after the end, %q arrived, error %v", n, wire.text, err)
+	}
+	if _, err := s.again(); !errors.Is(err, errReplayed) {
+		t.Errorf("replay after the end: error %v", err)
+	}
+	next := &sending{ctx: context.Background()}
+	conn.try.Store(next)
+	if n, err := conn.Write([]byte("next")); n != 4 || err != nil || string(wire.text) != "next" {
+		t.Errorf("the next try wrote %d bytes, error %v, and %q arrived", n, err, wire.text)
+	}
+}
+
+func TestSendingEndsWhileBeforeSendIsAsked(t *testing.T) {
+	t.Parallel()
+	s := &sending{ctx: context.Background()}
+	s.beforeSend = func() error {
+		if sent, _ := s.end(); sent {
+			t.Error("sent, though nothing was written")
+		}
+		return nil
+	}
+	wire := &kept{}
+	conn := &fencedConn{Conn: wire}
+	conn.try.Store(s)
+	if n, err := conn.Write([]byte("order")); n != 0 || err == nil || len(wire.text) != 0 {
+		t.Errorf("wrote %d bytes of a try that was reported as not sent, %q arrived", n, wire.text)
+	}
+}
+
+func TestSendingIsReplayedOnlyWhereNothingLeft(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	s := &sending{ctx: context.Background(), content: []byte("order"), beforeSend: func() error { asked++; return nil }}
+	second, err := s.again()
+	if err != nil {
+		t.Fatalf("replay of what was not written: %v", err)
+	}
+	text, err := io.ReadAll(second)
+	if err != nil || string(text) != "order" || asked != 0 {
+		t.Errorf("read %q, error %v, asked %d times", text, err, asked)
+	}
+	conn := &fencedConn{Conn: &kept{}}
+	conn.try.Store(s)
+	if n, err := conn.Write(text); n != len(text) || err != nil || asked != 1 {
+		t.Errorf("wrote %d bytes, error %v, asked %d times", n, err, asked)
+	}
+	if _, err := s.again(); !errors.Is(err, errReplayed) {
+		t.Errorf("replay of what was written: error %v", err)
+	}
+	if sent, _ := s.end(); !sent {
+		t.Error("not sent, though it was written")
+	}
+}
+
+// What was refused once is not carried to the next connection, for each would be closed over it.
+func TestSendingIsNotReplayedOnceRefused(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("the lease is over")
+	s := &sending{ctx: context.Background(), beforeSend: func() error { return refused }}
+	conn := &fencedConn{Conn: &kept{}}
+	conn.try.Store(s)
+	if n, err := conn.Write([]byte("order")); n != 0 || !errors.Is(err, refused) {
+		t.Errorf("wrote %d bytes, error %v", n, err)
+	}
+	if _, err := s.again(); !errors.Is(err, errReplayed) {
+		t.Errorf("replay of what was refused: error %v", err)
+	}
+	if sent, why := s.end(); sent || !errors.Is(why, refused) {
+		t.Errorf("sent %v, refusal %v", sent, why)
+	}
+}
+
+func TestFencedConnAsksForEveryPiece(t *testing.T) {
+	t.Parallel()
+	asked := 0
+	refused := errors.New("the lease is over")
+	s := &sending{ctx: context.Background(), beforeSend: func() error {
+		if asked++; asked == 3 {
+			return refused
+		}
+		return nil
+	}}
+	wire := &kept{}
+	conn := &fencedConn{Conn: wire}
+	if n, err := conn.Write(make([]byte, 3*piece)); n != 3*piece || err != nil || asked != 0 || wire.writes != 1 {
+		t.Errorf("before a try: wrote %d bytes in %d writes, asked %d times, error %v", n, wire.writes, asked, err)
+	}
+	wire.text = nil
+	conn.try.Store(s)
+	if n, err := conn.Write(make([]byte, 3*piece)); n != 2*piece || len(wire.text) != n || !errors.Is(err, refused) {
+		t.Errorf("wrote %d bytes, %d arrived, error %v, want two pieces", n, len(wire.text), err)
+	}
+}
