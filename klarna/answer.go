@@ -64,8 +64,11 @@ func readAnswer(buffer []byte, r io.Reader) ([]byte, error) {
 // decode reads a JSON object and reports whether it was one. A field of the wrong type is left as it was.
 func decode(body []byte, target any) bool {
 	err := json.Unmarshal(body, target)
-	var wrongType *json.UnmarshalTypeError
-	return err == nil || errors.As(err, &wrongType) && wrongType.Field != ""
+	if err == nil {
+		return true
+	}
+	wrongType, ok := errors.AsType[*json.UnmarshalTypeError](err)
+	return ok && wrongType.Field != ""
 }
 
 // failure is the error of an answer that was not read as a success. For a 2xx, missing says what was not found in it.

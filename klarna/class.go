@@ -84,12 +84,13 @@ func Classify(status int, hasErrorObject bool, code string) Class {
 
 // ClassOf judges the error of a call. nil is ClassOK; an error that is none of this package's is ClassUnknown.
 func ClassOf(err error) Class {
+	if err == nil {
+		return ClassOK
+	}
 	var answered *Error
 	var unknown *UnknownError
 	var notSent *NotSentError
 	switch {
-	case err == nil:
-		return ClassOK
 	case errors.As(err, &answered):
 		return Classify(answered.StatusCode, answered.HasErrorObject, answered.Code)
 	case errors.As(err, &unknown) && unknown.Answered2xx:

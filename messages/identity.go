@@ -71,7 +71,7 @@ func identifierFault(s string, limit int) string {
 		if unicode.IsControl(r) {
 			return fmt.Sprintf("found the control character %U, expected none", r)
 		}
-		if unicode.IsSpace(r) && (i == 0 || i+utf8.RuneLen(r) == len(s)) {
+		if (i == 0 || i+utf8.RuneLen(r) == len(s)) && unicode.IsSpace(r) {
 			return "found a space at the beginning or end, expected none"
 		}
 	}

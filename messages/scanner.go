@@ -369,34 +369,34 @@ func (s *scanner) str() (_ []byte, ok bool) {
 // content reads the string that begins here and returns what it means: the bytes as they are where nothing is escaped.
 // The escape of half a surrogate pair, which no UTF-8 can express, gives a byte that is not valid UTF-8.
 func (s *scanner) content() []byte {
-	start := s.pos + 1
+	data, start := s.data, s.pos+1
 	var unescaped []byte
-	for i := start; i < len(s.data); {
-		switch c := s.data[i]; {
-		case c == '"':
-			s.pos = i + 1
-			if unescaped != nil {
-				return append(unescaped, s.data[start:i]...)
-			}
-			return s.data[start:i]
-		case c < ' ':
-			s.pos = i
-			s.fail("expected control characters in strings to be escaped")
+	for i := start; ; {
+		for i < len(data) && data[i] >= ' ' && data[i] != '"' && data[i] != '\\' {
+			i++
+		}
+		s.pos = i
+		switch {
+		case i == len(data):
+			s.fail("expected the end of a string")
 			return nil
-		case c == '\\':
-			s.pos = i
-			unescaped = append(unescaped, s.data[start:i]...)
+		case data[i] == '"':
+			s.pos++
+			if unescaped != nil {
+				return append(unescaped, data[start:i]...)
+			}
+			return data[start:i]
+		case data[i] == '\\':
+			unescaped = append(unescaped, data[start:i]...)
 			if unescaped = s.escaped(unescaped); s.broken != "" {
 				return nil
 			}
 			i, start = s.pos, s.pos
 		default:
-			i++
+			s.fail("expected control characters in strings to be escaped")
+			return nil
 		}
 	}
-	s.pos = len(s.data)
-	s.fail("expected the end of a string")
-	return nil
 }
 
 // The one-letter escapes of JSON, and what each means.

@@ -15,7 +15,8 @@ import (
 // Encode gives the Renewals-State header. Every record carries one, so it is
 // written without reflection; a test compares it with encoding/json, so that no field is forgotten.
 func (s State) Encode() (string, error) {
-	b := append(make([]byte, 0, 1024), `{"v":`...)
+	var usual [1024]byte // on the stack
+	b := append(usual[:0], `{"v":`...)
 	b = strconv.AppendInt(b, stateVersion, 10)
 	if s.Phase == "" {
 		s.Phase = PhaseNone
@@ -29,7 +30,10 @@ func (s State) Encode() (string, error) {
 	}
 	if len(s.Settled) > 0 {
 		before := `,"settled":{`
-		for _, k := range slices.Sorted(maps.Keys(s.Settled)) {
+		var few [8]messages.IdempotencyKey
+		keys := slices.AppendSeq(few[:0], maps.Keys(s.Settled))
+		slices.Sort(keys)
+		for _, k := range keys {
 			b = messages.AppendText(append(b, before...), string(k))
 			b = s.Settled[k].append(append(b, ':'))
 			before = ","

@@ -105,30 +105,34 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // look for it. Other than that Write tries until ctx ends, since a broker that does not answer may have
 // stored the record; the error then is the last one met, and the record may be there as well.
 func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(5*time.Millisecond),
-		backoff.WithMaxInterval(2*time.Second),
-		backoff.WithMaxElapsedTime(0),
-	)
+	var pause *backoff.ExponentialBackOff
 	filter := messages.RenewalFilter(r)
 	for {
 		one, cancel := context.WithTimeout(ctx, publishTimeout)
 		pub, err := j.js.PublishMsg(one, m,
 			jetstream.WithExpectStream(StreamJournal), jetstream.WithExpectLastSequenceForSubject(last, filter))
 		cancel()
-		var refused *jetstream.APIError
-		switch {
-		case err == nil:
+		if err == nil {
 			return pub.Sequence, nil
-		case errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+		}
+		refused, ok := errors.AsType[*jetstream.APIError](err)
+		switch {
+		case ok && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
 			return 0, ErrLost
-		case errors.As(err, &refused) && refused.Code == 400 && refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant,
+		case ok && refused.Code == 400 && refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant,
 			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrConnectionClosed):
 			return 0, fmt.Errorf("write %s: %w", m.Subject, err) // the same bytes would be refused again
 		}
 		// Everything else may be stored or not, the passing 10164 of a cluster included: the same
 		// expectation again tells.
 		j.log.Debug().Err(err).Str("subject", m.Subject).Msg("journal write not confirmed, writing again")
+		if pause == nil {
+			pause = backoff.NewExponentialBackOff(
+				backoff.WithInitialInterval(5*time.Millisecond),
+				backoff.WithMaxInterval(2*time.Second),
+				backoff.WithMaxElapsedTime(0),
+			)
+		}
 		if !sleep(ctx, pause.NextBackOff()) {
 			return 0, fmt.Errorf("write %s: %w", m.Subject, err)
 		}

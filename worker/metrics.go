@@ -119,8 +119,7 @@ func (m *Metrics) start(a messages.Account) {
 // tried counts a try.
 func (m *Metrics) tried(a messages.Account, err error) {
 	code := klarna.ClassOf(err).String()
-	var answered *klarna.Error
-	if errors.As(err, &answered) {
+	if answered, ok := errors.AsType[*klarna.Error](err); ok {
 		code = strconv.Itoa(answered.StatusCode)
 	}
 	m.requests.WithLabelValues(string(a), code).Inc()

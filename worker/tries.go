@@ -30,9 +30,8 @@ func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
 	if err != nil {
 		t.LastError = err.Error()
 	}
-	var refusal *klarna.Error
-	errors.As(err, &refusal)
-	if refusal != nil {
+	refusal, refused := errors.AsType[*klarna.Error](err)
+	if refused {
 		t.RetryAfter = refusal.RetryAfter
 	}
 
@@ -117,13 +116,7 @@ func (w *Worker) fence(c Claim, margin time.Duration) error {
 // sense within this delivery: the same key and the same bytes every time.
 func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 	t := tally{before: h.Claim, outcome: outcome{Unsent: true}}
-	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(500*time.Millisecond),
-		backoff.WithMultiplier(2),
-		backoff.WithMaxInterval(10*time.Second),
-		backoff.WithMaxElapsedTime(0), // the budget below counts the pause to come, too
-		backoff.WithClockProvider(clock(a.now)),
-	)
+	var pause *backoff.ExponentialBackOff
 	deadline := a.now().Add(a.opts.TryBudget)
 	try := a.charge(j, h)
 	if h.Claim.Capture != nil {
@@ -145,6 +138,15 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		a.learn(j, made.RateLimit, err)
 		if !again || a.circuit.pauses.any() {
 			return t
+		}
+		if pause == nil {
+			pause = backoff.NewExponentialBackOff(
+				backoff.WithInitialInterval(500*time.Millisecond),
+				backoff.WithMultiplier(2),
+				backoff.WithMaxInterval(10*time.Second),
+				backoff.WithMaxElapsedTime(0), // the budget counts the pause to come, too
+				backoff.WithClockProvider(clock(a.now)),
+			)
 		}
 		wait := max(pause.NextBackOff(), t.RetryAfter)
 		if a.now().Add(wait).After(deadline) {
@@ -201,8 +203,7 @@ const (
 func (a *account) learn(j *job, told klarna.RateLimit, err error) {
 	class := klarna.ClassOf(err)
 	var retryAfter time.Duration
-	var answered *klarna.Error
-	if errors.As(err, &answered) {
+	if answered, ok := errors.AsType[*klarna.Error](err); ok {
 		told, retryAfter = answered.RateLimit, answered.RetryAfter
 	}
 	a.limit.hear(told, class == klarna.ClassRateLimited, retryAfter)
