@@ -118,7 +118,8 @@ func TestHangup(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.empty(p)
-	o.expect(p.stderr.String(), "SIGHUP: paused accounts try again", "account no longer paused")
+	eventually(t, "the end of the pause", func() bool { return strings.Contains(p.stderr.String(), "account no longer paused") })
+	o.expect(p.stderr.String(), "SIGHUP: paused accounts try again")
 }
 
 func TestRotation(t *testing.T) {

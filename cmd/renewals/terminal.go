@@ -51,15 +51,31 @@ type logSettings struct {
 }
 
 func (l logSettings) logger(t *terminal) zerolog.Logger {
-	w := t.stderr
-	if l.Format == "console" || l.Format == "auto" && isTerminal(t.stderr) {
-		w = zerolog.ConsoleWriter{Out: t.stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(t.stderr)}
+	if l.console(t) {
+		return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: t.stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(t.stderr)}))
 	}
+	return l.to(zerolog.SyncWriter(t.stderr))
+}
+
+// gathered is a logger for whoever logs much, and what to call when nothing more will be logged.
+func (l logSettings) gathered(t *terminal) (zerolog.Logger, func()) {
+	if l.console(t) {
+		return l.logger(t), func() {}
+	}
+	w, flush := newLogLines(t.stderr)
+	return l.to(w), flush
+}
+
+func (l logSettings) console(t *terminal) bool {
+	return l.Format == "console" || l.Format == "auto" && isTerminal(t.stderr)
+}
+
+func (l logSettings) to(w io.Writer) zerolog.Logger {
 	level, err := zerolog.ParseLevel(l.Level)
 	if err != nil {
 		level = zerolog.InfoLevel // the flag's enum has refused anything else
 	}
-	return zerolog.New(zerolog.SyncWriter(w)).Level(level).With().Timestamp().Logger()
+	return zerolog.New(w).Level(level).With().Timestamp().Logger()
 }
 
 // progress is a bar on a terminal and nothing elsewhere. It is safe for concurrent use.

@@ -55,7 +55,8 @@ func defaults() kong.Option {
 }
 
 func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	log := c.Log.logger(t)
+	log, flush := c.Log.gathered(t)
+	defer flush()
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(300) // what lives is a few MiB whatever the backlog: collecting it less often costs little memory and saves a tenth of the CPU
 	}
