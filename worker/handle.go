@@ -35,7 +35,9 @@ func (a *account) handle(ctx context.Context, d delivery) {
 	defer a.recoverPanic(j)
 	a.read(j)
 
-	if wait, ok := a.myTurn(ctx, j); !ok {
+	wait, ok := a.myTurn(ctx, j)
+	defer j.slots.leave(j)
+	if !ok {
 		a.handBack(j, wait)
 		return
 	}
@@ -46,7 +48,10 @@ func (a *account) handle(ctx context.Context, d delivery) {
 			held := a.held(*at.State.Claim)
 			began := a.now()
 			answers := a.ask(ctx, j, held)
-			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(a.now().Sub(began).Seconds())
+			took := a.now().Sub(began)
+			j.slots.took(took)
+			j.slots.leave(j) // what follows, another job need not wait for
+			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(took.Seconds())
 			held.Authorised = a.authorised(j, answers)
 			answers.tokenStatus = a.tokenStatus(j, answers)
 			next, err = a.record(j, at, held, answers)
@@ -58,16 +63,16 @@ func (a *account) handle(ctx context.Context, d delivery) {
 }
 
 // myTurn says whether the job may be claimed here and now, or after how long by
-// anybody. It waits for the account's rate, before the claim: a lease is not spent on waiting.
+// anybody. It waits for a slot and for the account's rate, before the claim: a lease is not spent on waiting.
 func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
-	left := freshness - a.now().Sub(j.received)
-	switch {
-	case ctx.Err() != nil || left <= 0:
+	left := func() time.Duration { return freshness - a.now().Sub(j.received) }
+	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
-	case a.pauses.any():
+	}
+	if a.pauses.any() {
 		return time.Second, false
 	}
-	ok, wait = a.limit.wait(ctx, left)
+	ok, wait = a.limit.wait(ctx, left())
 	if ctx.Err() != nil {
 		wait = 0
 	}

@@ -22,6 +22,8 @@ type job struct {
 	delivered int
 	published time.Time
 	received  time.Time
+	slots     *slots
+	slot      bool // it holds one of them
 
 	account    messages.Account
 	reading    messages.Reading
@@ -43,7 +45,7 @@ func (a *account) place(d delivery) (*job, error) {
 		return nil, fmt.Errorf("read the reply subject of a delivery: %w", err)
 	}
 	j := &job{
-		msg: d.msg, received: d.received, account: a.Name,
+		msg: d.msg, received: d.received, slots: d.slots, account: a.Name,
 		sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
 	}
 	j.request.Nonce, j.request.Delivered = uuid.NewString(), j.delivered

@@ -31,23 +31,23 @@ type puller struct {
 	pauses   *pauses  // of the whole worker
 	circuit  *circuit // of the account
 	limit    *limit
+	slots    *slots
 
 	// How many jobs may be asked for is computed from busy each time, never
 	// kept: whatever is lost or comes late on the way, the count is right again with the next request.
-	hands int
-	busy  atomic.Int64   // jobs that have come and are not done
-	jobs  chan delivery  // as large as there are hands
-	freed chan struct{}  // one entry when a job is done
-	came  atomic.Int64   // jobs that have come, ever
-	news  chan struct{}  // one entry when one has come
-	told  chan *nats.Msg // status messages
-	over  chan struct{}  // closed when no further job comes
+	busy atomic.Int64   // jobs that have come and are not done
+	jobs chan delivery  // as large as there are hands
+	came atomic.Int64   // jobs that have come, ever
+	news chan struct{}  // one entry when one has come
+	told chan *nats.Msg // status messages
+	over chan struct{}  // closed when no further job comes
 }
 
 // A delivery is a message and when it came.
 type delivery struct {
 	msg      *nats.Msg
 	received time.Time
+	slots    *slots // of its consumer
 }
 
 const (
@@ -77,11 +77,9 @@ func newPuller(a *account, consumer string) *puller {
 		prefix = jetstream.DefaultAPIPrefix
 	}
 	return &puller{
-		nc: a.js.Conn(), js: a.js, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, circuit: a.circuit, limit: a.limit,
+		nc: a.js.Conn(), js: a.js, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, circuit: a.circuit, limit: a.limit, slots: newSlots(a.Concurrency),
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + StreamJobs + "." + consumer,
-		hands:   a.Concurrency,
-		jobs:    make(chan delivery, a.Concurrency),
-		freed:   make(chan struct{}, 1),
+		jobs:    make(chan delivery, a.Concurrency+spare(a.Concurrency)),
 		news:    make(chan struct{}, 1),
 		told:    make(chan *nats.Msg, 16),
 		over:    make(chan struct{}),
@@ -91,7 +89,7 @@ func newPuller(a *account, consumer string) *puller {
 // work handles jobs until no further one comes. There are as many of it as hands.
 func (p *puller) work(handle func(delivery)) {
 	one := func(d delivery) {
-		defer signal(p.freed)
+		defer signal(p.slots.freed)
 		defer p.busy.Add(-1)
 		handle(d)
 	}
@@ -174,7 +172,7 @@ func (p *puller) take(m *nats.Msg) {
 	}
 	p.busy.Add(1)
 	select {
-	case p.jobs <- delivery{m, p.now()}:
+	case p.jobs <- delivery{m, p.now(), p.slots}:
 		p.came.Add(1)
 		signal(p.news)
 	case <-p.over: // it comes again after AckWait
@@ -197,9 +195,10 @@ func (p *puller) ready(ctx context.Context) int {
 	for p.pauses.wait(ctx) && p.limit.open(ctx) {
 		changes := p.circuit.changes()
 		busy := int(p.busy.Load())
+		wanted := p.slots.wanted(busy)
 		switch paused := p.circuit.pauses.any(); {
-		case !paused && busy < p.hands:
-			return min(p.hands-busy, p.limit.turns(freshness/2))
+		case !paused && wanted > 0:
+			return min(wanted, p.limit.turns(freshness/2))
 		case paused && busy == 0:
 			if p.circuit.probe(ctx) && p.circuit.pauses.any() {
 				return 1
@@ -208,7 +207,7 @@ func (p *puller) ready(ctx context.Context) int {
 		}
 		select {
 		case <-ctx.Done():
-		case <-p.freed:
+		case <-p.slots.freed:
 		case <-changes:
 		}
 	}

@@ -372,7 +372,7 @@ func (a *account) run(ctx context.Context) error {
 				stop(err)
 			}
 		})
-		for range a.Concurrency {
+		for range cap(p.jobs) {
 			running.Go(func() { p.work(func(d delivery) { a.serve(ctx, d) }) })
 		}
 	}

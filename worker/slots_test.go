@@ -1,0 +1,144 @@
+package worker
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+func TestSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		s := newSlots(2)
+		one, two, three := &job{}, &job{}, &job{}
+		if !s.enter(ctx, one, 0) || !s.enter(ctx, two, 0) {
+			t.Fatal("a free slot was not given")
+		}
+		before := time.Now()
+		if s.enter(ctx, three, time.Second) || time.Since(before) != time.Second {
+			t.Errorf("a third slot of two, or not after a second but %s", time.Since(before))
+		}
+		s.leave(three) // has none: takes none away
+		go func() {
+			time.Sleep(time.Second)
+			s.leave(one)
+			s.leave(one)
+		}()
+		before = time.Now()
+		if !s.enter(ctx, three, time.Minute) || time.Since(before) != time.Second {
+			t.Errorf("no slot when one became free, or after %s", time.Since(before))
+		}
+		if s.enter(ctx, one, time.Second) {
+			t.Error("a third slot of two, since one was given back twice")
+		}
+	})
+}
+
+// TestWanted: more jobs than slots are asked for only while charges are quick,
+// and then not one by one.
+func TestWanted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSlots(64)
+		expect := func(when string, want map[int]int) {
+			t.Helper()
+			for atHand, wanted := range want {
+				if got := s.wanted(atHand); got != wanted {
+					t.Errorf("%s, with %d jobs at hand: %d wanted, want %d", when, atHand, got, wanted)
+				}
+			}
+		}
+		slow := map[int]int{0: 64, 1: 63, 63: 1, 64: 0, 70: 0, 200: 0}
+		quick := map[int]int{0: 80, 63: 17, 64: 16, 71: 9, 72: 0, 80: 0, 200: 0}
+		expect("before the first charge", slow)
+		s.took(quickCharge)
+		expect("after a slow charge", slow)
+		s.took(quickCharge - 1)
+		expect("after a quick charge", quick)
+		time.Sleep(quickCharge - 1)
+		expect("a moment later", quick)
+		time.Sleep(time.Nanosecond)
+		expect("when none has ended for a while", slow)
+		s = newSlots(1)
+		s.took(0)
+		expect("with a single slot", map[int]int{0: 1, 1: 0})
+	})
+}
+
+// TestSlotIsFreeWhileAResultIsRecorded: what Klarna has answered keeps no other job from asking Klarna.
+func TestSlotIsFreeWhileAResultIsRecorded(t *testing.T) {
+	w := newWorld(t)
+	for n := range 12 {
+		w.publish(w.due("recorded-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	release := make(chan struct{})
+	w.startOn(tap{before: func(m *nats.Msg) error {
+		if is(m, messages.KindPaid) {
+			w.hold(release)
+		}
+		return nil
+	}}, func(o *Options) { o.Accounts[0].Concurrency = 4 })
+	w.await("five charges with four slots and no result", func() bool { return len(w.orders()) == 5 })
+	w.expect(5)
+	close(release)
+	w.awaitEmpty()
+	if n := len(w.orders()); n != 12 {
+		t.Errorf("requests: %d, want 12", n)
+	}
+}
+
+// TestConcurrency: however many jobs are at hand, Klarna never sees more of them at once than the account may have.
+func TestConcurrency(t *testing.T) {
+	const jobs, slots = 60, 4
+	w := newWorld(t)
+	var now, most atomic.Int64
+	full := make(chan struct{})
+	isFull := sync.OnceFunc(func() { close(full) })
+	gate := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if n == slots {
+			isFull()
+		}
+		w.klarna.Simulator.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(gate.Close)
+	endpoint, err := url.Parse(gate.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range jobs {
+		w.publish(w.due("many-"+strconv.Itoa(n), "slow-20-ok-"+strconv.Itoa(n), 1))
+	}
+	w.start(func(o *Options) {
+		client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: o.TryTimeout, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Accounts[0].Klarna, o.Accounts[0].Concurrency = client, slots
+	})
+	w.awaitEmpty()
+	select {
+	case <-full:
+	default:
+		t.Errorf("never more than %d at once, want %d", most.Load(), slots)
+	}
+	if n := most.Load(); n > slots {
+		t.Errorf("%d requests at once, want at most %d", n, slots)
+	}
+	if n := len(w.orders()); n != jobs {
+		t.Errorf("requests: %d, want %d", n, jobs)
+	}
+}
