@@ -83,10 +83,13 @@ func setups(quick bool, perSecond float64) (all []setup) {
 		add("the journal's two writes alone", 1, setup{Hands: slowHands, Sync: "always"}, "writes")
 		add("the journal's two writes alone", 1, setup{Hands: slowHands, Replicas: 3}, "writes")
 		add("the journal's two writes alone", 0.8, setup{Hands: slowHands, Replicas: 3, Sync: "always"}, "writes")
-		add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted}, "bare")
 	}
-	add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted}, "renewals")
-	add(groupPace, 0, setup{Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, "renewals")
+	paced := []string{"bare", "renewals"}
+	if quick {
+		paced = paced[1:]
+	}
+	add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted}, paced...)
+	add(groupPace, 0, setup{Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, paced...)
 	return all
 }
 
