@@ -37,7 +37,7 @@ const (
 func setups(quick bool, perSecond float64) (all []setup) {
 	// The share is what a setting leaves of the speed, roughly.
 	add := func(group string, share float64, s setup, whos ...string) {
-		seconds := 2.0
+		seconds := 1.5
 		if quick {
 			seconds = 1
 		}
@@ -54,7 +54,7 @@ func setups(quick bool, perSecond float64) (all []setup) {
 			all = append(all, s)
 		}
 	}
-	turns, counted := 24, 600 // how often each hand charges; jobs at a pace
+	turns, counted := 18, 500 // how often each hand charges; jobs at a pace
 	if quick {
 		turns, counted = 14, 400
 	}
