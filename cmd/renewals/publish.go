@@ -20,7 +20,7 @@ type publishCmd struct {
 	Log  logSettings  `embed:""`
 	Job  jobSettings  `embed:""`
 
-	File    string `arg:"" optional:"" help:"JSON Lines, one job a line. Default, and -: standard input."`
+	File    string `arg:"" optional:"" help:"JSON Lines, or one job over several lines. Default, and -: standard input."`
 	Account string `setting:"KLARNA_ACCOUNT" default:"default" help:"The account to charge."`
 }
 
@@ -67,7 +67,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			accepted++
 		}
 	})
-	err = lines(in, func(number int, text []byte, read int64) error {
+	err = jobs(in, func(number int, text []byte, read int64) error {
 		bar.set(read)
 		reading := kind.read(text, nil)
 		if len(reading.Problems) > 0 {
@@ -103,6 +103,29 @@ func openInput(path string, t *terminal) (in io.ReadCloser, name string, size in
 		size = info.Size()
 	}
 	return f, path, size, nil
+}
+
+// jobs hands out the jobs of an input with the bytes read so far: one a line, numbered by their lines, or one that is spread
+// over all lines, numbered by the first. With one job a line the first ends with its closing brace.
+func jobs(in io.Reader, each func(number int, text []byte, read int64) error) error {
+	var document []byte
+	begin, first, end := 0, true, int64(0)
+	err := lines(in, func(number int, text []byte, read int64) error {
+		if first && !bytes.HasSuffix(text, []byte("}")) {
+			begin = number
+		}
+		if first, end = false, read; begin == 0 {
+			return each(number, text, read)
+		}
+		if len(document) < maxLine {
+			document = append(append(document, text...), '\n')
+		}
+		return nil
+	})
+	if err == nil && begin > 0 {
+		err = each(begin, bytes.TrimSpace(document), end)
+	}
+	return err
 }
 
 // maxLine is well over the largest job, so that a job that is too large is reported as just that.

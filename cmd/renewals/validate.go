@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,9 +41,9 @@ func (c *validateCmd) Run(t *terminal) error {
 	}
 	defer in.Close()
 	kind := c.Job.kind()
-	jobs, invalid, warnings := 0, 0, 0
-	check := func(line int, text []byte) error {
-		jobs++
+	found, invalid, warnings := 0, 0, 0
+	err = jobs(in, func(line int, text []byte, _ int64) error {
+		found++
 		reading := kind.read(text, nil)
 		if len(reading.Problems) > 0 {
 			invalid++
@@ -56,34 +55,13 @@ func (c *validateCmd) Run(t *terminal) error {
 		return errors.Join(
 			c.print(t.stdout, name, line, reading.Job.ID, "error", reading.Problems),
 			c.print(t.stdout, name, line, reading.Job.ID, "warning", reading.Warnings))
-	}
-	// A file with one job a line ends its first line with the closing brace. Anything else is one document.
-	var document []byte
-	begin, first := 0, true
-	err = lines(in, func(number int, text []byte, _ int64) error {
-		if first && !bytes.HasSuffix(text, []byte("}")) {
-			begin = number
-		}
-		first = false
-		if begin == 0 {
-			return check(number, text)
-		}
-		if len(document) < maxLine {
-			document = append(append(document, text...), '\n')
-		}
-		return nil
 	})
 	if err != nil {
 		return err
 	}
-	if begin > 0 {
-		if err := check(begin, document); err != nil {
-			return err
-		}
-	}
-	fmt.Fprintf(t.stderr, "%d jobs, %d invalid, %d warnings\n", jobs, invalid, warnings)
+	fmt.Fprintf(t.stderr, "%d jobs, %d invalid, %d warnings\n", found, invalid, warnings)
 	switch {
-	case jobs == 0:
+	case found == 0:
 		return errors.New("no job found")
 	case invalid > 0:
 		return errReported

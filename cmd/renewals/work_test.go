@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -126,6 +127,26 @@ func TestPublishReportsEveryLine(t *testing.T) {
 	}
 	if strings.Contains(told, "ok-b-") {
 		t.Errorf("publish shows a customer token:\n%s", told)
+	}
+}
+
+// A job need not be in one line, as nobody writes it so by hand.
+func TestPublishOneJobOverSeveralLines(t *testing.T) {
+	t.Parallel()
+	env := environmentFor(broker(t, nil), simulator(t))
+	finish(t, exitDone, env, "", "provision", "--klarna-account=se")
+	var document bytes.Buffer
+	if err := json.Indent(&document, []byte(jobLines(t, "c", 1)), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	out, told := finish(t, exitDone, env, "\n"+document.String(), "publish", "--account=se")
+	if want := "accepted 1, duplicates 0, invalid 0, failed 0\n"; out != want {
+		t.Errorf("got %q, want %q\n%s", out, want, told)
+	}
+	broken := strings.Replace(document.String(), `"order_amount": 1599`, `"order_amount": 1600`, 1)
+	out, told = finish(t, exitFailed, env, "\n"+broken, "publish", "--account=se")
+	if want := "accepted 0, duplicates 0, invalid 1, failed 0\n"; out != want || !strings.Contains(told, "stdin:2: not published: invalid job: order.order_amount") {
+		t.Errorf("got %q, want %q, and the field that is wrong:\n%s", out, want, told)
 	}
 }
 
