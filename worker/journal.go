@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -106,11 +107,12 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // stored the record; the error then is the last one met, and the record may be there as well.
 func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
 	var pause *backoff.ExponentialBackOff
-	filter := messages.RenewalFilter(r)
+	m.Header.Set(jetstream.ExpectedStreamHeader, StreamJournal)
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
+	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
 	for {
 		one, cancel := context.WithTimeout(ctx, publishTimeout)
-		pub, err := j.js.PublishMsg(one, m,
-			jetstream.WithExpectStream(StreamJournal), jetstream.WithExpectLastSequenceForSubject(last, filter))
+		pub, err := j.js.PublishMsg(one, m)
 		cancel()
 		if err == nil {
 			return pub.Sequence, nil
