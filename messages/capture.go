@@ -63,6 +63,15 @@ func ReadCapture(payload []byte, header map[string][]string) CaptureReading {
 	return r
 }
 
+// Common is what a capture job has in common with the job of a charge.
+func (r CaptureReading) Common() Reading {
+	c := r.Capture
+	return Reading{
+		Job:        Job{ID: c.ID, SubscriptionID: c.SubscriptionID, Period: c.Period, Metadata: c.Metadata},
+		Identified: r.Identified, RenewalKey: r.RenewalKey, IdempotencyKey: r.IdempotencyKey, Problems: r.Problems, Warnings: r.Warnings,
+	}
+}
+
 // DecodeCapture reads a capture job that is valid in itself; whether there is anything to capture is left to the worker. The
 // error is an [*InvalidError], and then the capture is zero. OrderLines points into payload.
 func DecodeCapture(payload []byte, header map[string][]string) (Capture, []Problem, error) {

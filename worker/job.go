@@ -85,11 +85,7 @@ func (a *account) read(j *job) {
 // readCapture reads a capture job. It has no order and no due time of its own.
 func (a *account) readCapture(j *job) {
 	r := messages.ReadCapture(j.msg.Data, j.msg.Header)
-	j.capture = &r.Capture
-	j.reading = messages.Reading{
-		Job:        messages.Job{ID: r.Capture.ID, SubscriptionID: r.Capture.SubscriptionID, Period: r.Capture.Period, Metadata: r.Capture.Metadata},
-		Identified: r.Identified, RenewalKey: r.RenewalKey, IdempotencyKey: r.IdempotencyKey, Problems: r.Problems, Warnings: r.Warnings,
-	}
+	j.capture, j.reading = &r.Capture, r.Common()
 	c := r.Capture
 	j.request.Capture = &wanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
 	j.request.Hash = hash(c.OrderLines, string(a.Name), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference)

@@ -40,11 +40,7 @@ func (k jobKind) read(payload []byte, header map[string][]string) jobReading {
 		return jobReading{Reading: messages.Read(payload, header)}
 	}
 	r := messages.ReadCapture(payload, header)
-	c := r.Capture
-	return jobReading{Capture: c, Reading: messages.Reading{
-		Job:        messages.Job{ID: c.ID, SubscriptionID: c.SubscriptionID, Period: c.Period, Metadata: c.Metadata},
-		Identified: r.Identified, RenewalKey: r.RenewalKey, IdempotencyKey: r.IdempotencyKey, Problems: r.Problems, Warnings: r.Warnings,
-	}}
+	return jobReading{Capture: r.Capture, Reading: r.Common()}
 }
 
 // mistaken says that an invalid job looks like one of the other kind, and what to do about it; "" when it does not.
