@@ -187,7 +187,9 @@ func (r Record) clean() Record {
 	return r
 }
 
-func (c Charging) wire() any {
+func (c Charging) wire() any { return c.tidy() }
+
+func (c Charging) tidy() Charging {
 	c.Record, c.FirstSentAt, c.LastError = c.clean(), instant(c.FirstSentAt), cut(c.LastError, maxSentence)
 	return c
 }
@@ -197,7 +199,9 @@ func (p Pending) wire() any {
 	return p
 }
 
-func (p Paid) wire() any {
+func (p Paid) wire() any { return p.tidy() }
+
+func (p Paid) tidy() Paid {
 	p.Record, p.FraudStatus, p.CorrelationID = p.clean(), cut(p.FraudStatus, maxWord), cut(p.CorrelationID, maxWord)
 	p.AuthorizedPaymentMethod, p.CaptureBefore = cut(p.AuthorizedPaymentMethod, maxWord), instant(p.CaptureBefore)
 	return p

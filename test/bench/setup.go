@@ -60,7 +60,7 @@ func setups(quick bool, perSecond float64) (all []setup) {
 	}
 	three := []string{"bare", "claims", "renewals"}
 
-	add("Klarna answers at once", 1, setup{}, three...)
+	add("Klarna answers at once", 3, setup{}, three...)
 	if !quick {
 		add("Klarna answers at once", 1, setup{Workers: 2}, three...)
 		add("Klarna answers at once", 1, setup{Workers: 4}, three...)
