@@ -55,9 +55,9 @@ func (s *sending) pass() error {
 }
 
 // end stops the try for good, so that a connection that comes to hand late finds nothing to send, and says whether
-// anything may have left or why it was refused.
+// anything may have left or why it was refused. Idle connections keep their last try: not its body.
 func (s *sending) end() (sent bool, refusal error) {
-	sent = s.state.Swap(over) == started
+	sent, s.content = s.state.Swap(over) == started, nil
 	if r := s.refusal.Load(); r != nil {
 		refusal = *r
 	}
