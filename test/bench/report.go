@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -173,7 +174,11 @@ func (r report) runs() table {
 
 // bars is the verdicts; all says whether bars are named that this run has not measured.
 func (r report) bars(all bool) table {
-	t := table{{"bar", "", "measured", "", "the bare loop"}}
+	t := table{{"bar", "", "measured", ""}}
+	beside := slices.ContainsFunc(r.Bars, func(b bar) bool { return b.Bare != 0 })
+	if beside {
+		t[0] = append(t[0], "the bare loop")
+	}
 	for _, b := range r.Bars {
 		if !b.Known && !all {
 			continue
@@ -197,7 +202,11 @@ func (r report) bars(all bool) table {
 		case b.met():
 			verdict = "met"
 		}
-		t = append(t, []string{b.Figure, strings.TrimSpace(fmt.Sprintf("%s %g %s", comparison, b.Bar, b.Unit)), measured, verdict, bare})
+		row := []string{b.Figure, strings.TrimSpace(fmt.Sprintf("%s %g %s", comparison, b.Bar, b.Unit)), measured, verdict}
+		if beside {
+			row = append(row, bare)
+		}
+		t = append(t, row)
 	}
 	return t
 }
