@@ -970,7 +970,7 @@ func TestDeployedDashboard(t *testing.T) {
 		if os.Getenv("DEPLOY_CHECK") != "" {
 			t.Fatal("prometheus is not installed: apt-get install prometheus")
 		}
-		t.Skip("prometheus is not installed; `make deploy-check` installs it")
+		t.Skip("prometheus is not installed; `make deploy-check` installs it") // as .ci/run does: no test is skipped there
 	}
 	w := newWorld(t, klarnasim.Options{Latency: 20 * time.Millisecond})
 	w.provision()

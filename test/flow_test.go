@@ -387,7 +387,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 	w.fill("default", jobs, 0, "ok-")
 	p := w.start(nil, "work")
 	if highWater(p) == 0 && runtime.GOOS != "linux" { // it is read from /proc
-		t.Skip("this system does not tell a process's peak memory")
+		t.Skip("this system does not tell a process's peak memory") // the worker runs anywhere, it is measured on Linux
 	}
 	began, enough := time.Now(), sized(5_000, jobs)
 	await(t, sized(time.Minute, 30*time.Minute), "results", func() bool { return jobs-int(w.left()) >= enough })

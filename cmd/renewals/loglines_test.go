@@ -31,17 +31,17 @@ func TestLogLinesAreGathered(t *testing.T) {
 		}
 		log.Info().Msg("one")
 		log.Debug().Msg("two")
-		time.Sleep(logHeldFor - 1)
+		<-time.After(logHeldFor - 1)
 		if out := seen(); len(out) != 0 {
 			t.Errorf("%q before their time", out)
 		}
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		if out := seen(); len(out) != 1 || strings.Count(out[0], "\n") != 2 {
 			t.Errorf("%q, want two lines in one write", out)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		log.Info().Msg("three")
-		time.Sleep(logHeldFor)
+		<-time.After(logHeldFor)
 		if out := seen(); len(out) != 2 || !strings.Contains(out[1], "three") {
 			t.Errorf("%q, want the third line by itself", out)
 		}
@@ -57,7 +57,7 @@ func TestLogLinesAreGathered(t *testing.T) {
 			t.Errorf("%q, want the last line when all is over", out)
 		}
 		flush()
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		if out := seen(); len(out) != 4 {
 			t.Errorf("%q, want nothing written of nothing", out)
 		}
