@@ -73,6 +73,9 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		if len(reading.Problems) > 0 {
 			invalid++
 			why := cmp.Or(kind.mistaken(text), (&messages.InvalidError{Problems: reading.Problems}).Error())
+			if bytes.IndexByte(text, '\n') >= 0 {
+				why += "; read with all lines that follow as one job, since it does not end with a closing brace"
+			}
 			bar.printf("%s:%d: not published: %s\n", name, number, why)
 			return nil
 		}
