@@ -66,10 +66,11 @@ func (a *account) handle(ctx context.Context, d delivery) {
 // anybody. It waits for a slot and for the account's rate, before the claim: a lease is not spent on waiting.
 func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
 	left := func() time.Duration { return freshness - a.now().Sub(j.received) }
+	paused := a.circuit.pauses.any() // then this is the probe
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.pauses.any() {
+	if a.pauses.any() || !paused && a.circuit.pauses.any() {
 		return time.Second, false
 	}
 	ok, wait = a.limit.wait(ctx, left())

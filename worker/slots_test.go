@@ -31,7 +31,7 @@ func TestSlots(t *testing.T) {
 		}
 		s.leave(three) // has none: takes none away
 		go func() {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			s.leave(one)
 			s.leave(one)
 		}()
@@ -41,6 +41,37 @@ func TestSlots(t *testing.T) {
 		}
 		if s.enter(ctx, one, time.Second) {
 			t.Error("a third slot of two, since one was given back twice")
+		}
+	})
+}
+
+// TestPauseWhileWaitingForASlot: a job that waits while the account is paused
+// goes back; only the probe, which comes while it is paused, may go on.
+func TestPauseWhileWaitingForASlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &account{
+			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}},
+			limit: newLimit(0), circuit: newCircuit(func(string, bool, string) {}),
+		}
+		s := newSlots(1)
+		first, second := &job{slots: s, received: a.now()}, &job{slots: s, received: a.now()}
+		if _, ok := a.myTurn(t.Context(), first); !ok {
+			t.Fatal("a free slot was not given")
+		}
+		turn := make(chan bool)
+		go func() {
+			_, ok := a.myTurn(t.Context(), second)
+			turn <- ok
+		}()
+		synctest.Wait()
+		a.circuit.open(pauseBreaker, "")
+		s.leave(first)
+		if <-turn {
+			t.Error("a job that waited may be claimed though the account is paused")
+		}
+		s.leave(second)
+		if _, ok := a.myTurn(t.Context(), first); !ok {
+			t.Error("the probe may not be claimed")
 		}
 	})
 }
@@ -65,9 +96,9 @@ func TestWanted(t *testing.T) {
 		expect("after a slow charge", slow)
 		s.took(quickCharge - 1)
 		expect("after a quick charge", quick)
-		time.Sleep(quickCharge - 1)
+		<-time.After(quickCharge - 1)
 		expect("a moment later", quick)
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		expect("when none has ended for a while", slow)
 		s = newSlots(1)
 		s.took(0)
