@@ -20,12 +20,12 @@ type resolveCmd struct {
 	Decision decisionSettings `embed:""`
 
 	ID          string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
-	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it."`
-	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made."`
-	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured."`
-	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter."`
-	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it."`
-	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it."`
+	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it." from:"command-line"`
+	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made." from:"command-line"`
+	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured." from:"command-line"`
+	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter." from:"command-line"`
+	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it." from:"command-line"`
+	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it." from:"command-line"`
 	JSON        bool          `name:"json" help:"The record that settles it, as JSON."`
 	KeyWindow   time.Duration `default:"${key_window}" hidden:""`
 }
