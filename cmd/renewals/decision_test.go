@@ -15,8 +15,8 @@ import (
 var decides = map[string][]string{
 	"provision":    {"accept-empty-journal"},
 	"work":         {"accept-empty-journal"},
-	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "actor", "note", "yes"},
-	"cancel":       {"actor", "note", "yes"},
+	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "correct", "actor", "note", "yes"},
+	"cancel":       {"undo", "actor", "note", "yes"},
 	"dead list":    {"account", "reason"},
 	"dead show":    {"reveal-token"},
 	"dead replay":  {"all", "account", "reason", "yes"},
