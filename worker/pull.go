@@ -51,9 +51,14 @@ type delivery struct {
 }
 
 const (
-	pullExpiry    = 30 * time.Second
-	pullHeartbeat = 5 * time.Second
-	jobReply      = "$JS.ACK." // begins the reply subject of every message that a consumer hands out
+	// A request is served whether or not whoever made it still lives: the server
+	// asks only for the subscription, and a frozen machine keeps its connection for minutes. What it
+	// sends there comes again after AckWait at the earliest. So while jobs flow a
+	// request lives a few seconds, and while none come it asks for a single one.
+	pullExpiry     = 5 * time.Second
+	pullExpiryIdle = 30 * time.Second
+	pullHeartbeat  = 5 * time.Second // of an idle request; a shorter one has none
+	jobReply       = "$JS.ACK."      // begins the reply subject of every message that a consumer hands out
 )
 
 // errConsumerDeleted ends the worker: nobody but an operator deletes consumers.
@@ -121,7 +126,7 @@ func (p *puller) run(ctx context.Context) error {
 	var sub *nats.Subscription
 	var inbox string
 	defer func() { p.drain(sub) }()
-	trouble := ""
+	trouble, idle := "", false
 	for request := 1; ; request++ {
 		n := p.ready(ctx)
 		if n == 0 {
@@ -134,7 +139,9 @@ func (p *puller) run(ctx context.Context) error {
 				return fmt.Errorf("subscribe for jobs: %w", err)
 			}
 		}
-		err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, reconnected)
+		came := p.came.Load()
+		err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, idle, reconnected)
+		idle = err == nil && p.came.Load() == came
 		if errors.Is(err, errForgotten) {
 			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
 			p.drop(sub)
@@ -217,13 +224,22 @@ func (p *puller) ready(ctx context.Context) int {
 // errForgotten is a request of which it is not known whether it is still served.
 var errForgotten = errors.New("ask for jobs: no heartbeat from the server")
 
-// pull asks for n jobs and waits until they came or the request is over.
-func (p *puller) pull(ctx context.Context, reply string, n int, reconnected <-chan nats.Status) error {
-	body, _ := json.Marshal(struct {
-		Batch     int           `json:"batch"`
-		Expires   time.Duration `json:"expires"`
-		Heartbeat time.Duration `json:"idle_heartbeat"`
-	}{n, pullExpiry, pullHeartbeat})
+// pullRequest is the body of a request for jobs.
+type pullRequest struct {
+	Batch     int           `json:"batch"`
+	Expires   time.Duration `json:"expires"`
+	Heartbeat time.Duration `json:"idle_heartbeat,omitempty"`
+}
+
+// pull asks for n jobs and waits until they came or the request is over. While
+// none came to the last request it waits for the first of them.
+func (p *puller) pull(ctx context.Context, reply string, n int, idle bool, reconnected <-chan nats.Status) error {
+	request := pullRequest{Batch: n, Expires: pullExpiry}
+	if idle {
+		n = 1
+		request = pullRequest{Batch: n, Expires: pullExpiryIdle, Heartbeat: pullHeartbeat}
+	}
+	body, _ := json.Marshal(request)
 	until := p.came.Load() + int64(n)
 	if err := p.nc.PublishRequest(p.subject, reply, body); err != nil {
 		return fmt.Errorf("ask for jobs: %w", err)
