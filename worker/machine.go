@@ -114,6 +114,17 @@ func (st step) afterwards() bool {
 	return st.Reason == messages.ReasonOrderAfterDunning || st.Reason == messages.ReasonSecondOrder || st.Reason == messages.ReasonCaptureAfterFailure
 }
 
+// byTheClock says that the step is right only if the clock is: something has expired, or a lease begins.
+func (st step) byTheClock() bool {
+	switch {
+	case st.Record == messages.KindUnresolved:
+		return st.Reason != messages.ReasonPoison
+	case st.Record == messages.KindRejected:
+		return st.Reason == messages.ReasonExpired || st.Reason == messages.ReasonTooOld || st.Reason == messages.ReasonNotDue
+	}
+	return st.Then == actCharge
+}
+
 // deliver decides what a delivered job means for its renewal.
 func deliver(s State, q request, now time.Time, r rules) step {
 	if e, ok := s.Settled[q.Key]; ok && e.binds(q) {

@@ -58,6 +58,13 @@ func (p *pauses) has(reason string) bool {
 	return ok
 }
 
+// why is the sentence of this reason, "" when it is not there.
+func (p *pauses) why(reason string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reasons[reason]
+}
+
 // active are the reasons there are.
 func (p *pauses) active() map[string]string {
 	p.mu.Lock()

@@ -17,9 +17,6 @@ const (
 	presenceEvery = 5 * time.Second
 	presenceTTL   = 15 * time.Second // of every key in the bucket
 	presenceKey   = "worker."
-	// maxSkew is how far a machine's clock may be off the broker's. Less is
-	// corrected, see [Worker.now]; more is a machine that nobody looks after.
-	maxSkew = time.Minute
 )
 
 // A Presence is what a live worker says of itself every 5 seconds, for the
@@ -77,8 +74,8 @@ type presence struct {
 	accounts  []*account
 	started   time.Time
 	seen      map[string]sighting
-	announced string    // the pauses that the last entry told of
-	compared  time.Time // when our clock was last compared with the broker's
+	announced string     // the pauses that the last entry told of
+	sent      comparison // our clocks when it was sent
 }
 
 type sighting struct {
@@ -120,11 +117,7 @@ func (p *presence) watch(ctx context.Context) error {
 				continue
 			}
 		case <-tick.C:
-			late := time.Since(p.compared) > presenceTTL
-			if late && p.setPause(pauseClock, "the clock was not compared with the broker's for "+presenceTTL.String()) {
-				p.opts.Log.Warn().Msg("nothing is claimed until the clock was compared with the broker's again")
-			}
-			if late {
+			if p.clockFault() != "" {
 				p.announce(ctx)
 			}
 		case <-again.C:
@@ -148,37 +141,12 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 	if err := json.Unmarshal(entry.Value(), &other); err != nil {
 		return false
 	}
-	if other.Name == p.opts.Name {
-		p.compareClocks(other.At, entry.Created().Add(p.brokerAhead()), p.opts.Now().Round(0))
+	if other.Name == p.opts.Name && other.At.Equal(p.sent.wall) {
+		p.compareClocks(p.sent, entry.Created().Add(p.brokerAhead()))
 	}
 	_, known := p.seen[name]
 	p.seen[name] = sighting{time.Now(), other.Accounts}
 	return !known
-}
-
-// compareClocks learns how far this machine's clock is ahead of the broker's,
-// which stamped an entry that was written between sent and seen. A comparison that took long says too little: two workers that
-// are each off by half of it must still be within the margin of their leases.
-func (p *presence) compareClocks(sent, stamped, seen time.Time) {
-	took := seen.Sub(sent)
-	for _, a := range p.accounts {
-		if took < 0 || took > a.rules.clockMargin {
-			return
-		}
-	}
-	p.compared = time.Now()
-	ahead := sent.Add(took / 2).Sub(stamped)
-	p.ahead.Store(int64(ahead))
-	if ahead.Abs() <= maxSkew {
-		if p.liftPause(pauseClock) {
-			p.opts.Log.Debug().Dur("skew_ms", ahead).Msg("the clock is right: claiming goes on")
-		}
-		return
-	}
-	sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", ahead.Round(time.Second), maxSkew)
-	if p.setPause(pauseClock, sentence) {
-		p.opts.Log.Error().Dur("skew_ms", ahead).Msg(sentence)
-	}
 }
 
 // share sets every account's rate to its part among the workers that serve it.
@@ -211,7 +179,8 @@ func (p *presence) pausesNow() string {
 // announce writes this worker's entry.
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
-	me := Presence{Name: p.opts.Name, Started: p.started, At: p.opts.Now().Round(0), Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
+	p.sent = p.reading()
+	me := Presence{Name: p.opts.Name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
 	if expiring := p.expiring.Load(); expiring != nil {
 		me.Expiring = *expiring
 	}

@@ -31,6 +31,7 @@ type world struct {
 	t       *testing.T
 	js      jetstream.JetStream
 	klarna  *klarnasim.Server
+	began   time.Time
 	ahead   atomic.Int64 // of the clock
 	mu      sync.Mutex
 	seen    []klarnasim.Exchange
@@ -40,7 +41,7 @@ type world struct {
 func newWorld(t *testing.T, accounts ...messages.Account) *world {
 	t.Helper()
 	t.Parallel()
-	w := &world{t: t}
+	w := &world{t: t, began: time.Now()}
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 	})
@@ -80,7 +81,9 @@ func newWorld(t *testing.T, accounts ...messages.Account) *world {
 
 func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
-// advance moves the clock of Klarna and of every worker.
+func (w *world) monotonic() time.Duration { return time.Since(w.began) + time.Duration(w.ahead.Load()) }
+
+// advance lets time pass for Klarna, the broker and every worker.
 func (w *world) advance(d time.Duration) { w.ahead.Add(int64(d)) }
 
 // start runs a worker until the test ends or stop is called.
@@ -100,7 +103,7 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	o := DefaultOptions()
 	o.TryTimeout, o.TryBudget, o.SettleDelay = 400*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
 	o.RetryDelays = []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}
-	o.ShutdownTimeout, o.Now = time.Second, w.now
+	o.ShutdownTimeout, o.Now, o.Monotonic = time.Second, w.now, w.monotonic
 	w.workers++
 	o.Name = "worker-" + strconv.Itoa(w.workers)
 	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Concurrency: 8}}

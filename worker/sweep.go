@@ -49,7 +49,7 @@ type authorisation struct {
 func (s *sweeper) run(ctx context.Context) {
 	refresh := time.NewTicker(5 * time.Second) // the key lives for 15 s
 	defer refresh.Stop()
-	due := s.now().Add(min(s.sweepEvery, time.Minute))
+	due := time.Now().Add(min(s.sweepEvery, time.Minute))
 	for {
 		select {
 		case <-ctx.Done():
@@ -61,10 +61,10 @@ func (s *sweeper) run(ctx context.Context) {
 		if !leading {
 			s.expiring.Store(nil)
 		}
-		if !leading || s.now().Before(due) {
+		if !leading || time.Now().Before(due) || s.clockFault() != "" {
 			continue
 		}
-		due = s.now().Add(s.sweepEvery)
+		due = time.Now().Add(s.sweepEvery)
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.opts.Log.Warn().Err(err).Msg("abandoned claims not looked for, trying again later")
 		}
@@ -106,6 +106,9 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			continue
 		}
 		next, due := sweep(at.State, s.now(), s.rules)
+		if fault := s.clockFault(); fault != "" {
+			return errors.New(fault)
+		}
 		if due {
 			if err := s.settle(ctx, r, at, next); err != nil {
 				if !errors.Is(err, ErrLost) { // somebody is at it: look again next time

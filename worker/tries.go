@@ -100,16 +100,22 @@ var errLate = errors.New("the claim ends before a try could")
 
 // fence is asked with the connection in hand, before the first byte: a process
 // that was frozen, or waited long for a connection, must find out here that its claim is no longer
-// its own. margin is for whoever takes over by a faster clock. It compares wall-clock times, since a suspended machine stops the monotonic clock.
+// its own. margin is for whoever takes over by a faster clock.
 func (w *Worker) fence(c Claim, margin time.Duration) error {
 	now := w.now()
-	if w.pauses.has(pauseClock) {
-		return errLate
-	}
 	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout+margin || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
 		return errLate
 	}
 	return nil
+}
+
+// sendable is the fence, on a clock that can be relied upon: one that was set, or
+// stood still while the machine was suspended, cannot tell whose the claim is.
+func (a *account) sendable(c Claim) error {
+	if a.clockFault() != "" {
+		return errLate
+	}
+	return a.fence(c, a.rules.clockMargin)
 }
 
 // ask tries to get from Klarna what the claim is for, again while that makes
@@ -123,7 +129,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		try = a.capture(j, h)
 	}
 	for {
-		if ctx.Err() != nil || a.fence(h.Claim, a.rules.clockMargin) != nil {
+		if ctx.Err() != nil || a.sendable(h.Claim) != nil {
 			t.HandBack = true
 			return t
 		}
@@ -169,7 +175,7 @@ func (a *account) charge(j *job, h holding) func(context.Context) (klarna.Create
 		CustomerToken:  klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()),
 		IdempotencyKey: string(h.Claim.Key),
 		Body:           j.reading.Job.Order,
-		BeforeSend:     func() error { return a.fence(h.Claim, a.rules.clockMargin) }, // with the connection in hand
+		BeforeSend:     func() error { return a.sendable(h.Claim) }, // with the connection in hand
 	}
 	return func(ctx context.Context) (klarna.CreatedOrder, error) { return a.Klarna.CreateOrder(ctx, request) }
 }
@@ -185,7 +191,7 @@ func (a *account) capture(j *job, h holding) func(context.Context) (klarna.Creat
 		Description:    j.capture.Description,
 		Reference:      j.capture.Reference,
 		OrderLines:     j.capture.OrderLines,
-		BeforeSend:     func() error { return a.fence(h.Claim, a.rules.clockMargin) },
+		BeforeSend:     func() error { return a.sendable(h.Claim) },
 	}
 	return func(ctx context.Context) (klarna.CreatedOrder, error) {
 		c, err := a.Klarna.CreateCapture(ctx, request)

@@ -73,8 +73,12 @@ type Options struct {
 	Log zerolog.Logger
 	// Metrics to count in. Default: some that nobody reads.
 	Metrics *Metrics
-	// Now is the clock that every decision reads. Default time.Now.
+	// Now is this machine's clock, as people set it. Default time.Now.
 	Now func() time.Time
+	// Monotonic is the time that has passed, by a clock which nobody sets. Every
+	// decision goes by it since the last comparison with the broker's, and by none
+	// while it and Now are apart. Default: the process's own.
+	Monotonic func() time.Duration
 }
 
 // DefaultOptions are the settings of the design, without a name or accounts.
@@ -107,7 +111,7 @@ type Worker struct {
 	oldest   atomic.Int64                             // a period that fell due longer ago than this duration is too old to charge
 	leading  atomic.Bool                              // this worker sweeps
 	expiring atomic.Pointer[map[messages.Account]int] // what it then found, see [Presence]
-	ahead    atomic.Int64                             // of the broker's clock is this machine's, a duration
+	compared atomic.Pointer[comparison]               // of the clocks, the last one that could be relied upon
 	running  atomic.Pointer[[]*account]
 
 	verifyEvery, sweepEvery time.Duration
@@ -118,6 +122,10 @@ type Worker struct {
 func New(js jetstream.JetStream, o Options) (*Worker, error) {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Monotonic == nil {
+		began := time.Now()
+		o.Monotonic = func() time.Duration { return time.Since(began) }
 	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(prometheus.NewRegistry())
@@ -401,12 +409,6 @@ func (a *account) serve(ctx context.Context, d delivery) {
 	inFlight.Set(float64(a.inFlight.Add(-1)))
 }
 
-// now is the broker's time: leases and windows are compared between machines, so
-// all of them go by one clock. It has no monotonic reading, which stops while a machine is suspended.
-func (w *Worker) now() time.Time {
-	return w.opts.Now().Round(0).Add(-time.Duration(w.ahead.Load()))
-}
-
 // pauseChanged tells the operator of a pause, once, and of its end.
 func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 	value := 0.0
@@ -428,6 +430,6 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 func (a *account) rulesNow() rules {
 	r := a.rules
 	r.jitter = 0.8 + 0.4*rand.Float64()
-	r.paused = a.circuit.pauses.any()
+	r.paused = a.circuit.pauses.any() || a.clockFault() != ""
 	return r
 }

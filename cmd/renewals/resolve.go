@@ -20,13 +20,12 @@ type resolveCmd struct {
 	Decision decisionSettings `embed:""`
 
 	ID          string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
-	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it." from:"command-line"`
-	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made." from:"command-line"`
-	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured." from:"command-line"`
-	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter." from:"command-line"`
-	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it." from:"command-line"`
-	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it." from:"command-line"`
-	Correct     bool          `help:"Settle otherwise what an operator settled wrongly, while nothing has followed; both decisions stay on the record." from:"command-line"`
+	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it."`
+	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made."`
+	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured."`
+	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter."`
+	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it."`
+	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it."`
 	JSON        bool          `name:"json" help:"The record that settles it, as JSON."`
 	KeyWindow   time.Duration `default:"${key_window}" hidden:""`
 }
@@ -79,7 +78,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		aside = t.stderr
 	}
 	h.print(aside, time.Now(), c.KeyWindow)
-	if err := c.allowed(h.state); err != nil {
+	if err := h.state.Resolvable(); err != nil {
 		return fmt.Errorf("resolve: %w", err)
 	}
 	verdict := c.verdict()
@@ -118,7 +117,6 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	decision := c.Decision.decision(time.Now())
-	decision.Corrects = c.Correct
 	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
 	defer cancel()
 	switch verdict {
@@ -147,19 +145,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		fmt.Fprintf(aside, "dead letter %d dropped\n", l.sequence)
 	}
-	return dead.blocked(ctx, aside, after.state, messages.ReasonBlockedByUnresolved)
-}
-
-// allowed says why the renewal cannot be settled by hand as it stands.
-func (c *resolveCmd) allowed(s worker.State) error {
-	if c.Correct {
-		return s.Correctable()
-	}
-	err := s.Resolvable()
-	if err != nil && s.Correctable() == nil {
-		return fmt.Errorf("%w; an operator decided that: put it right with --correct", err)
-	}
-	return err
+	return dead.blocked(ctx, aside, after.state)
 }
 
 func (c *resolveCmd) check() error {
@@ -299,12 +285,12 @@ func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey
 	return h, err
 }
 
-// blocked points to the jobs that were turned away for a reason which a decision has just taken away, and says what makes sense
-// of them as the renewal stands now.
-func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, why messages.Reason) error {
+// blocked points to the jobs that were turned away because the renewal was unresolved, and says what makes sense of them
+// as it stands now.
+func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State) error {
 	sequences := map[string][]string{}
 	for key, e := range s.Settled {
-		if e.Reason != why {
+		if e.Reason != messages.ReasonBlockedByUnresolved {
 			continue
 		}
 		letters, err := d.of(ctx, key)
@@ -312,14 +298,14 @@ func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, w
 			return err
 		}
 		for _, l := range letters {
-			if l.Reason == why {
+			if l.Reason == messages.ReasonBlockedByUnresolved {
 				now := l.nowThat(s)
 				sequences[now] = append(sequences[now], fmt.Sprint(l.sequence))
 			}
 		}
 	}
 	for _, now := range slices.Sorted(maps.Keys(sequences)) {
-		fmt.Fprintf(w, "jobs that were turned away are in the dead letters: %s %s\n", now, strings.Join(sequences[now], " "))
+		fmt.Fprintf(w, "jobs that it blocked are in the dead letters: %s %s\n", now, strings.Join(sequences[now], " "))
 	}
 	return nil
 }
@@ -328,7 +314,7 @@ func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, w
 func (l letter) nowThat(s worker.State) string {
 	uncaptured := s.Order != nil && s.Order.Captured < s.Order.Amount
 	switch {
-	case l.job == chargeJob && (s.Phase == worker.PhaseDunning || s.Phase == worker.PhaseNone), l.job == captureJob && uncaptured:
+	case l.job == chargeJob && s.Phase == worker.PhaseDunning, l.job == captureJob && uncaptured:
 		return "renewals dead replay"
 	case l.job == captureJob && s.Phase == worker.PhaseDunning:
 		return "once the period is paid, renewals dead replay"
