@@ -80,7 +80,7 @@ func Table() []Decision {
 
 // Decide says what a refusal means: status is the answer's 4xx, code the error_code of Klarna's error object.
 //
-// A known code keeps its meaning under any 4xx that is a refusal, since Klarna asks integrators not to rely on the exact
+// Codes are compared without regard to case. A known code keeps its meaning under any 4xx that is a refusal, since Klarna asks integrators not to rely on the exact
 // status (https://docs.klarna.com/api/errors/). Anything else is decided on the safe side, known is false, and the
 // caller counts it: a merchant error, not the customer's business, no further attempt. So is a status that is no
 // refusal at all, which a caller must not ask about.
@@ -89,12 +89,23 @@ func Decide(status int, code string) (d Decision, known bool) {
 		return unknownCode(status, code), false
 	}
 	for _, d := range Table() {
-		if d.Code != "" && d.Code == code || d.Code == "" && d.Status == status {
+		if d.Code != "" && strings.EqualFold(d.Code, code) || d.Code == "" && d.Status == status {
 			d.Status, d.Code = status, code
 			return d, true
 		}
 	}
 	return unknownCode(status, code), false
+}
+
+// DecideRefused is [Decide] for an error object that may have a fraud_status and no known code: REJECTED says there what it
+// says of an order that was made. The 400 of a token order (ErrorV2) has every field optional.
+func DecideRefused(status int, code, fraudStatus string) (d Decision, known bool) {
+	if d, known = Decide(status, code); known || !refusal(status) || !strings.EqualFold(fraudStatus, "REJECTED") {
+		return d, known
+	}
+	d = FraudRejected()
+	d.Status, d.Code = status, code
+	return d, true
 }
 
 // FraudRejected is the decision on an order that Klarna created and then refused: fraud_status REJECTED. The answer was
@@ -139,11 +150,12 @@ func refusal(status int) bool {
 // or the request alone, as when a customer cancels the token after the undecided try has made an order; the caller
 // goes on trying, and in the end the renewal is unresolved.
 func SurvivesUndecided(code string) bool {
-	return slices.Contains([]string{"PAYMENT_METHOD_FAILED", "UNAVAILABLE_PAYMENT_METHOD"}, code)
+	return slices.Contains([]string{"PAYMENT_METHOD_FAILED", "UNAVAILABLE_PAYMENT_METHOD"}, strings.ToUpper(code))
 }
 
 // AboutToken reports whether a refusal with this code speaks of the customer token, so that its status at Klarna is worth
 // telling. BAD_REQUEST is among them since Klarna's page gives it the words of TOKEN_CANCELLED.
 func AboutToken(code string) bool {
+	code = strings.ToUpper(code)
 	return strings.HasPrefix(code, "TOKEN_") || code == "UNAVAILABLE_PAYMENT_METHOD" || code == "BAD_REQUEST"
 }

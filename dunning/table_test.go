@@ -38,6 +38,8 @@ func TestDecide(t *testing.T) {
 		{"a capture with a bad address", 422, "INVALID_ADDRESS", "invalid_address merchant_error merchant"},
 		{"a capture after the authorisation expired", 403, "CAPTURE_NOT_ALLOWED", "capture_not_allowed merchant_error merchant"},
 		{"a capture of an order Klarna does not know", 404, "NO_SUCH_ORDER", "no_such_order merchant_error merchant"},
+		{"a code in small letters", 403, "payment_method_failed", "payment_method_failed soft_decline customer notify retry"},
+		{"a code in mixed letters", 403, "Token_Cancelled", "token_cancelled token_dead customer notify"},
 		{"a known code under a status Klarna has not documented", 402, "PAYMENT_METHOD_FAILED", "payment_method_failed soft_decline customer notify retry"},
 	} {
 		t.Run(row.situation, func(t *testing.T) {
@@ -62,7 +64,7 @@ const unknown = "unknown_code merchant_error merchant"
 func TestS19DecideUnknown(t *testing.T) {
 	t.Parallel()
 	for status := 100; status <= 599; status++ {
-		for _, code := range []string{"", "FRAUD_REJECTED", "UNKNOWN_CODE", "token_cancelled", "SOMETHING_NEW"} {
+		for _, code := range []string{"", "FRAUD_REJECTED", "UNKNOWN_CODE", "1020", "SOMETHING_NEW"} {
 			want, wantKnown := unknown, false
 			if status == 413 {
 				want, wantKnown = "request_entity_too_large merchant_error merchant", true
@@ -70,6 +72,30 @@ func TestS19DecideUnknown(t *testing.T) {
 			if d, known := dunning.Decide(status, code); words(d) != want || known != wantKnown {
 				t.Errorf("Decide(%d, %q) = %s, known %v; want %s, %v", status, code, words(d), known, want, wantKnown)
 			}
+		}
+	}
+}
+
+// The 400 of a token order may carry no code: https://docs.klarna.com/api/errors/ and ErrorV2 in Klarna's schema.
+func TestRefusalWithoutACode(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		situation   string
+		status      int
+		code, fraud string
+		want        string
+	}{
+		{"refused for fraud", 400, "", "REJECTED", "fraud_rejected customer_action klarna notify"},
+		{"in small letters", 400, "", "rejected", "fraud_rejected customer_action klarna notify"},
+		{"a known code says more", 403, "PAYMENT_METHOD_FAILED", "REJECTED", "payment_method_failed soft_decline customer notify retry"},
+		{"an unknown code says less", 403, "NEWS", "REJECTED", "fraud_rejected customer_action klarna notify"},
+		{"no word at all", 400, "", "", unknown},
+		{"a fraud status that is no refusal", 400, "", "PENDING", unknown},
+		{"no refusal at all", 500, "", "REJECTED", unknown},
+	} {
+		d, known := dunning.DecideRefused(row.status, row.code, row.fraud)
+		if got := words(d); got != row.want || known != (row.want != unknown) {
+			t.Errorf("%s: DecideRefused(%d, %q, %q) = %s, known %v; want %s", row.situation, row.status, row.code, row.fraud, got, known, row.want)
 		}
 	}
 }
@@ -119,6 +145,9 @@ func TestSurvivesUndecided(t *testing.T) {
 	t.Parallel()
 	want := map[string]bool{"PAYMENT_METHOD_FAILED": true, "UNAVAILABLE_PAYMENT_METHOD": true}
 	for _, d := range dunning.Table() {
+		if got := dunning.SurvivesUndecided(strings.ToLower(d.Code)); got != want[d.Code] {
+			t.Errorf("SurvivesUndecided(%q) = %v, want %v", strings.ToLower(d.Code), got, want[d.Code])
+		}
 		if got := dunning.SurvivesUndecided(d.Code); got != want[d.Code] {
 			t.Errorf("SurvivesUndecided(%q) = %v, want %v", d.Code, got, want[d.Code])
 		}

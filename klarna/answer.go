@@ -1,6 +1,10 @@
 package klarna
 
 import (
+	"bufio"
+	"bytes"
+	"compress/flate"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -61,6 +65,32 @@ func readAnswer(buffer []byte, r io.Reader) ([]byte, error) {
 	}
 }
 
+// uncompressed is the body as the server meant it. Nothing but identity is asked for, and gzip comes all the same:
+// https://github.com/typhoeus/typhoeus/issues/393. Of a gzip stream no more is read than would be of a plain answer.
+func uncompressed(response *http.Response) (io.Reader, error) {
+	coding := strings.ToLower(strings.TrimSpace(response.Header.Get("Content-Encoding")))
+	switch coding {
+	case "", "identity":
+		return response.Body, nil
+	case "gzip", "x-gzip":
+	default:
+		return nil, errCoding
+	}
+	body := bufio.NewReader(io.LimitReader(response.Body, maxAnswer+1))
+	if magic, err := body.Peek(2); err != nil || !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return body, nil // empty, or unpacked on the way by somebody who left the header
+	}
+	return gzip.NewReader(body)
+}
+
+var errCoding = errors.New("the answer is in a coding that was not asked for")
+
+// unreadable says that an answer came to its end, but in a coding that cannot be undone.
+func unreadable(err error) bool {
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	return corrupt || errors.Is(err, errCoding) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum)
+}
+
 // decode reads a JSON object and reports whether it was one. A field of the wrong type is left as it was.
 func decode(body []byte, target any) bool {
 	err := json.Unmarshal(body, target)
@@ -81,27 +111,61 @@ func (a answer) failure(missing string) error {
 			StatusCode: a.status, Answered2xx: success, TimedOut: a.timedOut, Cut: !a.timedOut,
 			CorrelationID: correlation, Err: a.cut,
 		}
+	case a.garbled != nil && (success || Classify(a.status, true, "A_CODE") != Classify(a.status, false, "")):
+		return &UnknownError{StatusCode: a.status, Answered2xx: success, CorrelationID: correlation, Err: a.garbled}
 	case success:
 		return &UnknownError{StatusCode: a.status, Answered2xx: true, CorrelationID: correlation, Err: errors.New(missing)}
 	}
-	var object struct {
-		Code          string    `json:"error_code"`
-		Messages      wordsList `json:"error_messages"`
-		Message       wordsList `json:"error_message"`
-		CorrelationID string    `json:"correlation_id"`
-	}
+	var object errorObject
 	e := &Error{StatusCode: a.status, RateLimit: a.rateLimit(), RetryAfter: a.retryAfter()}
 	if decode(a.body, &object) {
-		e.Code = a.code(object.Code)
-		e.HasErrorObject = e.Code != ""
+		e.Code = a.code(object.Code.said)
+		e.FraudStatus = shorten(strings.ToUpper(strings.TrimSpace(object.FraudStatus.said)), maxCode)
+		e.HasErrorObject = object.klarnas()
 		for _, message := range append(object.Messages, object.Message...) {
 			if len(e.Messages) < maxMessages {
 				e.Messages = append(e.Messages, shorten(a.redaction.text(message), maxMessage))
 			}
 		}
 	}
-	e.CorrelationID = a.correlationID(object.CorrelationID)
+	e.CorrelationID = a.correlationID(object.CorrelationID.said)
 	return e
+}
+
+// errorObject is what Klarna's application says when it refuses. The 400 of a token order (ErrorV2) has every field optional,
+// error_code among them; some pages have error_message.
+// https://docs.klarna.com/api/errors/
+type errorObject struct {
+	Code          word      `json:"error_code"`
+	Messages      wordsList `json:"error_messages"`
+	Message       wordsList `json:"error_message"`
+	CorrelationID word      `json:"correlation_id"`
+	FraudStatus   word      `json:"fraud_status"`
+	Reason        word      `json:"reason"`
+}
+
+// klarnas says that Klarna's application spoke: one of its fields is there. A number as error_code alone is a firewall's:
+// https://developers.cloudflare.com/support/troubleshooting/http-status-codes/cloudflare-1xxx-errors/
+func (o errorObject) klarnas() bool {
+	return o.Code.given && !o.Code.number && strings.TrimSpace(o.Code.said) != "" || o.Messages != nil || o.CorrelationID.given || o.FraudStatus.given || o.Reason.given
+}
+
+// word is a string, or something else in its place.
+type word struct {
+	said   string
+	given  bool // there, and not null
+	number bool // said is one, as it was written
+}
+
+func (w *word) UnmarshalJSON(text []byte) error {
+	*w = word{given: string(text) != "null"}
+	var number json.Number
+	switch {
+	case json.Unmarshal(text, &w.said) == nil:
+	case json.Unmarshal(text, &number) == nil:
+		w.said, w.number = number.String(), true
+	}
+	return nil
 }
 
 // wordsList is a list of strings that may also come as one string, or as something else and then counts as empty.

@@ -57,12 +57,13 @@ func (c *Client) createCapture(ctx context.Context, request CreateCaptureRequest
 	a, err := c.do(ctx, call{
 		method: http.MethodPost, path: []string{"ordermanagement", "v1", "orders", request.OrderID, "captures"},
 		key: request.IdempotencyKey, body: body, beforeSend: request.BeforeSend,
+		read: func(a answer) bool { return a.captureID() != "" },
 	}, buffer)
 	if err != nil {
 		return Capture{}, err
 	}
-	if id := a.captureID(); a.success() && id != "" {
-		return Capture{CaptureID: id, CorrelationID: a.correlationID(""), RateLimit: a.rateLimit()}, nil
+	if a.ok {
+		return Capture{CaptureID: a.captureID(), CorrelationID: a.correlationID(""), RateLimit: a.rateLimit()}, nil
 	}
 	return Capture{}, a.failure("the answer has no Capture-Id")
 }

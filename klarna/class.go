@@ -1,6 +1,9 @@
 package klarna
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Class is what an answer, or the lack of one, says about the order or the capture that was asked for. It says nothing about
 // what to do; each value's comment says what is safe.
@@ -11,7 +14,7 @@ type Class uint8
 const (
 	ClassOK           Class = iota // there is an order, or a capture: read so below, too
 	ClassRefused                   // there is none, Klarna said why: a dunning event
-	ClassNotEvaluated              // nobody looked at the order: a password, a host or a firewall is wrong
+	ClassNotEvaluated              // nobody looked at the order: a password, a host, a redirect or a firewall is wrong
 	ClassRateLimited               // nobody looked at the order: wait for Error.RetryAfter
 	ClassFailed                    // there is none, Klarna says that it failed: again later
 	ClassUnknown                   // there may be one: ask again with the same key
@@ -49,13 +52,17 @@ func (c Class) String() string {
 //
 //	status                                        class
 //	2xx                                           ClassAnswered2xx: success, but no readable id
-//	401                                           ClassNotEvaluated: the API key is wrong
+//	301, 302, 307, 308                            ClassNotEvaluated: the host is wrong, Klarna has moved
+//	401, 407, 511                                 ClassNotEvaluated: the API key is wrong, or a gate on the way wants one
 //	429                                           ClassRateLimited
 //	408, 409, 425                                 ClassUnknown: another request may be at work on the order
 //	other 4xx, with Klarna's error object         ClassRefused
 //	other 4xx, without                            ClassNotEvaluated: a proxy or a firewall spoke, not Klarna
-//	503, with Klarna's error object               ClassFailed, unless the code says that time ran out
-//	1xx, 3xx, other 5xx, anything else            ClassUnknown
+//	503, with Klarna's error object and a code    ClassFailed, unless the code says that time ran out
+//	1xx, other 3xx, other 5xx, anything else      ClassUnknown
+//
+// A redirect is not followed: whoever answers it has not looked at the order, save for a 303, by which an application says
+// where the result of a POST is (RFC 9110 15.4.4).
 //
 // Klarna's guide calls every 4xx a dunning event; what is taken out here would punish customers for faults of the
 // merchant, the network or the clock. Codes: https://docs.klarna.com/klarna-checkout/popular-use-cases/place-order-token/,
@@ -65,7 +72,7 @@ func Classify(status int, hasErrorObject bool, code string) Class {
 	switch {
 	case status >= 200 && status <= 299:
 		return ClassAnswered2xx
-	case status == 401:
+	case status == 301, status == 302, status == 307, status == 308, status == 401, status == 407, status == 511:
 		return ClassNotEvaluated
 	case status == 429:
 		return ClassRateLimited
@@ -75,7 +82,7 @@ func Classify(status int, hasErrorObject bool, code string) Class {
 		return ClassRefused
 	case status >= 400 && status <= 499:
 		return ClassNotEvaluated
-	case status == 503 && hasErrorObject && code != "TIMEOUT" && code != "INTERNAL_ERROR":
+	case status == 503 && hasErrorObject && code != "" && !strings.EqualFold(code, "TIMEOUT") && !strings.EqualFold(code, "INTERNAL_ERROR"):
 		return ClassFailed
 	default:
 		return ClassUnknown

@@ -15,7 +15,7 @@ func TestClassifyEveryStatus(t *testing.T) {
 	t.Parallel()
 	want := func(status int, object bool) klarna.Class {
 		switch status {
-		case 401:
+		case 301, 302, 307, 308, 401, 407, 511: // S55: the host has moved, or a gate wants a password
 			return klarna.ClassNotEvaluated
 		case 408, 409, 425:
 			return klarna.ClassUnknown
@@ -91,6 +91,9 @@ func TestClassifyEveryCode(t *testing.T) {
 		{503, "TEMPORARILY_UNAVAILABLE", klarna.ClassFailed},
 		{503, "TIMEOUT", klarna.ClassUnknown},
 		{503, "INTERNAL_ERROR", klarna.ClassUnknown},
+		{503, "timeout", klarna.ClassUnknown},
+		{503, "Internal_Error", klarna.ClassUnknown},
+		{503, "", klarna.ClassUnknown}, // somebody's object, which says nothing of what failed
 		{504, "TEMPORARILY_UNAVAILABLE", klarna.ClassUnknown},
 	} {
 		if got := klarna.Classify(row.status, true, row.code); got != row.want {

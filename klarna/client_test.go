@@ -176,7 +176,7 @@ func TestRequests(t *testing.T) {
 				t.Errorf("%s %s %q, want %s %s %q", got.Method, got.URI, got.Body, row.method, row.uri, row.body)
 			}
 			want := http.Header{
-				"Accept": {"application/json"}, "Authorization": {basic}, "User-Agent": {"renewals/1.2.3"},
+				"Accept": {"application/json"}, "Accept-Encoding": {"identity"}, "Authorization": {basic}, "User-Agent": {"renewals/1.2.3"},
 				"X-Klarna-Integration-Metadata": {metadata},
 			}
 			if row.body != "" {
@@ -293,9 +293,38 @@ func TestErrors(t *testing.T) {
 		},
 		{
 			"messages of another type", 400, `{"error_messages":{"a":1},"correlation_id":7,"error_code":"BAD_VALUE"}`, nil,
-			klarna.Error{StatusCode: 400, Code: "BAD_VALUE", HasErrorObject: true},
+			klarna.Error{StatusCode: 400, Code: "BAD_VALUE", CorrelationID: "7", HasErrorObject: true},
 			klarna.ClassRefused,
 		},
+		{
+			"messages that are null, and no correlation id", 403, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":null}`, nil,
+			klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true},
+			klarna.ClassRefused,
+		},
+		{
+			"messages that are one string", 403, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":"m"}`, nil,
+			klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"m"}, HasErrorObject: true},
+			klarna.ClassRefused,
+		},
+		{
+			"a code in small letters", 403, `{"error_code":"payment_method_failed"}`, nil,
+			klarna.Error{StatusCode: 403, Code: "payment_method_failed", HasErrorObject: true},
+			klarna.ClassRefused,
+		},
+		{
+			"a refusal without a code", 400, `{"correlation_id":"c","fraud_status":"rejected","reason":"declined"}`, nil,
+			klarna.Error{StatusCode: 400, CorrelationID: "c", HasErrorObject: true, FraudStatus: "REJECTED"},
+			klarna.ClassRefused,
+		},
+		{"a correlation id alone", 403, `{"correlation_id":"c"}`, nil, klarna.Error{StatusCode: 403, CorrelationID: "c", HasErrorObject: true}, klarna.ClassRefused},
+		{"a reason alone", 403, `{"reason":"declined"}`, nil, klarna.Error{StatusCode: 403, HasErrorObject: true}, klarna.ClassRefused},
+		{"messages alone", 403, `{"error_messages":["m"]}`, nil, klarna.Error{StatusCode: 403, Messages: []string{"m"}, HasErrorObject: true}, klarna.ClassRefused},
+		{
+			"a number as code among Klarna's fields", 403, `{"error_code":1020,"correlation_id":"c"}`, nil,
+			klarna.Error{StatusCode: 403, Code: "1020", CorrelationID: "c", HasErrorObject: true}, klarna.ClassRefused,
+		},
+		{"a firewall's JSON", 403, `{"error_code":1020,"error_name":"access_denied"}`, nil, klarna.Error{StatusCode: 403, Code: "1020"}, klarna.ClassNotEvaluated},
+		{"nothing but nulls", 403, `{"error_code":null,"correlation_id":null,"reason":null}`, nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
 		{
 			"a code that Klarna adds", 403, `{"error_code":"Something-New"}`, nil,
 			klarna.Error{StatusCode: 403, Code: "Something-New", HasErrorObject: true},
@@ -336,8 +365,11 @@ func TestErrors(t *testing.T) {
 			klarna.ClassUnknown,
 		},
 		{"a proxy", 502, "<html>Bad Gateway</html>", nil, klarna.Error{StatusCode: 502}, klarna.ClassUnknown},
-		{"a redirect is not followed", 302, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 302}, klarna.ClassUnknown},
-		{"a redirect that asks for the same again is not followed", 307, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 307}, klarna.ClassUnknown},
+		{"a redirect is not followed", 302, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 302}, klarna.ClassNotEvaluated},
+		{"a redirect that asks for the same again is not followed", 307, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 307}, klarna.ClassNotEvaluated},
+		{"a redirect to a result", 303, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 303}, klarna.ClassUnknown},
+		{"a proxy's password", 407, `{"error_code":"X"}`, nil, klarna.Error{StatusCode: 407, Code: "X", HasErrorObject: true}, klarna.ClassNotEvaluated},
+		{"a hotel's network", 511, "<html>log in</html>", nil, klarna.Error{StatusCode: 511}, klarna.ClassNotEvaluated},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -712,14 +744,14 @@ func (r *rotating) Credentials() (klarna.Credentials, error) {
 	return klarna.Credentials{Username: "u", Password: klarna.NewSecret("none")}, nil
 }
 
-func TestConnectionIsReusedAfterErrors(t *testing.T) {
+func TestConnectionIsReusedAfterRefusals(t *testing.T) {
 	t.Parallel()
 	var connections atomic.Int64
 	var n atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		answers := []http.HandlerFunc{
-			answering(403, `{"error_code":"PAYMENT_METHOD_FAILED"}`), answering(503, strings.Repeat("x", 100_000)),
-			answering(500, ""), answering(200, "{}"), answering(200, `{"order_id":"o-1"}`),
+			answering(403, `{"error_code":"PAYMENT_METHOD_FAILED"}`), answering(429, `{"error_code":"TOO_MANY_REQUESTS"}`),
+			answering(404, `{"error_code":"TOKEN_NOT_FOUND"}`), answering(200, `{"order_id":"o-1"}`),
 		}
 		answers[int(n.Add(1)-1)%len(answers)](w, nil)
 	}))

@@ -17,15 +17,17 @@ import (
 // https://docs.klarna.com/api/errors/
 type Error struct {
 	StatusCode int
-	// Code is Klarna's error_code, "" without an error object.
+	// Code is Klarna's error_code as it was written, "" without one. It is compared without regard to case.
 	Code string
 	// Messages are Klarna's error_messages, shortened.
 	Messages []string
 	// CorrelationID is what Klarna's support asks for, from the body or the Klarna-Correlation-Id header.
 	CorrelationID string
-	// HasErrorObject says that the body was Klarna's error object: a JSON object with an error_code. Without one, it was
-	// not Klarna's application that answered.
+	// HasErrorObject says that the body was Klarna's error object: a JSON object with any of error_code, error_messages,
+	// correlation_id, fraud_status and reason. Without one, it was not Klarna's application that answered.
 	HasErrorObject bool
+	// FraudStatus is the object's fraud_status in upper case, "" without one: REJECTED refuses an order without any code.
+	FraudStatus string
 	// RetryAfter is how long to wait at least before the next request, 0 to one hour; 0 when the answer does not say.
 	RetryAfter time.Duration
 	RateLimit  RateLimit

@@ -54,13 +54,6 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 	buffer := c.buffers.get()
 	defer c.buffers.put(buffer)
 	token := request.CustomerToken.Reveal()
-	a, err := c.do(ctx, call{
-		method: http.MethodPost, path: []string{"customer-token", "v1", "tokens", token, "order"}, secret: token,
-		key: request.IdempotencyKey, body: request.Body, beforeSend: request.BeforeSend,
-	}, buffer)
-	if err != nil {
-		return CreatedOrder{}, err
-	}
 	var order struct {
 		OrderID     string `json:"order_id"`
 		FraudStatus string `json:"fraud_status"`
@@ -69,8 +62,16 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 			Type string `json:"type"`
 		} `json:"authorized_payment_method"`
 	}
+	a, err := c.do(ctx, call{
+		method: http.MethodPost, path: []string{"customer-token", "v1", "tokens", token, "order"}, secret: token,
+		key: request.IdempotencyKey, body: request.Body, beforeSend: request.BeforeSend,
+		read: func(a answer) bool { return decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "" },
+	}, buffer)
+	if err != nil {
+		return CreatedOrder{}, err
+	}
 	// An answer that broke off after its closing brace names the order as well as any.
-	if a.success() && decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "" {
+	if a.ok {
 		if order.Method.Type == "" {
 			order.Method.Type = bareMethod(a.body)
 		}
@@ -131,11 +132,14 @@ type OrderCapture struct {
 func (c *Client) Order(ctx context.Context, orderID string) (Order, error) {
 	buffer := c.buffers.get()
 	defer c.buffers.put(buffer)
-	a, err := c.do(ctx, call{method: http.MethodGet, path: []string{"ordermanagement", "v1", "orders", orderID}}, buffer)
 	var order Order
+	a, err := c.do(ctx, call{
+		method: http.MethodGet, path: []string{"ordermanagement", "v1", "orders", orderID},
+		read: func(a answer) bool { return decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "" },
+	}, buffer)
 	switch {
 	case err != nil:
-	case a.success() && decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "":
+	case a.ok:
 		order.FraudStatus = strings.ToUpper(order.FraudStatus)
 		order.RateLimit = a.rateLimit()
 		return order, nil

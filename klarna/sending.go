@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptrace"
+	"sync"
 	"sync/atomic"
 )
 
@@ -20,9 +21,19 @@ type sending struct {
 	content    []byte          // body, may be empty
 	beforeSend func() error    // may be nil
 	trace      httptrace.ClientTrace
+	conn       *fencedConn // the one it was given last
 
 	state   atomic.Uint32
 	refusal atomic.Pointer[error]
+
+	judging   sync.Mutex // locked until the answer has been judged
+	condemned bool       // nobody else may use the connection
+}
+
+func newSending(ctx context.Context, call call) *sending {
+	s := &sending{ctx: ctx, content: call.body, beforeSend: call.beforeSend}
+	s.judging.Lock()
+	return s
 }
 
 const (
@@ -33,8 +44,32 @@ const (
 
 // traced is the try's context, with which the transport tells which connection the try has been given.
 func (s *sending) traced() context.Context {
-	s.trace.GotConn = func(got httptrace.GotConnInfo) { fenced(got.Conn).try.Store(s) }
+	s.trace.GotConn = func(got httptrace.GotConnInfo) {
+		s.conn = fenced(got.Conn)
+		if former := s.conn.try.Swap(s); former != nil && former != s {
+			s.conn.spent.Store(former.spoilt())
+		}
+	}
 	return httptrace.WithClientTrace(s.ctx, &s.trace)
+}
+
+// judge says, once, whether the answer left the connection fit for another try. After a 5xx, or an answer that was cut or
+// could not be read, it is closed: a proxy that gave up may still pass on the late answer, which the next try would take
+// for its own.
+// https://github.com/ledgetech/ledge/issues/199
+func (s *sending) judge(sound bool) {
+	if s.condemned = !sound; s.condemned && s.conn != nil {
+		_ = s.conn.Close() // the transport hears of it by reading
+	}
+	s.judging.Unlock()
+}
+
+// spoilt waits until the try has been judged. The transport hands a connection on as soon as an answer is complete, which
+// is before anybody has looked at it.
+func (s *sending) spoilt() bool {
+	s.judging.Lock()
+	defer s.judging.Unlock()
+	return s.condemned
 }
 
 // pass says whether a piece may leave now.
@@ -87,6 +122,7 @@ func (s *sending) again() (io.ReadCloser, error) {
 type fencedConn struct {
 	net.Conn // HTTP/1 only: one request at a time
 	try      atomic.Pointer[sending]
+	spent    atomic.Bool // by the try before this one: nothing leaves, and the transport takes another connection
 }
 
 // piece is the most that leaves at once: a process that froze in the middle of a large order must not complete it when it
@@ -97,6 +133,9 @@ func (c *fencedConn) Write(b []byte) (n int, err error) {
 	try := c.try.Load()
 	if try == nil {
 		return c.Conn.Write(b)
+	}
+	if c.spent.Load() {
+		return 0, net.ErrClosed
 	}
 	for n < len(b) && err == nil {
 		if err = try.pass(); err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http/httptrace"
 	"testing"
 )
 
@@ -123,5 +124,36 @@ func TestFencedConnAsksForEveryPiece(t *testing.T) {
 	conn.try.Store(s)
 	if n, err := conn.Write(make([]byte, 3*piece)); n != 2*piece || len(wire.text) != n || !errors.Is(err, refused) {
 		t.Errorf("wrote %d bytes, %d arrived, error %v, want two pieces", n, len(wire.text), err)
+	}
+}
+
+// S54: the transport hands a connection on before its last answer has been judged. Whoever is given it waits for that, and
+// where the answer spoilt it nothing is asked and nothing leaves, so that the transport may take another.
+func TestS54ConnectionIsJudgedBeforeItsNextUse(t *testing.T) {
+	t.Parallel()
+	for _, sound := range []bool{true, false} {
+		here, there := net.Pipe()
+		defer there.Close()
+		go io.Copy(io.Discard, there)
+		conn := &fencedConn{Conn: here}
+		first := newSending(t.Context(), call{})
+		first.traced()
+		first.trace.GotConn(httptrace.GotConnInfo{Conn: conn})
+		asked := 0
+		second := newSending(t.Context(), call{beforeSend: func() error { asked++; return nil }})
+		second.traced()
+		given := make(chan struct{})
+		go func() {
+			defer close(given)
+			second.trace.GotConn(httptrace.GotConnInfo{Conn: conn, Reused: true})
+		}()
+		first.judge(sound)
+		<-given
+		_, err := conn.Write([]byte("POST"))
+		if sent, _ := second.end(); sent != sound || (asked == 1) != sound || (err == nil) != sound {
+			t.Errorf("answer sound %v: sent %v, asked %d times, error %v", sound, sent, asked, err)
+		}
+		second.judge(true)
+		_ = here.Close()
 	}
 }

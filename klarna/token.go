@@ -41,11 +41,14 @@ func (c *Client) Token(ctx context.Context, token CustomerToken) (Token, error) 
 	buffer := c.buffers.get()
 	defer c.buffers.put(buffer)
 	secret := token.Reveal()
-	a, err := c.do(ctx, call{method: http.MethodGet, path: []string{"customer-token", "v1", "tokens", secret}, secret: secret}, buffer)
 	var read Token
+	a, err := c.do(ctx, call{
+		method: http.MethodGet, path: []string{"customer-token", "v1", "tokens", secret}, secret: secret,
+		read: func(a answer) bool { return decode(a.body, &read) && strings.TrimSpace(read.Status) != "" },
+	}, buffer)
 	switch {
 	case err != nil:
-	case a.success() && decode(a.body, &read) && strings.TrimSpace(read.Status) != "":
+	case a.ok:
 		read.Status = strings.ToUpper(strings.TrimSpace(read.Status))
 		read.CorrelationID, read.RateLimit = a.correlationID(""), a.rateLimit()
 		return read, nil

@@ -113,9 +113,11 @@ type Rejected struct {
 	ConflictsWith IdempotencyKey `json:"conflicts_with,omitempty"`
 }
 
-// Cancelled says that there will be no charge for this period.
+// Cancelled says that there will be no charge for this period or, where it is Undone, that it may be charged after all. The
+// last one of a period counts.
 type Cancelled struct {
 	Record
+	Undone bool `json:"undone,omitempty"`
 }
 
 // Capturing announces nothing to other teams: it is the claim of a capture, written before the first byte goes to Klarna.

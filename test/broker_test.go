@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -16,6 +17,7 @@ type node struct {
 	t      *testing.T
 	config string
 	port   int
+	text   string // of the configuration, with a place for the account's quota
 	cmd    *exec.Cmd
 	done   chan struct{}
 }
@@ -32,13 +34,12 @@ func cluster(t *testing.T, n int) []*node {
 	for i := range nodes {
 		dir := t.TempDir()
 		text := fmt.Sprintf("server_name: n%d\nlisten: \"127.0.0.1:%d\"\njetstream { store_dir: %q, sync_interval: always }\n", i, ports[i], dir)
+		text += "accounts { R { jetstream { %s }, users: [{user: r, password: r}] } }\nno_auth_user: r\n"
 		if n > 1 {
 			text += fmt.Sprintf("cluster { name: test, listen: \"127.0.0.1:%d\", routes: [%s] }\n", ports[n+i], strings.Join(routes, ", "))
 		}
-		nodes[i] = &node{t: t, config: filepath.Join(dir, "nats.conf"), port: ports[i]}
-		if err := os.WriteFile(nodes[i].config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		nodes[i] = &node{t: t, config: filepath.Join(dir, "nats.conf"), port: ports[i], text: text}
+		nodes[i].configure(unlimited)
 		nodes[i].start()
 		t.Cleanup(nodes[i].kill)
 	}
@@ -46,6 +47,25 @@ func cluster(t *testing.T, n int) []*node {
 		node.awaitListening()
 	}
 	return nodes
+}
+
+// What an account may store: everything, or less than it has stored already.
+const (
+	unlimited = "max_file: -1"
+	exhausted = "max_file: 1000"
+)
+
+func (n *node) configure(quota string) {
+	n.t.Helper()
+	if err := os.WriteFile(n.config, fmt.Appendf(nil, n.text, quota), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// limit changes the account's quota while the broker runs: with a full one it refuses every write with 400 and code 10002.
+func (n *node) limit(quota string) {
+	n.configure(quota)
+	_ = n.cmd.Process.Signal(syscall.SIGHUP)
 }
 
 func freePorts(t *testing.T, n int) []int {

@@ -165,7 +165,7 @@ func (c *chaosRun) wreck(length time.Duration) {
 		case <-time.After(time.Duration(200+c.rand.IntN(600)) * time.Millisecond):
 		}
 		i, d := c.rand.IntN(len(c.workers)), time.Duration(c.rand.IntN(1000))*time.Millisecond
-		what := c.rand.IntN(10)
+		what := c.rand.IntN(12)
 		if what == 0 && downed.TryLock() {
 			n := c.nodes[turn%len(c.nodes)]
 			c.faults["broker killed"]++
@@ -179,16 +179,30 @@ func (c *chaosRun) wreck(length time.Duration) {
 			})
 			continue
 		}
+		if what == 1 && downed.TryLock() {
+			c.faults["quota full"]++
+			healing.Go(func() {
+				defer downed.Unlock()
+				for _, n := range c.nodes {
+					n.limit(exhausted)
+				}
+				pause(time.Second + 2*d)
+				for _, n := range c.nodes {
+					n.limit(unlimited)
+				}
+			})
+			continue
+		}
 		if !frozen[i].TryLock() {
 			continue
 		}
 		switch {
-		case what < 4:
+		case what < 5:
 			c.faults["worker killed"]++
 			c.workers[i].kill()
 			c.workers[i] = c.worker(i)
 			frozen[i].Unlock()
-		case what < 6:
+		case what < 7:
 			c.faults["worker frozen"]++
 			p := c.workers[i].cmd.Process
 			_ = p.Signal(syscall.SIGSTOP)
@@ -197,8 +211,16 @@ func (c *chaosRun) wreck(length time.Duration) {
 				pause(2*time.Second + 3*d) // AckWait is 3 s
 				_ = p.Signal(syscall.SIGCONT)
 			})
+		case what < 9:
+			c.faults["reads refused"]++
+			c.wires[i].garbleReads(true)
+			healing.Go(func() {
+				defer frozen[i].Unlock()
+				pause(time.Second + 3*d)
+				c.wires[i].garbleReads(false)
+			})
 		default:
-			silent := what < 8
+			silent := what < 10
 			c.faults[map[bool]string{true: "network silent", false: "network cut"}[silent]]++
 			c.wires[i].set(!silent, silent)
 			healing.Go(func() {

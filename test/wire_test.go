@@ -1,6 +1,7 @@
 package test
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
@@ -15,6 +16,8 @@ type wire struct {
 	cond   *sync.Cond
 	down   bool // connections are broken and refused
 	silent bool // connections stay, nothing passes in either direction
+	garble bool // the broker does not understand every other read
+	reads  int
 	conns  map[net.Conn]bool
 }
 
@@ -41,8 +44,8 @@ func newWire(t *testing.T, target string) *wire {
 			if !w.keep(client, server) {
 				continue
 			}
-			running.Go(func() { w.pipe(client, server) })
-			running.Go(func() { w.pipe(server, client) })
+			running.Go(func() { w.pipe(client, server, false) })
+			running.Go(func() { w.pipe(server, client, true) })
 		}
 	})
 	t.Cleanup(func() {
@@ -80,7 +83,30 @@ func (w *wire) set(down, silent bool) {
 	w.cond.Broadcast()
 }
 
-func (w *wire) pipe(to, from net.Conn) {
+// garbleReads makes every other read of a last record fail, or no longer.
+func (w *wire) garbleReads(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.garble = on
+}
+
+var lastRead, garbledRead = []byte(`{"last_by_subj":`), []byte(`{"last_by_what":`)
+
+// spoil changes the requests in a chunk that are to fail; none gets longer or shorter.
+func (w *wire) spoil(chunk []byte) {
+	for rest := chunk; w.garble; {
+		i := bytes.Index(rest, lastRead)
+		if i < 0 {
+			return
+		}
+		if w.reads++; w.reads%2 == 0 {
+			copy(rest[i:], garbledRead)
+		}
+		rest = rest[i+len(lastRead):]
+	}
+}
+
+func (w *wire) pipe(to, from net.Conn, upstream bool) {
 	defer to.Close()
 	defer from.Close()
 	buf := make([]byte, 64<<10)
@@ -89,6 +115,9 @@ func (w *wire) pipe(to, from net.Conn) {
 		w.mu.Lock()
 		for w.silent && !w.down {
 			w.cond.Wait()
+		}
+		if upstream {
+			w.spoil(buf[:n])
 		}
 		w.mu.Unlock()
 		if n > 0 {

@@ -96,7 +96,7 @@ func (e Settlement) append(b []byte) []byte {
 	if e.Replay != 0 {
 		b = strconv.AppendUint(append(b, `,"replay":`...), e.Replay, 10)
 	}
-	return append(b, '}')
+	return append(appendFlag(b, `,"by_hand":true`, e.ByHand), '}')
 }
 
 func appendSchedule(b []byte, s dunning.Schedule) []byte {

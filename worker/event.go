@@ -124,7 +124,7 @@ func (a *account) dunning(r messages.Record, st step, t tally) messages.Dunning 
 	d := dunning.FraudRejected()
 	event := messages.Dunning{Record: r, UndecidedTries: s.Claim.UndecidedTries, CorrelationID: t.order.CorrelationID, Corrects: string(st.Corrects)}
 	if t.refusal != nil {
-		d, _ = dunning.Decide(t.refusal.StatusCode, t.refusal.Code)
+		d, _ = dunning.DecideRefused(t.refusal.StatusCode, t.refusal.Code, t.refusal.FraudStatus)
 		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
 		event.CorrelationID, event.TokenStatus = t.refusal.CorrelationID, t.tokenStatus
 	}
@@ -145,7 +145,7 @@ func (a *account) captureFailed(j *job, r messages.Record, st step, t tally) mes
 		event.CapturedAmount, event.UndecidedTries = cmp.Or(s.Claim.Capture.Amount, event.CapturedAmount), s.Claim.UndecidedTries
 	}
 	if t.refusal != nil {
-		d, _ = dunning.Decide(t.refusal.StatusCode, t.refusal.Code)
+		d, _ = dunning.DecideRefused(t.refusal.StatusCode, t.refusal.Code, t.refusal.FraudStatus)
 		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
 		event.CorrelationID = t.refusal.CorrelationID
 	}

@@ -106,7 +106,7 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 	var answers tally
 	for {
 		one, cancel := context.WithTimeout(a.recording, claimTimeout)
-		next, now, err := a.advance(one, j, at, speak, answers)
+		next, now, err := a.advance(one, once, j, at, speak, answers)
 		cancel()
 		if at = now; err != nil {
 			return next, at, err
@@ -132,7 +132,10 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 // the process ends: an answer in hand is not given up because the broker is away.
 func (a *account) record(j *job, at Entry, held holding, answers tally) (step, error) {
 	speak := func(s State) step { return conclude(s, held, answers.outcome, a.now(), a.rulesNow()) }
-	next, _, err := a.advance(a.recording, j, at, speak, answers)
+	next, _, err := a.advance(a.recording, a.insist(j, answers.Made), j, at, speak, answers)
+	if err != nil {
+		a.notRecorded(j, answers.Made, err)
+	}
 	return next, err
 }
 
@@ -144,16 +147,24 @@ func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
 	}
 	speak := func(s State) step { return polled(s, j.request, accepted, final, a.now(), a.rulesNow()) }
 	answers := tally{order: klarna.CreatedOrder{OrderID: at.State.Claim.OrderID, FraudStatus: statusAccepted}}
-	if final && !accepted {
+	made := ""
+	switch {
+	case accepted:
+		made = answers.order.OrderID
+	case final:
 		answers.Answer = answerFraudRejected
 	}
-	next, _, err := a.advance(a.recording, j, at, speak, answers)
+	next, _, err := a.advance(a.recording, a.insist(j, made), j, at, speak, answers)
+	if err != nil {
+		a.notRecorded(j, made, err)
+	}
 	return next, err
 }
 
 // advance lets a function of the machine speak to the renewal's last state until
-// a record that it asked for is written, or none is asked for.
-func (a *account) advance(ctx context.Context, j *job, at Entry, speak func(State) step, answers tally) (step, Entry, error) {
+// a record that it asked for is written, or none is asked for. try says how often each
+// step towards it is made: what was read before a failed read is not acted upon.
+func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, speak func(State) step, answers tally) (step, Entry, error) {
 	for {
 		next := speak(at.State)
 		if next.byTheClock() && a.clockFault() != "" {
@@ -162,19 +173,30 @@ func (a *account) advance(ctx context.Context, j *job, at Entry, speak func(Stat
 		if next.Record == "" {
 			return next, at, nil
 		}
-		m, event, err := a.message(ctx, j, next, answers)
-		if err != nil {
+		var m *nats.Msg
+		var event messages.Event
+		if err := try(ctx, func(ctx context.Context) (err error) {
+			m, event, err = a.message(ctx, j, next, answers)
+			return err
+		}); err != nil {
 			return next, at, err
 		}
-		sequence, err := a.journal.Write(ctx, m, j.renewalKey, at.Sequence)
+		var sequence uint64
+		err := try(ctx, func(ctx context.Context) (err error) {
+			sequence, err = a.journal.Write(ctx, m, j.renewalKey, at.Sequence)
+			return err
+		})
 		if errors.Is(err, ErrLost) {
-			if at, err = a.journal.Last(ctx, j.renewalKey); err != nil {
+			if err := try(ctx, func(ctx context.Context) (err error) {
+				at, err = a.journal.Last(ctx, j.renewalKey)
+				return err
+			}); err != nil {
 				return next, at, err
 			}
 			if !same(m, at) {
 				continue
 			}
-			sequence = at.Sequence // stored before, its answer was lost
+			sequence, err = at.Sequence, nil // stored before, its answer was lost
 		}
 		if err != nil {
 			return next, at, err
@@ -235,22 +257,19 @@ func (a *account) bury(j *job, next step) error {
 			Msg("Klarna made something that no result can name any more: a person must look at it")
 	}
 	m := a.deadLetter(j, next)
-	for {
-		ctx, cancel := context.WithTimeout(a.recording, publishTimeout)
+	published := false
+	err := a.insist(j, next.Made)(a.recording, func(ctx context.Context) error {
+		if published {
+			a.metrics.republish.WithLabelValues(StreamDead).Inc()
+		}
+		published = true
 		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(StreamDead))
-		cancel()
-		if err == nil {
-			return nil
-		}
-		var refused *jetstream.APIError
-		if errors.As(err, &refused) && refused.Code == 400 || errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrConnectionClosed) {
-			return fmt.Errorf("publish dead letter: %w", err)
-		}
-		if !sleep(a.recording, 250*time.Millisecond) {
-			return fmt.Errorf("publish dead letter: %w", err)
-		}
-		a.metrics.republish.WithLabelValues(StreamDead).Inc()
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("publish dead letter: %w", err)
 	}
+	return nil
 }
 
 // recoverPanic keeps one job's panic from ending the others, and counts it in

@@ -114,6 +114,7 @@ func (m *Metrics) start(a messages.Account) {
 	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {
 		m.stray.WithLabelValues(account, string(reason)).Add(0)
 	}
+	m.stray.WithLabelValues(account, strayNotRecorded).Add(0)
 }
 
 // tried counts a try.

@@ -21,6 +21,8 @@ import (
 type Decision struct {
 	Actor, Note string
 	At          time.Time
+	// Corrects: an operator has settled this before, wrongly, and nothing has followed. Both decisions stay on the record.
+	Corrects bool
 }
 
 // A RefusedError says why the state of a renewal does not allow what an operator asked for.
@@ -38,6 +40,27 @@ func (s State) Resolvable() error {
 		return &RefusedError{s.Phase, "only an unresolved renewal can be resolved: this one is " + string(s.Phase)}
 	}
 	return nil
+}
+
+// Correctable says why a settlement cannot be put right by hand, as a *RefusedError; nil when it can: an operator made it, and
+// nothing has followed.
+func (s State) Correctable() error {
+	if s.Phase == PhaseUnresolved {
+		return &RefusedError{s.Phase, "the renewal is unresolved: there is no decision to correct yet"}
+	}
+	if s.Claim == nil || !s.Settled[s.Claim.Key].ByHand {
+		return &RefusedError{s.Phase, "only what an operator decided can be corrected: the last result of this renewal, " + string(s.Phase) + ", is none"}
+	}
+	if s.Phase != Phase(s.Settled[s.Claim.Key].Kind) {
+		return &RefusedError{s.Phase, "something has followed the decision: the renewal is " + string(s.Phase)}
+	}
+	return nil
+}
+
+// Reinstatable is the same for undoing a cancellation.
+func (s State) Reinstatable() error {
+	_, err := reinstate(s)
+	return err
 }
 
 // Capturing says that the last claim is for a capture.
@@ -61,6 +84,31 @@ func resolve(s State, v verdict) (step, error) {
 	if err := s.Resolvable(); err != nil {
 		return step{}, err
 	}
+	return settleByHand(s, v, messages.KindUnresolved)
+}
+
+// correct settles otherwise what an operator has settled wrongly.
+func correct(s State, v verdict) (step, error) {
+	if err := s.Correctable(); err != nil {
+		return step{}, err
+	}
+	was := s.Settled[s.Claim.Key].Kind
+	if was == v.kind && s.Claim.made() == v.made && (v.kind != messages.KindPaid || (s.Order == nil) == (v.authorised == nil)) {
+		return step{}, &RefusedError{s.Phase, "that is what is recorded already"}
+	}
+	switch was {
+	case messages.KindPaid:
+		s.Order = nil // no capture has been claimed: the claim would be its own
+	case messages.KindCaptured:
+		o := *s.Order
+		o.Captured -= s.Claim.Capture.Amount
+		s = s.ordered(o)
+	}
+	return settleByHand(s, v, was)
+}
+
+// settleByHand settles the last claim as an operator says, over an earlier result of the same key.
+func settleByHand(s State, v verdict, corrects messages.Kind) (step, error) {
 	ofCapture := v.kind == messages.KindCaptured || v.kind == messages.KindCaptureFailed
 	switch {
 	case s.Capturing() && !ofCapture:
@@ -70,7 +118,7 @@ func resolve(s State, v verdict) (step, error) {
 	}
 	c := *s.Claim
 	c.make(v.made)
-	next := s.claimed(c).settle(c.Key, Settlement{Kind: v.kind, SHA256: c.SHA256})
+	next := s.claimed(c).settle(c.Key, Settlement{Kind: v.kind, SHA256: c.SHA256, ByHand: true})
 	next.Phase = Phase(v.kind)
 	switch {
 	case v.made != "":
@@ -78,7 +126,7 @@ func resolve(s State, v verdict) (step, error) {
 	case v.kind == messages.KindDunning && s.Cancelled:
 		next.Phase = PhaseCancelled // a cancellation outlives an order that came to nothing
 	}
-	return step{Record: v.kind, Key: c.Key, State: next, Corrects: messages.KindUnresolved}, nil
+	return step{Record: v.kind, Key: c.Key, State: next, Corrects: corrects}, nil
 }
 
 // cancel ends a renewal that is not being charged and has not been.
@@ -97,6 +145,16 @@ func cancel(s State) (step, error) {
 	return step{}, &RefusedError{s.Phase, "too late: the renewal is " + string(s.Phase)}
 }
 
+// reinstate undoes a cancellation. Whatever would have followed one is another phase, so nothing has.
+func reinstate(s State) (step, error) {
+	if s.Phase != PhaseCancelled {
+		return step{}, &RefusedError{s.Phase, "only a cancelled renewal can be reinstated: this one is " + string(s.Phase)}
+	}
+	s.Cancelled = false
+	s.Phase = s.before()
+	return step{Record: messages.KindCancelled, State: s}, nil
+}
+
 // ResolvePaid settles an unresolved charge as paid with an order that the
 // operator found at Klarna; captured false says that its money still needs a capture. A *RefusedError means that the
 // renewal is not unresolved (any more), or for another reason; after any other error the decision may have been
@@ -112,8 +170,8 @@ func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderI
 		}
 		return v
 	}
-	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
-		return messages.Paid{Record: about, OrderID: orderID, FraudStatus: statusAccepted, Captured: captured, Corrects: string(messages.KindUnresolved)}
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State, corrects messages.Kind) messages.Event {
+		return messages.Paid{Record: about, OrderID: orderID, FraudStatus: statusAccepted, Captured: captured, Corrects: string(corrects)}
 	})
 }
 
@@ -121,11 +179,11 @@ func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderI
 // which the next may be made. Errors are as with ResolvePaid.
 func (j *Journal) ResolveNotCharged(ctx context.Context, r messages.RenewalKey, d Decision) error {
 	given := func(messages.Record) verdict { return verdict{kind: messages.KindDunning} }
-	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State, corrects messages.Kind) messages.Event {
 		no := dunning.NotCharged()
 		event := messages.Dunning{
 			Record: about, Reason: no.Reason, Category: no.Category, FixBy: no.FixBy, NotifyCustomer: no.NotifyCustomer, Retryable: no.Retryable,
-			UndecidedTries: s.Claim.UndecidedTries, Corrects: string(messages.KindUnresolved),
+			UndecidedTries: s.Claim.UndecidedTries, Corrects: string(corrects),
 		}
 		event.NextAttemptAt, event.Final = s.nextAttempt(no)
 		return event
@@ -139,8 +197,8 @@ func (j *Journal) ResolveCaptured(ctx context.Context, r messages.RenewalKey, ca
 		return errors.New("capture id: not set")
 	}
 	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptured, made: captureID} }
-	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
-		return captured(about, s, "", messages.KindUnresolved)
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State, corrects messages.Kind) messages.Event {
+		return captured(about, s, "", corrects)
 	})
 }
 
@@ -148,37 +206,41 @@ func (j *Journal) ResolveCaptured(ctx context.Context, r messages.RenewalKey, ca
 // next may be made. Errors are as with ResolvePaid.
 func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.RenewalKey, d Decision) error {
 	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptureFailed} }
-	return j.resolve(ctx, r, given, d, func(about messages.Record, s State) messages.Event {
+	return j.resolve(ctx, r, given, d, func(about messages.Record, s State, corrects messages.Kind) messages.Event {
 		no := dunning.NotCapturable(messages.ReasonNotCaptured)
 		event := messages.CaptureFailed{
 			Record: about, OrderID: s.Claim.Capture.OrderID, CapturedAmount: s.Claim.Capture.Amount,
 			Reason: no.Reason, Category: no.Category, FixBy: no.FixBy, NotifyCustomer: no.NotifyCustomer, Retryable: no.Retryable,
-			UndecidedTries: s.Claim.UndecidedTries, Corrects: string(messages.KindUnresolved),
+			UndecidedTries: s.Claim.UndecidedTries, Corrects: string(corrects),
 		}
 		event.NextAttemptAt, event.Final = s.nextCapture(no)
 		return event
 	})
 }
 
-func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func(messages.Record) verdict, d Decision, event func(messages.Record, State) messages.Event) error {
+func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func(messages.Record) verdict, d Decision, event func(messages.Record, State, messages.Kind) messages.Event) error {
+	allowed, decide := State.Resolvable, resolve
+	if d.Corrects {
+		allowed, decide = State.Correctable, correct
+	}
 	for {
 		at, err := j.Last(ctx, r)
 		if err != nil {
 			return err
 		}
-		if err := at.State.Resolvable(); err != nil {
+		if err := allowed(at.State); err != nil {
 			return err
 		}
 		gaveUp, err := j.unresolved(ctx, r)
 		if err != nil {
 			return err
 		}
-		next, err := resolve(at.State, given(gaveUp.Record))
+		next, err := decide(at.State, given(gaveUp.Record))
 		if err != nil {
 			return err
 		}
 		about := d.sign(gaveUp.Record)
-		m, err := recordMessage(event(about, next.State), about, next.State, d.At, "", "")
+		m, err := recordMessage(event(about, next.State, next.Corrects), about, next.State, d.At, "", "")
 		if err != nil {
 			return err
 		}
@@ -200,13 +262,23 @@ func (j *Journal) settle(ctx context.Context, m *nats.Msg, r messages.RenewalKey
 
 // Cancel records that there will be no charge for a period. Errors are as with ResolvePaid.
 func (j *Journal) Cancel(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision) error {
+	return j.cancelled(ctx, account, subscription, period, d, cancel)
+}
+
+// Reinstate undoes the cancellation of a period: it may be charged again. Errors are as with ResolvePaid.
+func (j *Journal) Reinstate(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision) error {
+	return j.cancelled(ctx, account, subscription, period, d, reinstate)
+}
+
+// cancelled writes what decide says of a cancellation.
+func (j *Journal) cancelled(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision, decide func(State) (step, error)) error {
 	r := messages.NewRenewalKey(subscription, period)
 	for {
 		at, err := j.Last(ctx, r)
 		if err != nil {
 			return err
 		}
-		next, err := cancel(at.State)
+		next, err := decide(at.State)
 		if err != nil {
 			return err
 		}
@@ -215,7 +287,7 @@ func (j *Journal) Cancel(ctx context.Context, account messages.Account, subscrip
 			// There is no job, so no message ID, to derive a key from.
 			IdempotencyKey: messages.IdempotencyKey(r),
 		})
-		m, err := recordMessage(messages.Cancelled{Record: about}, about, next.State, d.At, "", "")
+		m, err := recordMessage(messages.Cancelled{Record: about, Undone: !next.State.Cancelled}, about, next.State, d.At, "", "")
 		if err != nil {
 			return err
 		}

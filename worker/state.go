@@ -127,6 +127,8 @@ type Settlement struct {
 	Reason messages.Reason `json:"reason,omitempty"`
 	// Replay is the dead letter whose replay led to this settlement.
 	Replay uint64 `json:"replay,omitempty"`
+	// ByHand: an operator decided so, and may correct it while nothing has followed.
+	ByHand bool `json:"by_hand,omitempty"`
 }
 
 const stateVersion = 1

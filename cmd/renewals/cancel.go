@@ -18,6 +18,7 @@ type cancelCmd struct {
 	Subscription string        `arg:"" help:"The subscription."`
 	Period       string        `arg:"" help:"The period that is not to be charged."`
 	Account      string        `setting:"KLARNA_ACCOUNT" help:"The account that it would be charged on. Default: that of its last record, else \"default\"."`
+	Undo         bool          `help:"Take a cancellation back, while nothing has followed: the period may be charged again." from:"command-line"`
 	JSON         bool          `name:"json" help:"The record of it, as JSON."`
 	KeyWindow    time.Duration `default:"${key_window}" hidden:""`
 }
@@ -65,11 +66,17 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if account == "" {
 		account = defaultAccount
 	}
-	if err := h.state.Cancellable(); err != nil {
+	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.journal.Cancel
+	if err := h.state.Cancellable(); err != nil && !c.Undo {
 		return h.tooLate(err)
 	}
-	if err := t.agreed(c.Decision.Yes, fmt.Sprintf("Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.",
-		printable(c.Period), printable(c.Subscription), account)); err != nil {
+	if c.Undo {
+		if err := h.state.Reinstatable(); err != nil {
+			return fmt.Errorf("cancel --undo: %w", err)
+		}
+		question, write = "Take back the cancellation of period %s of subscription %s on account %s? It may then be charged.", f.journal.Reinstate
+	}
+	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, printable(c.Period), printable(c.Subscription), account)); err != nil {
 		return err
 	}
 	if err := f.unchanged(ctx, h); err != nil {
@@ -77,11 +84,18 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
 	defer cancel()
-	if err := f.journal.Cancel(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
+	if err := write(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
 		return decisionProblem("cancel", err)
 	}
-	_, err = f.announce(ctx, t.stdout, h.renewal, c.JSON)
-	return err
+	after, err := f.announce(ctx, t.stdout, h.renewal, c.JSON)
+	if err != nil || !c.Undo {
+		return err
+	}
+	dead, err := openDeadLetters(ctx, f.js)
+	if err != nil {
+		return err
+	}
+	return dead.blocked(ctx, aside, after.state, messages.ReasonCancelled)
 }
 
 // tooLate says why a renewal that is paid cannot be cancelled, and what can be done about its money; any other gets the

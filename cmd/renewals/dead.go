@@ -29,8 +29,8 @@ type deadCmd struct {
 
 // letterFilter picks dead letters by what is in their headers.
 type letterFilter struct {
-	Account []string `help:"Accounts. Default: all."`
-	Reason  []string `help:"Reasons, such as invalid or already_paid. Default: all."`
+	Account []string `help:"Accounts. Default: all." from:"command-line"`
+	Reason  []string `help:"Reasons, such as invalid or already_paid. Default: all." from:"command-line"`
 }
 
 func (f letterFilter) check() error {
@@ -317,7 +317,7 @@ type deadShowCmd struct {
 	NATS        natsSettings `embed:""`
 	Log         logSettings  `embed:""`
 	Sequence    uint64       `arg:"" name:"seq" help:"Its sequence, from renewals dead list."`
-	RevealToken bool         `help:"Show the customer token: whoever has it can charge."`
+	RevealToken bool         `help:"Show the customer token: whoever has it can charge." from:"command-line"`
 	JSON        bool         `name:"json" help:"As JSON, the payload as a string."`
 }
 
@@ -369,7 +369,7 @@ func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 // letterChoice says which dead letters are meant.
 type letterChoice struct {
 	Sequences []uint64     `arg:"" optional:"" name:"seq" help:"Sequences, from renewals dead list."`
-	All       bool         `help:"All that --account and --reason leave."`
+	All       bool         `help:"All that --account and --reason leave." from:"command-line"`
 	Filter    letterFilter `embed:""`
 	JSON      bool         `name:"json" help:"What became of each, as JSON Lines."`
 }
@@ -470,7 +470,7 @@ type deadReplayCmd struct {
 	NATS   natsSettings `embed:""`
 	Log    logSettings  `embed:""`
 	Choice letterChoice `embed:""`
-	Yes    bool         `help:"Do not ask."`
+	Yes    bool         `help:"Do not ask." from:"command-line"`
 }
 
 func (c *deadReplayCmd) Run(ctx context.Context, s *settings, t *terminal) error {
@@ -576,7 +576,7 @@ type deadDropCmd struct {
 	NATS   natsSettings `embed:""`
 	Log    logSettings  `embed:""`
 	Choice letterChoice `embed:""`
-	Yes    bool         `help:"Do not ask."`
+	Yes    bool         `help:"Do not ask." from:"command-line"`
 }
 
 func (c *deadDropCmd) Run(ctx context.Context, s *settings, t *terminal) error {

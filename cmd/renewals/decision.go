@@ -12,9 +12,9 @@ import (
 
 // decisionSettings are what every command asks for that settles something about a customer's money.
 type decisionSettings struct {
-	Actor string `help:"Who decides, for the record. Default: you, as user@host."`
-	Note  string `help:"Why, for the record."`
-	Yes   bool   `help:"Do not ask."`
+	Actor string `help:"Who decides, for the record. Default: you, as user@host." from:"command-line"`
+	Note  string `help:"Why, for the record." from:"command-line"`
+	Yes   bool   `help:"Do not ask." from:"command-line"`
 }
 
 func (d decisionSettings) decision(now time.Time) worker.Decision {

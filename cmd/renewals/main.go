@@ -28,8 +28,8 @@ const (
 	exitUsage  = 2
 )
 
-// commands is the grammar. Every flag has an environment variable: the one its setting tag names, else RENEWALS_ and the
-// flag's name.
+// commands is the grammar. Every flag that is a setting has an environment variable: the one its setting tag names, else RENEWALS_
+// and the flag's name. Flags that decide about money have none, see onCommandLine.
 type commands struct {
 	Dev          devCmd          `cmd:"" help:"Everything in one process: JetStream, Klarna's simulator, one worker and sample jobs."`
 	Work         workCmd         `cmd:"" help:"Charge renewals, and capture their orders, until told to stop."`
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	)
 	parser, err := kong.New(&grammar,
 		kong.Name("renewals"),
-		kong.Description("Charges Klarna subscription renewals from NATS JetStream. Every flag has an environment variable; a flag wins over the environment, the environment over the file of --config, that over the default."),
+		kong.Description("Charges Klarna subscription renewals from NATS JetStream. Every setting has an environment variable, named with its flag; a flag wins over the environment, the environment over the file of --config, that over the default."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { finished = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),

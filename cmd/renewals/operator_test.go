@@ -470,3 +470,45 @@ func TestSearchBackwards(t *testing.T) {
 		t.Errorf("one record at a time: got %v (%v)", got, err)
 	}
 }
+
+// What one operator did wrongly another puts right, both on the record; and nobody can once something has followed.
+func TestCorrectedByAnother(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("91", "500", "", 1), o.job("92", "500", "", 1))
+	o.work()
+	o.run(exitDone, "resolve", "91/2026-12", "--not-charged", "--yes", "--actor=anna@billing")
+
+	_, told := o.run(exitFailed, "resolve", "91/2026-12", "--paid", "--order-id=X", "--captured=true", "--yes")
+	o.expect(told, "this one is dunning; an operator decided that: put it right with --correct")
+	_, told = o.run(exitFailed, "resolve", "92/2026-12", "--correct", "--not-charged", "--yes")
+	o.expect(told, "there is no decision to correct yet")
+	out, _ := o.run(exitDone, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--yes", "--actor=ben@billing", "--note=wrong tab")
+	o.expect(out, "recorded: paid order X, corrects dunning", "by ben@billing, note: wrong tab")
+	out, _ = o.run(exitDone, "show", "91/2026-12")
+	o.expect(out, "anna@billing", "ben@billing", "paid with order X")
+	o.run(exitDone, "resolve", "91/2026-12", "--correct", "--not-charged", "--yes")
+
+	o.publish(o.job("91", "ok", "", 2))
+	o.work()
+	_, told = o.run(exitFailed, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--yes")
+	o.expect(told, "only what an operator decided can be corrected")
+}
+
+func TestCancellationTakenBack(t *testing.T) {
+	o := newOffice(t)
+	o.run(exitDone, "cancel", "93", "2026-12", "--yes", "--actor=anna@billing")
+	o.publish(o.job("93", "ok", "", 1))
+	o.work()
+	turnedAway := o.letterFor("93/2026-12/1")
+	out, _ := o.run(exitDone, "cancel", "93", "2026-12", "--undo", "--yes", "--actor=ben@billing")
+	o.expect(out, "recorded: cancelled taken back: the period may be charged again, by ben@billing", "renewals dead replay "+turnedAway)
+	_, told := o.run(exitFailed, "cancel", "93", "2026-12", "--undo", "--yes")
+	o.expect(told, "cancel --undo: only a cancelled renewal can be reinstated: this one is none")
+	o.run(exitDone, "dead", "replay", turnedAway, "--yes")
+	o.work()
+	out, _ = o.run(exitDone, "show", "93/2026-12")
+	o.expect(out, "anna@billing", "ben@billing", "state: paid")
+	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {
+		t.Errorf("orders at Klarna: %d, want 1", orders)
+	}
+}

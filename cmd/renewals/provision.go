@@ -22,7 +22,7 @@ type provisioningSettings struct {
 	Replicas           int           `default:"1" help:"Copies of every stream: 1, or 3 or 5 in a cluster."`
 	Retention          time.Duration `default:"120d" help:"How long the journal remembers a renewal."`
 	AckWait            time.Duration `default:"2m" help:"How long a worker may hold a job; over try budget and try timeout by a tenth."`
-	AcceptEmptyJournal bool          `help:"Create a missing journal although jobs wait: the memory of what was charged is gone, and you take that on."`
+	AcceptEmptyJournal bool          `help:"Create a missing journal although jobs wait: the memory of what was charged is gone, and you take that on." from:"command-line"`
 }
 
 func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error {

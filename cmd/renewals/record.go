@@ -46,6 +46,7 @@ type record struct {
 	NextAttemptAt *time.Time         `json:"next_attempt_at"`
 	Errors        []messages.Problem `json:"errors"`
 	LastError     string             `json:"last_error"`
+	Undone        bool               `json:"undone"` // of a cancellation
 }
 
 func readRecord(m jetstream.Msg) (record, error) {
@@ -113,6 +114,10 @@ func (r record) outcome() string {
 			outcome += ", next attempt " + r.NextAttemptAt.Format(time.DateOnly)
 		} else {
 			outcome += ", final"
+		}
+	case messages.KindCancelled:
+		if r.Undone {
+			outcome = "taken back: the period may be charged again"
 		}
 	case messages.KindUnresolved:
 		if r.Amount > 0 {

@@ -20,12 +20,13 @@ type resolveCmd struct {
 	Decision decisionSettings `embed:""`
 
 	ID          string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
-	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it."`
-	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made."`
-	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured."`
-	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter."`
-	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it."`
-	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it."`
+	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it." from:"command-line"`
+	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made." from:"command-line"`
+	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured." from:"command-line"`
+	Captured    *bool         `help:"Of a capture: Klarna has it. With --paid: whether the money is captured; default: the auto_capture of the job, from its dead letter." from:"command-line"`
+	OrderID     string        `name:"order-id" help:"With --paid: the order, as Klarna's portal shows it." from:"command-line"`
+	CaptureID   string        `name:"capture-id" help:"With --captured: the capture, as Klarna's portal shows it." from:"command-line"`
+	Correct     bool          `help:"Settle otherwise what an operator settled wrongly, while nothing has followed; both decisions stay on the record." from:"command-line"`
 	JSON        bool          `name:"json" help:"The record that settles it, as JSON."`
 	KeyWindow   time.Duration `default:"${key_window}" hidden:""`
 }
@@ -78,7 +79,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		aside = t.stderr
 	}
 	h.print(aside, time.Now(), c.KeyWindow)
-	if err := h.state.Resolvable(); err != nil {
+	if err := c.allowed(h.state); err != nil {
 		return fmt.Errorf("resolve: %w", err)
 	}
 	verdict := c.verdict()
@@ -117,6 +118,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	decision := c.Decision.decision(time.Now())
+	decision.Corrects = c.Correct
 	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
 	defer cancel()
 	switch verdict {
@@ -145,7 +147,19 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		fmt.Fprintf(aside, "dead letter %d dropped\n", l.sequence)
 	}
-	return dead.blocked(ctx, aside, after.state)
+	return dead.blocked(ctx, aside, after.state, messages.ReasonBlockedByUnresolved)
+}
+
+// allowed says why the renewal cannot be settled by hand as it stands.
+func (c *resolveCmd) allowed(s worker.State) error {
+	if c.Correct {
+		return s.Correctable()
+	}
+	err := s.Resolvable()
+	if err != nil && s.Correctable() == nil {
+		return fmt.Errorf("%w; an operator decided that: put it right with --correct", err)
+	}
+	return err
 }
 
 func (c *resolveCmd) check() error {
@@ -285,12 +299,12 @@ func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey
 	return h, err
 }
 
-// blocked points to the jobs that were turned away because the renewal was unresolved, and says what makes sense of them
-// as it stands now.
-func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State) error {
+// blocked points to the jobs that were turned away for a reason which a decision has just taken away, and says what makes sense
+// of them as the renewal stands now.
+func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, why messages.Reason) error {
 	sequences := map[string][]string{}
 	for key, e := range s.Settled {
-		if e.Reason != messages.ReasonBlockedByUnresolved {
+		if e.Reason != why {
 			continue
 		}
 		letters, err := d.of(ctx, key)
@@ -298,14 +312,14 @@ func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State) e
 			return err
 		}
 		for _, l := range letters {
-			if l.Reason == messages.ReasonBlockedByUnresolved {
+			if l.Reason == why {
 				now := l.nowThat(s)
 				sequences[now] = append(sequences[now], fmt.Sprint(l.sequence))
 			}
 		}
 	}
 	for _, now := range slices.Sorted(maps.Keys(sequences)) {
-		fmt.Fprintf(w, "jobs that it blocked are in the dead letters: %s %s\n", now, strings.Join(sequences[now], " "))
+		fmt.Fprintf(w, "jobs that were turned away are in the dead letters: %s %s\n", now, strings.Join(sequences[now], " "))
 	}
 	return nil
 }
@@ -314,7 +328,7 @@ func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State) e
 func (l letter) nowThat(s worker.State) string {
 	uncaptured := s.Order != nil && s.Order.Captured < s.Order.Amount
 	switch {
-	case l.job == chargeJob && s.Phase == worker.PhaseDunning, l.job == captureJob && uncaptured:
+	case l.job == chargeJob && (s.Phase == worker.PhaseDunning || s.Phase == worker.PhaseNone), l.job == captureJob && uncaptured:
 		return "renewals dead replay"
 	case l.job == captureJob && s.Phase == worker.PhaseDunning:
 		return "once the period is paid, renewals dead replay"

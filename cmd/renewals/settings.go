@@ -43,7 +43,7 @@ func (s *settings) Validate(*kong.Application) error { return nil }
 // Resolve gives the text of a flag that is not on the command line, nil where nothing sets it. The flag's own mapper
 // tries the text here, so that the error names the place that a person has to change.
 func (s *settings) Resolve(context *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if flag.Name == "help" || flag.Name == "version" {
+	if onCommandLine(flag) {
 		return nil, nil
 	}
 	if err := s.load(context); err != nil {
@@ -109,7 +109,7 @@ func (s *settings) load(context *kong.Context) error {
 func (s *settings) fileKeys() map[string]bool {
 	keys := map[string]bool{}
 	_ = kong.Visit(s.grammar, func(node kong.Visitable, next kong.Next) error {
-		if flag, ok := node.(*kong.Flag); ok && flag.Name != "config" && flag.Name != "help" && flag.Name != "version" && !strings.HasPrefix(variable(flag), "KLARNA_") {
+		if flag, ok := node.(*kong.Flag); ok && flag.Name != "config" && !onCommandLine(flag) && !strings.HasPrefix(variable(flag), "KLARNA_") {
 			keys[fileKey(flag)] = true
 		}
 		return next(nil)
@@ -164,6 +164,12 @@ func nodeText(node yaml.Node) (string, error) {
 	return "", errors.New("expected a value or a list of values")
 }
 
+// onCommandLine says that a flag decides about money, picks what a decision is about, or confirms it: such a flag is taken from the
+// command line alone. A variable left in a shell profile, or a key in a file that all commands read, decides nothing.
+func onCommandLine(flag *kong.Flag) bool {
+	return flag.Name == "help" || flag.Name == "version" || flag.Tag.Get("from") == "command-line"
+}
+
 // variable names the environment variable of a flag.
 func variable(flag *kong.Flag) string {
 	if name := flag.Tag.Get("setting"); name != "" {
@@ -175,7 +181,7 @@ func variable(flag *kong.Flag) string {
 func fileKey(flag *kong.Flag) string { return strings.ReplaceAll(flag.Name, "-", "_") }
 
 func helpWithVariable(value *kong.Value) string {
-	if value.Flag == nil || value.Name == "help" || value.Name == "version" {
+	if value.Flag == nil || onCommandLine(value.Flag) {
 		return value.Help
 	}
 	return strings.TrimSuffix(value.Help, ".") + " ($" + variable(value.Flag) + ")."

@@ -29,7 +29,7 @@ type tokenCancelCmd struct {
 	Account accountSettings `embed:""`
 	Log     logSettings     `embed:""`
 	Token   string          `arg:"" help:"The customer token."`
-	Yes     bool            `help:"Do not ask."`
+	Yes     bool            `help:"Do not ask." from:"command-line"`
 }
 
 const tokenTimeout = 30 * time.Second

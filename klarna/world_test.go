@@ -1,0 +1,204 @@
+package klarna_test
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// talk answers each request on a connection with what reply says to the nth of this connection, n from 1; "" ends it.
+func talk(conn net.Conn, seen io.Writer, reply func(n int) string) {
+	reader := bufio.NewReader(io.TeeReader(conn, seen))
+	for n := 1; ; n++ {
+		request, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, request.Body); err != nil {
+			return
+		}
+		answer := reply(n)
+		if answer == "" {
+			return
+		}
+		if _, err := io.WriteString(conn, answer); err != nil {
+			return
+		}
+	}
+}
+
+// http11 is an answer as it goes over the wire.
+func http11(status int, body string, headers ...string) string {
+	return fmt.Sprintf("HTTP/1.1 %d X\r\nContent-Length: %d\r\n%s\r\n%s", status, len(body), strings.Join(append(headers, ""), "\r\n"), body)
+}
+
+// S54: a proxy gives up on a request and answers for Klarna; Klarna's own answer comes late, on the same connection, and is
+// taken for the answer to the next request there.
+func TestS54LateAnswerOnTheSameConnection(t *testing.T) {
+	t.Parallel()
+	const late, own = `{"order_id":"o-of-the-first","fraud_status":"ACCEPTED"}`, `{"order_id":"o-of-the-second","fraud_status":"ACCEPTED"}`
+	for _, row := range []struct{ name, first string }{
+		{"504", http11(504, "")},
+		{"500 with Klarna's object", http11(500, `{"error_code":"TIMEOUT"}`)},
+		{"503 with Klarna's object", http11(503, `{"error_code":"SERVICE_UNAVAILABLE"}`)},
+		{"502 with a page", http11(502, "<html>")},
+		{"200 without an order", http11(200, "{}")},
+		{"200 without anything", http11(200, "")},
+		{"200 with half an order", http11(200, late[:20])},
+		{"200 in a coding nobody asked for", http11(200, late, "Content-Encoding: br")},
+		{"a redirect", http11(308, "", "Location: https://elsewhere.example/")},
+		{"403 with a page", http11(403, "<html>")},
+		{"404 without anything", http11(404, "")},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			var connections atomic.Int64
+			closed := make(chan struct{})
+			w := newWire(t, func(conn net.Conn, seen io.Writer) {
+				first := connections.Add(1) == 1
+				if first {
+					defer close(closed)
+				}
+				talk(conn, seen, func(n int) string {
+					switch {
+					case !first:
+						return http11(200, own)
+					case n == 1:
+						return row.first
+					}
+					return http11(200, late)
+				})
+			})
+			client := newClient(t, w.URL)
+			if _, err := charge(client); err == nil {
+				t.Fatal("the first try has an order")
+			}
+			select {
+			case <-closed:
+			case <-t.Context().Done():
+			case <-time.After(10 * time.Second):
+				t.Fatal("the connection is still open")
+			}
+			got, err := charge(client, func(r *klarna.CreateOrderRequest) { r.IdempotencyKey = "key-2" })
+			if err != nil || got.OrderID != "o-of-the-second" {
+				t.Errorf("order %q, error %v: want the second's own", got.OrderID, err)
+			}
+			if n := connections.Load(); n != 2 {
+				t.Errorf("%d connections, want 2", n)
+			}
+		})
+	}
+}
+
+// S54 under load: a connection is handed to whoever waits for one as soon as an answer is complete, before anybody can have
+// judged it.
+func TestS54NobodyUsesASpoiltConnection(t *testing.T) {
+	t.Parallel()
+	var after, failed, fine atomic.Int64
+	w := newWire(t, func(conn net.Conn, seen io.Writer) {
+		spoilt := false
+		talk(conn, io.Discard, func(n int) string {
+			switch {
+			case spoilt:
+				after.Add(1)
+			case n%3 == 0:
+				spoilt = true
+				failed.Add(1)
+				return http11(500, "")
+			}
+			return http11(200, `{"order_id":"o-1","fraud_status":"ACCEPTED"}`)
+		})
+	})
+	client := newClient(t, w.URL)
+	var trying sync.WaitGroup
+	for range 16 {
+		trying.Go(func() {
+			for range 100 {
+				if _, err := charge(client); err == nil {
+					fine.Add(1)
+				}
+			}
+		})
+	}
+	trying.Wait()
+	if n := after.Load(); n > 0 {
+		t.Errorf("%d requests on connections whose last answer was a 500", n)
+	}
+	if fine, failed := fine.Load(), failed.Load(); fine+failed != 16*100 || failed == 0 {
+		t.Errorf("%d tries: %d orders, %d answers 500; the others were cut for nothing", 16*100, fine, failed)
+	}
+}
+
+// S56: an answer that is compressed although nobody asked for that.
+func TestS56CompressedAnswers(t *testing.T) {
+	t.Parallel()
+	const order, declined = `{"order_id":"o-1","fraud_status":"ACCEPTED"}`, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":["m"]}`
+	packed := gzipped(t, order)
+	for _, row := range []struct {
+		name, coding string
+		status       int
+		body         string
+		want         klarna.Class
+	}{
+		{"gzip", "gzip", 200, packed, klarna.ClassOK},
+		{"gzip by its old name, in capitals", "X-GZIP", 200, packed, klarna.ClassOK},
+		{"said to be gzip, and unpacked on the way", "gzip", 200, order, klarna.ClassOK},
+		{"identity", "identity", 200, order, klarna.ClassOK},
+		{"a refusal", "gzip", 403, gzipped(t, declined), klarna.ClassRefused},
+		{"an empty refusal", "gzip", 403, "", klarna.ClassNotEvaluated},
+		{"another coding", "br", 200, order, klarna.ClassAnswered2xx},
+		{"a refusal in another coding may be one of the order", "br", 403, declined, klarna.ClassUnknown},
+		{"a redirect needs no body", "br", 308, "x", klarna.ClassNotEvaluated},
+		{"a password needs no body", "br", 401, "x", klarna.ClassNotEvaluated},
+		{"a refusal with a broken header", "gzip", 403, "\x1f\x8b\x00 and so on, for long enough", klarna.ClassUnknown},
+		{"a refusal with a broken checksum", "gzip", 403, gzipped(t, declined)[:len(gzipped(t, declined))-8] + "12345678", klarna.ClassUnknown},
+		{"cut behind the order", "gzip", 200, packed[:len(packed)-8], klarna.ClassOK},
+		{"cut in the order", "gzip", 200, packed[:len(packed)/2], klarna.ClassAnswered2xx},
+		{"a page of a megabyte and one byte", "gzip", 403, gzipped(t, strings.Repeat("x", 1<<20+1)), klarna.ClassNotEvaluated},
+		{"more than anybody reads", "gzip", 200, gzipped(t, order[:len(order)-1]+`,"x":"`+strings.Repeat("x", 4<<20)+`"}`), klarna.ClassAnswered2xx},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWire(t, func(conn net.Conn, seen io.Writer) {
+				talk(conn, seen, func(int) string { return http11(row.status, row.body, "Content-Encoding: "+row.coding) })
+			})
+			got, err := charge(newClient(t, w.URL))
+			if class := klarna.ClassOf(err); class != row.want {
+				t.Fatalf("class %v (%v), want %v", class, err, row.want)
+			}
+			if row.want == klarna.ClassOK && got.OrderID != "o-1" {
+				t.Errorf("order %q", got.OrderID)
+			}
+			var refused *klarna.Error
+			if row.want == klarna.ClassRefused && (!errors.As(err, &refused) || !slices.Equal(refused.Messages, []string{"m"})) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+}
+
+func gzipped(t testing.TB, text string) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

@@ -1,0 +1,108 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// finalCodes are the refusals after which the same bytes can never be stored
+// where they belong. The list is closed: whatever else the broker says, a full quota (10002), a full disk or stream (10077) and
+// codes that do not exist yet among it, may pass.
+// https://github.com/nats-io/nats-server/blob/main/server/errors.json
+var finalCodes = [...]jetstream.ErrorCode{
+	jetstream.JSErrCodeStreamMessageExceedsMaximum, // 10054: larger than the stream or the server allows
+	10097, // header larger than 64 KiB
+	10109, // the stream is sealed, which cannot be taken back
+}
+
+// final says that a write was refused once and for all. A missing permission is not
+// among it: the server tells the connection of it, not the publisher, for whom it is a timeout like any other; and
+// permissions are reloaded.
+func final(err error) bool {
+	if errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadHeaderMsg) || errors.Is(err, nats.ErrConnectionClosed) {
+		return true
+	}
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && slices.Contains(finalCodes[:], refused.ErrorCode)
+}
+
+// An effort is how often a step of a delivery asks the broker before it gives
+// up: on the way to a claim once, since the job can go back; on the way from an answer to its record until the process ends.
+type effort func(ctx context.Context, call func(context.Context) error) error
+
+// once leaves it to ctx how long the call may take.
+func once(ctx context.Context, call func(context.Context) error) error { return call(ctx) }
+
+const (
+	// insistPause is the longest pause between two calls of what is in hand.
+	insistPause = 2 * time.Second
+	// unreadablePause is the same where the renewal's last record is not understood:
+	// only a person, or a newer worker, puts another on top.
+	unreadablePause = 30 * time.Second
+)
+
+// insist makes a call again until it has succeeded, the journal has moved on, the
+// refusal is final or ctx has ended. The job is kept from being delivered again meanwhile: its next
+// delivery would ask Klarna again for what is in hand here.
+func (a *account) insist(j *job, made string) effort {
+	return func(ctx context.Context, call func(context.Context) error) error {
+		var pause *backoff.ExponentialBackOff
+		var beat time.Time // when the broker was last told that the job is at work
+		told := false
+		for {
+			one, cancel := context.WithTimeout(ctx, min(claimTimeout, a.rules.ackWait/4))
+			err := call(one)
+			cancel()
+			if err == nil || errors.Is(err, ErrLost) || final(err) || ctx.Err() != nil {
+				return err
+			}
+			if pause == nil {
+				pause = backoff.NewExponentialBackOff(
+					backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(insistPause), backoff.WithMaxElapsedTime(0))
+			}
+			wait := pause.NextBackOff()
+			if unreadable, ok := errors.AsType[*UnreadableError](err); ok {
+				wait = unreadablePause
+				if !told {
+					told = true
+					a.log.Error().Err(unreadable).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
+						Msg("an answer of Klarna's waits here for its record: nobody can write on top of what nobody understands")
+				}
+			}
+			for again := time.Now().Add(wait); ; {
+				if time.Since(beat) >= a.rules.ackWait/4 {
+					beat = time.Now()
+					_ = j.msg.InProgress() // lost: whoever gets the job finds the claim
+				}
+				if wait = time.Until(again); wait <= 0 {
+					break
+				}
+				if !sleep(ctx, min(wait, a.rules.ackWait/4)) {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// notRecorded tells a person of what Klarna made and the journal did not take.
+// The job goes back: its next delivery asks Klarna again, under the same key.
+func (a *account) notRecorded(j *job, made string, err error) {
+	if made == "" {
+		return
+	}
+	if a.recording.Err() == nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		a.metrics.stray.WithLabelValues(string(a.Name), strayNotRecorded).Inc()
+	}
+	a.log.Error().Err(err).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
+		Msg("what Klarna made could not be recorded: the job goes back, and Klarna is asked again under the same key")
+}
+
+// strayNotRecorded is the reason under which such orders and captures are counted.
+const strayNotRecorded = "not_recorded"
