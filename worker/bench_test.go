@@ -126,7 +126,7 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	}
 	w.oldest.Store(int64(defaultRetention - retentionMargin))
 	return &account{
-		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log}, rules: testRules(), limit: newLimit(0),
+		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log, noticed: func(string, error) {}}, rules: testRules(), limit: newLimit(0),
 		circuit: newCircuit(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),
 	}, paid
 }

@@ -20,6 +20,7 @@ const (
 	pauseBreaker      = "breaker"       // a run of answers that decide nothing
 	pauseSettings     = "settings"      // a stream lost a setting that the promise rests on
 	pauseClock        = "clock"         // this machine's clock is off
+	pauseJournal      = "journal"       // the broker does not take records
 )
 
 const (

@@ -265,9 +265,11 @@ func (a *account) recorded(j *job, next step, event messages.Event) {
 		a.metrics.unknown.WithLabelValues(string(a.Name)).Inc()
 	}
 	now := a.now()
+	// Clocks are corrected, and stamps are the broker's: either may be ahead by a little.
+	endToEnd, handling := max(now.Sub(j.published), 0), max(now.Sub(j.received), 0)
 	a.metrics.results.WithLabelValues(string(a.Name), string(next.Record), string(reason)).Inc()
 	if next.Then == actAck {
-		a.metrics.endToEnd.WithLabelValues(string(a.Name)).Observe(now.Sub(j.published).Seconds())
+		a.metrics.endToEnd.WithLabelValues(string(a.Name)).Observe(endToEnd.Seconds())
 	}
 
 	e := a.log.Info()
@@ -295,5 +297,5 @@ func (a *account) recorded(j *job, next step, event messages.Event) {
 		}
 		e = e.Int("tries", c.Tries).Int("deliveries", c.Deliveries)
 	}
-	e.Dur("handling_ms", now.Sub(j.received)).Dur("end_to_end_ms", now.Sub(j.published)).Msg("recorded")
+	e.Dur("handling_ms", handling).Dur("end_to_end_ms", endToEnd).Msg("recorded")
 }

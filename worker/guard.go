@@ -61,6 +61,20 @@ func (w *Worker) liftPause(reason string) bool {
 	return w.pauses.lift(reason)
 }
 
+// watchOutages pauses all claiming while the broker takes no records.
+func (w *Worker) watchOutages() {
+	w.outage.begin = func(sentence string, err error) {
+		if w.setPause(pauseJournal, sentence) {
+			w.opts.Log.Error().Err(err).Msg("nothing is claimed until the broker takes records again; what is in hand is kept and written again until then")
+		}
+	}
+	w.outage.end = func() {
+		if w.liftPause(pauseJournal) {
+			w.opts.Log.Info().Msg("the broker takes records again: claiming goes on")
+		}
+	}
+}
+
 // Ready says why the worker charges nothing; nil while it charges for at least
 // one account.
 func (w *Worker) Ready() error {

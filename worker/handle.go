@@ -70,7 +70,7 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.pauses.any() || !paused && a.circuit.pauses.any() {
+	if !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
 		return time.Second, false
 	}
 	ok, wait = a.limit.wait(ctx, left())
@@ -131,6 +131,7 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 // record writes what the tries came to. It goes on until the journal has it or
 // the process ends: an answer in hand is not given up because the broker is away.
 func (a *account) record(j *job, at Entry, held holding, answers tally) (step, error) {
+	defer a.outage.keep()()
 	speak := func(s State) step { return conclude(s, held, answers.outcome, a.now(), a.rulesNow()) }
 	next, _, err := a.advance(a.recording, a.insist(j, answers.Made), j, at, speak, answers)
 	if err != nil {
@@ -154,6 +155,7 @@ func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
 	case final:
 		answers.Answer = answerFraudRejected
 	}
+	defer a.outage.keep()()
 	next, _, err := a.advance(a.recording, a.insist(j, made), j, at, speak, answers)
 	if err != nil {
 		a.notRecorded(j, made, err)
@@ -256,6 +258,7 @@ func (a *account) bury(j *job, next step) error {
 		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
 			Msg("Klarna made something that no result can name any more: a person must look at it")
 	}
+	defer a.outage.keep()()
 	m := a.deadLetter(j, next)
 	published := false
 	err := a.insist(j, next.Made)(a.recording, func(ctx context.Context) error {
@@ -264,6 +267,7 @@ func (a *account) bury(j *job, next step) error {
 		}
 		published = true
 		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(StreamDead))
+		a.outage.noticed(deadLetters, err)
 		return err
 	})
 	if err != nil {

@@ -18,8 +18,11 @@ import (
 var finalCodes = [...]jetstream.ErrorCode{
 	jetstream.JSErrCodeStreamMessageExceedsMaximum, // 10054: larger than the stream or the server allows
 	10097, // header larger than 64 KiB
-	10109, // the stream is sealed, which cannot be taken back
+	codeSealed,
 }
+
+// codeSealed is the refusal of a stream that was sealed, which cannot be taken back.
+const codeSealed jetstream.ErrorCode = 10109
 
 // final says that a write was refused once and for all. A missing permission is not
 // among it: the server tells the connection of it, not the publisher, for whom it is a timeout like any other; and
@@ -67,7 +70,8 @@ func (a *account) insist(j *job, made string) effort {
 					backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(insistPause), backoff.WithMaxElapsedTime(0))
 			}
 			wait := pause.NextBackOff()
-			if unreadable, ok := errors.AsType[*UnreadableError](err); ok {
+			unreadable, odd := errors.AsType[*UnreadableError](err)
+			if odd {
 				wait = unreadablePause
 				if !told {
 					told = true
@@ -75,18 +79,35 @@ func (a *account) insist(j *job, made string) effort {
 						Msg("an answer of Klarna's waits here for its record: nobody can write on top of what nobody understands")
 				}
 			}
-			for again := time.Now().Add(wait); ; {
-				if time.Since(beat) >= a.rules.ackWait/4 {
-					beat = time.Now()
-					_ = j.msg.InProgress() // lost: whoever gets the job finds the claim
-				}
-				if wait = time.Until(again); wait <= 0 {
-					break
-				}
-				if !sleep(ctx, min(wait, a.rules.ackWait/4)) {
-					return err
-				}
+			if odd {
+				a.outage.inHand.Add(-1) // it learns nothing of the broker meanwhile
 			}
+			waited := a.hold(ctx, j, wait, &beat)
+			if odd {
+				a.outage.inHand.Add(1)
+			}
+			if !waited {
+				return err
+			}
+		}
+	}
+}
+
+// hold waits, and tells the broker in time that the job is still at work. It says
+// whether it did: not when ctx ended first.
+func (a *account) hold(ctx context.Context, j *job, d time.Duration, beat *time.Time) bool {
+	every := a.rules.ackWait / 4
+	for again := time.Now().Add(d); ; {
+		if time.Since(*beat) >= every {
+			*beat = time.Now()
+			_ = j.msg.InProgress() // lost: whoever gets the job finds its claim
+		}
+		left := time.Until(again)
+		if left <= 0 {
+			return true
+		}
+		if !sleep(ctx, min(left, every)) {
+			return false
 		}
 	}
 }

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,6 +116,162 @@ func TestS69LostSetThenFailedReads(t *testing.T) {
 			}
 			if n := len(w.orders()); n != 1 {
 				t.Errorf("requests: %d, want 1", n)
+			}
+		})
+	}
+}
+
+// A fault is what the broker does to a call, at its nth time and so long after its
+// first. lost loses the first answer to what was stored.
+type fault struct {
+	name string
+	fail func(ctx context.Context, n int64, since time.Duration) error
+	lost bool
+}
+
+var faults = []fault{
+	{name: "fails once", fail: func(_ context.Context, n int64, _ time.Duration) error { return firstTimes(n, 1, nats.ErrTimeout) }},
+	{name: "fails for long", fail: forLong(jetstream.ErrNoStreamResponse)},
+	{name: "answer lost", lost: true},
+	{name: "no room in the account", fail: forLong(&jetstream.APIError{Code: 400, ErrorCode: 10002, Description: "resource limits exceeded for account"})},
+	{name: "no room on the disk", fail: forLong(&jetstream.APIError{Code: 503, ErrorCode: 10077, Description: "no space left on device"})},
+	{name: "refused by a code of tomorrow", fail: forLong(&jetstream.APIError{Code: 400, ErrorCode: 19999})},
+	{name: "not yet applied", fail: func(_ context.Context, n int64, _ time.Duration) error {
+		return firstTimes(n, 3, &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequenceConstant})
+	}},
+	{name: "no answer", fail: func(ctx context.Context, n int64, _ time.Duration) error {
+		if n == 1 {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}},
+}
+
+func firstTimes(n, times int64, err error) error {
+	if n > times {
+		return nil
+	}
+	return err
+}
+
+// forLong fails for half of a lease, as a minute is half of one in production.
+func forLong(err error) func(context.Context, int64, time.Duration) error {
+	return func(_ context.Context, _ int64, since time.Duration) error {
+		if since > time.Second {
+			return nil
+		}
+		return err
+	}
+}
+
+// faultyRow is a renewal whose calls meet a fault.
+type faultyRow struct {
+	fault
+	subscription string
+	armed        atomic.Bool
+	calls, began atomic.Int64
+}
+
+func (r *faultyRow) meet(ctx context.Context) error {
+	if r.fail == nil {
+		return nil
+	}
+	r.began.CompareAndSwap(0, time.Now().UnixNano())
+	return r.fail(ctx, r.calls.Add(1), time.Since(time.Unix(0, r.began.Load())))
+}
+
+// S7, S26, S53, S69: every step of a delivery meets every fault of the broker. Each
+// job ends in its one result, which is true, and where the step comes after the answer Klarna is not asked again.
+func TestEveryStepOutlastsEveryFault(t *testing.T) {
+	for _, tt := range []struct {
+		step   string
+		token  string
+		broken bool   // the job is invalid
+		arm    string // the call after which the fault begins; "": at once
+		lose   string // the call whose first answer is lost, so that the renewal is read again
+		call   string
+		posts  int // that Klarna may hear of each renewal
+		want   string
+	}{
+		{step: "read before the claim", token: "500x1-", arm: "charging", call: "read", posts: 2, want: "paid"},
+		{step: "claim", token: "ok-", call: "charging", posts: 1, want: "paid"},
+		{step: "read after the claim", token: "ok-", lose: "charging", call: "read", posts: 1, want: "paid"},
+		{step: "record of a payment", token: "ok-", call: "paid", posts: 1, want: "paid"},
+		{step: "read after the record", token: "ok-", lose: "paid", call: "read", posts: 1, want: "paid"},
+		{step: "record of a refusal", token: "soft-decline-", call: "dunning", posts: 1, want: "dunning payment_method_failed"},
+		{step: "record of a pending order", token: "pending-accept-", call: "pending", posts: 1, want: "paid"},
+		{step: "record of its fraud status", token: "pending-accept-", call: "paid", posts: 1, want: "paid"},
+		{step: "record of a rejection", token: "ok-", broken: true, call: "rejected", want: "rejected invalid"},
+		{step: "dead letter", token: "ok-", broken: true, call: "dead", want: "rejected invalid"},
+	} {
+		t.Run(tt.step, func(t *testing.T) {
+			w := newWorld(t)
+			rows := map[string]*faultyRow{}
+			for n, f := range faults {
+				row := &faultyRow{fault: f, subscription: strings.ReplaceAll(tt.step, " ", "-") + "-" + strconv.Itoa(n)}
+				row.armed.Store(tt.arm == "")
+				renewal := messages.NewRenewalKey(messages.SubscriptionID(row.subscription), "2026-12")
+				rows[string(renewal)] = row
+				rows[string(messages.NewIdempotencyKey(renewal, messages.MessageID(row.subscription+"/2026-12/1")))] = row
+				w.publish(w.due(row.subscription, tt.token+strconv.Itoa(n), 1, func(j map[string]any) {
+					if tt.broken {
+						j["order"].(map[string]any)["order_amount"] = 1
+					}
+				}))
+			}
+			w.startFaulty(faulty{
+				before: func(ctx context.Context, call, of string) error {
+					row := rows[of]
+					if row == nil || call != tt.call || !row.armed.Load() {
+						return nil
+					}
+					return row.meet(ctx)
+				},
+				after: func(call, of string) error {
+					row := rows[of]
+					switch {
+					case row == nil:
+						return nil
+					case call == tt.arm:
+						row.armed.Store(true)
+					case call == tt.lose && row.began.CompareAndSwap(0, time.Now().UnixNano()):
+						return nats.ErrTimeout
+					case call == tt.call && row.lost && row.calls.Add(1) == 1:
+						return nats.ErrTimeout
+					}
+					return nil
+				},
+			})
+			w.awaitEmpty()
+
+			posts, orders, got := map[string]int{}, map[string]int{}, map[string][]string{}
+			for _, c := range w.orders() {
+				posts[c.IdempotencyKey]++
+			}
+			for _, o := range w.klarna.Simulator.Books().Orders {
+				orders[o.IdempotencyKey]++
+			}
+			for _, r := range w.results() {
+				got[string(r.Key)] = append(got[string(r.Key)], r.String())
+			}
+			wantOrders := 0
+			if tt.want == "paid" {
+				wantOrders = 1
+			}
+			for of, row := range rows {
+				if of == string(messages.NewRenewalKey(messages.SubscriptionID(row.subscription), "2026-12")) {
+					continue
+				}
+				if results := strings.Join(got[of], ", "); results != tt.want || orders[of] != wantOrders || posts[of] != tt.posts {
+					t.Errorf("%s: results %q, orders %d, requests %d; want %q, %d, %d", row.name, results, orders[of], posts[of], tt.want, wantOrders, tt.posts)
+				}
+				if row.fail != nil && row.calls.Load() == 0 {
+					t.Errorf("%s: never met", row.name)
+				}
+			}
+			if letters, _ := w.deadLetters(); tt.broken && len(letters) != len(faults) {
+				t.Errorf("dead letters: %d, want %d", len(letters), len(faults))
 			}
 		})
 	}

@@ -23,7 +23,8 @@ type Journal struct {
 	stream jetstream.Stream
 	log    zerolog.Logger
 
-	retried func() // is told of every publish that is made again
+	retried func()                       // is told of every publish that is made again
+	noticed func(part string, err error) // is told what every read and every publish came to
 }
 
 // An Entry is the last record of a renewal. Its zero value stands for a renewal
@@ -51,12 +52,13 @@ func OpenJournal(ctx context.Context, js jetstream.JetStream, log zerolog.Logger
 	if stream.CachedInfo().Config.AllowDirect {
 		return nil, &Deviation{Stream: StreamJournal, Setting: "allow_direct", Got: "true", Want: "false"}
 	}
-	return &Journal{js: js, stream: stream, log: log, retried: func() {}}, nil
+	return &Journal{js: js, stream: stream, log: log, retried: func() {}, noticed: func(string, error) {}}, nil
 }
 
 // Last reads the last record of a renewal from the stream's leader.
 func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error) {
 	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RenewalFilter(r))
+	j.read(err)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{State: State{Phase: PhaseNone}}, nil
 	}
@@ -69,6 +71,7 @@ func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error
 // LastOf reads the last record of one kind, or a zero Entry.
 func (j *Journal) LastOf(ctx context.Context, k messages.Kind, r messages.RenewalKey) (Entry, error) {
 	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RecordSubject(k, r, "*"))
+	j.read(err)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{}, nil
 	}
@@ -76,6 +79,14 @@ func (j *Journal) LastOf(ctx context.Context, k messages.Kind, r messages.Renewa
 		return Entry{}, fmt.Errorf("read the last %s record of renewal %s: %w", k, r, err)
 	}
 	return entry(m)
+}
+
+// read tells what a read came to. That there is no record is an answer.
+func (j *Journal) read(err error) {
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = nil
+	}
+	j.noticed(journalReads, err)
 }
 
 func entry(m *jetstream.RawStreamMsg) (Entry, error) {
@@ -114,6 +125,7 @@ func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey,
 		one, cancel := context.WithTimeout(ctx, publishTimeout)
 		pub, err := j.js.PublishMsg(one, m)
 		cancel()
+		j.noticed(journalWrites, err)
 		if err == nil {
 			return pub.Sequence, nil
 		}

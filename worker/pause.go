@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"maps"
 	"sync"
 )
@@ -65,26 +64,18 @@ func (p *pauses) why(reason string) string {
 	return p.reasons[reason]
 }
 
+// only says whether this reason is the only one. lifted is closed once there is none; nil when
+// there is none already.
+func (p *pauses) only(reason string) (lifted <-chan struct{}, only bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, there := p.reasons[reason]
+	return p.lifted, there && len(p.reasons) == 1
+}
+
 // active are the reasons there are.
 func (p *pauses) active() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return maps.Clone(p.reasons)
-}
-
-// wait returns once nothing is paused, or false when ctx ends.
-func (p *pauses) wait(ctx context.Context) bool {
-	for {
-		p.mu.Lock()
-		lifted := p.lifted
-		p.mu.Unlock()
-		if lifted == nil {
-			return ctx.Err() == nil
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-lifted:
-		}
-	}
 }

@@ -29,6 +29,7 @@ type puller struct {
 	log      zerolog.Logger
 	now      func() time.Time
 	pauses   *pauses  // of the whole worker
+	outage   *outage  // of the broker
 	circuit  *circuit // of the account
 	limit    *limit
 	slots    *slots
@@ -82,7 +83,7 @@ func newPuller(a *account, consumer string) *puller {
 		prefix = jetstream.DefaultAPIPrefix
 	}
 	return &puller{
-		nc: a.js.Conn(), js: a.js, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, circuit: a.circuit, limit: a.limit, slots: newSlots(a.Concurrency),
+		nc: a.js.Conn(), js: a.js, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, circuit: a.circuit, limit: a.limit, slots: newSlots(a.Concurrency),
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + StreamJobs + "." + consumer,
 		jobs:    make(chan delivery, a.Concurrency+spare(a.Concurrency)),
 		news:    make(chan struct{}, 1),
@@ -199,11 +200,17 @@ func signal(c chan struct{}) {
 // free hands and turns at Klarna in the next seconds. While the account is paused that is one, the probe, and
 // only once no other job is at work. 0: ctx ended.
 func (p *puller) ready(ctx context.Context) int {
-	for p.pauses.wait(ctx) && p.limit.open(ctx) {
+	for {
+		trial, ok := p.outage.wait(ctx, p.pauses, func() bool { return p.busy.Load() == 0 })
+		if !ok || !p.limit.open(ctx) {
+			return 0
+		}
 		changes := p.circuit.changes()
 		busy := int(p.busy.Load())
 		wanted := p.slots.wanted(busy)
 		switch paused := p.circuit.pauses.any(); {
+		case !paused && trial:
+			return 1
 		case !paused && wanted > 0:
 			return min(wanted, p.limit.turns(freshness/2))
 		case paused && busy == 0:
@@ -218,7 +225,6 @@ func (p *puller) ready(ctx context.Context) int {
 		case <-changes:
 		}
 	}
-	return 0
 }
 
 // errForgotten is a request of which it is not known whether it is still served.

@@ -30,6 +30,7 @@ import (
 type world struct {
 	t       *testing.T
 	js      jetstream.JetStream
+	broker  *server.Server
 	klarna  *klarnasim.Server
 	began   time.Time
 	ahead   atomic.Int64 // of the clock
@@ -41,6 +42,12 @@ type world struct {
 func newWorld(t *testing.T, accounts ...messages.Account) *world {
 	t.Helper()
 	t.Parallel()
+	return newWorldAlone(t, accounts...)
+}
+
+// newWorldAlone is newWorld for a test beside which no other runs.
+func newWorldAlone(t *testing.T, accounts ...messages.Account) *world {
+	t.Helper()
 	w := &world{t: t, began: time.Now()}
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
@@ -48,6 +55,7 @@ func newWorld(t *testing.T, accounts ...messages.Account) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.broker = s
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
 	if !s.ReadyForConnections(10 * time.Second) {

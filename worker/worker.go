@@ -108,6 +108,7 @@ type Worker struct {
 	metrics  *Metrics
 	accounts []Account
 	pauses   pauses                                   // of all accounts
+	outage   outage                                   // of the broker
 	oldest   atomic.Int64                             // a period that fell due longer ago than this duration is too old to charge
 	leading  atomic.Bool                              // this worker sweeps
 	expiring atomic.Pointer[map[messages.Account]int] // what it then found, see [Presence]
@@ -150,6 +151,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 		}
 	}
 	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, brokerAhead: func() time.Duration { return 0 }}
+	w.watchOutages()
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
 		if _, err := messages.ParseAccount(string(a.Name)); err != nil {
@@ -217,7 +219,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if journal, err = OpenJournal(ctx, w.js, w.opts.Log); err != nil {
 			return err
 		}
-		journal.retried = w.metrics.republish.WithLabelValues(StreamJournal).Inc
+		journal.retried, journal.noticed = w.metrics.republish.WithLabelValues(StreamJournal).Inc, w.outage.noticed
 		if bucket, err = w.js.KeyValue(ctx, BucketWorkers); err != nil {
 			return fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
 		}
