@@ -42,13 +42,8 @@ type effort func(ctx context.Context, call func(context.Context) error) error
 // once leaves it to ctx how long the call may take.
 func once(ctx context.Context, call func(context.Context) error) error { return call(ctx) }
 
-const (
-	// insistPause is the longest pause between two calls of what is in hand.
-	insistPause = 2 * time.Second
-	// unreadablePause is the same where the renewal's last record is not understood:
-	// only a person, or a newer worker, puts another on top.
-	unreadablePause = 30 * time.Second
-)
+// insistPause is the longest pause between two calls of what is in hand.
+const insistPause = 2 * time.Second
 
 // insist makes a call again until it has succeeded, the journal has moved on, the
 // refusal is final or ctx has ended. The job is kept from being delivered again meanwhile: its next
@@ -72,7 +67,7 @@ func (a *account) insist(j *job, made string) effort {
 			wait := pause.NextBackOff()
 			unreadable, odd := errors.AsType[*UnreadableError](err)
 			if odd {
-				wait = unreadablePause
+				wait = a.rules.ackWait / 4 // only a person, or a newer worker, puts another record on top
 				if !told {
 					told = true
 					a.log.Error().Err(unreadable).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).

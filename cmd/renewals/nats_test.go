@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"encoding/pem"
+	"errors"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
 )
 
 func TestTLS(t *testing.T) {
@@ -62,5 +65,26 @@ func TestRedactURLs(t *testing.T) {
 		if got := redactURLs(row.url); got != row.want {
 			t.Errorf("redactURLs(%q) = %q, want %q", row.url, got, row.want)
 		}
+	}
+}
+
+// A claim that leaves the client's buffer when the connection is back would be of a delivery that was given up long
+// before: without a connection nothing is kept to be sent later.
+func TestNothingIsSentLater(t *testing.T) {
+	t.Parallel()
+	b := broker(t, nil)
+	server, err := natsSettings{URL: b.ClientURL()}.server(&settings{env: func(string) (string, bool) { return "", false }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, js, err := server.connect(t.Context(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(js.Conn().Close)
+	stopBroker(b)
+	eventually(t, "the connection is gone", func() bool { return !js.Conn().IsConnected() })
+	if err := js.Conn().Publish("claim", []byte("late")); !errors.Is(err, nats.ErrReconnectBufExceeded) {
+		t.Errorf("Publish without a connection: %v, want %v", err, nats.ErrReconnectBufExceeded)
 	}
 }

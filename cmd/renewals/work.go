@@ -105,7 +105,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return usageError{err}
 	}
 	if c.Provision {
-		if err := worker.Provision(ctx, js, provisioning); err != nil {
+		if err := w.Provision(ctx, provisioning); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,126 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// TestProvisionWaitsForALeader: of a cluster of three one node is up. The worker
+// says that it waits, and provisions when the others have come.
+func TestProvisionWaitsForALeader(t *testing.T) {
+	t.Parallel()
+	ports, routes := make([]int, 3), make([]string, 3)
+	for n := range ports {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports[n] = l.Addr().(*net.TCPAddr).Port
+		routes[n] = "nats://127.0.0.1:" + strconv.Itoa(ports[n])
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start := func(n int) *server.Server {
+		s, err := server.NewServer(&server.Options{
+			ServerName: fmt.Sprint("n", n), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+			Cluster: server.ClusterOpts{Name: "three", Host: "127.0.0.1", Port: ports[n]}, Routes: server.RoutesFromStr(strings.Join(routes, ",")),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Start()
+		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+		if !s.ReadyForConnections(10 * time.Second) {
+			t.Fatal("the broker does not start")
+		}
+		return s
+	}
+	nc, err := nats.Connect(start(0).ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := DefaultOptions()
+	var waits atomic.Int64
+	o.Name, o.Accounts = "waits", []Account{{Name: "default"}}
+	o.Log = zerolog.New(zerolog.ConsoleWriter{Out: counting{&waits}, NoColor: true})
+	w, err := New(js, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- w.Provision(t.Context(), Provisioning{Accounts: []messages.Account{"default"}, Replicas: 3})
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("Provision on a node alone: %v, want it to wait", err)
+	case <-time.After(7 * time.Second): // an API call goes unanswered for five
+	}
+	if waits.Load() != 1 {
+		t.Errorf("said %d times that it waits, want once", waits.Load())
+	}
+	start(1)
+	start(2)
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(60 * time.Second):
+		t.Fatal("not provisioned")
+	}
+	if _, err := Verify(t.Context(), js); err != nil {
+		t.Error(err)
+	}
+}
+
+type counting struct{ lines *atomic.Int64 }
+
+func (c counting) Write(p []byte) (int, error) {
+	c.lines.Add(1)
+	return len(p), nil
+}
+
+// TestProvisionSaysWhatWaitingDoesNotMend: a single server has no room for three
+// replicas, however long one waits.
+func TestProvisionSaysWhatWaitingDoesNotMend(t *testing.T) {
+	w := newWorld(t)
+	o := DefaultOptions()
+	o.Name, o.Accounts = "provisions", []Account{{Name: "default"}}
+	provisioning, err := New(w.js, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range map[string]Provisioning{
+		"replicas":  {Accounts: []messages.Account{"default"}, Replicas: 3},
+		"retention": {Accounts: []messages.Account{"default"}, Retention: time.Hour},
+	} {
+		if err := provisioning.Provision(t.Context(), p); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	for _, err := range []error{jetstream.ErrJetStreamNotEnabled, ErrJournalMissing, errors.New("anything else")} {
+		if notYet(err) {
+			t.Errorf("%v is waited for", err)
+		}
+	}
+}
