@@ -11,6 +11,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -274,5 +276,168 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 				t.Errorf("dead letters: %d, want %d", len(letters), len(faults))
 			}
 		})
+	}
+}
+
+// TestUnreadableUnderAnAnswer: while an order is in hand somebody writes a record
+// on its renewal that no worker understands. The order is kept, a person is told of it once, nobody asks Klarna
+// again; and once a newer record is on top the order gets its own.
+func TestUnreadableUnderAnAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("unreadable", "ok-1", 1))
+	renewal := messages.NewRenewalKey("unreadable", "2026-12")
+	filter := messages.RenewalFilter(renewal)
+	var claim *jetstream.RawStreamMsg
+	var told atomic.Int64
+	var written atomic.Bool
+	put := func(state string) {
+		stream, err := w.js.Stream(t.Context(), StreamJournal)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		last, err := stream.GetLastMsgForSubject(t.Context(), filter)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if claim == nil {
+			claim = last
+		}
+		m := &nats.Msg{Subject: claim.Subject, Header: nats.Header{messages.HeaderState: []string{state}}, Data: claim.Data}
+		if _, err := w.js.PublishMsg(t.Context(), m, jetstream.WithExpectLastSequencePerSubject(last.Sequence), jetstream.WithExpectLastSequenceForSubject(last.Sequence, filter)); err != nil {
+			t.Error(err)
+		}
+	}
+	w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
+		if call == "paid" && written.CompareAndSwap(false, true) {
+			put(`{"v":1,`)
+		}
+		return nil
+	}}, oneHand, func(o *Options) {
+		o.Log = zerolog.New(lines(func(line string) {
+			if strings.Contains(line, `"order_id"`) && strings.Contains(line, "understands") {
+				told.Add(1)
+			}
+		}))
+	})
+	w.await("a word about the order", func() bool { return told.Load() > 0 })
+	w.during(3*time.Second, func() bool { return len(w.orders()) == 1 && w.left() == 1 })
+	if n := told.Load(); n != 1 {
+		t.Errorf("said %d times, want once", n)
+	}
+	put(claim.Header.Get(messages.HeaderState)) // the claim as it was
+	w.awaitEmpty()
+	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := stream.GetLastMsgForSubject(t.Context(), filter)
+	if err != nil || !strings.HasPrefix(last.Subject, "renewals.paid.") {
+		t.Errorf("last record on %v, %v, want the payment", last, err)
+	}
+	if n, orders := len(w.orders()), len(w.klarna.Simulator.Books().Orders); n != 1 || orders != 1 {
+		t.Errorf("requests %d, orders %d, want 1", n, orders)
+	}
+}
+
+// lines hands a log's lines to a test.
+type lines func(string)
+
+func (l lines) Write(p []byte) (int, error) {
+	l(string(p))
+	return len(p), nil
+}
+
+// TestLostAck: the connection breaks between the record and the acknowledgement.
+// The job comes again and is known to be done.
+func TestLostAck(t *testing.T) {
+	w := newWorld(t)
+	registry := prometheus.NewRegistry()
+	nc, err := nats.Connect(w.broker.ClientURL(), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.publish(w.due("ack", "ok-1", 1))
+	ours := w.js
+	w.js = js
+	w.startFaulty(faulty{before: func(context.Context, string, string) error { return nil }, after: func(call, _ string) error {
+		if call == "paid" {
+			return nc.ForceReconnect()
+		}
+		return nil
+	}}, func(o *Options) { o.Metrics = NewMetrics(registry) })
+	w.js = ours
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	if n := len(w.orders()); n != 1 {
+		t.Errorf("requests: %d, want 1", n)
+	}
+	if n := metric(t, registry, "renewals_duplicates_total", ""); n != 1 {
+		t.Errorf("deliveries of what was done: %v, want 1", n)
+	}
+}
+
+// TestStoppedWithAnOrderInHand: a worker must stop while the broker refuses the
+// record of an order. It says which order; the next worker asks under the same key and records it.
+func TestStoppedWithAnOrderInHand(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("stopped", "ok-1", 1))
+	var told, refused atomic.Int64
+	stop := w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
+		if call == "paid" {
+			refused.Add(1)
+			return &jetstream.APIError{Code: 400, ErrorCode: 10002}
+		}
+		return nil
+	}}, func(o *Options) {
+		o.Log = zerolog.New(lines(func(line string) {
+			if strings.Contains(line, `"order_id"`) && strings.Contains(line, "could not be recorded") {
+				told.Add(1)
+			}
+		}))
+	})
+	w.await("refusals", func() bool { return refused.Load() > 2 })
+	stop()
+	if n := told.Load(); n != 1 {
+		t.Errorf("said %d times, want once", n)
+	}
+	w.expect(1)
+	w.start()
+	w.awaitEmpty()
+	w.expect(1, "paid")
+}
+
+// TestNeverNegative: the broker stamped the job by a clock that is ahead.
+func TestNeverNegative(t *testing.T) {
+	w := newWorld(t)
+	registry := prometheus.NewRegistry()
+	var line atomic.Pointer[string]
+	o := DefaultOptions()
+	o.Name, o.Accounts, o.Metrics = "negative", []Account{{Name: "default"}}, NewMetrics(registry)
+	o.Log = zerolog.New(lines(func(l string) { line.Store(&l) }))
+	worker, err := New(w.js, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &account{Account: Account{Name: "default"}, Worker: worker, log: o.Log}
+	ahead := time.Now().Add(time.Minute)
+	a.recorded(&job{published: ahead, received: ahead}, step{Record: messages.KindPaid, Then: actAck}, messages.Paid{})
+	if l := line.Load(); l == nil || !strings.Contains(*l, `"end_to_end_ms":0`) || !strings.Contains(*l, `"handling_ms":0`) {
+		t.Errorf("log: %v, want no time below 0", l)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "renewals_end_to_end_seconds" && f.GetMetric()[0].GetHistogram().GetSampleSum() != 0 {
+			t.Errorf("histogram: %v, want no time below 0", f)
+		}
 	}
 }
