@@ -21,6 +21,7 @@ const (
 	pauseSettings     = "settings"      // a stream lost a setting that the promise rests on
 	pauseClock        = "clock"         // this machine's clock is off
 	pauseJournal      = "journal"       // the broker does not take records
+	pauseRateLimited  = "rate_limited"  // Klarna said when to ask again
 )
 
 const (

@@ -90,7 +90,7 @@ func (w *Worker) Ready() error {
 	}
 	var why []string
 	for _, a := range *running {
-		paused := a.circuit.pauses.active()
+		paused := a.paused()
 		if len(paused) == 0 {
 			return nil
 		}

@@ -21,8 +21,19 @@ type limit struct {
 	whole    float64 // requests/s of all workers; 0: unlimited
 	told     float64 // what Klarna's headers say it is, when less
 	workers  int
-	closedTo time.Time // Klarna said: not before then
+	closedTo time.Time // no request before then
+	until    time.Time // what Klarna last said of it
+	refused  bool      // it said so with a 429 that asks for patience, and has taken no request since
 }
+
+const (
+	// maxClosed is how long one answer may keep an account from asking again: a
+	// number that is wrong, or meant for somebody else, would close it in silence for an hour.
+	maxClosed = time.Minute
+	// patience is a wait that an operator should see, and after which one request
+	// asks for all whether it is over.
+	patience = time.Second
+)
 
 // toldMargin keeps below the limit that Klarna's headers tell: its windows are
 // not ours, and requests do not arrive as evenly as they leave.
@@ -75,12 +86,27 @@ func (l *limit) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration)
 	}
 	switch {
 	case limited:
-		l.closedTo = now.Add(max(retryAfter, 50*time.Millisecond))
+		closed := min(max(retryAfter, 50*time.Millisecond), maxClosed)
+		l.refused, l.closedTo = closed >= patience, now.Add(closed)
+		l.until = l.closedTo
+	case l.refused && now.Before(l.until): // an answer to what was asked before the 429
+	case l.refused:
+		l.refused, l.closedTo = false, now
 	case r.Known && r.Remaining == 0 && r.Limit > 0:
 		// Reset is in whole seconds: waiting for it would halve the rate. Two turns are enough for the
 		// window to move on.
-		l.closedTo = now.Add(time.Duration(2 * l.workers * int(time.Second) / r.Limit))
+		l.closedTo = now.Add(min(time.Duration(2*l.workers*int(time.Second)/r.Limit), maxClosed))
 	}
+}
+
+// closed says until when Klarna asked to wait, where that is worth telling; "" while it takes requests.
+func (l *limit) closed() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.refused || time.Until(l.closedTo) <= 0 {
+		return ""
+	}
+	return "Klarna takes no requests (429); it is asked again at " + l.closedTo.UTC().Format(time.TimeOnly) + " UTC"
 }
 
 // open waits until Klarna takes requests again. false: ctx ended.
@@ -100,8 +126,14 @@ func (l *limit) open(ctx context.Context) bool {
 
 // turns is how many requests this worker may make within d, at least 1.
 func (l *limit) turns(d time.Duration) int {
+	l.mu.Lock()
+	refused := l.refused
+	l.mu.Unlock()
 	r := l.limiter.Limit()
-	if r == rate.Inf {
+	switch {
+	case refused:
+		return 1
+	case r == rate.Inf:
 		return math.MaxInt
 	}
 	return max(1, int(float64(r)*d.Seconds()))
@@ -110,17 +142,37 @@ func (l *limit) turns(d time.Duration) int {
 // wait waits for this worker's turn, at most d. Where it would take longer, or
 // ctx ends, it says how long it would have taken.
 func (l *limit) wait(ctx context.Context, d time.Duration) (ok bool, longer time.Duration) {
+	for {
+		closed, wait := l.turn(d)
+		switch {
+		case closed > d || wait > d:
+			return false, max(closed, wait)
+		case closed <= 0:
+			return wait <= 0 || sleep(ctx, wait), wait
+		case !sleep(ctx, closed):
+			return false, closed
+		}
+		d -= closed
+	}
+}
+
+// turn takes the next turn, unless Klarna said to wait, or the turn comes later
+// than d: then none is taken, since one that is given back does not come back whole.
+func (l *limit) turn(d time.Duration) (closed, wait time.Duration) {
 	l.mu.Lock()
-	wait := max(time.Until(l.closedTo), 0)
+	defer l.mu.Unlock()
+	if closed = time.Until(l.closedTo); closed > 0 {
+		return closed, 0
+	}
 	if r := l.limiter.Limit(); r != rate.Inf {
-		// A turn that is taken and given back does not come back whole, so none is taken that comes too late.
-		wait = max(wait, time.Duration((1-l.limiter.Tokens())/float64(r)*float64(time.Second)))
+		wait = max(time.Duration((1-l.limiter.Tokens())/float64(r)*float64(time.Second)), 0)
 	}
 	if wait > d {
-		l.mu.Unlock()
-		return false, wait
+		return 0, wait
 	}
 	wait = max(wait, l.limiter.Reserve().Delay())
-	l.mu.Unlock()
-	return wait <= 0 || sleep(ctx, wait), wait
+	if l.refused { // this one asks whether Klarna takes requests again; the others wait for what it is told
+		l.closedTo = time.Now().Add(wait + patience)
+	}
+	return 0, wait
 }

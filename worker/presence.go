@@ -163,6 +163,10 @@ func (p *presence) share() {
 	}
 	for _, a := range p.accounts {
 		a.limit.share(max(workers[a.Name], 1))
+		if why := a.limit.closed(); (why != "") != a.rateLimited { // it begins and ends by time alone
+			a.rateLimited = why != ""
+			a.pauseChanged(pauseRateLimited, a.rateLimited, why)
+		}
 		p.metrics.rate.WithLabelValues(string(a.Name)).Set(a.limit.rate())
 	}
 }
@@ -171,7 +175,7 @@ func (p *presence) share() {
 func (p *presence) pausesNow() string {
 	now := fmt.Sprint(p.pauses.active())
 	for _, a := range p.accounts {
-		now += fmt.Sprint(a.circuit.pauses.active())
+		now += fmt.Sprint(a.paused())
 	}
 	return now
 }
@@ -185,7 +189,7 @@ func (p *presence) announce(ctx context.Context) {
 		me.Expiring = *expiring
 	}
 	for _, a := range p.accounts {
-		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.circuit.pauses.active()}
+		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.paused()}
 	}
 	value, err := json.Marshal(me)
 	if err == nil {

@@ -32,7 +32,7 @@ func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
 	}
 	refusal, refused := errors.AsType[*klarna.Error](err)
 	if refused {
-		t.RetryAfter = refusal.RetryAfter
+		t.RetryAfter = min(refusal.RetryAfter, maxClosed)
 	}
 
 	switch class {
@@ -207,26 +207,60 @@ const (
 
 // learn tells the account's limit and circuit of a try.
 func (a *account) learn(j *job, told klarna.RateLimit, err error) {
-	class := klarna.ClassOf(err)
-	var retryAfter time.Duration
-	if answered, ok := errors.AsType[*klarna.Error](err); ok {
-		told, retryAfter = answered.RateLimit, answered.RetryAfter
-	}
-	a.limit.hear(told, class == klarna.ClassRateLimited, retryAfter)
-	a.circuit.hear(class, string(j.request.Key), func() bool {
+	a.learnRate(told, err)
+	a.circuit.hear(klarna.ClassOf(err), string(j.request.Key), func() bool {
 		ctx, cancel := context.WithTimeout(a.finishing, tokenTimeout)
 		defer cancel()
 		return klarna.ClassOf(a.probe(ctx, j)) == klarna.ClassNotEvaluated
 	})
 }
 
+// learnRate tells the account's limit what an answer says of it.
+func (a *account) learnRate(told klarna.RateLimit, err error) {
+	var retryAfter time.Duration
+	if answered, ok := errors.AsType[*klarna.Error](err); ok {
+		told, retryAfter = answered.RateLimit, answered.RetryAfter
+	} else if err != nil {
+		return // that is no answer
+	}
+	a.limit.hear(told, klarna.ClassOf(err) == klarna.ClassRateLimited, retryAfter)
+}
+
+// errNoTurn is a question that was not asked, since the account's rate is needed for charges.
+var errNoTurn = errors.New("no turn at Klarna soon enough")
+
+// aside asks Klarna something beside the tries of a job. It counts against the
+// account's rate like these; what has no turn within tokenTimeout is not asked.
+func aside[T any](ctx context.Context, a *account, ask func(context.Context) (T, klarna.RateLimit, error)) (answer T, err error) {
+	if turn, _ := a.limit.wait(ctx, tokenTimeout); !turn {
+		return answer, errNoTurn
+	}
+	answer, told, err := ask(ctx)
+	a.learnRate(told, err)
+	return answer, err
+}
+
+func (a *account) asideOrder(ctx context.Context, id string) (klarna.Order, error) {
+	return aside(ctx, a, func(ctx context.Context) (klarna.Order, klarna.RateLimit, error) {
+		o, err := a.Klarna.Order(ctx, id)
+		return o, o.RateLimit, err
+	})
+}
+
+func (a *account) asideToken(ctx context.Context, j *job) (klarna.Token, error) {
+	return aside(ctx, a, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
+		t, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
+		return t, t.RateLimit, err
+	})
+}
+
 // probe is a question that changes nothing, to see whether Klarna listens to this account at all.
 func (a *account) probe(ctx context.Context, j *job) error {
 	if j.capture != nil {
-		_, err := a.Klarna.Order(ctx, j.orderID)
+		_, err := a.asideOrder(ctx, j.orderID)
 		return err
 	}
-	_, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
+	_, err := a.asideToken(ctx, j)
 	return err
 }
 
@@ -241,7 +275,7 @@ func (a *account) tokenStatus(j *job, t tally) string {
 	}
 	ctx, cancel := context.WithTimeout(a.finishing, min(tokenTimeout, a.opts.TryTimeout))
 	defer cancel()
-	token, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
+	token, err := a.asideToken(ctx, j)
 	if err != nil {
 		a.log.Debug().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("token status not learned")
 		return ""
@@ -251,7 +285,8 @@ func (a *account) tokenStatus(j *job, t tally) string {
 
 // poll asks for the fraud status of an order that Klarna has made.
 func (a *account) poll(j *job, orderID string) (accepted, final bool, err error) {
-	order, err := a.Klarna.Order(a.finishing, orderID)
+	order, err := a.Klarna.Order(a.finishing, orderID) // the turn is the delivery's, see myTurn
+	a.learnRate(order.RateLimit, err)
 	if err != nil {
 		return false, false, fmt.Errorf("get order: %w", err)
 	}
@@ -270,10 +305,7 @@ func (a *account) authorised(j *job, t tally) *Order {
 	}
 	ctx, cancel := context.WithTimeout(a.finishing, min(tokenTimeout, a.opts.TryTimeout))
 	defer cancel()
-	if turn, _ := a.limit.wait(ctx, tokenTimeout); !turn {
-		return o
-	}
-	order, err := a.Klarna.Order(ctx, t.Made)
+	order, err := a.asideOrder(ctx, t.Made)
 	if err != nil {
 		a.log.Debug().Err(err).Str("order_id", t.Made).Msg("end of the authorisation not learned")
 		return o

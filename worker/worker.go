@@ -196,7 +196,8 @@ type account struct {
 	pullers []*puller // of charges and of captures
 	log     zerolog.Logger
 
-	inFlight atomic.Int64 // deliveries being handled
+	inFlight    atomic.Int64 // deliveries being handled
+	rateLimited bool         // the operator was told so; only presence asks
 
 	// finishing ends when tries in flight may no longer finish; recording ends
 	// a little later, so that what a try has taught still gets into the journal.
@@ -409,6 +410,18 @@ func (a *account) serve(ctx context.Context, d delivery) {
 		_ = d.msg.Nak() // lost: it comes again after AckWait
 	}
 	inFlight.Set(float64(a.inFlight.Add(-1)))
+}
+
+// paused are the reasons for which the account's jobs wait, each with a sentence.
+func (a *account) paused() map[string]string {
+	reasons := a.circuit.pauses.active()
+	if why := a.limit.closed(); why != "" {
+		if reasons == nil {
+			reasons = map[string]string{}
+		}
+		reasons[pauseRateLimited] = why
+	}
+	return reasons
 }
 
 // pauseChanged tells the operator of a pause, once, and of its end.

@@ -1,0 +1,248 @@
+package worker
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// S27: a Klarna that says to come back in an hour is asked again after a minute,
+// by one request, and is shown to take none for as long as that lasts.
+func TestS27RetryAfterAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(100)
+		l.hear(klarna.RateLimit{}, true, time.Hour)
+		if ok, longer := l.wait(t.Context(), freshness); ok || longer != time.Minute {
+			t.Errorf("wait = %t, %s; want none for a minute", ok, longer)
+		}
+		if why := l.closed(); !strings.Contains(why, "00:01:00") {
+			t.Errorf("closed = %q, want the time when it is asked again", why)
+		}
+		l.hear(klarna.RateLimit{}, false, 0) // to what was asked before
+		if l.closed() == "" {
+			t.Error("opened by an answer from before")
+		}
+		for range 2 {
+			<-time.After(time.Minute)
+			if l.closed() != "" || l.turns(time.Second) != 1 {
+				t.Errorf("after a minute: closed %q, %d turns; want one request to ask", l.closed(), l.turns(time.Second))
+			}
+			asked := 0
+			for range 10 {
+				if ok, _ := l.wait(t.Context(), patience/2); ok {
+					asked++
+				}
+			}
+			if asked != 1 {
+				t.Errorf("%d requests asked whether it is over, want 1", asked)
+			}
+			l.hear(klarna.RateLimit{}, true, time.Hour)
+		}
+		<-time.After(time.Minute)
+		l.wait(t.Context(), 0)
+		l.hear(klarna.RateLimit{}, false, 0)
+		for range 10 {
+			if ok, _ := l.wait(t.Context(), time.Second); !ok {
+				t.Error("still closed after an answer")
+			}
+		}
+		if n := l.turns(time.Second); n != 100 {
+			t.Errorf("turns in a second: %d, want 100", n)
+		}
+	})
+}
+
+// S27: waiting for what others are told takes no longer than was agreed.
+func TestS27WaitsNoLongerThanAgreed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit(1)
+		l.hear(klarna.RateLimit{}, true, 3*time.Second)
+		began := time.Now()
+		ok, _ := l.wait(t.Context(), 5*time.Second)
+		if took := time.Since(began); !ok || took != 3*time.Second {
+			t.Errorf("wait = %t after %s, want a turn after 3 s", ok, took)
+		}
+		if ok, longer := l.wait(t.Context(), time.Second/2); ok || longer != time.Second {
+			t.Errorf("wait = %t, %s; want to be told a second", ok, longer)
+		}
+	})
+}
+
+// entryOf is a presence that somebody announced.
+type entryOf struct {
+	jetstream.KeyValueEntry
+	name, value string
+}
+
+func (e entryOf) Key() string                     { return presenceKey + e.name }
+func (e entryOf) Created() time.Time              { return time.Now() }
+func (e entryOf) Value() []byte                   { return []byte(e.value) }
+func (e entryOf) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
+
+// S27: the rate is shared by the workers that serve the account and live.
+func TestS27ShareOfTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := DefaultOptions()
+		o.Name, o.Accounts = "me", []Account{{Name: "se", Rate: 90}}
+		w, err := New(nil, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &account{Account: w.accounts[0], Worker: w, limit: newLimit(90), circuit: newCircuit(func(string, bool, string) {})}
+		p := &presence{Worker: w, accounts: []*account{a}, seen: map[string]sighting{}}
+		expect := func(when string, want float64) {
+			t.Helper()
+			p.share()
+			if got := a.limit.rate(); got != want {
+				t.Errorf("%s: %v requests/s, want %v", when, got, want)
+			}
+		}
+		expect("alone and not seen yet", 90)
+		for _, name := range []string{"me", "another", "third"} {
+			p.see(entryOf{name: name, value: `{"name":"` + name + `","accounts":{"se":{}}}`})
+		}
+		p.see(entryOf{name: "of others", value: `{"name":"of others","accounts":{"de":{}}}`})
+		expect("three of four serve it", 30)
+		<-time.After(presenceTTL)
+		p.see(entryOf{name: "me", value: `{"name":"me","accounts":{"se":{}}}`})
+		<-time.After(time.Second)
+		expect("the others were not seen for their time", 90)
+	})
+}
+
+// S30: a job that has waited here for its freshness goes back without a turn.
+func TestS30StaleJobGoesBack(t *testing.T) {
+	a, _, _, _ := compared(t)
+	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
+	for _, tt := range []struct {
+		waited time.Duration
+		want   bool
+	}{{freshness - time.Millisecond, true}, {freshness, false}, {time.Hour, false}} {
+		s := newSlots(1)
+		j := &job{slots: s, received: a.now().Add(-tt.waited)}
+		if _, ok := a.myTurn(t.Context(), j); ok != tt.want || j.slot != tt.want {
+			t.Errorf("after %s: its turn %t, has a slot %t; want %t", tt.waited, ok, j.slot, tt.want)
+		}
+	}
+}
+
+// accountAsking is an account whose Klarna is a function, with the claim of a job.
+func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, holding) {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	endpoint, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _, c, claim := compared(t)
+	began, at := time.Now(), c.wall
+	a.opts.Now = func() time.Time { return at.Add(time.Since(began)) }
+	a.opts.Monotonic = func() time.Duration { return time.Hour + time.Since(began) }
+	a.compared.Store(&comparison{broker: at, wall: at, monotonic: time.Hour})
+	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
+	a.finishing, a.recording = t.Context(), t.Context()
+	if a.Klarna, err = klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 10 * time.Second, Credentials: klarna.StaticCredentials("merchant", "secret")}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Klarna.CloseIdle)
+	j := &job{reading: messages.Read([]byte(`{"id":"1","customer_token":"token-1","order":{}}`), nil)}
+	j.request.Key = "key"
+	claim.Key = "key"
+	return a, j, holding{Claim: claim}
+}
+
+// S27: within a delivery the next try waits for as long as Klarna says, and
+// where that is too long the job comes again, a minute later at most.
+func TestS27RetryAfterWithinADelivery(t *testing.T) {
+	for _, tt := range []struct {
+		status int
+		after  string
+		tries  int
+		want   answer
+		delay  time.Duration
+	}{
+		{http.StatusTooManyRequests, "1", 2, answerAccepted, 0},
+		{http.StatusTooManyRequests, "3600", 1, answerNone, time.Minute},
+		{http.StatusServiceUnavailable, "1", 2, answerAccepted, 0}, // closes the account to nobody else
+	} {
+		t.Run(strconv.Itoa(tt.status)+" after "+tt.after, func(t *testing.T) {
+			var first, second atomic.Int64
+			a, j, h := accountAsking(t, func(w http.ResponseWriter, _ *http.Request) {
+				if first.CompareAndSwap(0, time.Now().UnixNano()) {
+					w.Header().Set("Retry-After", tt.after)
+					w.WriteHeader(tt.status)
+					_, _ = w.Write([]byte(`{"error_code":"BUSY","error_messages":["later"]}`))
+					return
+				}
+				second.Store(time.Now().UnixNano())
+				_, _ = w.Write([]byte(`{"order_id":"order-1","fraud_status":"ACCEPTED"}`))
+			})
+			got := a.ask(t.Context(), j, h)
+			if got.Tries != tt.tries || got.Answer != tt.want || got.RetryAfter != tt.delay {
+				t.Errorf("ask = %+v, want %d tries and to wait %s", got.outcome, tt.tries, tt.delay)
+			}
+			if gap := time.Duration(second.Load() - first.Load()); tt.tries == 2 && gap < time.Second {
+				t.Errorf("tried again after %s, want a second at least", gap)
+			}
+			if tt.tries == 1 && a.paused()[pauseRateLimited] == "" {
+				t.Errorf("paused: %v, want it to be seen", a.paused())
+			}
+		})
+	}
+}
+
+// S27: everything that Klarna is asked counts against the rate, and everything
+// that it answers tells of it.
+func TestS27EveryRequestCounts(t *testing.T) {
+	refusal := tally{refusal: &klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELLED", HasErrorObject: true}}
+	accepted := tally{outcome: outcome{Answer: answerAccepted, Made: "order-1"}}
+	for _, tt := range []struct {
+		name string
+		ask  func(*account, *job)
+		turn bool // is its own: not the delivery's
+	}{
+		{"the status of a token", func(a *account, j *job) { a.tokenStatus(j, refusal) }, true},
+		{"the end of an authorisation", func(a *account, j *job) { j.request.Authorised = &Order{}; a.authorised(j, accepted) }, true},
+		{"a probe", func(a *account, j *job) { _ = a.probe(context.Background(), j) }, true},
+		{"a look before a capture", func(a *account, j *job) {
+			j.request.Capture = &wanted{}
+			a.look(context.Background(), j, &Order{ID: "order-1"})
+		}, true},
+		{"a fraud status", func(a *account, j *job) { _, _, _ = a.poll(j, "order-1") }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var asked atomic.Int64
+			a, j, _ := accountAsking(t, func(w http.ResponseWriter, _ *http.Request) {
+				asked.Add(1)
+				w.Header().Set("Retry-After", "30")
+				w.WriteHeader(http.StatusTooManyRequests)
+			})
+			a.limit = newLimit(0.001)
+			if tt.turn {
+				a.limit.wait(t.Context(), 0) // somebody took the turn
+				tt.ask(a, j)
+				if n := asked.Load(); n != 0 {
+					t.Errorf("requests without a turn: %d", n)
+				}
+				a.limit = newLimit(0)
+			}
+			tt.ask(a, j)
+			if n := asked.Load(); n != 1 || a.limit.closed() == "" {
+				t.Errorf("requests: %d, limit closed: %q; want one, which was told to wait", n, a.limit.closed())
+			}
+		})
+	}
+}
