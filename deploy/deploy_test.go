@@ -226,7 +226,7 @@ type resource struct {
 var nackFields = map[string]map[string]string{
 	"Stream": {
 		"name": "name", "description": "description", "subjects": "subjects", "retention": "retention", "storage": "storage", "replicas": "num_replicas", "discard": "discard",
-		"maxMsgSize": "max_msg_size", "maxAge": "max_age", "duplicateWindow": "duplicate_window", "allowDirect": "allow_direct", "denyDelete": "deny_delete", "denyPurge": "deny_purge",
+		"maxMsgSize": "max_msg_size", "maxMsgsPerSubject": "max_msgs_per_subject", "maxAge": "max_age", "duplicateWindow": "duplicate_window", "allowDirect": "allow_direct", "denyDelete": "deny_delete", "denyPurge": "deny_purge",
 	},
 	"Consumer": {
 		"durableName": "durable_name", "description": "description", "filterSubject": "filter_subject", "deliverPolicy": "deliver_policy", "ackPolicy": "ack_policy", "ackWait": "ack_wait",
@@ -332,10 +332,10 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 			t.Errorf("%s is nothing that provision makes", r.Kind)
 		}
 	}
-	if want := map[string]int{"Stream": 3, "KeyValue": 1, "Consumer": 2}; !reflect.DeepEqual(made, want) {
+	if want := map[string]int{"Stream": 5, "KeyValue": 1, "Consumer": 2}; !reflect.DeepEqual(made, want) {
 		t.Errorf("resources: %v, want %v", made, want)
 	}
-	for _, name := range []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, "KV_" + worker.BucketWorkers} {
+	for _, name := range []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, "KV_" + worker.BucketWorkers} {
 		if got, want := streamConfig(t, theirs, name), streamConfig(t, ours, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("stream %s:\n got %+v\nwant %+v", name, got, want)
 		}

@@ -46,6 +46,7 @@ const (
 	ReasonPendingTooLong           Reason = "pending_too_long"           // the fraud status never became final
 	ReasonAbandoned                Reason = "abandoned"                  // the job is gone while its claim was open
 	ReasonPoison                   Reason = "poison"                     // the job crashes its worker; also of rejected
+	ReasonJournalRestored          Reason = "journal_restored"           // the journal was set back, and the key may have been used too long ago
 )
 
 // Reasons of rejected: why a job is not charged.
@@ -86,7 +87,7 @@ func Reasons(kind Kind) []Reason {
 		}
 	case KindUnresolved:
 		return []Reason{
-			ReasonIdempotencyWindowExpired, ReasonContradictoryAnswers, ReasonNotEvaluated, ReasonPendingTooLong, ReasonAbandoned, ReasonPoison,
+			ReasonIdempotencyWindowExpired, ReasonContradictoryAnswers, ReasonNotEvaluated, ReasonPendingTooLong, ReasonAbandoned, ReasonPoison, ReasonJournalRestored,
 		}
 	case KindRejected:
 		return []Reason{

@@ -406,7 +406,7 @@ var (
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ",
 		"renewals.due.default", "renewals.due.other", "renewals.due.default.x", "renewals.capture.default", "renewals.capture.other", "renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default",
 		"renewals.unresolved.r.default", "renewals.rejected.r.default", "renewals.cancelled.r.default", "renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default",
-		"renewals.dead.k.default", "renewals.mirror.results.x",
+		"renewals.dead.k.default", "renewals.mark.journal", "renewals.mirror.results.x",
 		"renewals.journal.CONSUMER.CREATE.RENEWAL_JOURNAL", "$KV.RENEWAL_WORKERS.worker.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 		"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK.RENEWALS.charge-other.1.1.1.1.0", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK.RENEWAL_DEAD.x.1.1.1.1.0",
 		"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x",
@@ -428,7 +428,7 @@ type streamsUnder map[string][]string
 
 const presenceStream = "KV_" + worker.BucketWorkers
 
-var allStreams = []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, presenceStream}
+var allStreams = []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, presenceStream}
 
 // mayDo is what each role is meant to be able to do, written down once more by hand: nothing else.
 var mayDo = map[string]struct {
@@ -440,13 +440,13 @@ var mayDo = map[string]struct {
 	"publisher": {other: []string{"renewals.due.default", "renewals.capture.default"}, subscribe: []string{"_INBOX_publisher_default.>"}},
 	"worker": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal}, "DIRECT.GET.%s.x": {presenceStream},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal, worker.StreamMarks, worker.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
 			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, presenceStream},
 			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal},
 		},
 		other: []string{
 			"renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.unresolved.r.default", "renewals.rejected.r.default",
-			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
+			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
 			"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default",
@@ -464,14 +464,14 @@ var mayDo = map[string]struct {
 	"operator": {
 		api: streamsUnder{
 			"STREAM.CREATE.%s": allStreams, "STREAM.UPDATE.%s": allStreams, "STREAM.INFO.%s": allStreams,
-			"STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal, worker.StreamDead}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
+			"STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
 			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, worker.StreamDead, presenceStream},
 			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal, worker.StreamDead},
 			"CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal, worker.StreamDead},
 		},
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
-			"renewals.captured.r.default", "renewals.capture_failed.r.default", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
+			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.mark.journal", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
 			"$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default",
 		},
 		subscribe: []string{"_INBOX_operator.>"},

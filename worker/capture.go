@@ -63,7 +63,7 @@ func capture(s State, q request, now time.Time, r rules) step {
 	case w.Amount > 0:
 		left = w.Amount
 	}
-	return claimCapture(s, q, left, now, r)
+	return distrustCapture(s, q, claimCapture(s, q, left, now, r), now, r)
 }
 
 // claimCapture opens a capture of a certain amount.

@@ -55,6 +55,7 @@ func (s State) Encode() (string, error) {
 		b = appendSchedule(append(b, `,"policy":{"soft_decline":`...), p.SoftDecline)
 		b = append(appendSchedule(append(b, `,"customer_action":`...), p.CustomerAction), '}')
 	}
+	b = appendTime(b, `,"vouched_at":`, s.VouchedAt)
 	return string(append(b, '}')), nil
 }
 
@@ -86,7 +87,8 @@ func (c Claim) append(b []byte) ([]byte, error) {
 	b = appendFlag(b, `,"contradicted":true`, c.Contradicted)
 	b = appendTime(b, `,"not_evaluated_since":`, c.NotEvaluatedSince)
 	b = appendWord(b, `,"last_error":`, c.LastError)
-	return append(appendWord(b, `,"corrects":`, string(c.Corrects)), '}'), nil
+	b = appendWord(b, `,"corrects":`, string(c.Corrects))
+	return append(appendFlag(b, `,"restored":true`, c.Restored), '}'), nil
 }
 
 func (e Settlement) append(b []byte) []byte {

@@ -70,7 +70,7 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
+	if a.marks.doubtful() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
 		return time.Second, false
 	}
 	ok, wait = a.limit.wait(ctx, left())
@@ -183,6 +183,7 @@ func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, spe
 		}); err != nil {
 			return next, at, err
 		}
+		held := a.journal.marks.held()
 		var sequence uint64
 		err := try(ctx, func(ctx context.Context) (err error) {
 			sequence, err = a.journal.Write(ctx, m, j.renewalKey, at.Sequence)
@@ -199,6 +200,7 @@ func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, spe
 				continue
 			}
 			sequence, err = at.Sequence, nil // stored before, its answer was lost
+			a.journal.marks.end(held, m, sequence, nil)
 		}
 		if err != nil {
 			return next, at, err

@@ -25,6 +25,7 @@ type Journal struct {
 
 	retried func()                       // is told of every publish that is made again
 	noticed func(part string, err error) // is told what every read and every publish came to
+	marks   *marks                       // judges every PubAck; nil where nobody charges
 }
 
 // An Entry is the last record of a renewal. Its zero value stands for a renewal
@@ -122,9 +123,7 @@ func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey,
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
 	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
 	for {
-		one, cancel := context.WithTimeout(ctx, publishTimeout)
-		pub, err := j.js.PublishMsg(one, m)
-		cancel()
+		pub, err := j.publish(ctx, m)
 		j.noticed(journalWrites, err)
 		if err == nil {
 			return pub.Sequence, nil
@@ -153,6 +152,26 @@ func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey,
 		j.retried()
 	}
 }
+
+// publish sends a record once and lets the marks judge what became of it.
+func (j *Journal) publish(ctx context.Context, m *nats.Msg) (pub *jetstream.PubAck, err error) {
+	turn := j.marks.begin(ctx)
+	one, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	err = errPanicked
+	defer func() {
+		var sequence uint64
+		if err == nil {
+			sequence = pub.Sequence
+		}
+		j.marks.end(turn, m, sequence, err)
+	}()
+	pub, err = j.js.PublishMsg(one, m)
+	return pub, err
+}
+
+// errPanicked is what became of a publish that did not return: others wait for its turn to end.
+var errPanicked = errors.New("publishing panicked")
 
 // publishTimeout is how long one publish may go unanswered before it is made
 // again; a leader election takes a few seconds.

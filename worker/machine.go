@@ -41,6 +41,7 @@ type rules struct {
 	clockMargin time.Duration   // how far clocks may be apart: leases end so much later for the others than for their holder
 	jitter      float64         // factor on them, around 1
 	paused      bool            // the account is, so that one job's trouble is not its own
+	restored    time.Time       // before this moment the journal may have forgotten what it knew; zero where it never did
 }
 
 // delay is the pause after the nth delivery of a claim, n ≥ 1.
@@ -180,7 +181,11 @@ func deliver(s State, q request, now time.Time, r rules) step {
 	if !s.known(q.Key) && len(s.Settled) >= maxSettled {
 		return step{Then: actStandIn, Reason: messages.ReasonTooManyAttempts}
 	}
-	return claim(s, q, now, r)
+	st := claim(s, q, now, r)
+	if st.State.windowClosed(now, r) {
+		return giveUp(st.State, st.State.expiredReason())
+	}
+	return st
 }
 
 // binds says whether a settled key speaks for this message. It does not after a
@@ -219,6 +224,7 @@ func conflict(q request) step {
 // validity is not asked again: the order may exist already.
 func carryOn(s State, q request, now time.Time, r rules) step {
 	c := *s.Claim
+	c.distrust(s, q, r)
 	switch {
 	case c.SHA256 != q.Hash:
 		return conflict(q)
@@ -231,7 +237,8 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 	case c.Capture != nil && c.Capture.Amount == 0:
 		s.Phase = s.before() // the claim only counts panics
 		return capture(s, q, now, r)
-	case s.windowClosed(now, r):
+	case s.claimed(c).windowClosed(now, r):
+		s = s.claimed(c)
 		return giveUp(s, s.expiredReason())
 	case c.Host != q.Host && !c.FirstSentAt.IsZero():
 		// Another endpoint would not know the key and charge anew: wait for the
@@ -250,6 +257,7 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 // claim opens a renewal's next attempt.
 func claim(s State, q request, now time.Time, r rules) step {
 	c := Claim{Key: q.Key, SHA256: q.Hash, Deliveries: 1, Corrects: s.Settled[q.Key].Kind}
+	c.distrust(s, q, r)
 	c.take(q, now, r)
 	next := s.claimed(c)
 	next.Phase = PhaseCharging
@@ -300,6 +308,8 @@ func (s State) expiredReason() messages.Reason {
 		return messages.ReasonContradictoryAnswers
 	case s.Claim.FirstSentAt.IsZero():
 		return messages.ReasonNotEvaluated
+	case s.Claim.Restored:
+		return messages.ReasonJournalRestored
 	}
 	return messages.ReasonIdempotencyWindowExpired
 }
@@ -500,7 +510,7 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 	if o.Cut {
 		c.Released, c.LeaseUntil = false, now.Add(r.settleDelay+r.clockMargin)
 	}
-	if h.SetsClock && o.Unsent {
+	if h.SetsClock && o.Unsent && !c.Restored {
 		c.FirstSentAt = time.Time{}
 	}
 	switch {
@@ -517,6 +527,10 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 func fenced(s State, h holding, o outcome, now time.Time, r rules) step {
 	k := h.Claim.Key
 	e, settled := s.Settled[k]
+	if h.forgottenBy(s) {
+		s = s.claimed(h.Claim)
+		s.Attempts++
+	}
 	switch {
 	case settled && (e.Kind == messages.KindPaid || e.Kind == messages.KindCaptured):
 		named := o.Made
@@ -603,7 +617,10 @@ func panicked(s State, q request, now time.Time, r rules) step {
 		} else {
 			s = claim(s, q, now, r).State
 		}
-		s.Claim.FirstSentAt, s.Claim.LeaseUntil, s.Claim.Released = time.Time{}, now, true // nothing was sent
+		s.Claim.LeaseUntil, s.Claim.Released = now, true // nothing was sent
+		if !s.Claim.Restored {
+			s.Claim.FirstSentAt = time.Time{}
+		}
 	}
 	c := *s.Claim
 	c.Panics++

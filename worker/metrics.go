@@ -107,7 +107,7 @@ func (m *Metrics) start(a messages.Account) {
 	m.duplicates.WithLabelValues(account).Add(0)
 	m.unknown.WithLabelValues(account).Add(0)
 	m.panics.WithLabelValues(account).Add(0)
-	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited} {
+	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited, pauseSetBack, pauseUnchecked} {
 		m.paused.WithLabelValues(account, reason).Set(0)
 	}
 	m.breaker.WithLabelValues(account).Set(0)

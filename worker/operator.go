@@ -239,6 +239,9 @@ func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func
 		if err != nil {
 			return err
 		}
+		if !at.State.Capturing() {
+			next.State.VouchedAt = d.At
+		}
 		about := d.sign(gaveUp.Record)
 		m, err := recordMessage(event(about, next.State, next.Corrects), about, next.State, d.At, "", "")
 		if err != nil {

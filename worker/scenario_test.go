@@ -37,6 +37,8 @@ type world struct {
 	mu      sync.Mutex
 	seen    []klarnasim.Exchange
 	workers int
+
+	markEvery time.Duration // of the workers to start; 0: as it is
 }
 
 func newWorld(t *testing.T, accounts ...messages.Account) *world {
@@ -135,6 +137,9 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	}
 	worker.brokerAhead = func() time.Duration { return time.Duration(w.ahead.Load()) }
 	worker.verifyEvery, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
+	if w.markEvery > 0 {
+		worker.markEvery = w.markEvery
+	}
 	*started = worker
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)

@@ -53,6 +53,10 @@ type State struct {
 	FirstAttemptAt time.Time       `json:"first_attempt_at,omitzero"`
 	Attempts       int64           `json:"attempts"`
 	Policy         *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
+
+	// VouchedAt is when an operator last said what became of a charge, having looked at Klarna: what the journal
+	// may have forgotten before does not matter any more.
+	VouchedAt time.Time `json:"vouched_at,omitzero"`
 }
 
 // Claim is the right of one delivery to ask Klarna under one key until
@@ -92,6 +96,9 @@ type Claim struct {
 	LastError         string    `json:"last_error,omitempty"`
 	// Corrects is the earlier result of this key that the next one overrides.
 	Corrects messages.Kind `json:"corrects,omitempty"`
+	// Restored: the journal was set back before and may have forgotten an earlier use of the key. FirstSentAt
+	// is no later than that, and is not cleared.
+	Restored bool `json:"restored,omitempty"`
 }
 
 // Capture is what one key takes of an order.

@@ -45,7 +45,8 @@ type Provisioning struct {
 	AckWait   time.Duration // of every consumer, and the length of a claim's lease. Default 2 minutes
 
 	// AcceptEmptyJournal lets Provision create a journal while RENEWALS holds
-	// jobs: the operator's word that nothing of them was ever charged.
+	// jobs: the operator's word that nobody knows what was charged. What fell due before is then charged as after
+	// [AcceptRestoredJournal].
 	AcceptEmptyJournal bool
 }
 
@@ -73,7 +74,11 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 	if err := p.guardJournal(ctx, js); err != nil {
 		return err
 	}
-	for _, c := range []jetstream.StreamConfig{p.journal(), p.dead(), p.jobs()} {
+	forgets, err := p.losesMemory(ctx, js)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", StreamJournal, err)
+	}
+	for _, c := range []jetstream.StreamConfig{p.marks(0), p.marks(1), p.journal(), p.dead(), p.jobs()} {
 		if _, err := js.CreateOrUpdateStream(ctx, c); err != nil {
 			return fmt.Errorf("provision stream %s: %w", c.Name, err)
 		}
@@ -88,7 +93,10 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 	if _, err := js.CreateOrUpdateKeyValue(ctx, p.workers()); err != nil {
 		return fmt.Errorf("provision bucket %s: %w", BucketWorkers, err)
 	}
-	return nil
+	if forgets && p.AcceptEmptyJournal {
+		_, err = AcceptRestoredJournal(ctx, js)
+	}
+	return err
 }
 
 func (p *Provisioning) setDefaults() {
@@ -226,7 +234,7 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 		name   string
 		checks func(jetstream.StreamConfig) []check
 	}{
-		{StreamJournal, journalChecks}, {StreamJobs, jobsChecks}, {StreamDead, deadChecks},
+		{StreamJournal, journalChecks}, {StreamJobs, jobsChecks}, {StreamDead, deadChecks}, {StreamMarks, marksChecks(0)}, {StreamMarksCopy, marksChecks(1)},
 	} {
 		stream, err := js.Stream(ctx, s.name)
 		if err != nil {

@@ -103,6 +103,9 @@ var errLate = errors.New("the claim ends before a try could")
 // its own. margin is for whoever takes over by a faster clock.
 func (w *Worker) fence(c Claim, margin time.Duration) error {
 	now := w.now()
+	if w.pauses.has(pauseSetBack) || w.marks.doubtful() {
+		return errLate
+	}
 	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout+margin || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
 		return errLate
 	}

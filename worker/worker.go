@@ -114,9 +114,11 @@ type Worker struct {
 	expiring atomic.Pointer[map[messages.Account]int] // what it then found, see [Presence]
 	compared atomic.Pointer[comparison]               // of the clocks, the last one that could be relied upon
 	running  atomic.Pointer[[]*account]
+	marks    *marks       // of the journal; set once before anything is claimed
+	restored atomic.Int64 // before this moment, in ns since 1970, the journal may have forgotten what it knew; 0: never
 
-	verifyEvery, sweepEvery time.Duration
-	brokerAhead             func() time.Duration // of a test's clock
+	verifyEvery, sweepEvery, markEvery time.Duration
+	brokerAhead                        func() time.Duration // of a test's clock
 }
 
 // New checks the settings; the error names the first that is off.
@@ -150,7 +152,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 			return nil, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
 		}
 	}
-	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, brokerAhead: func() time.Duration { return 0 }}
+	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, markEvery: markEvery, brokerAhead: func() time.Duration { return 0 }}
 	w.watchOutages()
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
@@ -213,6 +215,7 @@ const recordGrace = 5 * time.Second
 func (w *Worker) Run(ctx context.Context) error {
 	var journal *Journal
 	var bucket jetstream.KeyValue
+	w.marks = w.newMarks()
 	if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) {
 		if err := w.verify(ctx); err != nil {
 			return err
@@ -224,7 +227,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		if bucket, err = w.js.KeyValue(ctx, BucketWorkers); err != nil {
 			return fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
 		}
-		return nil
+		journal.marks = w.marks
+		return w.marks.look(ctx)
 	}); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -271,6 +275,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	running.Go(func() { w.guard(stopping) })
 	running.Go(func() { w.look(stopping) })
+	running.Go(func() { w.marks.run(stopping, w.journalUnchecked) })
 	for _, b := range background {
 		running.Go(func() { b.run(stopping) })
 	}
@@ -446,5 +451,8 @@ func (a *account) rulesNow() rules {
 	r := a.rules
 	r.jitter = 0.8 + 0.4*rand.Float64()
 	r.paused = a.circuit.pauses.any() || a.clockFault() != ""
+	if t := a.restored.Load(); t != 0 {
+		r.restored = time.Unix(0, t).UTC()
+	}
 	return r
 }

@@ -108,6 +108,9 @@ type allowed struct {
 	Allow []string `json:"allow"`
 }
 
+// marks are the streams that remember how far the journal had come.
+var marks = []string{worker.StreamMarks, worker.StreamMarksCopy}
+
 // bucket is the stream behind the workers' bucket.
 const bucket = "KV_" + worker.BucketWorkers
 
@@ -131,6 +134,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 	case roleWorker:
 		may = slices.Concat(
 			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			info(marks...), messagesOf(marks...), []string{worker.MarkSubjects},
 			messagesOf(worker.StreamJobs, worker.StreamJournal),
 			read(worker.StreamJournal),
 			presences(),
@@ -155,6 +159,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
 			api("STREAM.CREATE", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
 			api("STREAM.UPDATE", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			info(marks...), api("STREAM.CREATE", marks...), api("STREAM.UPDATE", marks...), messagesOf(marks...), []string{worker.MarkSubjects},
 			messagesOf(worker.StreamJobs, worker.StreamJournal, worker.StreamDead),
 			api("STREAM.MSG.DELETE", worker.StreamDead),
 			read(worker.StreamJournal), read(worker.StreamDead),
@@ -169,7 +174,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		}
 	case roleMonitor:
 		may = slices.Concat(
-			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket), info(marks...),
 			messagesOf(worker.StreamJobs, worker.StreamJournal), // the oldest jobs, and what is unresolved
 			presences(),
 		)

@@ -15,6 +15,8 @@ type provisionCmd struct {
 	Log          logSettings          `embed:""`
 	Provisioning provisioningSettings `embed:""`
 	Permissions  permissionSettings   `embed:""`
+
+	AcceptRestoredJournal bool `help:"Take the journal as it is after it was restored, made anew or cut short: what fell due before is charged only while Klarna still knows every key that may have been used." from:"command-line"`
 }
 
 // provisioningSettings shape what provision creates.
@@ -48,7 +50,16 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	if err := worker.Provision(ctx, js, provisioning); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.stdout, "streams %s, %s, %s and bucket %s are as they must be\n", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.BucketWorkers)
+	if c.AcceptRestoredJournal {
+		restored, err := worker.AcceptRestoredJournal(ctx, js)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(t.stdout, "stream %s is accepted as it is; of what fell due before %s it may have forgotten something: workers charge that within the key window from its due_at, or leave it unresolved\n",
+			worker.StreamJournal, restored.Format(time.RFC3339))
+	}
+	fmt.Fprintf(t.stdout, "streams %s, %s, %s, %s, %s and bucket %s are as they must be\n",
+		worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, worker.BucketWorkers)
 	for _, name := range provisioning.Accounts {
 		fmt.Fprintf(t.stdout, "consumers %s and %s are ready for account %s\n", worker.ConsumerName(name), worker.CaptureConsumerName(name), name)
 	}
