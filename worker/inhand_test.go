@@ -209,6 +209,11 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 	} {
 		t.Run(tt.step, func(t *testing.T) {
 			w := newWorld(t)
+			registry := prometheus.NewRegistry()
+			// A loaded machine must not cut Klarna's answers short: that is not the fault at hand.
+			if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 3 * time.Second}); err != nil {
+				t.Fatal(err)
+			}
 			rows := map[string]*faultyRow{}
 			for n, f := range faults {
 				row := &faultyRow{fault: f, subscription: strings.ReplaceAll(tt.step, " ", "-") + "-" + strconv.Itoa(n)}
@@ -244,7 +249,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 					}
 					return nil
 				},
-			})
+			}, func(o *Options) { o.TryTimeout, o.Metrics = 1500*time.Millisecond, NewMetrics(registry) })
 			w.awaitEmpty()
 
 			posts, orders, got := map[string]int{}, map[string]int{}, map[string][]string{}
@@ -271,6 +276,9 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 				if row.fail != nil && row.calls.Load() == 0 {
 					t.Errorf("%s: never met", row.name)
 				}
+			}
+			if n := metric(t, registry, "renewals_results_total", strings.Fields(tt.want)[0]); int(n) != len(faults) {
+				t.Errorf("results counted: %v, want %d", n, len(faults))
 			}
 			if letters, _ := w.deadLetters(); tt.broken && len(letters) != len(faults) {
 				t.Errorf("dead letters: %d, want %d", len(letters), len(faults))
@@ -380,6 +388,31 @@ func TestLostAck(t *testing.T) {
 	}
 	if n := metric(t, registry, "renewals_duplicates_total", ""); n != 1 {
 		t.Errorf("deliveries of what was done: %v, want 1", n)
+	}
+}
+
+// S53: a worker holds an order for longer than AckWait, since it alone cannot
+// write. Nobody else is given the job meanwhile, to ask Klarna again.
+func TestNobodyElseIsGivenWhatIsInHand(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("held", "ok-1", 1))
+	var refused atomic.Int64
+	var healed atomic.Bool
+	w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
+		if call == "paid" && !healed.Load() {
+			refused.Add(1)
+			return &jetstream.APIError{Code: 400, ErrorCode: 10002}
+		}
+		return nil
+	}})
+	w.await("refusals", func() bool { return refused.Load() > 1 })
+	w.start()
+	w.during(6*time.Second, func() bool { return len(w.orders()) == 1 && len(w.records()) == 1 })
+	healed.Store(true)
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	if n := len(w.orders()); n != 1 {
+		t.Errorf("requests: %d, want 1", n)
 	}
 }
 

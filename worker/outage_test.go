@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -138,6 +139,117 @@ func TestClaimsRefused(t *testing.T) {
 		t.Errorf("requests %d, orders %d, want 20", n, orders)
 	}
 	w.await("the end of the pause", func() bool { return metric(t, registry, "renewals_account_paused", pauseJournal) == 0 })
+}
+
+// TestOutage: when claiming pauses, who may try meanwhile, and when it goes on.
+func TestOutage(t *testing.T) {
+	full := &jetstream.APIError{Code: 400, ErrorCode: 10002}
+	passing := &jetstream.APIError{Code: 400, ErrorCode: 10164}
+	type world struct {
+		*outage
+		*pauses
+	}
+	open := func() world {
+		w := world{&outage{}, &pauses{}}
+		w.begin = func(sentence string, _ error) { w.set(pauseJournal, sentence) }
+		w.end = func() { w.lift(pauseJournal) }
+		return w
+	}
+	admitted := func(w world, times int) (n int) {
+		for range times {
+			if w.admit(w.pauses) {
+				n++
+			}
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		name   string
+		happen func(world)
+		paused bool
+		admits int // of ten jobs at once
+	}{
+		{"nothing", func(world) {}, false, 10},
+		{"a quota is full", func(w world) { w.noticed(journalWrites, full) }, true, 0},
+		{"a stream is sealed", func(w world) { w.noticed(journalWrites, &jetstream.APIError{Code: 400, ErrorCode: codeSealed}) }, true, 0},
+		{"a code of tomorrow", func(w world) { w.noticed(journalWrites, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
+		{"no answer", func(w world) { w.noticed(journalWrites, context.DeadlineExceeded) }, true, 0},
+		{"one record is too large", func(w world) { w.noticed(journalWrites, nats.ErrMaxPayload) }, false, 10},
+		{"the worker stops", func(w world) { w.noticed(journalWrites, context.Canceled) }, false, 10},
+		{"an election", func(w world) {
+			w.noticed(journalWrites, passing)
+			<-time.After(outageAfter / 2)
+			w.noticed(journalWrites, passing)
+		}, false, 10},
+		{"an election without end", func(w world) {
+			w.noticed(journalWrites, passing)
+			<-time.After(outageAfter)
+			w.noticed(journalWrites, passing)
+		}, true, 0},
+		{"an election now and then", func(w world) {
+			for range 5 {
+				w.noticed(journalWrites, passing)
+				<-time.After(outageAfter)
+				w.noticed(journalWrites, nil)
+			}
+		}, false, 10},
+		{"reads and writes fail, a write works", func(w world) {
+			w.noticed(journalWrites, full)
+			w.noticed(journalReads, context.DeadlineExceeded)
+			w.noticed(journalWrites, nil)
+		}, false, 10},
+		{"writes fail, a read works", func(w world) {
+			w.noticed(journalWrites, full)
+			w.noticed(journalReads, nil)
+		}, true, 0},
+		{"dead letters fail, a record is written", func(w world) {
+			w.noticed(deadLetters, full)
+			w.noticed(journalWrites, nil)
+		}, true, 0},
+		{"a moment later", func(w world) {
+			w.noticed(journalWrites, full)
+			<-time.After(trialPause)
+		}, true, 1},
+		{"a moment later, with an answer in hand", func(w world) {
+			w.keep()
+			w.noticed(journalWrites, full)
+			<-time.After(trialPause)
+		}, true, 0},
+		{"a moment later, while the clock is off as well", func(w world) {
+			w.noticed(journalWrites, full)
+			w.set(pauseClock, "")
+			<-time.After(trialPause)
+		}, true, 0},
+		{"the clock alone", func(w world) {
+			w.set(pauseClock, "")
+			<-time.After(trialPause)
+		}, false, 0},
+		{"one has tried", func(w world) {
+			w.noticed(journalWrites, full)
+			<-time.After(trialPause)
+			w.admit(w.pauses)
+			<-time.After(trialPause)
+		}, true, 0},
+		{"one has tried, and the next may", func(w world) {
+			w.noticed(journalWrites, full)
+			<-time.After(trialPause)
+			w.admit(w.pauses)
+			<-time.After(2 * trialPause)
+		}, true, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := open()
+				tt.happen(w)
+				if got := w.has(pauseJournal); got != tt.paused {
+					t.Errorf("paused: %t, want %t: %v", got, tt.paused, w.active())
+				}
+				if got := admitted(w, 10); got != tt.admits {
+					t.Errorf("admitted: %d of 10, want %d", got, tt.admits)
+				}
+			})
+		})
+	}
 }
 
 // TestRefusedForGood: the broker will never take these bytes. Nobody is told a
