@@ -196,7 +196,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 		posts  int // that Klarna may hear of each renewal
 		want   string
 	}{
-		{step: "read before the claim", token: "500x1-", arm: "charging", call: "read", posts: 2, want: "paid"},
+		{step: "read before the claim", token: "created-cutx1-", arm: "charging", call: "read", posts: 2, want: "paid"},
 		{step: "claim", token: "ok-", call: "charging", posts: 1, want: "paid"},
 		{step: "read after the claim", token: "ok-", lose: "charging", call: "read", posts: 1, want: "paid"},
 		{step: "record of a payment", token: "ok-", call: "paid", posts: 1, want: "paid"},

@@ -252,6 +252,41 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// TestReadsRefused: the journal cannot be read at all, which every job finds out at
+// once whose delivery is not its first. They do not go round and round meanwhile.
+func TestReadsRefused(t *testing.T) {
+	const jobs = 5 // fewer than open the breaker
+	w := newWorld(t)
+	for n := range jobs {
+		w.publish(w.due("unread-"+strconv.Itoa(n), "created-cutx1-"+strconv.Itoa(n), 1))
+	}
+	var healed atomic.Bool
+	var reads atomic.Int64
+	var worker *Worker
+	f := faulty{JetStream: w.js, before: func(_ context.Context, call, _ string) error {
+		if call != "read" || healed.Load() {
+			return nil
+		}
+		reads.Add(1)
+		return nats.ErrNoResponders
+	}}
+	ours := w.js
+	w.js = f
+	w.startWith(&worker)
+	w.js = ours
+	w.await("the pause", func() bool { return strings.Contains(worker.pauses.why(pauseJournal), "cannot be read") })
+	before := reads.Load()
+	w.during(3*time.Second, func() bool { return worker.pauses.has(pauseJournal) })
+	if more := reads.Load() - before; more > 6 {
+		t.Errorf("reads in 3 s: %d, want one job at a time to try", more)
+	}
+	healed.Store(true)
+	w.awaitEmpty()
+	if n := len(w.klarna.Simulator.Books().Orders); n != jobs {
+		t.Errorf("orders: %d, want %d", n, jobs)
+	}
+}
+
 // TestRefusedForGood: the broker will never take these bytes. Nobody is told a
 // result that is none; a person hears of the order, and the job goes on under the same key.
 func TestRefusedForGood(t *testing.T) {

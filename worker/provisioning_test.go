@@ -118,9 +118,14 @@ func TestProvisionSaysWhatWaitingDoesNotMend(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	for _, err := range []error{jetstream.ErrJetStreamNotEnabled, ErrJournalMissing, errors.New("anything else")} {
+	for _, err := range []error{jetstream.ErrJetStreamNotEnabled, ErrJournalMissing, errors.New("anything else"), &jetstream.APIError{Code: 500, ErrorCode: 10074}} {
 		if notYet(err) {
 			t.Errorf("%v is waited for", err)
+		}
+	}
+	for _, code := range []jetstream.ErrorCode{10005, 10007, 10008, 10009} {
+		if err := fmt.Errorf("provision: %w", &jetstream.APIError{Code: 503, ErrorCode: code}); !notYet(err) {
+			t.Errorf("%v is not waited for", err)
 		}
 	}
 }
