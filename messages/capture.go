@@ -2,6 +2,7 @@ package messages
 
 import (
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -50,14 +51,22 @@ const maxCaptured = 200_000_000
 // ReadCapture reads a message as published on [CaptureSubject]. It takes any bytes and any header, and holds on to payload,
 // into which Capture.OrderLines points.
 func ReadCapture(payload []byte, header map[string][]string) CaptureReading {
+	return Rules{}.ReadCapture(payload, header)
+}
+
+// ReadCapture is the function [ReadCapture] by an account's own rules.
+func (rules Rules) ReadCapture(payload []byte, header map[string][]string) CaptureReading {
 	var r CaptureReading
-	s := scanner{data: payload}
+	s := scanner{data: payload, rules: rules}
 	c := &r.Capture
 	certain := s.message(header, &c.ID, func() (idInBody, isObject bool) { return s.capture(c) }, func() { *c = Capture{} })
 	if certain && c.ID != "" && c.SubscriptionID != "" && c.Period != "" {
 		r.Identified = true
 		r.RenewalKey = NewRenewalKey(c.SubscriptionID, c.Period)
 		r.IdempotencyKey = NewCaptureKey(r.RenewalKey, c.ID)
+	}
+	if len(s.problems) == 0 {
+		s.grouped("order_lines", c.SubscriptionID)
 	}
 	r.Problems, r.Warnings = s.report()
 	return r
@@ -125,10 +134,13 @@ func (s *scanner) capture(c *Capture) (idInBody, isObject bool) {
 		s.taxes(lines, 0, false)
 		sum := sumOf(lines, func(l line) int64 { return l.total })
 		if len(lines) > 0 && c.CapturedAmount > 0 && sum != c.CapturedAmount {
-			s.warningAt("captured_amount", "found %d, expected %d, the sum of total_amount", c.CapturedAmount, sum)
+			s.warningAt(WarnSum, "captured_amount", "found %d, expected %d, the sum of total_amount", c.CapturedAmount, sum)
 		}
 	}
-	s.recurring(lines)
+	// https://docs.kustom.co/v3/checkout/use-cases/recurring: lines that take the place of the order's have to have it again.
+	if !s.recurring(lines) && slices.ContainsFunc(lines, line.sold) {
+		s.problemAt("order_lines", "found no subscription, expected one on at least one line, as in the order")
+	}
 	return idInBody, true
 }
 
@@ -152,7 +164,7 @@ func (s *scanner) capturedAmount() int64 {
 // JSON; everything else is [Capture.Validate]'s to find.
 func (c Capture) Encode() ([]byte, error) {
 	if len(c.OrderLines) > 0 && !json.Valid(c.OrderLines) {
-		return nil, &InvalidError{[]Problem{{"order_lines", "found no valid JSON"}}}
+		return nil, &InvalidError{[]Problem{{Path: "order_lines", Message: "found no valid JSON"}}}
 	}
 	b := make([]byte, 0, len(c.OrderLines)+512)
 	text := func(name, value string) {

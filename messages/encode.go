@@ -91,7 +91,18 @@ func (r Record) append(b []byte) []byte {
 	}
 	b = appendWord(b, `,"token_fingerprint":`, r.TokenFingerprint)
 	b = appendWord(b, `,"actor":`, r.Actor)
-	return appendWord(b, `,"note":`, r.Note)
+	b = appendWord(b, `,"note":`, r.Note)
+	if len(r.Warnings) > 0 {
+		before := `,"warnings":[`
+		for _, w := range r.Warnings {
+			b = AppendText(append(append(b, before...), `{"path":`...), w.Path)
+			b = AppendText(append(b, `,"message":`...), w.Message)
+			b = append(appendWord(b, `,"kind":`, string(w.Kind)), '}')
+			before = ","
+		}
+		b = append(b, ']')
+	}
+	return b
 }
 
 func appendWord(b []byte, name, value string) []byte {

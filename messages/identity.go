@@ -13,8 +13,8 @@ import (
 
 // The six identifiers travel together and must not change places, so each has a type.
 type (
-	// MessageID names a job. Unique in a deployment, whatever the account: 1 to 255 bytes of UTF-8 without control
-	// characters, no space at either end.
+	// MessageID names a job. Unique in a deployment, whatever the account: 1 to 255 bytes of UTF-8 without control,
+	// invisible or unassigned characters, no space at either end.
 	MessageID string
 	// SubscriptionID is the billing system's name of a subscription, unique in a deployment: 1 to 64 bytes, otherwise as
 	// a MessageID.
@@ -56,8 +56,8 @@ func ParseMessageID(s string) (MessageID, error) {
 	return MessageID(s), nil
 }
 
-// identifierFault says what is wrong with an identifier of at most limit bytes, or "". A space or a control character at
-// an end would be invisible to whoever compares two identifiers, and make two renewals of one.
+// identifierFault says what is wrong with an identifier of at most limit bytes, or "". A space at an end, and a character
+// that nobody sees anywhere, would be lost on whoever compares two identifiers, and make two renewals of one.
 func identifierFault(s string, limit int) string {
 	switch {
 	case s == "":
@@ -68,8 +68,15 @@ func identifierFault(s string, limit int) string {
 		return "found a string that is not valid UTF-8"
 	}
 	for i, r := range s {
-		if unicode.IsControl(r) {
+		switch {
+		case r > ' ' && r < 0x7f:
+			continue
+		case unicode.IsControl(r):
 			return fmt.Sprintf("found the control character %U, expected none", r)
+		case unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp):
+			return fmt.Sprintf("found the invisible character %U, expected none", r)
+		case unicode.Is(unicode.Cn, r):
+			return fmt.Sprintf("found %U, which is no assigned character, expected none", r)
 		}
 		if (i == 0 || i+utf8.RuneLen(r) == len(s)) && unicode.IsSpace(r) {
 			return "found a space at the beginning or end, expected none"

@@ -73,7 +73,7 @@ func DecodeJob(payload []byte, header map[string][]string) (Job, []Problem, erro
 // it redacts the token. The error says that Order is not JSON; everything else is [Job.Validate]'s to find.
 func (j Job) Encode() ([]byte, error) {
 	if !json.Valid(j.Order) {
-		return nil, &InvalidError{[]Problem{{"order", "found no valid JSON"}}}
+		return nil, &InvalidError{[]Problem{{Path: "order", Message: "found no valid JSON"}}}
 	}
 	b := make([]byte, 0, len(j.Order)+512)
 	text := func(name, value string) {

@@ -77,49 +77,47 @@ func localCurrency(country string) string {
 	return ""
 }
 
-// country reads a country code and returns it in upper case; "" where it is not two letters, which is a problem where
-// Klarna's schema has the field and otherwise a warning.
-func (s *scanner) country(inSchema bool) string {
+// country reads a country code and returns it in upper case; "" where it is none.
+func (s *scanner) country() string {
+	if s.null() {
+		return ""
+	}
 	text, ok := s.str()
 	if !ok {
 		return ""
 	}
-	const expected = "found %s, expected an ISO 3166 code such as DE"
-	upper := strings.ToUpper(string(text))
-	switch {
-	case isCountry(upper):
+	if upper := strings.ToUpper(string(text)); isCountry(upper) {
 		return upper
-	case inSchema && !(len(text) == 2 && isLetter(text[0]) && isLetter(text[1])):
-		s.problem(expected, quote(text))
-	default:
-		s.warning(expected, quote(text))
 	}
+	s.warning(WarnMarket, "found %s, expected an ISO 3166 code such as DE", quote(text))
 	return ""
 }
 
 // locale reads a locale such as de-DE; "" where it does not have that form.
 func (s *scanner) locale() string {
+	if s.null() {
+		return ""
+	}
 	text, ok := s.str()
 	if !ok {
 		return ""
 	}
 	if len(text) != 5 || text[2] != '-' || !isLower(text[0]) || !isLower(text[1]) || !isCountry(string(text[3:])) {
-		s.warning("found %s, expected a locale such as de-DE", quote(text))
+		s.warning(WarnMarket, "found %s, expected a locale such as de-DE", quote(text))
 		return ""
 	}
 	return string(text)
 }
 
-func isLower(c byte) bool  { return c >= 'a' && c <= 'z' }
-func isLetter(c byte) bool { return isLower(c | 0x20) }
+func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
 
 // market warns where currency, country and locale do not go together. Klarna's schema has no country and no locale, its
 // samples do; whether they are checked is not documented.
 func (s *scanner) market(currency, country, locale string) {
 	if local := localCurrency(country); local != "" && currency != "" && local != strings.ToUpper(currency) {
-		s.warningAt(s.at("purchase_country"), "found %s, where Klarna sells in %s, with %s as purchase_currency", country, local, strings.ToUpper(currency))
+		s.warningAt(WarnMarket, s.at("purchase_country"), "found %s, where Klarna sells in %s, with %s as purchase_currency", country, local, strings.ToUpper(currency))
 	}
 	if locale != "" && country != "" && locale[3:] != country {
-		s.warningAt(s.at("locale"), "found %s, expected one of %s, the purchase_country", locale, country)
+		s.warningAt(WarnMarket, s.at("locale"), "found %s, expected one of %s, the purchase_country", locale, country)
 	}
 }

@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ type Reading struct {
 	Facts          OrderFacts
 	Problems       []Problem // none: the job is valid
 	Warnings       []Problem // odd, but no reason not to charge
+	// Nothing says that the only problem is an order_amount of 0.
+	Nothing bool
 }
 
 // OrderFacts is what results repeat of the order; a field that could not be read is zero.
@@ -42,12 +45,18 @@ const (
 
 // Read reads a message as published on [DueSubject]. It takes any bytes and any header, and holds on to payload, into
 // which Job.Order points.
-func Read(payload []byte, header map[string][]string) Reading {
+func Read(payload []byte, header map[string][]string) Reading { return Rules{}.Read(payload, header) }
+
+// Read is the function [Read] by an account's own rules.
+func (rules Rules) Read(payload []byte, header map[string][]string) Reading {
 	var r Reading
 	var steps [8]step
 	var names [32][]byte
-	s := scanner{data: payload, path: steps[:0], names: names[:0]}
+	s := scanner{data: payload, path: steps[:0], names: names[:0], rules: rules}
 	certain := s.message(header, &r.Job.ID, func() (idInBody, isObject bool) { return s.job(&r) }, func() { r = Reading{} })
+	if len(s.problems) == 0 {
+		s.context(&r)
+	}
 	s.hide(&r)
 	j := &r.Job
 	if certain && j.ID != "" && j.SubscriptionID != "" && j.Period != "" {
@@ -56,6 +65,7 @@ func Read(payload []byte, header map[string][]string) Reading {
 		r.IdempotencyKey = NewIdempotencyKey(r.RenewalKey, j.ID)
 	}
 	r.Problems, r.Warnings = s.report()
+	r.Nothing = s.nothing && len(r.Problems) == 1
 	return r
 }
 
@@ -67,6 +77,7 @@ func (s *scanner) message(header map[string][]string, id *MessageID, body func()
 	if len(s.data) > maxJob {
 		s.problem("found %d bytes, expected at most %d", len(s.data), maxJob)
 	}
+	s.byteOrderMark()
 	s.document(func() { idInBody, isObject = body() })
 	if s.broken != "" {
 		forget()
@@ -81,10 +92,17 @@ func (s *scanner) message(header map[string][]string, id *MessageID, body func()
 	return !contradiction && !s.repeated
 }
 
+// byteOrderMark refuses one by its name: RFC 8259 forbids it, and it cannot be seen.
+func (s *scanner) byteOrderMark() {
+	if bytes.HasPrefix(s.data, []byte("\ufeff")) || bytes.HasPrefix(s.data, []byte{0xfe, 0xff}) || bytes.HasPrefix(s.data, []byte{0xff, 0xfe}) {
+		s.fail("expected the document to begin with no byte order mark (U+FEFF), in UTF-8")
+	}
+}
+
 // report returns what was found, with a last problem that counts those not listed.
 func (s *scanner) report() (problems, warnings []Problem) {
 	if s.unlisted > 0 {
-		s.problems = append(s.problems, Problem{"$", fmt.Sprintf("found further problems, not listed here: %d", s.unlisted)})
+		s.problems = append(s.problems, Problem{Path: "$", Message: fmt.Sprintf("found further problems, not listed here: %d", s.unlisted)})
 	}
 	return s.problems, s.warnings
 }

@@ -61,10 +61,11 @@ const (
 	ReasonCancelled           Reason = "cancelled"
 	ReasonOrderExists         Reason = "order_exists" // its order is being captured, or was
 	ReasonTooManyAttempts     Reason = "too_many_attempts"
-	ReasonNotPaid             Reason = "not_paid"         // this and the following, of captures: the renewal has no order
-	ReasonAlreadyCaptured     Reason = "already_captured" // in full, or by auto_capture
-	ReasonAmountTooHigh       Reason = "amount_too_high"  // more than what remains
-	ReasonOrderMismatch       Reason = "order_mismatch"   // order_id is not the renewal's order
+	ReasonNotPaid             Reason = "not_paid"          // this and the following, of captures: the renewal has no order
+	ReasonAlreadyCaptured     Reason = "already_captured"  // in full, or by auto_capture
+	ReasonAmountTooHigh       Reason = "amount_too_high"   // more than what remains
+	ReasonOrderMismatch       Reason = "order_mismatch"    // order_id is not the renewal's order
+	ReasonNothingToCharge     Reason = "nothing_to_charge" // order_amount is 0; no dead letter
 )
 
 // Reasons of dead letters only: an order or a capture came to light after its renewal had gone on. Money has to be given
@@ -93,7 +94,7 @@ func Reasons(kind Kind) []Reason {
 		return []Reason{
 			ReasonInvalid, ReasonExpired, ReasonTooOld, ReasonNotDue, ReasonAlreadyPaid, ReasonBlockedByUnresolved, ReasonConflict,
 			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTooManyAttempts,
-			ReasonNotPaid, ReasonAlreadyCaptured, ReasonAmountTooHigh, ReasonOrderMismatch,
+			ReasonNotPaid, ReasonAlreadyCaptured, ReasonAmountTooHigh, ReasonOrderMismatch, ReasonNothingToCharge,
 		}
 	case KindCaptureFailed:
 		return []Reason{

@@ -37,6 +37,8 @@ type Record struct {
 	// Actor and Note say which operator settled the renewal by hand, and why.
 	Actor string `json:"actor,omitempty"`
 	Note  string `json:"note,omitempty"`
+	// Warnings are what was odd about the job, and no reason not to send it: the first 20.
+	Warnings []Problem `json:"warnings,omitempty"`
 }
 
 // Charging announces nothing to other teams: it is the claim, written before the first byte goes to Klarna.
@@ -181,11 +183,13 @@ const (
 	maxWord     = 255  // bytes of a code, a status or a correlation ID
 	maxSentence = 1024 // bytes of an error or a note
 	maxMessages = 20
+	maxWarnings = 20
 )
 
 func (r Record) clean() Record {
 	r.At = instant(r.At)
 	r.Actor, r.Note = cut(r.Actor, maxWord), cut(r.Note, maxSentence)
+	r.Warnings = r.Warnings[:min(len(r.Warnings), maxWarnings)]
 	return r
 }
 

@@ -14,6 +14,8 @@ import (
 type Problem struct {
 	Path    string `json:"path"` // such as order.order_lines[3].total_tax_amount; $ is the whole document
 	Message string `json:"message"`
+	// Kind is of a warning; "" of an error.
+	Kind WarningKind `json:"kind,omitempty"`
 }
 
 func (p Problem) String() string { return p.Path + ": " + p.Message }
@@ -43,6 +45,10 @@ type scanner struct {
 	warnings []Problem
 	unlisted int  // problems beyond maxProblems
 	repeated bool // a name at the top level
+
+	rules   Rules
+	nothing bool     // order_amount is 0
+	groups  [2]group // of subscriptions: the first, and another
 }
 
 type step struct {
@@ -332,13 +338,20 @@ func (s *scanner) integer(least, most int64) (int64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil || n < least || n > most {
+	written := err == nil
+	if !written {
+		n, written = whole(text)
+	}
+	if !written || n < least || n > most {
 		shown := string(text)
 		if len(shown) > maxQuoted {
 			shown = fmt.Sprintf("a number of %d digits", len(shown))
 		}
 		s.problem("found %s, expected %s", shown, expectedInteger(least, most))
 		return 0, false
+	}
+	if err != nil {
+		s.warning(WarnFraction, "found %s, expected %d", brief(text), n)
 	}
 	return n, true
 }
@@ -461,7 +474,7 @@ func (s *scanner) problem(format string, args ...any) {
 		s.unlisted++
 		return
 	}
-	s.problems = append(s.problems, Problem{s.where(), fmt.Sprintf(format, args...)})
+	s.problems = append(s.problems, Problem{Path: s.where(), Message: fmt.Sprintf(format, args...)})
 }
 
 func (s *scanner) problemAt(path, format string, args ...any) {
@@ -469,21 +482,21 @@ func (s *scanner) problemAt(path, format string, args ...any) {
 		s.unlisted++
 		return
 	}
-	s.problems = append(s.problems, Problem{path, fmt.Sprintf(format, args...)})
+	s.problems = append(s.problems, Problem{Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
 // full reports whether further problems are only counted, so that a hostile document costs no more than a good one.
 func (s *scanner) full() bool { return len(s.problems) >= maxProblems }
 
-func (s *scanner) warning(format string, args ...any) {
+func (s *scanner) warning(kind WarningKind, format string, args ...any) {
 	if len(s.warnings) < maxProblems {
-		s.warnings = append(s.warnings, Problem{s.where(), fmt.Sprintf(format, args...)})
+		s.warnings = append(s.warnings, Problem{s.where(), fmt.Sprintf(format, args...), kind})
 	}
 }
 
-func (s *scanner) warningAt(path, format string, args ...any) {
+func (s *scanner) warningAt(kind WarningKind, path, format string, args ...any) {
 	if len(s.warnings) < maxProblems {
-		s.warnings = append(s.warnings, Problem{path, fmt.Sprintf(format, args...)})
+		s.warnings = append(s.warnings, Problem{path, fmt.Sprintf(format, args...), kind})
 	}
 }
 
@@ -532,6 +545,16 @@ func plain(name []byte) bool {
 	}
 	return len(name) > 0
 }
+
+// brief is a short text as it is, and how long a longer one is.
+func brief(text []byte) string {
+	if len(text) > maxQuoted {
+		return fmt.Sprintf("%d bytes", len(text))
+	}
+	return string(text)
+}
+
+func runes(text []byte) int { return utf8.RuneCount(text) }
 
 // quote shows a short string, and says how long a longer one is.
 func quote(text []byte) string {

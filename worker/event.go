@@ -106,6 +106,9 @@ func (a *account) common(j *job, next step, now time.Time) messages.Record {
 		OrderAmount: j.reading.Facts.Amount, PurchaseCurrency: j.reading.Facts.Currency, MerchantReference1: j.reading.Facts.MerchantReference1,
 		Deliveries: j.delivered, Worker: a.opts.Name, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,
 	}
+	if next.Record != messages.KindCharging && next.Record != messages.KindCapturing {
+		r.Warnings = j.reading.Warnings
+	}
 	s := next.State
 	if s.holds(next.Key) {
 		r.Attempt, r.Tries, r.Deliveries = s.Attempts, s.Claim.Tries, s.Claim.Deliveries
@@ -254,6 +257,7 @@ func (a *account) recorded(j *job, next step, event messages.Event) {
 	if next.Record == messages.KindCharging || next.Record == messages.KindCapturing {
 		return
 	}
+	a.warn(j, next)
 	reason := next.Reason
 	switch e := event.(type) {
 	case messages.Dunning:

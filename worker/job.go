@@ -60,7 +60,7 @@ func (a *account) read(j *job) {
 	if strings.HasPrefix(j.msg.Subject, messages.CaptureSubject("")) {
 		a.readCapture(j)
 	} else {
-		j.reading = messages.Read(j.msg.Data, j.msg.Header)
+		j.reading = a.Rules.Read(j.msg.Data, j.msg.Header)
 		in := j.reading.Job
 		q.Hash = hash(in.Order, string(a.Name), in.CustomerToken.Reveal())
 		if !in.CustomerToken.IsZero() {
@@ -84,7 +84,7 @@ func (a *account) read(j *job) {
 
 // readCapture reads a capture job. It has no order and no due time of its own.
 func (a *account) readCapture(j *job) {
-	r := messages.ReadCapture(j.msg.Data, j.msg.Header)
+	r := a.Rules.ReadCapture(j.msg.Data, j.msg.Header)
 	j.capture, j.reading = &r.Capture, r.Common()
 	c := r.Capture
 	j.request.Capture = &wanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
@@ -95,19 +95,15 @@ func (a *account) readCapture(j *job) {
 func (a *account) verdict(j *job) (messages.Reason, []messages.Problem) {
 	now, r := a.now(), j.reading
 	switch {
+	case r.Nothing:
+		return messages.ReasonNothingToCharge, r.Problems
 	case len(r.Problems) > 0:
 		return messages.ReasonInvalid, r.Problems
 	case j.capture != nil: // its renewal was due
 		return "", nil
-	case r.Job.DueAt.After(now.Add(earliest)):
-		return messages.ReasonNotDue, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
-			"found %s, expected at most %s from now: publish the job when the renewal is due", r.Job.DueAt.UTC().Format(time.RFC3339), earliest)}}
-	case r.Job.DueAt.Before(now.Add(-time.Duration(a.oldest.Load()))):
-		return messages.ReasonTooOld, []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
-			"found %s, expected at most %s ago: beyond that the journal no longer knows whether the period was charged", r.Job.DueAt.UTC().Format(time.RFC3339), days(time.Duration(a.oldest.Load())))}}
-	case !r.Job.ExpiresAt.IsZero() && !now.Before(r.Job.ExpiresAt):
-		return messages.ReasonExpired, []messages.Problem{{Path: "expires_at", Message: fmt.Sprintf(
-			"found %s, which has passed", r.Job.ExpiresAt.UTC().Format(time.RFC3339))}}
+	}
+	if why, problem := r.Job.Untimely(now, time.Duration(a.oldest.Load())); why != "" {
+		return why, []messages.Problem{problem}
 	}
 	return "", nil
 }

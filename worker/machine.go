@@ -18,7 +18,7 @@ import (
 
 const (
 	// earliest is how long before its due_at a job may arrive and wait.
-	earliest = 24 * time.Hour
+	earliest = messages.Earliest
 	// staleAfter is how long past its own deadline an open claim is left to the
 	// delivery of its job before anybody else may settle it.
 	staleAfter = 2 * time.Hour
@@ -104,11 +104,15 @@ type step struct {
 func nak(d time.Duration) step    { return step{Then: actNak, Delay: max(d, 0)} }
 func until(t, now time.Time) step { return nak(t.Sub(now) + time.Second) }
 func deadAgain(e Settlement) bool {
-	return e.Kind == messages.KindRejected || e.Kind == messages.KindUnresolved
+	return e.Kind == messages.KindRejected && buried(e.Reason) || e.Kind == messages.KindUnresolved
 }
 func rebindable(e Settlement) bool {
-	return e.Reason == messages.ReasonInvalid || e.Reason == messages.ReasonNotDue
+	return e.Reason == messages.ReasonInvalid || e.Reason == messages.ReasonNotDue || e.Reason == messages.ReasonNothingToCharge
 }
+
+// buried says that a rejected job is filed as a dead letter: not a period that
+// costs nothing, since there is nothing to mend or to replay.
+func buried(why messages.Reason) bool { return why != messages.ReasonNothingToCharge }
 
 // afterwards says that an order or capture came to light which no result can name any more.
 func (st step) afterwards() bool {
@@ -347,7 +351,7 @@ func reject(s State, q request, why messages.Reason) step {
 	if s.Phase == "" {
 		s.Phase = PhaseNone
 	}
-	return step{Record: messages.KindRejected, Key: q.Key, Reason: why, State: s.settle(q.Key, e), Then: actAck, Dead: true}
+	return step{Record: messages.KindRejected, Key: q.Key, Reason: why, State: s.settle(q.Key, e), Then: actAck, Dead: buried(why)}
 }
 
 // answer is what Klarna's words of one delivery come to.

@@ -24,6 +24,7 @@ type Metrics struct {
 	writes     *prometheus.CounterVec
 	republish  *prometheus.CounterVec
 	stray      *prometheus.CounterVec
+	warnings   *prometheus.CounterVec
 	charge     *prometheus.HistogramVec
 	endToEnd   *prometheus.HistogramVec
 
@@ -73,6 +74,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
 		republish:  counter("publish_retries_total", "Publishes that were made again since the stream had not confirmed them.", "stream"),
 		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names: somebody has to look at them.", "account", "reason"),
+		warnings:   counter("job_warnings_total", "What was odd about jobs that have their result, by kind of warning.", "account", "kind"),
 		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
 		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
 		inFlight:   gauge("in_flight", "Deliveries being handled by this worker.", "account"),
@@ -109,6 +111,9 @@ func (m *Metrics) start(a messages.Account) {
 	m.panics.WithLabelValues(account).Add(0)
 	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited, pauseSetBack, pauseUnchecked} {
 		m.paused.WithLabelValues(account, reason).Set(0)
+	}
+	for _, kind := range messages.WarningKinds() {
+		m.warnings.WithLabelValues(account, string(kind)).Add(0)
 	}
 	m.breaker.WithLabelValues(account).Set(0)
 	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {

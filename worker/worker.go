@@ -44,6 +44,8 @@ type Account struct {
 	Concurrency int
 	// Policy suggests when to try again after a refusal. Default [dunning.DefaultPolicy].
 	Policy dunning.Policy
+	// Rules by which its orders are read. Default: the strictest.
+	Rules messages.Rules
 }
 
 // Options are a worker's settings. Start from [DefaultOptions].
@@ -200,6 +202,7 @@ type account struct {
 
 	inFlight    atomic.Int64 // deliveries being handled
 	rateLimited bool         // the operator was told so; only presence asks
+	warned      sync.Map     // kinds of warnings that the log has heard of
 
 	// finishing ends when tries in flight may no longer finish; recording ends
 	// a little later, so that what a try has taught still gets into the journal.

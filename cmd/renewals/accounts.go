@@ -40,6 +40,9 @@ type accountEntry struct {
 	Concurrency  *int         `yaml:"concurrency"`
 	Dunning      dunningEntry `yaml:"dunning"`
 
+	MixedCadences string `yaml:"mixed_cadences"` // "" or allow
+	MerchantName  string `yaml:"merchant_name"`  // which should not be in a subscription's name
+
 	password string // from KLARNA_PASSWORD only: a file that holds keys is a file that gets committed
 	where    func(key string) string
 }
@@ -183,6 +186,9 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", e.where("dunning"), err)
 	}
+	if e.MixedCadences != "" && e.MixedCadences != "allow" {
+		return none, fmt.Errorf("%s: %q, expected allow or nothing", e.where("mixed_cadences"), e.MixedCadences)
+	}
 	credentials, err := e.credentials()
 	if err != nil {
 		return none, err
@@ -197,6 +203,7 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	return worker.Account{
 		Name: messages.Account(e.Name), Klarna: client, Host: endpoint.Host,
 		Rate: rate, Concurrency: concurrency, Policy: policy,
+		Rules: messages.Rules{MixedCadences: e.MixedCadences == "allow", MerchantName: e.MerchantName},
 	}, nil
 }
 

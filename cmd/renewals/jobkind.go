@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -33,6 +34,21 @@ func (k jobKind) subject(account messages.Account) string {
 type jobReading struct {
 	messages.Reading                  // of a capture what both kinds have
 	Capture          messages.Capture // zero for a charge
+}
+
+// untimely says why every worker would reject a job that is valid in itself at a time, with a journal of the default age;
+// a capture never is.
+func (r jobReading) untimely(at time.Time) []messages.Problem {
+	if len(r.Problems) > 0 || r.Job.DueAt.IsZero() {
+		return nil
+	}
+	why, problem := r.Job.Untimely(at, messages.DefaultMemory)
+	if why == "" {
+		return nil
+	}
+	problem.Message += " (" + string(why) + ")"
+	problem.Kind = messages.WarningKind(why)
+	return []messages.Problem{problem}
 }
 
 func (k jobKind) read(payload []byte, header map[string][]string) jobReading {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -49,6 +50,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	kind := c.Job.kind()
 	var accepted, duplicates, invalid, failed int
 	bar := newProgress(t.stderr, "published", size)
+	odd := oddities{printf: bar.printf}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) {
 		where := fmt.Sprintf("%s:%d: %s", name, o.line, printable(string(o.id)))
 		switch {
@@ -79,10 +81,12 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			bar.printf("%s:%d: not published: %s\n", name, number, why)
 			return nil
 		}
+		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, reading.untimely(time.Now()))
 		return out.put(number, reading.Job.ID, kind.subject(account), bytes.Clone(text))
 	})
 	out.close()
 	bar.done()
+	odd.report(t.stderr)
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", accepted, duplicates, invalid, failed)
 	if err == nil {
 		err = lostConnection(ctx)

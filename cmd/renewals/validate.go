@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -14,6 +15,9 @@ type validateCmd struct {
 
 	File string `arg:"" optional:"" help:"JSON Lines, or one document over several lines. Default, and -: standard input."`
 	JSON bool   `name:"json" help:"One JSON object a problem."`
+
+	Strict bool      `help:"Warnings, and what every worker would reject now, are errors."`
+	At     time.Time `help:"Judge times as of then, RFC 3339, instead of now."`
 }
 
 // finding is one problem of one job.
@@ -21,15 +25,16 @@ type finding struct {
 	File     string             `json:"file"`
 	Line     int                `json:"line"` // where the job begins
 	ID       messages.MessageID `json:"id,omitempty"`
-	Severity string             `json:"severity"` // error or warning
+	Severity string             `json:"severity"` // error, warning, or now: what every worker would reject now
 	Path     string             `json:"path"`
 	Message  string             `json:"message"`
+	Kind     string             `json:"kind,omitempty"` // of a warning, or the reason of a rejection
 }
 
 func (f finding) String() string {
 	severity := ""
-	if f.Severity == "warning" {
-		severity = "warning: "
+	if f.Severity != "error" {
+		severity = f.Severity + ": "
 	}
 	return fmt.Sprintf("%s:%d: %s%s: %s", f.File, f.Line, severity, printable(f.Path), printable(f.Message))
 }
@@ -41,7 +46,11 @@ func (c *validateCmd) Run(t *terminal) error {
 	}
 	defer in.Close()
 	kind := c.Job.kind()
-	found, invalid, warnings := 0, 0, 0
+	found, invalid, warnings, untimely := 0, 0, 0, 0
+	at := c.At
+	if at.IsZero() {
+		at = time.Now()
+	}
 	err = jobs(in, func(line int, text []byte, _ int64) error {
 		found++
 		reading := kind.read(text, nil)
@@ -51,19 +60,26 @@ func (c *validateCmd) Run(t *terminal) error {
 				reading.Problems = []messages.Problem{{Path: "$", Message: other}}
 			}
 		}
+		now := reading.untimely(at)
 		warnings += len(reading.Warnings)
+		untimely += len(now)
 		return errors.Join(
+			c.print(t.stdout, name, line, reading.Job.ID, "now", now),
 			c.print(t.stdout, name, line, reading.Job.ID, "error", reading.Problems),
 			c.print(t.stdout, name, line, reading.Job.ID, "warning", reading.Warnings))
 	})
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(t.stderr, "%d jobs, %d invalid, %d warnings\n", found, invalid, warnings)
+	summary := fmt.Sprintf("%d jobs, %d invalid, %d warnings", found, invalid, warnings)
+	if untimely > 0 {
+		summary += fmt.Sprintf(", %d that every worker would reject now", untimely)
+	}
+	fmt.Fprintln(t.stderr, summary)
 	switch {
 	case found == 0:
 		return errors.New("no job found")
-	case invalid > 0:
+	case invalid > 0, c.Strict && warnings+untimely > 0:
 		return errReported
 	}
 	return nil
@@ -71,7 +87,7 @@ func (c *validateCmd) Run(t *terminal) error {
 
 func (c *validateCmd) print(w io.Writer, file string, line int, id messages.MessageID, severity string, problems []messages.Problem) error {
 	for _, p := range problems {
-		f := finding{file, line, id, severity, p.Path, p.Message}
+		f := finding{file, line, id, severity, p.Path, p.Message, string(p.Kind)}
 		if !c.JSON {
 			fmt.Fprintln(w, f)
 			continue

@@ -19,7 +19,7 @@ type captureBody struct {
 }
 
 // readCapture reads and checks a body. Of a bad one there is what could be read.
-func readCapture(body []byte) captureBody {
+func readCapture(body []byte, strict bool) captureBody {
 	c := captureBody{raw: body}
 	if err := json.Unmarshal(body, &c); err != nil {
 		c.bad.check(false, "body")
@@ -31,7 +31,7 @@ func readCapture(body []byte) captureBody {
 	c.bad.check(len(c.OrderLines) <= 1000, "order_lines")
 	salesTax := slices.ContainsFunc(c.OrderLines, orderLine.isSalesTax)
 	for i := range c.OrderLines {
-		if field := c.OrderLines[i].check(salesTax); field != "" {
+		if field := c.OrderLines[i].check(salesTax, strict); field != "" {
 			c.bad.check(false, fmt.Sprintf("order_lines[%d].%s", i, field))
 		}
 	}
@@ -44,7 +44,7 @@ func (s *Simulator) createCapture(r *request) reply {
 	if !ok {
 		return refusal
 	}
-	wanted := readCapture(body)
+	wanted := readCapture(body, r.options.StrictSchema)
 	b := r.options.behaviour(wanted.Reference)
 	return s.once(r, captureOperation, body, b, func(rec *record) reply { return s.evaluateCapture(r, rec, b, wanted) })
 }

@@ -330,7 +330,7 @@ func TestCaptureSchema(t *testing.T) {
 		{`{"captured_amount":1,"order_lines":[],"shipping_info":[{"tracking_number":"1"}]}`, ""},
 		{`{"captured_amount":200000001}`, "Bad value: captured_amount"},
 		{`{"captured_amount":1,"description":"` + long + `"}`, "Bad value: description"},
-		{`{"captured_amount":1,"order_lines":[` + good + `,{"name":"x","quantity":1,"unit_price":1,"total_amount":2}]}`, "Bad value: order_lines[1].total_amount"},
+		{`{"captured_amount":1,"order_lines":[` + good + `,{"name":"x","quantity":1,"unit_price":1,"total_amount":3}]}`, "Bad value: order_lines[1].total_amount"},
 		{`{"captured_amount":1,"order_lines":[` + strings.Replace(good, "Streaming", "", 1) + `]}`, "Bad value: order_lines[0].name"},
 		{`{"captured_amount":1,"order_lines":[` + good + strings.Repeat(","+good, 1000) + `]}`, "Bad value: order_lines"},
 		{`{"captured_amount":-1,"reference":"` + long + `"}`, "Bad value: captured_amount; Bad value: reference"},

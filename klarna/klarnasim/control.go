@@ -80,6 +80,7 @@ type changes struct {
 	Outage           *string   `json:"outage"`
 	PendingFor       *duration `json:"pending_for"`
 	AuthorizedFor    *duration `json:"authorized_for"`
+	StrictSchema     *bool     `json:"strict_schema"`
 	ForgetErrors     *bool     `json:"forget_errors"`
 	ConflictInFlight *bool     `json:"conflict_in_flight"`
 }
@@ -106,6 +107,7 @@ func (c *changes) apply(o *Options) {
 	set(&o.Outage, c.Outage)
 	set(&o.PendingFor, (*time.Duration)(c.PendingFor))
 	set(&o.AuthorizedFor, (*time.Duration)(c.AuthorizedFor))
+	set(&o.StrictSchema, c.StrictSchema)
 	set(&o.ForgetErrors, c.ForgetErrors)
 	set(&o.ConflictInFlight, c.ConflictInFlight)
 }

@@ -238,7 +238,7 @@ func (s *Simulator) evaluate(r *request, rec *record, b behaviour, body []byte) 
 	if answer, ok := s.stored(r, rec, b); ok {
 		return answer
 	}
-	draft, problems := readOrder(body)
+	draft, problems := readOrder(body, r.options.StrictSchema)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	refusal, refused := s.refusal(r, rec, b)

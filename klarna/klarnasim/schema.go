@@ -6,22 +6,58 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"reflect"
 	"slices"
+	"strconv"
 	"unicode/utf8"
 )
 
 // The request body of createOrder as Klarna's OpenAPI document has it, and the arithmetic of its tax page. What is not in
-// the schema passes, as it does at Klarna.
+// the schema passes, as it does at Klarna. So does what live integrations send against the schema: see integer, words and
+// product. Lengths of optional texts are checked with [Options.StrictSchema] only.
 // https://docs.klarna.com/payments/web-payments/additional-resources/error-handling-and-validations/tax-handling
+
+// integer is a whole number. One with a fraction is cut, as Klarna does: a quantity of 0.5 is 0, and refused for its total.
+// https://github.com/krokedil/klarna-payments-for-woocommerce/issues/102
+type integer int64
+
+func (n *integer) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		return nil
+	}
+	if exact, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+		*n = integer(exact)
+		return nil
+	}
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || f < -1<<62 || f > 1<<62 {
+		return &json.UnmarshalTypeError{Value: "number", Type: reflect.TypeFor[int64]()}
+	}
+	*n = integer(f)
+	return nil
+}
+
+// words are a reference: a string, or a number, as every renewal of two live integrations has it.
+// https://github.com/krokedil/klarna-checkout-for-woocommerce
+type words string
+
+func (w *words) UnmarshalJSON(text []byte) error {
+	var number json.Number
+	if text[0] != '"' && string(text) != "null" && json.Unmarshal(text, &number) == nil {
+		*w = words(number)
+		return nil
+	}
+	return json.Unmarshal(text, (*string)(w))
+}
 
 type orderBody struct {
 	PurchaseCurrency   *string     `json:"purchase_currency"`
-	OrderAmount        *int64      `json:"order_amount"`
-	OrderTaxAmount     *int64      `json:"order_tax_amount"`
+	OrderAmount        *integer    `json:"order_amount"`
+	OrderTaxAmount     *integer    `json:"order_tax_amount"`
 	OrderLines         []orderLine `json:"order_lines"`
 	AutoCapture        bool        `json:"auto_capture"`
-	MerchantReference1 string      `json:"merchant_reference1"`
-	MerchantReference2 string      `json:"merchant_reference2"`
+	MerchantReference1 words       `json:"merchant_reference1"`
+	MerchantReference2 words       `json:"merchant_reference2"`
 	MerchantData       string      `json:"merchant_data"`
 	MerchantURLs       *struct {
 		Confirmation *string `json:"confirmation"`
@@ -35,19 +71,19 @@ type orderBody struct {
 }
 
 type orderLine struct {
-	Type                *string `json:"type"`
-	Reference           string  `json:"reference"`
-	Name                *string `json:"name"`
-	Quantity            *int64  `json:"quantity"`
-	QuantityUnit        *string `json:"quantity_unit"`
-	UnitPrice           *int64  `json:"unit_price"`
-	TaxRate             int64   `json:"tax_rate"`
-	TotalAmount         *int64  `json:"total_amount"`
-	TotalDiscountAmount int64   `json:"total_discount_amount"`
-	TotalTaxAmount      int64   `json:"total_tax_amount"`
-	MerchantData        string  `json:"merchant_data"`
-	ProductURL          string  `json:"product_url"`
-	ImageURL            string  `json:"image_url"`
+	Type                *string  `json:"type"`
+	Reference           words    `json:"reference"`
+	Name                *string  `json:"name"`
+	Quantity            *integer `json:"quantity"`
+	QuantityUnit        *string  `json:"quantity_unit"`
+	UnitPrice           *integer `json:"unit_price"`
+	TaxRate             integer  `json:"tax_rate"`
+	TotalAmount         *integer `json:"total_amount"`
+	TotalDiscountAmount integer  `json:"total_discount_amount"`
+	TotalTaxAmount      integer  `json:"total_tax_amount"`
+	MerchantData        string   `json:"merchant_data"`
+	ProductURL          string   `json:"product_url"`
+	ImageURL            string   `json:"image_url"`
 	ProductIdentifiers  *struct {
 		Brand                  string `json:"brand"`
 		CategoryPath           string `json:"category_path"`
@@ -57,9 +93,9 @@ type orderLine struct {
 		Size                   string `json:"size"`
 	} `json:"product_identifiers"`
 	Subscription *struct {
-		Name          *string `json:"name"`
-		Interval      *string `json:"interval"`
-		IntervalCount *int64  `json:"interval_count"`
+		Name          *string  `json:"name"`
+		Interval      *string  `json:"interval"`
+		IntervalCount *integer `json:"interval_count"`
 	} `json:"subscription"`
 }
 
@@ -91,7 +127,7 @@ func (c *complaints) check(ok bool, path string) {
 }
 
 // readOrder reads and checks a body. The problems are Klarna's messages; without any there is an order.
-func readOrder(body []byte) (*order, []string) {
+func readOrder(body []byte, strict bool) (*order, []string) {
 	var b orderBody
 	if err := json.Unmarshal(body, &b); err != nil {
 		var wrongType *json.UnmarshalTypeError
@@ -105,23 +141,19 @@ func readOrder(body []byte) (*order, []string) {
 	c.check(b.OrderAmount != nil && *b.OrderAmount >= 1, "order_amount")
 	c.check(b.OrderTaxAmount != nil && *b.OrderTaxAmount >= 0, "order_tax_amount")
 	c.check(len(b.OrderLines) >= 1 && len(b.OrderLines) <= 1000, "order_lines")
-	c.check(atMost(b.MerchantReference1, 255), "merchant_reference1")
-	c.check(atMost(b.MerchantReference2, 255), "merchant_reference2")
-	c.check(atMost(b.MerchantData, 6000), "merchant_data")
+	if strict {
+		b.checkLengths(&c)
+	}
 	if u := b.MerchantURLs; u != nil {
 		c.check(u.Confirmation != nil && atMost(*u.Confirmation, 2000), "merchant_urls.confirmation")
-		c.check(atMost(u.Push, 2000), "merchant_urls.push")
 	}
 	if a := b.Attachment; a != nil {
 		c.check(a.Body != nil, "attachment.body")
 		c.check(a.ContentType != nil, "attachment.content_type")
 	}
-	if b.ShippingAddress != nil {
-		b.ShippingAddress.check(&c)
-	}
 	salesTax := slices.ContainsFunc(b.OrderLines, orderLine.isSalesTax)
 	for i := range b.OrderLines {
-		if complaint := b.OrderLines[i].check(salesTax); complaint != "" {
+		if complaint := b.OrderLines[i].check(salesTax, strict); complaint != "" {
 			c.check(false, fmt.Sprintf("order_lines[%d].%s", i, complaint))
 		}
 	}
@@ -132,74 +164,66 @@ func readOrder(body []byte) (*order, []string) {
 		return nil, c
 	}
 	return &order{
-		currency: [3]byte([]byte(*b.PurchaseCurrency)), amount: *b.OrderAmount, autoCapture: b.AutoCapture,
-		reference1: b.MerchantReference1, reference2: b.MerchantReference2,
+		currency: [3]byte([]byte(*b.PurchaseCurrency)), amount: int64(*b.OrderAmount), autoCapture: b.AutoCapture,
+		reference1: string(b.MerchantReference1), reference2: string(b.MerchantReference2),
 	}, nil
+}
+
+// checkLengths checks optional texts.
+func (b *orderBody) checkLengths(c *complaints) {
+	c.check(atMost(string(b.MerchantReference1), 255), "merchant_reference1")
+	c.check(atMost(string(b.MerchantReference2), 255), "merchant_reference2")
+	c.check(atMost(b.MerchantData, 6000), "merchant_data")
+	if u := b.MerchantURLs; u != nil {
+		c.check(atMost(u.Push, 2000), "merchant_urls.push")
+	}
+	if b.ShippingAddress != nil {
+		b.ShippingAddress.check(c)
+	}
 }
 
 // checkSums checks the order against its lines. US orders carry their tax in lines of their own.
 func (b *orderBody) checkSums(c *complaints, salesTax bool) {
 	var total, tax int64
 	for _, l := range b.OrderLines {
-		total += *l.TotalAmount
+		total += int64(*l.TotalAmount)
 		switch {
 		case l.isSalesTax():
-			tax += *l.TotalAmount
+			tax += int64(*l.TotalAmount)
 		case !salesTax:
-			tax += l.TotalTaxAmount
+			tax += int64(l.TotalTaxAmount)
 		}
 	}
-	c.check(*b.OrderAmount == total, "order_amount")
-	c.check(within(*b.OrderTaxAmount, tax, int64(len(b.OrderLines))), "order_tax_amount")
+	c.check(int64(*b.OrderAmount) == total, "order_amount")
+	c.check(within(int64(*b.OrderTaxAmount), tax, int64(len(b.OrderLines))), "order_tax_amount")
 }
 
 func (l orderLine) isSalesTax() bool { return l.Type != nil && *l.Type == "sales_tax" }
 
 // check returns the name of the first field that is wrong, or "".
-func (l *orderLine) check(salesTax bool) string {
-	inside := func(amount int64) bool { return amount <= maxAmount && amount >= -maxAmount }
+func (l *orderLine) check(salesTax, strict bool) string {
+	inside := func(amount integer) bool { return amount <= maxAmount && amount >= -maxAmount }
 	switch {
 	case l.Type != nil && !lineType(*l.Type):
 		return "type"
 	case l.Name == nil || *l.Name == "" || !atMost(*l.Name, 255):
 		return "name"
-	case !atMost(l.Reference, 256):
-		return "reference"
 	case l.Quantity == nil || *l.Quantity < 0:
 		return "quantity"
-	case l.QuantityUnit != nil && (*l.QuantityUnit == "" || !atMost(*l.QuantityUnit, 8)):
-		return "quantity_unit"
 	case l.UnitPrice == nil || !inside(*l.UnitPrice):
 		return "unit_price"
 	case l.TaxRate < 0 || l.TaxRate > math.MaxInt32 || salesTax && l.TaxRate != 0:
 		return "tax_rate"
 	case l.TotalDiscountAmount < 0:
 		return "total_discount_amount"
-	case l.TotalAmount == nil || !inside(*l.TotalAmount) || !product(*l.Quantity, *l.UnitPrice, l.TotalDiscountAmount, *l.TotalAmount):
+	case l.TotalAmount == nil || !inside(*l.TotalAmount) || !l.product(strict) || l.adds():
 		return "total_amount"
-	case !inside(l.TotalTaxAmount), !salesTax && !within(l.TotalTaxAmount, includedTax(*l.TotalAmount, l.TaxRate), 1):
+	case !inside(l.TotalTaxAmount), !salesTax && !within(int64(l.TotalTaxAmount), includedTax(int64(*l.TotalAmount), int64(l.TaxRate)), 1):
 		return "total_tax_amount"
-	case !atMost(l.MerchantData, 255):
-		return "merchant_data"
-	case !atMost(l.ProductURL, 1024):
-		return "product_url"
-	case !atMost(l.ImageURL, 1024):
-		return "image_url"
 	}
-	if p := l.ProductIdentifiers; p != nil {
-		switch {
-		case !atMost(p.Brand, 70):
-			return "product_identifiers.brand"
-		case !atMost(p.CategoryPath, 750):
-			return "product_identifiers.category_path"
-		case !atMost(p.GlobalTradeItemNumber, 50):
-			return "product_identifiers.global_trade_item_number"
-		case !atMost(p.ManufacturerPartNumber, 70):
-			return "product_identifiers.manufacturer_part_number"
-		case !atMost(p.Color, 64):
-			return "product_identifiers.color"
-		case !atMost(p.Size, 64):
-			return "product_identifiers.size"
+	if strict {
+		if field := l.tooLong(); field != "" {
+			return field
 		}
 	}
 	if s := l.Subscription; s != nil {
@@ -210,6 +234,40 @@ func (l *orderLine) check(salesTax bool) string {
 			return "subscription.interval"
 		case s.IntervalCount == nil || *s.IntervalCount < 1:
 			return "subscription.interval_count"
+		}
+	}
+	return ""
+}
+
+// adds says that a discount does not take off: https://github.com/medusajs/medusa/pull/216
+func (l *orderLine) adds() bool { return l.Type != nil && *l.Type == "discount" && *l.TotalAmount > 0 }
+
+// tooLong returns the name of the first optional text that is not as long as it may be, or "".
+func (l *orderLine) tooLong() string {
+	if l.QuantityUnit != nil && *l.QuantityUnit == "" {
+		return "quantity_unit"
+	}
+	unit := ""
+	if l.QuantityUnit != nil {
+		unit = *l.QuantityUnit
+	}
+	type text struct {
+		name, value string
+		most        int
+	}
+	texts := []text{
+		{"reference", string(l.Reference), 256}, {"quantity_unit", unit, 8}, {"merchant_data", l.MerchantData, 255},
+		{"product_url", l.ProductURL, 1024}, {"image_url", l.ImageURL, 1024},
+	}
+	if p := l.ProductIdentifiers; p != nil {
+		texts = append(texts, text{"product_identifiers.brand", p.Brand, 70}, text{"product_identifiers.category_path", p.CategoryPath, 750},
+			text{"product_identifiers.global_trade_item_number", p.GlobalTradeItemNumber, 50},
+			text{"product_identifiers.manufacturer_part_number", p.ManufacturerPartNumber, 70},
+			text{"product_identifiers.color", p.Color, 64}, text{"product_identifiers.size", p.Size, 64})
+	}
+	for _, t := range texts {
+		if !atMost(t.value, t.most) {
+			return t.name
 		}
 	}
 	return ""
@@ -258,17 +316,23 @@ func includedTax(total, rate int64) int64 {
 	return total - net
 }
 
-// product says whether total is quantity × price − discount, without overflow.
-func product(quantity, price, discount, total int64) bool {
-	high, low := bits.Mul64(uint64(quantity), magnitude(price))
-	if high != 0 || low > math.MaxInt64/2 || discount > math.MaxInt64/2 {
+// product says whether the total is quantity × price − discount, without overflow, or off by at most the quantity, as where
+// the price was rounded from the total: Klarna's own SDK grants that, its schema of 2026 does not say.
+// https://github.com/Klarna/kco_rest_java
+func (l *orderLine) product(strict bool) bool {
+	high, low := bits.Mul64(uint64(*l.Quantity), magnitude(int64(*l.UnitPrice)))
+	if high != 0 || low > math.MaxInt64/2 || l.TotalDiscountAmount > math.MaxInt64/2 {
 		return false
 	}
 	gross := int64(low)
-	if price < 0 {
+	if *l.UnitPrice < 0 {
 		gross = -gross
 	}
-	return gross-discount == total
+	tolerance := int64(min(*l.Quantity, maxAmount))
+	if strict {
+		tolerance = 0
+	}
+	return within(gross-int64(l.TotalDiscountAmount), int64(*l.TotalAmount), tolerance)
 }
 
 func magnitude(n int64) uint64 {

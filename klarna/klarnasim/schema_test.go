@@ -123,12 +123,53 @@ func TestSchema(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			sim := klarnasim.New(klarnasim.Options{})
+			sim := klarnasim.New(klarnasim.Options{StrictSchema: true})
 			got := ask(sim, "POST", "/customer-token/v1/tokens/ok-1/order", "key", row.body)
 			switch {
 			case row.bad == "" && got.Status != 200:
 				t.Errorf("%d %s %q, want an order", got.Status, got.Code, got.Messages)
 			case row.bad != "" && (got.Status != 400 || got.Code != "BAD_REQUEST" || !slices.Equal(got.Messages, []string{"Bad value: " + row.bad})):
+				t.Errorf("%d %s %q, want 400 for %s", got.Status, got.Code, got.Messages, row.bad)
+			}
+		})
+	}
+}
+
+// What live integrations send against the schema, and what Klarna is known to refuse all the same.
+func TestLooserThanTheSchema(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ä", 9000)
+	item := func(quantity, price, total string) string {
+		return `{"name":"x","quantity":` + quantity + `,"unit_price":` + price + `,"total_amount":` + total + `}`
+	}
+	for _, row := range []struct {
+		name, body string
+		bad        string
+	}{
+		{"a unit price rounded down", body(10000, 0, item("3", "3333", "10000")), ""},
+		{"a unit price rounded up", body(10000, 0, item("7", "1429", "10000")), ""},
+		{"off by more than the quantity", body(10000, 0, item("3", "3332", "10000")), "order_lines[0].total_amount"},
+		{"half a piece is none", body(1060, 0, item("0.5", "2120", "1060")), "order_lines[0].total_amount"},
+		{"a price with a fraction of nothing", body(1999, 0, item("1", "1999.0", "1999.0")), ""},
+		{"a price in words", body(1999, 0, item("1", `"1999"`, "1999")), "order_lines.unit_price"},
+		{"numbers for references", with(`"merchant_reference2":48211`), ""},
+		{"a flag for a reference", with(`"merchant_reference2":true`), "merchant_reference2"},
+		{"nulls", with(`"merchant_reference2":null,"merchant_data":null,"merchant_urls":null,"shipping_address":{"phone":null,"country":null},"attachment":null`), ""},
+		{"nulls on a line", body(1599, 255, line(`,"reference":null,"quantity_unit":null,"product_identifiers":null,"subscription":null,"total_discount_amount":null`)), ""},
+		{"null for what is required", body(1599, 255, strings.Replace(line(""), `"quantity":1`, `"quantity":null`, 1)), "order_lines[0].quantity"},
+		{"a fee that takes off", body(1399, 255, line(""), `{"type":"surcharge","name":"Loyal","quantity":1,"unit_price":-200,"total_amount":-200}`), ""},
+		{"shipping that takes off", body(1399, 255, line(""), `{"type":"shipping_fee","name":"Loyal","quantity":1,"unit_price":-200,"total_amount":-200}`), ""},
+		{"a discount that adds", body(1799, 255, line(""), `{"type":"discount","name":"Loyal","quantity":1,"unit_price":200,"total_amount":200}`), "order_lines[1].total_amount"},
+		{"long texts", with(`"merchant_data":"` + long + `","shipping_address":{"title":"` + long + `","country":"Germany"}`), ""},
+		{"long texts on a line", body(1599, 255, line(`,"merchant_data":"`+long+`","quantity_unit":""`)), ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			got := ask(klarnasim.New(klarnasim.Options{}), "POST", "/customer-token/v1/tokens/ok-1/order", "key", row.body)
+			switch {
+			case row.bad == "" && got.Status != 200:
+				t.Errorf("%d %s %q, want an order", got.Status, got.Code, got.Messages)
+			case row.bad != "" && (got.Status != 400 || !slices.Equal(got.Messages, []string{"Bad value: " + row.bad})):
 				t.Errorf("%d %s %q, want 400 for %s", got.Status, got.Code, got.Messages, row.bad)
 			}
 		})

@@ -2,8 +2,8 @@
 // way that Klarna is known to, because nobody can make Klarna's playground do that.
 //
 // It promises what Klarna promises: one idempotency key makes one order, or one capture, within 24 hours, and a repetition
-// is answered with the first result, whatever its body. It checks requests as strictly as Klarna's published schema and
-// arithmetic.
+// is answered with the first result, whatever its body. It checks requests as strictly as Klarna is known to, and lets pass
+// what live integrations send against the schema; Options.StrictSchema refuses that, too.
 //
 // # Tokens
 //
@@ -100,6 +100,9 @@ type Options struct {
 	// ForgetErrors evaluates a refused order or capture again when its key is repeated, instead of repeating the refusal. Klarna
 	// documents neither.
 	ForgetErrors bool
+	// StrictSchema refuses also what Klarna's published schema does not allow and Klarna is not known to refuse: optional texts
+	// of another length, country codes of another form, totals that are off by a rounded unit price.
+	StrictSchema bool
 	// ConflictInFlight answers 409 to a second request whose key is at work, instead of making it wait. Klarna documents
 	// neither.
 	ConflictInFlight bool
@@ -184,7 +187,7 @@ func (o *Options) behaviour(text string) behaviour {
 //	POST  /sim/reset           forget everything but the options
 //	POST  /sim/advance         {"duration":"25h"}: move the clock on
 //	PATCH /sim/options         {"latency":"300ms","latency_p99":"2s","rate":50,"username":"u","password":"p","faults":0.01,
-//	                           "outage":"503","pending_for":"1m","authorized_for":"48h","forget_errors":true,
+//	                           "outage":"503","pending_for":"1m","authorized_for":"48h","strict_schema":true,"forget_errors":true,
 //	                           "conflict_in_flight":true}: any of them
 //	PUT   /sim/tokens/{token}  {"behaviour":"soft-decline"} and {"status":"SUSPENDED"}: instead of what its beginning says
 //	PUT   /sim/orders/{order}  {"fraud_status":"ACCEPTED"}

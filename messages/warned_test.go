@@ -1,0 +1,154 @@
+package messages_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// warnedJob is testdata/job.json with one edit that Klarna is not known to refuse, and every warning that it makes, one a line.
+type warnedJob struct {
+	name     string
+	old, new string
+	want     string
+}
+
+func warnedJobs() []warnedJob {
+	return []warnedJob{
+		{"256 characters of reference", `1234834-2026-12"`, strings.Repeat("é", 249) + `2026-12"`, `order.merchant_reference1: found 256 characters, expected 0 to 255`},
+		{"256 characters of second reference", `"auto_capture": true`, `"auto_capture": true, "merchant_reference2": "` + strings.Repeat("x", 256) + `"`, `order.merchant_reference2: found 256 characters, expected 0 to 255`},
+		{"6001 characters of merchant data", `"auto_capture": true`, `"auto_capture": true, "merchant_data": "` + strings.Repeat("x", 6001) + `"`, `order.merchant_data: found 6001 characters, expected 0 to 6000`},
+		{"2001 characters of URL", `"auto_capture": true`, `"auto_capture": true, "merchant_urls": {"confirmation": "", "push": "` + strings.Repeat("x", 2001) + `"}`, `order.merchant_urls.push: found 2001 characters, expected 0 to 2000`},
+		{"no country code", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"country": "Germany"}`, `order.shipping_address.country: found "Germany", expected an ISO 3166 code such as DE`},
+		{"a US address without region", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"country": "us"}`, `order.shipping_address.region: found nothing, expected a string in an address in US`},
+		{"a short phone number", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"phone": "0123"}`, `order.shipping_address.phone: found 4 characters, expected 5 to 99`},
+		{"a long postal code", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"postal_code": "12345678901"}`, `order.shipping_address.postal_code: found 11 characters, expected 0 to 10`},
+		{"a long title", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"title": "Herr Professor Doktor h. c."}`, `order.shipping_address.title: found 27 characters, expected 0 to 20`},
+		{"a long region", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"region": "` + strings.Repeat("x", 100) + `"}`, `order.shipping_address.region: found 100 characters, expected 0 to 99`},
+		{"a long street", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"street_address": "` + strings.Repeat("x", 100) + `"}`, `order.shipping_address.street_address: found 100 characters, expected 0 to 99`},
+		{"256 characters of article number", `19-402`, strings.Repeat("9", 256), `order.order_lines[0].reference: found 256 characters, expected 0 to 255`},
+		{"a long unit", `"quantity": 1`, `"quantity": 1, "quantity_unit": "subscript"`, `order.order_lines[0].quantity_unit: found 9 characters, expected 1 to 8`},
+		{"line merchant data", `"total_discount_amount": 0`, `"merchant_data": "` + strings.Repeat("x", 256) + `"`, `order.order_lines[0].merchant_data: found 256 characters, expected 0 to 255`},
+		{"a long image URL", `"total_discount_amount": 0`, `"image_url": "` + strings.Repeat("x", 1025) + `"`, `order.order_lines[0].image_url: found 1025 characters, expected 0 to 1024`},
+		{"a long product URL", `"total_discount_amount": 0`, `"product_url": "` + strings.Repeat("x", 1025) + `"`, `order.order_lines[0].product_url: found 1025 characters, expected 0 to 1024`},
+		{"a long brand", `"total_discount_amount": 0`, `"product_identifiers": {"brand": "` + strings.Repeat("x", 71) + `"}`, `order.order_lines[0].product_identifiers.brand: found 71 characters, expected 0 to 70`},
+		{"a long category", `"total_discount_amount": 0`, `"product_identifiers": {"category_path": "` + strings.Repeat("x", 751) + `"}`, `order.order_lines[0].product_identifiers.category_path: found 751 characters, expected 0 to 750`},
+		{"a long GTIN", `"total_discount_amount": 0`, `"product_identifiers": {"global_trade_item_number": "` + strings.Repeat("1", 51) + `"}`, `order.order_lines[0].product_identifiers.global_trade_item_number: found 51 characters, expected 0 to 50`},
+		{"a long colour", `"total_discount_amount": 0`, `"product_identifiers": {"color": "` + strings.Repeat("x", 65) + `"}`, `order.order_lines[0].product_identifiers.color: found 65 characters, expected 0 to 64`},
+		{"a product without subscription", entireLine, product(1000, 160, plan) + `, {"type":"digital","name":"Extra","quantity":1,"unit_price":599,"tax_rate":1900,"total_amount":599,"total_tax_amount":95}`,
+			`order.order_lines[1].subscription: found nothing on a digital line, expected an object on every physical or digital one that recurs`},
+		{"a line without type or subscription", entireLine, product(1000, 160, plan) + `, {"name":"Extra","quantity":1,"unit_price":599,"tax_rate":1900,"total_amount":599,"total_tax_amount":95}`,
+			`order.order_lines[1].subscription: found nothing on a physical line, expected an object on every physical or digital one that recurs`},
+		{"a long name of the subscription", `Premium Monthly`, strings.Repeat("M", 244), `order.order_lines[0].subscription.name: found 256 characters, expected 1 to 255`},
+		{"null as reference", `"merchant_reference1": "1234834-2026-12"`, `"merchant_reference1": null`,
+			"order.merchant_reference1: found null, expected the field to be left out\norder.merchant_reference1: found nothing, expected a reference by which a settlement row finds its renewal"},
+		{"null as anything that may be absent", `"auto_capture": true`, `"auto_capture": true, "merchant_reference2": null, "merchant_data": null, "merchant_urls": null, "shipping_address": null, "attachment": null, "step_up": null, "purchase_country": null, "locale": null`,
+			nulls("order.", "merchant_reference2", "merchant_data", "merchant_urls", "shipping_address", "attachment", "step_up", "purchase_country", "locale")},
+		{"null in an address", `"auto_capture": true`, `"auto_capture": true, "shipping_address": {"city": null, "country": null, "region": null, "phone": null}`,
+			nulls("order.shipping_address.", "city", "country", "region", "phone")},
+		{"null on a line", `"total_discount_amount": 0`, `"total_discount_amount": null, "quantity_unit": null, "merchant_data": null, "product_url": null, "product_identifiers": {"brand": null}`,
+			nulls("order.order_lines[0].", "total_discount_amount", "quantity_unit", "merchant_data", "product_url", "product_identifiers.brand")},
+		{"null as type and as article number", `"type": "digital", "reference": "19-402"`, `"type": null, "reference": null`, nulls("order.order_lines[0].", "type", "reference")},
+		{"null as auto_capture", `"auto_capture": true`, `"auto_capture": null`,
+			"order.auto_capture: found null, expected the field to be left out\norder.auto_capture: found false or nothing, expected true: without it the money needs a capture of its own"},
+		{"numbers for references", `"auto_capture": true`, `"auto_capture": true, "merchant_reference2": 48211`, `order.merchant_reference2: found a number, expected a string`},
+		{"a number for an article", `"19-402"`, `19402`, `order.order_lines[0].reference: found a number, expected a string`},
+		{"a number that finds nothing", `"1234834-2026-12"`, `-4.82e3`,
+			"order.merchant_reference1: found a number, expected a string\norder.merchant_reference1: found neither the period nor the id in it, expected one of them: by it a settlement row finds its renewal"},
+		{"an amount with a fraction of nothing", `"order_amount": 1599`, `"order_amount": 1599.00`, `order.order_amount: found 1599.00, expected 1599`},
+		{"an amount with an exponent", `"order_amount": 1599`, `"order_amount": 15.99E2`, `order.order_amount: found 15.99E2, expected 1599`},
+		{"a count with a fraction of nothing", `"attempt": 1`, `"attempt": 1.0`, `attempt: found 1.0, expected 1`},
+		{"a unit price rounded from its total (S57)", `"quantity": 1,
+      "unit_price": 1599`, `"quantity": 7,
+      "unit_price": 229`, `order.order_lines[0].total_amount: found 1599, expected 1603 = 7 × 229 - 0`},
+		{"off by all that is granted", `"unit_price": 1599`, `"unit_price": 1598`, `order.order_lines[0].total_amount: found 1599, expected 1598 = 1 × 1598 - 0`},
+		{"a loyalty fee that takes off (S57)", entireLine, product(2000, 319, plan) + `, {"type":"surcharge","name":"Loyalty","quantity":1,"unit_price":-401,"tax_rate":1900,"total_amount":-401,"total_tax_amount":-64}`,
+			"order.order_lines[1].unit_price: found -401 on a surcharge line, expected a discount line\norder.order_lines[1].total_amount: found -401 on a surcharge line, expected a discount line\norder.order_lines[1].total_tax_amount: found -64 on a surcharge line, expected a discount line"},
+		{"a subscription that is null beside one that is there", entireLine, product(1000, 160, plan) + "," + product(599, 95, `"subscription":null`),
+			"order.order_lines[1].subscription: found null, expected the field to be left out\norder.order_lines[1].subscription: found nothing on a digital line, expected an object on every physical or digital one that recurs"},
+		{"a reference that names neither", `"1234834-2026-12"`, `"A110"`, `order.merchant_reference1: found neither the period nor the id in it, expected one of them: by it a settlement row finds its renewal`},
+		{"the id as reference", `"1234834-2026-12"`, `"1234834/2026-12/1"`, ``},
+		{"braces of two other subscriptions", entireLine, product(1000, 160, strings.Replace(plan, "{{1234834}}", "{{a}}", 1)) + "," + product(599, 95, strings.Replace(plan, "{{1234834}}", "{{b}}", 1)),
+			"order.order_lines[0].subscription.name: found \"a\" between its braces, expected the subscription_id, by which Klarna groups a subscription's orders\norder.order_lines[1].subscription.name: found \"b\" between its braces, expected the subscription_id, by which Klarna groups a subscription's orders"},
+	}
+}
+
+func nulls(at string, fields ...string) string {
+	for i, field := range fields {
+		fields[i] = at + field + ": found null, expected the field to be left out"
+	}
+	return strings.Join(fields, "\n")
+}
+
+// S57: what live integrations send, and Klarna takes or is not known to refuse.
+func TestS57WarnedJobs(t *testing.T) {
+	t.Parallel()
+	schema := compile(t, "job")
+	for _, row := range warnedJobs() {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			payload := []byte(edit(t, string(golden(t, "job.json")), row.old, row.new))
+			r := messages.Read(payload, nil)
+			if len(r.Problems) > 0 {
+				t.Fatal(report(r.Problems))
+			}
+			if got, want := strings.Split(report(r.Warnings), "\n"), strings.Split(row.want, "\n"); !sameLines(got, want) {
+				t.Errorf("got warnings\n%s\nwant\n%s", report(r.Warnings), row.want)
+			}
+			for _, w := range r.Warnings {
+				if !slices.Contains(messages.WarningKinds(), w.Kind) {
+					t.Errorf("%s: got the kind %q, want one of the closed set", w, w.Kind)
+				}
+			}
+			if !validates(schema, payload) {
+				t.Error("job.json refuses it")
+			}
+		})
+	}
+}
+
+func sameLines(a, b []string) bool {
+	slices.Sort(a)
+	slices.Sort(b)
+	return slices.Equal(a, b)
+}
+
+// An account may have its own rules.
+func TestRulesOfAnAccount(t *testing.T) {
+	t.Parallel()
+	year := `"subscription": { "name": "Shop Premium {{1234834}}", "interval": "YEAR", "interval_count": 1 }`
+	payload := []byte(edit(t, string(golden(t, "job.json")), entireLine, product(1000, 160, plan)+","+product(599, 95, year)))
+	rules := messages.Rules{MixedCadences: true, MerchantName: "SHOP"}
+	r := rules.Read(payload, nil)
+	want := "order.order_lines[1].subscription.name: found the merchant's name in it, expected none: Klarna shows it beside the name\n" +
+		"order.order_lines[1].subscription: found every 1 YEAR, expected every 1 MONTH as in order_lines[0]"
+	if got := report(r.Warnings); got != want || len(r.Problems) > 0 {
+		t.Errorf("got warnings\n%s\nand problems\n%s\nwant\n%s", got, report(r.Problems), want)
+	}
+	if r := messages.Read(payload, nil); len(r.Problems) != 1 {
+		t.Errorf("without rules: got problems\n%s\nwant one", report(r.Problems))
+	}
+}
+
+// Nothing to charge is said apart, where nothing else is wrong.
+func TestNothingToCharge(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		lines string
+		want  bool
+	}{
+		"a month for nothing":       {product(0, 0, plan), true},
+		"lines that cost something": {product(1599, 255, plan), false},
+		"and no subscription":       {`{"name":"x","quantity":1,"unit_price":0,"total_amount":0}`, false},
+	} {
+		r := messages.Read([]byte(linesOf("EUR", 0, 0, row.lines)), nil)
+		if r.Nothing != row.want || len(r.Problems) == 0 || !r.Identified {
+			t.Errorf("%s: got nothing %v and problems %s, want %v", name, r.Nothing, report(r.Problems), row.want)
+		}
+	}
+	if r := messages.Read([]byte(linesOf("EUR", 1599, 255, product(1599, 255, plan))), nil); r.Nothing || len(r.Problems) > 0 {
+		t.Errorf("an order: got nothing %v and problems %s", r.Nothing, report(r.Problems))
+	}
+}
