@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math"
 	"math/big"
 	"net"
 	"net/http"
@@ -961,31 +962,30 @@ func TestDeployedCompose(t *testing.T) {
 	await(t, 20*time.Second, "the result", func() bool { return strings.Contains(one.text()+two.text(), `"kind":"paid"`) })
 }
 
-// TestDeployedDashboard: a worker under load, scraped by a real Prometheus with the shipped rules. Every query of the
-// dashboard returns data, and every rule can be evaluated.
-func TestDeployedDashboard(t *testing.T) {
-	t.Parallel()
-	prometheus, err := exec.LookPath("prometheus")
-	if err != nil {
-		if os.Getenv("DEPLOY_CHECK") != "" {
-			t.Fatal("prometheus is not installed: apt-get install prometheus")
-		}
-		t.Skip("prometheus is not installed; `make deploy-check` installs it") // as .ci/run does: no test is skipped there
+// installed ends a test where there is no Prometheus on the machine.
+func installed(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("prometheus"); err == nil {
+		return
 	}
-	w := newWorld(t, klarnasim.Options{Latency: 20 * time.Millisecond})
-	w.provision()
-	ops, web, dir := freeAddress(t), freeAddress(t), t.TempDir()
-	w.start([]string{"RENEWALS_OPS_ADDR=" + ops}, "work")
-	w.publish(job(1_000_000, "503-bare-1")) // stays undecided
-	defer w.load(20*time.Millisecond, "ok-", "ok-", "soft-decline-", "cancelled-")()
+	if os.Getenv("DEPLOY_CHECK") != "" {
+		t.Fatal("prometheus is not installed: apt-get install prometheus")
+	}
+	t.Skip("prometheus is not installed; `make deploy-check` installs it") // as .ci/run does: no test is skipped there
+}
 
+// scrape starts a real Prometheus with the shipped rules beside a worker, and says where it answers.
+func scrape(t *testing.T, every time.Duration, ops string) (web string) {
+	t.Helper()
 	rules, err := filepath.Abs("../deploy/prometheus/rules.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
+	web = freeAddress(t)
+	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yaml")
-	write(t, config, fmt.Sprintf("global: {scrape_interval: 1s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n- job_name: renewals\n  static_configs:\n  - targets: [%q]\n", rules, ops))
-	p := &process{cmd: exec.Command(prometheus, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+web), done: make(chan struct{})}
+	write(t, config, fmt.Sprintf("global: {scrape_interval: %s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n- job_name: renewals\n  static_configs:\n  - targets: [%q]\n", every, rules, ops))
+	p := &process{cmd: exec.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+web), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -997,6 +997,122 @@ func TestDeployedDashboard(t *testing.T) {
 			t.Logf("prometheus said:\n%s", p.text())
 		}
 	})
+	return web
+}
+
+// ask puts a query to Prometheus; ok is false while it does not answer.
+func ask(t *testing.T, web, query string) (results []sample, ok bool) {
+	t.Helper()
+	var answer struct {
+		Status, Error string
+		Data          struct{ Result []sample }
+	}
+	if err := fetch("http://"+web+"/api/v1/query?query="+url.QueryEscape(query), &answer); err != nil {
+		return nil, false
+	}
+	if answer.Status != "success" {
+		t.Fatalf("%s: %s", query, answer.Error)
+	}
+	return answer.Data.Result, true
+}
+
+// sample is one element of an answer of Prometheus.
+type sample struct {
+	Metric map[string]string
+	Value  [2]any // time, value as text
+}
+
+func (s sample) number() float64 {
+	n, err := strconv.ParseFloat(fmt.Sprint(s.Value[1]), 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return n
+}
+
+// TestDeployedAlertsFromTheFirstSecond: a fresh worker decides three hundred renewals, and rejects one, before Prometheus sees it
+// for the first time. The recorded ratio is the true one, the alert on dead letters fires, and every series that a rule or a panel
+// asks for is there. S60: the ratio was 0 after each rollout.
+func TestDeployedAlertsFromTheFirstSecond(t *testing.T) {
+	t.Parallel()
+	installed(t)
+	w := newWorld(t, klarnasim.Options{})
+	w.provision()
+	for n := range 300 {
+		token := "ok-"
+		if n%3 == 0 {
+			token = "soft-decline-"
+		}
+		w.publish(job(n, token+strconv.Itoa(n)))
+	}
+	w.publish(job(300, "ok-300", func(j map[string]any) { j["order"].(map[string]any)["order_amount"] = 1 }))
+	ops := freeAddress(t)
+	w.start([]string{"RENEWALS_OPS_ADDR=" + ops}, "work")
+	await(t, time.Minute, "the jobs to be done", func() bool { return w.left() == 0 })
+	web := scrape(t, 2*time.Second, ops)
+
+	for query, want := range map[string]float64{
+		"round(account:renewals_dunning:ratio_increase1h, 0.001)":                                0.333,
+		"account:renewals_decided:increase1h":                                                    300,
+		`count(ALERTS{alertname="RenewalsDeadLetters", alertstate="firing", account="default"})`: 1,
+	} {
+		var got []sample
+		await(t, 90*time.Second, query, func() bool { // a worker looks at dead letters once a minute
+			got, _ = ask(t, web, query)
+			return len(got) == 1
+		})
+		if got[0].number() != want {
+			t.Errorf("%s: %v, want %v", query, got[0].Value[1], want)
+		}
+	}
+
+	rules, err := os.ReadFile("../deploy/prometheus/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	panels, err := os.ReadFile("../deploy/grafana/renewals.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := map[string]bool{}
+	for _, name := range regexp.MustCompile(`\brenewals_[a-z_]+`).FindAllString(string(rules)+string(panels), -1) {
+		asked[name] = true
+	}
+	for name := range asked {
+		if name == "renewals_dunning" || name == "renewals_decided" {
+			continue // recorded above
+		}
+		await(t, 30*time.Second, "a series "+name, func() bool {
+			got, _ := ask(t, web, fmt.Sprintf(`count(%s{job="renewals"})`, name))
+			return len(got) == 1
+		})
+	}
+	if len(asked) < 20 {
+		t.Errorf("%d metrics in rules and panels, want at least 20", len(asked))
+	}
+	for _, reason := range messages.Reasons(messages.KindDunning) {
+		if got, ok := ask(t, web, fmt.Sprintf(`renewals_results_total{kind="dunning", reason=%q}`, reason)); !ok || len(got) != 1 {
+			t.Errorf("refusals for %s have no series", reason)
+		}
+	}
+	firing, _ := ask(t, web, `ALERTS{alertstate="firing", alertname!="RenewalsDeadLetters"}`)
+	for _, f := range firing {
+		t.Errorf("%s fires on a healthy worker", f.Metric["alertname"])
+	}
+}
+
+// TestDeployedDashboard: a worker under load, scraped by a real Prometheus with the shipped rules. Every query of the
+// dashboard returns data, and every rule can be evaluated.
+func TestDeployedDashboard(t *testing.T) {
+	t.Parallel()
+	installed(t)
+	w := newWorld(t, klarnasim.Options{Latency: 20 * time.Millisecond})
+	w.provision()
+	ops := freeAddress(t)
+	w.start([]string{"RENEWALS_OPS_ADDR=" + ops}, "work")
+	w.publish(job(1_000_000, "503-bare-1")) // stays undecided
+	defer w.load(20*time.Millisecond, "ok-", "ok-", "soft-decline-", "cancelled-")()
+	web := scrape(t, time.Second, ops)
 
 	text, err := os.ReadFile("../deploy/grafana/renewals.json")
 	if err != nil {
@@ -1022,18 +1138,9 @@ func TestDeployedDashboard(t *testing.T) {
 			if strings.Contains(query, "$") {
 				t.Errorf("panel %s: a variable that is not known in %s", panel.Title, query)
 			}
-			var answer struct {
-				Status, Error string
-				Data          struct{ Result []struct{ Value [2]any } }
-			}
 			await(t, 2*time.Minute, "data in panel "+panel.Title+": "+query, func() bool { // a worker looks at dead letters once a minute
-				if err := fetch("http://"+web+"/api/v1/query?query="+url.QueryEscape(query), &answer); err != nil {
-					return false
-				}
-				if answer.Status != "success" {
-					t.Fatalf("panel %s: %s: %s", panel.Title, query, answer.Error)
-				}
-				return slices.ContainsFunc(answer.Data.Result, func(r struct{ Value [2]any }) bool { return r.Value[1] != "NaN" })
+				got, _ := ask(t, web, query)
+				return slices.ContainsFunc(got, func(s sample) bool { return s.Value[1] != "NaN" })
 			})
 		}
 	}

@@ -100,15 +100,33 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// start sets the series of an account to zero, so that an alert on an increase sees the first.
+// startCodes are the classes and the usual status codes of Klarna's answers.
+var startCodes = []string{
+	"ok", "not_sent", "cut", "unknown", "answered_2xx",
+	"400", "401", "403", "404", "408", "409", "429", "500", "502", "503", "504",
+}
+
+// start sets the series of an account to zero: to Prometheus an increase from nothing is none, so whatever an alert or a panel
+// counts has to be there before its first event.
 func (m *Metrics) start(a messages.Account) {
 	account := string(a)
-	for _, k := range []messages.Kind{messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected, messages.KindCaptured, messages.KindCaptureFailed} {
-		m.results.WithLabelValues(account, string(k), "").Add(0)
+	for _, k := range []messages.Kind{messages.KindPaid, messages.KindPending, messages.KindCaptured} {
+		m.results.WithLabelValues(account, string(k), "")
 	}
-	m.duplicates.WithLabelValues(account).Add(0)
-	m.unknown.WithLabelValues(account).Add(0)
-	m.panics.WithLabelValues(account).Add(0)
+	for _, k := range []messages.Kind{messages.KindDunning, messages.KindUnresolved, messages.KindRejected, messages.KindCaptureFailed} {
+		for _, reason := range messages.Reasons(k) {
+			m.results.WithLabelValues(account, string(k), string(reason))
+		}
+	}
+	for _, code := range startCodes {
+		m.requests.WithLabelValues(account, code)
+	}
+	for _, v := range []*prometheus.CounterVec{m.duplicates, m.unknown, m.panics, m.handBacks, m.writes} {
+		v.WithLabelValues(account)
+	}
+	for _, v := range []*prometheus.HistogramVec{m.charge, m.endToEnd} {
+		v.WithLabelValues(account)
+	}
 	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited, pauseSetBack, pauseUnchecked} {
 		m.paused.WithLabelValues(account, reason).Set(0)
 	}
