@@ -163,7 +163,7 @@ func newTransport(config Config) *http.Transport {
 
 		// Answers are short: nothing is gained, and see uncompressed.
 		DisableCompression:     true,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxAnswer,
 		WriteBufferSize:        16 << 10, // nearly every order in one write
 	}
 }

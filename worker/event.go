@@ -67,7 +67,7 @@ func (a *account) event(j *job, r messages.Record, next step, t tally) messages.
 	switch next.Record {
 	case messages.KindPaid:
 		event := messages.Paid{
-			Record: r, OrderID: c.OrderID, FraudStatus: statusAccepted, Captured: j.reading.Facts.AutoCapture,
+			Record: r, OrderID: spelled(c.OrderID, t.order.OrderID), FraudStatus: statusAccepted, Captured: j.reading.Facts.AutoCapture,
 			AuthorizedPaymentMethod: t.order.AuthorizedPaymentMethod, CorrelationID: t.order.CorrelationID, Corrects: string(next.Corrects),
 		}
 		if o := next.State.Order; o != nil {
@@ -75,7 +75,9 @@ func (a *account) event(j *job, r messages.Record, next step, t tally) messages.
 		}
 		return event
 	case messages.KindCaptured:
-		return captured(r, next.State, t.order.CorrelationID, next.Corrects)
+		event := captured(r, next.State, t.order.CorrelationID, next.Corrects)
+		event.CaptureID = spelled(event.CaptureID, t.order.OrderID)
+		return event
 	case messages.KindCaptureFailed:
 		return a.captureFailed(j, r, next, t)
 	case messages.KindCapturing:
@@ -85,7 +87,7 @@ func (a *account) event(j *job, r messages.Record, next step, t tally) messages.
 			FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError,
 		}
 	case messages.KindPending:
-		return messages.Pending{Record: r, OrderID: c.OrderID, FraudStatus: t.order.FraudStatus, CorrelationID: t.order.CorrelationID}
+		return messages.Pending{Record: r, OrderID: spelled(c.OrderID, t.order.OrderID), FraudStatus: t.order.FraudStatus, CorrelationID: t.order.CorrelationID}
 	case messages.KindDunning:
 		return a.dunning(r, next, t)
 	case messages.KindUnresolved:

@@ -142,16 +142,17 @@ func (a *account) record(j *job, at Entry, held holding, answers tally) (step, e
 
 // recordFraudStatus asks what became of a pending order and writes it.
 func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
-	accepted, final, err := a.poll(j, at.State.Claim.OrderID)
+	orderID := a.spelledOrder(a.finishing, j.renewalKey, at.State.Claim.OrderID)
+	accepted, final, err := a.poll(j, orderID)
 	if err != nil {
 		a.log.Warn().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("fraud status not known yet")
 	}
 	speak := func(s State) step { return polled(s, j.request, accepted, final, a.now(), a.rulesNow()) }
-	answers := tally{order: klarna.CreatedOrder{OrderID: at.State.Claim.OrderID, FraudStatus: statusAccepted}}
+	answers := tally{order: klarna.CreatedOrder{OrderID: orderID, FraudStatus: statusAccepted}}
 	made := ""
 	switch {
 	case accepted:
-		made = answers.order.OrderID
+		made = stateID(orderID)
 	case final:
 		answers.Answer = answerFraudRejected
 	}

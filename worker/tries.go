@@ -51,7 +51,7 @@ func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
 	t.Unsent = false
 	switch class {
 	case klarna.ClassOK:
-		t.order, t.Made = order, order.OrderID
+		t.order, t.Made = order, stateID(order.OrderID)
 		t.Answer = answerPending
 		switch order.FraudStatus {
 		case statusAccepted:
@@ -188,7 +188,7 @@ func (a *account) charge(j *job, h holding) func(context.Context) (klarna.Create
 func (a *account) capture(j *job, h holding) func(context.Context) (klarna.CreatedOrder, error) {
 	j.orderID = h.Claim.Capture.OrderID
 	request := klarna.CreateCaptureRequest{
-		OrderID:        h.Claim.Capture.OrderID,
+		OrderID:        a.spelledOrder(a.finishing, j.renewalKey, h.Claim.Capture.OrderID),
 		IdempotencyKey: string(h.Claim.Key),
 		CapturedAmount: h.Claim.Capture.Amount,
 		Description:    j.capture.Description,
@@ -308,7 +308,7 @@ func (a *account) authorised(j *job, t tally) *Order {
 	}
 	ctx, cancel := context.WithTimeout(a.finishing, min(tokenTimeout, a.opts.TryTimeout))
 	defer cancel()
-	order, err := a.asideOrder(ctx, t.Made)
+	order, err := a.asideOrder(ctx, t.order.OrderID)
 	if err != nil {
 		a.log.Debug().Err(err).Str("order_id", t.Made).Msg("end of the authorisation not learned")
 		return o
@@ -334,7 +334,7 @@ func (a *account) look(ctx context.Context, j *job, of *Order) (_ tally, ok bool
 	}
 	one, cancel := context.WithTimeout(a.finishing, lookTimeout)
 	defer cancel()
-	order, err := a.Klarna.Order(one, of.ID)
+	order, err := a.Klarna.Order(one, a.spelledOrder(one, j.renewalKey, of.ID))
 	a.learn(j, order.RateLimit, err)
 	t := tally{}
 	f := found{Status: order.Status, Amount: order.OrderAmount, Remaining: order.RemainingAuthorizedAmount, CaptureBefore: expiry(order), Booked: of.Captured}

@@ -11,6 +11,7 @@ import (
 type behaviour struct {
 	slow     time.Duration
 	conflict bool
+	longID   int // characters of the id of what is made
 	faults   []fault
 	ending   ending
 	after    time.Duration // of a late order
@@ -124,6 +125,7 @@ func parse(token string) behaviour {
 	for rest := token; ; {
 		switch {
 		case takeMillis(&rest, "slow-", &b.slow):
+		case takeNumber(&rest, "long-id-", &b.longID):
 		case take(&rest, "conflict-in-flight-"):
 			b.conflict = true
 		case takeMillis(&rest, "late-", &b.after):
@@ -169,6 +171,15 @@ func take(rest *string, text string) bool {
 }
 
 func takeMillis(rest *string, text string, d *time.Duration) bool {
+	n := 0
+	if !takeNumber(rest, text, &n) {
+		return false
+	}
+	*d = time.Duration(n) * time.Millisecond
+	return true
+}
+
+func takeNumber(rest *string, text string, value *int) bool {
 	after, ok := strings.CutPrefix(*rest, text)
 	if !ok {
 		return false
@@ -178,7 +189,7 @@ func takeMillis(rest *string, text string, d *time.Duration) bool {
 	if !ok || err != nil {
 		return false
 	}
-	*rest, *d = after, time.Duration(n)*time.Millisecond
+	*rest, *value = after, int(n)
 	return true
 }
 

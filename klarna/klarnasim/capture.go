@@ -78,11 +78,11 @@ func (s *Simulator) evaluateCapture(r *request, rec *record, b behaviour, wanted
 				rec.result = &refusal
 				return
 			}
-			s.take(rec, o, wanted, now)
+			s.take(rec, o, wanted, b.longID, now)
 		}})
 		return reply{shape: cut}
 	}
-	s.take(rec, o, wanted, now)
+	s.take(rec, o, wanted, b.longID, now)
 	if b.ending == lostCancelled {
 		return reply{shape: cut}
 	}
@@ -137,12 +137,12 @@ func captureNotAllowed(why string) reply {
 }
 
 // take enters a capture into the books. The lock must be held.
-func (s *Simulator) take(rec *record, o *order, wanted captureBody, now moment) {
+func (s *Simulator) take(rec *record, o *order, wanted captureBody, longID int, now moment) {
 	options := s.options.Load()
 	s.counts.Captures++
 	s.counts.CapturedAmount += *wanted.CapturedAmount
 	taken := capture{
-		id: uuid(options.Seed, uint64(s.counts.Captures), 'k'), key: rec.key, reference: wanted.Reference, amount: *wanted.CapturedAmount, at: now,
+		id: padded(uuid(options.Seed, uint64(s.counts.Captures), 'k'), longID), key: rec.key, reference: wanted.Reference, amount: *wanted.CapturedAmount, at: now,
 	}
 	if options.KeepBodies {
 		taken.body = wanted.raw

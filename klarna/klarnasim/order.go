@@ -28,6 +28,7 @@ type order struct {
 	turned      string // fraud status set by hand
 	body        []byte
 	captures    []capture // by hand; an automatic one is not kept
+	padding     int       // of its id
 }
 
 type capture struct {
@@ -254,6 +255,7 @@ func (s *Simulator) evaluate(r *request, rec *record, b behaviour, body []byte) 
 		return refusal
 	}
 	draft.key, draft.username, draft.token, draft.ending = rec.key, r.username, r.fingerprint, b.ending
+	draft.padding = b.longID
 	if r.options.KeepBodies {
 		draft.body = body
 	}
@@ -342,7 +344,12 @@ func (s *Simulator) settleLate(now moment) {
 	s.late = waiting
 }
 
-func (o *order) id(options *Options) string { return uuid(options.Seed, o.number, 'o') }
+func (o *order) id(options *Options) string {
+	return padded(uuid(options.Seed, o.number, 'o'), o.padding)
+}
+
+// padded is an id of at least n characters.
+func padded(id string, n int) string { return strings.Repeat("0", max(n-len(id), 0)) + id }
 
 // created is the answer to the request that made the order, and to its repetitions.
 func (o *order) created(options *Options) reply {

@@ -39,6 +39,7 @@
 //	created-…              any of these after the order was made (or refused): created-500-, created-cutx3-. Without x<n> for
 //	                       the first try only; the next is answered with the stored result
 //	slow-<ms>-             takes that much longer, whether or not anybody waits
+//	long-id-<n>-           the id of the order, or of the capture, has n characters: long-id-70000-
 //	conflict-in-flight-    a second request with a key at work is answered 409 CONFLICT instead of made to wait
 //
 // So 503x2-soft-decline-7 is a token that fails twice with 503 and is then declined, for each key.
