@@ -125,6 +125,9 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 		b.Fatal(err)
 	}
 	w.oldest.Store(int64(defaultRetention - retentionMargin))
+	shown := w.reading()
+	shown.broker = shown.wall
+	w.compared.Store(&shown)
 	return &account{
 		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log, noticed: func(string, error) {}}, rules: testRules(), limit: newLimit(0),
 		circuit: newCircuit(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),

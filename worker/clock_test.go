@@ -133,7 +133,7 @@ func TestS78NothingExpires(t *testing.T) {
 			a.pauses.lift(pauseClock)
 			c.wall = c.wall.Add(50 * time.Second)
 			// There is no journal: writing would panic.
-			next, _, err := a.advance(t.Context(), once, &job{}, Entry{State: open}, func(State) step { return tt.next }, tally{})
+			next, _, err := a.advance(t.Context(), effort{}, &job{}, Entry{State: open}, func(State) step { return tt.next }, tally{})
 			if err != nil || next.Then != actNak || next.Record != "" {
 				t.Errorf("advance = %+v, %v; want the job to come again", next, err)
 			}

@@ -85,10 +85,14 @@ func (w *Worker) Ready() error {
 	if running == nil {
 		return errors.New("not started")
 	}
-	for reason, sentence := range w.pauses.active() {
-		return fmt.Errorf("%s: %s", reason, sentence)
-	}
 	var why []string
+	for reason, sentence := range w.pauses.active() {
+		why = append(why, reason+": "+sentence)
+	}
+	if len(why) > 0 {
+		slices.Sort(why)
+		return errors.New(strings.Join(why, "; "))
+	}
 	for _, a := range *running {
 		paused := a.paused()
 		if len(paused) == 0 {

@@ -106,7 +106,7 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 	var answers tally
 	for {
 		one, cancel := context.WithTimeout(a.recording, claimTimeout)
-		next, now, err := a.advance(one, once, j, at, speak, answers)
+		next, now, err := a.advance(one, effort{}, j, at, speak, answers)
 		cancel()
 		if at = now; err != nil {
 			return next, at, err
@@ -176,31 +176,27 @@ func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, spe
 		if next.Record == "" {
 			return next, at, nil
 		}
-		var m *nats.Msg
-		var event messages.Event
-		if err := try(ctx, func(ctx context.Context) (err error) {
+		m, event, err := a.message(ctx, j, next, answers)
+		for try.again(ctx, err) {
 			m, event, err = a.message(ctx, j, next, answers)
-			return err
-		}); err != nil {
+		}
+		if err != nil {
 			return next, at, err
 		}
 		held := a.journal.marks.held()
-		var sequence uint64
-		err := try(ctx, func(ctx context.Context) (err error) {
-			sequence, err = a.journal.Write(ctx, m, j.renewalKey, at.Sequence)
-			return err
-		})
+		sequence, err := a.write(ctx, &try, m, j.renewalKey, at.Sequence)
 		if errors.Is(err, ErrLost) {
-			if err := try(ctx, func(ctx context.Context) (err error) {
+			at, err = a.journal.Last(ctx, j.renewalKey)
+			for try.again(ctx, err) {
 				at, err = a.journal.Last(ctx, j.renewalKey)
-				return err
-			}); err != nil {
+			}
+			if err != nil {
 				return next, at, err
 			}
 			if !same(m, at) {
 				continue
 			}
-			sequence, err = at.Sequence, nil // stored before, its answer was lost
+			sequence = at.Sequence // stored before, its answer was lost
 			a.journal.marks.end(held, m, sequence, nil)
 		}
 		if err != nil {
@@ -209,6 +205,19 @@ func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, spe
 		a.recorded(j, next, event)
 		return next, Entry{Sequence: sequence, State: next.State}, nil
 	}
+}
+
+// write writes a record with as much effort as it is worth.
+func (a *account) write(ctx context.Context, try *effort, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
+	if try.a == nil {
+		return a.journal.Write(ctx, m, r, last)
+	}
+	sequence, _, err := a.journal.writeOnce(ctx, m, r, last)
+	for try.again(ctx, err) {
+		a.journal.retried()
+		sequence, _, err = a.journal.writeOnce(ctx, m, r, last)
+	}
+	return sequence, err
 }
 
 // held is the claim as this delivery wrote it. It started the key's clock where
@@ -263,16 +272,18 @@ func (a *account) bury(j *job, next step) error {
 	}
 	defer a.outage.keep()()
 	m := a.deadLetter(j, next)
-	published := false
-	err := a.insist(j, next.Made)(a.recording, func(ctx context.Context) error {
-		if published {
-			a.metrics.republish.WithLabelValues(StreamDead).Inc()
-		}
-		published = true
+	publish := func() error {
+		ctx, cancel := context.WithTimeout(a.recording, publishTimeout)
+		defer cancel()
 		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(StreamDead))
 		a.outage.noticed(deadLetters, err)
 		return err
-	})
+	}
+	try, err := a.insist(j, next.Made), publish()
+	for try.again(a.recording, err) {
+		a.metrics.republish.WithLabelValues(StreamDead).Inc()
+		err = publish()
+	}
 	if err != nil {
 		return fmt.Errorf("publish dead letter: %w", err)
 	}

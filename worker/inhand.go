@@ -36,66 +36,52 @@ func final(err error) bool {
 }
 
 // An effort is how often a step of a delivery asks the broker before it gives
-// up: on the way to a claim once, since the job can go back; on the way from an answer to its record until the process ends.
-type effort func(ctx context.Context, call func(context.Context) error) error
+// up. Its zero value does so once, on the way to a claim, since the job can go back. On the way from an answer to its
+// record, see [account.insist], it does so until the process ends.
+type effort struct {
+	a    *account // nil: once
+	j    *job
+	made string // by Klarna, for a person
 
-// once leaves it to ctx how long the call may take.
-func once(ctx context.Context, call func(context.Context) error) error { return call(ctx) }
-
-// insistPause is the longest pause between two calls of what is in hand.
-const insistPause = 2 * time.Second
-
-// insist makes a call again until it has succeeded, the journal has moved on, the
-// refusal is final or ctx has ended. The job is kept from being delivered again meanwhile: its next
-// delivery would ask Klarna again for what is in hand here.
-func (a *account) insist(j *job, made string) effort {
-	return func(ctx context.Context, call func(context.Context) error) error {
-		var pause *backoff.ExponentialBackOff
-		var beat time.Time // when the broker was last told that the job is at work
-		told := false
-		for {
-			one, cancel := context.WithTimeout(ctx, min(claimTimeout, a.rules.ackWait/4))
-			err := call(one)
-			cancel()
-			if err == nil || errors.Is(err, ErrLost) || final(err) || ctx.Err() != nil {
-				return err
-			}
-			if pause == nil {
-				pause = backoff.NewExponentialBackOff(
-					backoff.WithInitialInterval(20*time.Millisecond), backoff.WithMaxInterval(insistPause), backoff.WithMaxElapsedTime(0))
-			}
-			wait := pause.NextBackOff()
-			unreadable, odd := errors.AsType[*UnreadableError](err)
-			if odd {
-				wait = a.rules.ackWait / 4 // only a person, or a newer worker, puts another record on top
-				if !told {
-					told = true
-					a.log.Error().Err(unreadable).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
-						Msg("an answer of Klarna's waits here for its record: nobody can write on top of what nobody understands")
-				}
-			}
-			if odd {
-				a.outage.inHand.Add(-1) // it learns nothing of the broker meanwhile
-			}
-			waited := a.hold(ctx, j, wait, &beat)
-			if odd {
-				a.outage.inHand.Add(1)
-			}
-			if !waited {
-				return err
-			}
-		}
-	}
+	pause *backoff.ExponentialBackOff
+	beat  time.Time // when the broker was last told that the job is at work
+	told  bool
 }
 
-// hold waits, and tells the broker in time that the job is still at work. It says
-// whether it did: not when ctx ended first.
-func (a *account) hold(ctx context.Context, j *job, d time.Duration, beat *time.Time) bool {
-	every := a.rules.ackWait / 4
+func (a *account) insist(j *job, made string) effort { return effort{a: a, j: j, made: made} }
+
+// again says whether a call is made again that came to err, after a pause: not
+// when it has succeeded, the journal has moved on, the refusal is final or ctx has ended.
+func (e *effort) again(ctx context.Context, err error) bool {
+	if err == nil || e.a == nil || errors.Is(err, ErrLost) || final(err) || ctx.Err() != nil {
+		e.pause = nil
+		return false
+	}
+	if e.pause == nil {
+		e.pause = newPause()
+	}
+	unreadable, odd := errors.AsType[*UnreadableError](err)
+	if !odd {
+		return e.hold(ctx, e.pause.NextBackOff())
+	}
+	if !e.told {
+		e.told = true
+		e.a.log.Error().Err(unreadable).Str("order_id", e.made).Str("idempotency_key", string(e.j.request.Key)).Str("renewal_key", string(e.j.renewalKey)).
+			Msg("an answer of Klarna's waits here for its record: nobody can write on top of what nobody understands")
+	}
+	e.a.outage.inHand.Add(-1) // it learns nothing of the broker meanwhile
+	defer e.a.outage.inHand.Add(1)
+	return e.hold(ctx, e.a.rules.ackWait/4) // only a person, or a newer worker, puts another record on top
+}
+
+// hold waits, and keeps the job from being delivered again: its next delivery
+// would ask Klarna again for what is in hand here. It says whether it waited: not when ctx ended first.
+func (e *effort) hold(ctx context.Context, d time.Duration) bool {
+	every := e.a.rules.ackWait / 4
 	for again := time.Now().Add(d); ; {
-		if time.Since(*beat) >= every {
-			*beat = time.Now()
-			_ = j.msg.InProgress() // lost: whoever gets the job finds its claim
+		if time.Since(e.beat) >= every {
+			e.beat = time.Now()
+			_ = e.j.msg.InProgress() // lost: whoever gets the job finds its claim
 		}
 		left := time.Until(again)
 		if left <= 0 {

@@ -58,6 +58,8 @@ func OpenJournal(ctx context.Context, js jetstream.JetStream, log zerolog.Logger
 
 // Last reads the last record of a renewal from the stream's leader.
 func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
 	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RenewalFilter(r))
 	j.read(err)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -71,6 +73,8 @@ func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error
 
 // LastOf reads the last record of one kind, or a zero Entry.
 func (j *Journal) LastOf(ctx context.Context, k messages.Kind, r messages.RenewalKey) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
 	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RecordSubject(k, r, "*"))
 	j.read(err)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -119,38 +123,53 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // stored the record; the error then is the last one met, and the record may be there as well.
 func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
 	var pause *backoff.ExponentialBackOff
-	m.Header.Set(jetstream.ExpectedStreamHeader, StreamJournal)
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
-	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
 	for {
-		pub, err := j.publish(ctx, m)
-		j.noticed(journalWrites, err)
-		if err == nil {
-			return pub.Sequence, nil
+		sequence, refused, err := j.writeOnce(ctx, m, r, last)
+		if err == nil || refused {
+			return sequence, err
 		}
-		refused, ok := errors.AsType[*jetstream.APIError](err)
-		switch {
-		case ok && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
-			return 0, ErrLost
-		case ok && refused.Code == 400 && refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant,
-			errors.Is(err, nats.ErrMaxPayload), errors.Is(err, nats.ErrBadHeaderMsg), errors.Is(err, nats.ErrConnectionClosed):
-			return 0, fmt.Errorf("write %s: %w", m.Subject, err) // the same bytes would be refused again
-		}
-		// Everything else may be stored or not, the passing 10164 of a cluster included: the same
-		// expectation again tells.
-		j.log.Debug().Err(err).Str("subject", m.Subject).Msg("journal write not confirmed, writing again")
 		if pause == nil {
-			pause = backoff.NewExponentialBackOff(
-				backoff.WithInitialInterval(5*time.Millisecond),
-				backoff.WithMaxInterval(2*time.Second),
-				backoff.WithMaxElapsedTime(0),
-			)
+			pause = newPause()
 		}
 		if !sleep(ctx, pause.NextBackOff()) {
-			return 0, fmt.Errorf("write %s: %w", m.Subject, err)
+			return 0, err
 		}
 		j.retried()
 	}
+}
+
+// newPause is between two calls of a broker that does not answer.
+func newPause() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(5*time.Millisecond),
+		backoff.WithMaxInterval(2*time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+}
+
+// writeOnce is Write without a second try. refused says that the broker has
+// answered, and would so again for now; else the record may be stored or not, and the same expectation again tells.
+func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (sequence uint64, refused bool, err error) {
+	m.Header.Set(jetstream.ExpectedStreamHeader, StreamJournal)
+	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
+	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
+	pub, err := j.publish(ctx, m)
+	j.noticed(journalWrites, err)
+	if err == nil {
+		return pub.Sequence, false, nil
+	}
+	answer, answered := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case answered && answer.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+		return 0, true, ErrLost
+	case answered && answer.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant: // passes in a cluster
+	case answered && answer.Code == 400, final(err):
+		refused = true
+	}
+	if !refused {
+		j.log.Debug().Err(err).Str("subject", m.Subject).Msg("journal write not confirmed")
+	}
+	return 0, refused, fmt.Errorf("write %s: %w", m.Subject, err)
 }
 
 // publish sends a record once and lets the marks judge what became of it.
@@ -173,6 +192,6 @@ func (j *Journal) publish(ctx context.Context, m *nats.Msg) (pub *jetstream.PubA
 // errPanicked is what became of a publish that did not return: others wait for its turn to end.
 var errPanicked = errors.New("publishing panicked")
 
-// publishTimeout is how long one publish may go unanswered before it is made
+// publishTimeout is how long one publish, or one read, may go unanswered before it is made
 // again; a leader election takes a few seconds.
 const publishTimeout = 5 * time.Second
