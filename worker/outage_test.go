@@ -66,13 +66,16 @@ func (w *world) during(d time.Duration, holds func() bool) {
 func TestS53QuotaFull(t *testing.T) {
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
+	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
 	w.store(2 << 20)
 	w.publish(w.due("s53-0", "slow-300-0", 1))
 	for n := 1; n < 4; n++ {
 		w.publish(w.due("s53-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
 	var worker *Worker
-	w.startWith(&worker, oneHand, func(o *Options) { o.Metrics = NewMetrics(registry) })
+	w.startWith(&worker, oneHand, func(o *Options) { o.TryTimeout, o.Metrics = 2*time.Second, NewMetrics(registry) })
 	w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })
 	w.fill()
 	w.await("the pause", func() bool { return worker.pauses.has(pauseJournal) })
@@ -82,7 +85,8 @@ func TestS53QuotaFull(t *testing.T) {
 	if n := metric(t, registry, "renewals_account_paused", pauseJournal); n != 1 {
 		t.Errorf("accounts paused for %s: %v, want 1", pauseJournal, n)
 	}
-	w.during(5*time.Second, func() bool { return len(w.orders()) == 1 && len(w.records()) == 1 && w.left() == 4 })
+	w.await("the answer", func() bool { return len(w.orders()) == 1 })
+	w.during(6*time.Second, func() bool { return len(w.orders()) == 1 && len(w.records()) == 1 && w.left() == 4 })
 	w.store(-1)
 	w.awaitEmpty()
 	w.expect(4, "paid", "paid", "paid", "paid")
