@@ -1,6 +1,8 @@
 package klarna
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -64,4 +66,42 @@ func loopback(host string) bool {
 	}
 	address, err := netip.ParseAddr(host)
 	return err == nil && address.IsLoopback()
+}
+
+// CanonicalEndpoint writes the root of an API as text that is equal for two spellings of the same: scheme and host in
+// lower case, without the scheme's own port, the path without a slash at its end.
+func CanonicalEndpoint(u *url.URL) string {
+	scheme, host, port := strings.ToLower(u.Scheme), strings.ToLower(u.Hostname()), u.Port()
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	if port != "" && (scheme != "https" || port != "443") && (scheme != "http" || port != "80") {
+		host += ":" + port
+	}
+	return scheme + "://" + host + strings.TrimRight(u.EscapedPath(), "/")
+}
+
+// Loopback reports whether a URL cannot leave this machine.
+func Loopback(u *url.URL) bool { return loopback(u.Hostname()) }
+
+// maxMerchant is far above the length of any merchant ID.
+const maxMerchant = 64
+
+// Merchant names the merchant whose user name this is: what stands before the first _, which is the merchant ID in names
+// such as K123456_abcdef. Any other user name, a UUID or Kustom's <MID>-<suffix> among them, does not tell its merchant
+// apart from its key: it stands for itself, as 12 hex digits of its SHA-256, since it is a part of a credential.
+// https://docs.klarna.com/api/authentication
+func Merchant(username string) string {
+	if id, _, ok := strings.Cut(username, "_"); ok && ValidMerchant(id) {
+		return id
+	}
+	sum := sha256.Sum256([]byte(username))
+	return "sha256:" + hex.EncodeToString(sum[:6])
+}
+
+// ValidMerchant reports whether s can be a merchant ID: 1 to 64 of A-Z, a-z, 0-9, - and dot.
+func ValidMerchant(s string) bool {
+	return s != "" && len(s) <= maxMerchant && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '.'
+	})
 }

@@ -1,6 +1,7 @@
 package klarna_test
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 
@@ -56,6 +57,57 @@ func TestResolveEndpoint(t *testing.T) {
 			t.Errorf("ResolveEndpoint(%q): the error quotes a password: %v", row.name, err)
 		case err == nil && got.String() != row.want:
 			t.Errorf("ResolveEndpoint(%q) = %q, want %q", row.name, got, row.want)
+		}
+	}
+}
+
+func TestCanonicalEndpoint(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, given, want string }{
+		{"as it is", "https://api.klarna.com", "https://api.klarna.com"},
+		{"upper case", "HTTPS://API.Klarna.COM", "https://api.klarna.com"},
+		{"a slash at the end", "https://gateway.example.com/klarna/eu//", "https://gateway.example.com/klarna/eu"},
+		{"the path's case matters", "https://gateway.example.com/Klarna", "https://gateway.example.com/Klarna"},
+		{"https' own port", "https://api.klarna.com:443/", "https://api.klarna.com"},
+		{"http's own port", "http://localhost:80", "http://localhost"},
+		{"http's port under https", "https://api.klarna.com:80", "https://api.klarna.com:80"},
+		{"another port", "https://api.klarna.com:8443/a", "https://api.klarna.com:8443/a"},
+		{"an empty port", "https://api.klarna.com:", "https://api.klarna.com"},
+		{"IPv6", "http://[::1]:8089", "http://[::1]:8089"},
+		{"IPv6 and the own port", "http://[::1]:80", "http://[::1]"},
+	} {
+		u, err := url.Parse(row.given)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := klarna.CanonicalEndpoint(u); got != row.want {
+			t.Errorf("%s: CanonicalEndpoint(%q) = %q, want %q", row.name, row.given, got, row.want)
+		}
+	}
+}
+
+func TestMerchant(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, username, rotated string
+		same                    bool
+		want                    string // "" is a fingerprint
+	}{
+		{"another key of the merchant", "K123456_0a1b2c", "K123456_d4e5f6", true, "K123456"},
+		{"the first _ counts", "PK12345_ab_cd", "PK12345_ef_gh", true, "PK12345"},
+		{"another merchant", "K123456_0a1b2c", "K123457_0a1b2c", false, "K123456"},
+		{"a UUID", "0b1d9815-165e-42e2-8867-35bc03789e00", "0b1d9815-165e-42e2-8867-35bc03789e01", false, ""},
+		{"Kustom", "K123456-abcdef", "K123456-ghijkl", false, ""},
+		{"nothing before the _", "_abc", "_abd", false, ""},
+		{"no merchant ID before the _", "a b_c", "a b_d", false, ""},
+		{"far too long before the _", strings.Repeat("K", 65) + "_a", strings.Repeat("K", 65) + "_b", false, ""},
+	} {
+		got, other := klarna.Merchant(row.username), klarna.Merchant(row.rotated)
+		if row.want != "" && got != row.want || (got == other) != row.same {
+			t.Errorf("%s: got %q and %q", row.name, got, other)
+		}
+		if row.want == "" && (!strings.HasPrefix(got, "sha256:") || len(got) != len("sha256:")+12) {
+			t.Errorf("%s: got %q, want a fingerprint: the user name is a part of the credentials", row.name, got)
 		}
 	}
 }

@@ -119,7 +119,7 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	js := confirming{paid: paid}
 	o := DefaultOptions()
 	o.Name, o.Log = "worker-1", zerolog.New(discard{})
-	o.Accounts = []Account{{Name: "default", Klarna: client, Host: endpoint.Host}}
+	o.Accounts = []Account{{Name: "default", Klarna: client, Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint)}}
 	w, err := New(js, o)
 	if err != nil {
 		b.Fatal(err)

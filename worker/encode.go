@@ -65,6 +65,8 @@ func (c Claim) append(b []byte) ([]byte, error) {
 	b = messages.AppendText(append(b, `,"nonce":`...), c.Nonce)
 	b = messages.AppendText(append(b, `,"worker":`...), c.Worker)
 	b = messages.AppendText(append(b, `,"host":`...), c.Host)
+	b = appendWord(b, `,"endpoint":`, c.Endpoint)
+	b = appendWord(b, `,"merchant":`, c.Merchant)
 	b = messages.AppendTime(append(b, `,"lease_until":`...), c.LeaseUntil)
 	b = appendTime(b, `,"first_sent_at":`, c.FirstSentAt)
 	b = strconv.AppendBool(append(b, `,"released":`...), c.Released)

@@ -445,7 +445,7 @@ func TestStartIsPatient(t *testing.T) {
 				w := newWorld(t)
 				o := DefaultOptions()
 				o.Name, o.TryTimeout, o.TryBudget, o.ShutdownTimeout = "starting", 400*time.Millisecond, 300*time.Millisecond, time.Second
-				o.Accounts = []Account{{Name: "default", Host: "klarna", Klarna: w.client(klarna.StaticCredentials("merchant", "secret-password").Credentials)}}
+				o.Accounts = []Account{{Name: "default", Host: "klarna", Endpoint: "http://127.0.0.1", Klarna: w.client(klarna.StaticCredentials("merchant", "secret-password").Credentials)}}
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
 				worker, err := New(bucketTrouble{w.js, new(atomic.Int64), at, func() error {

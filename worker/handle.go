@@ -113,7 +113,7 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 		}
 		switch next.Then {
 		case actStandIn:
-			j.standIn(next.Reason, next.Conflicts)
+			j.standIn(next)
 			if at, err = a.last(j); err != nil {
 				return step{}, at, err
 			}

@@ -71,7 +71,7 @@ func (a *account) read(j *job) {
 		}
 		q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
 	}
-	q.Worker, q.Host = a.opts.Name, a.Host
+	q.Worker, q.Host, q.Endpoint, q.Merchant = a.opts.Name, a.Host, a.Endpoint, a.Merchant
 	q.Account, q.Payload = a.Name, j.msg.Data
 	q.Replay = replayOf(j.msg.Header)
 	if j.reading.Identified {
@@ -110,11 +110,16 @@ func (a *account) verdict(j *job) (messages.Reason, []messages.Problem) {
 
 // standIn files the job under its place in the stream, since its own keys
 // belong to another renewal or charge.
-func (j *job) standIn(why messages.Reason, conflicts messages.IdempotencyKey) {
+func (j *job) standIn(next step) {
+	why, conflicts := next.Reason, next.Conflicts
 	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
 	j.conflicts = conflicts
 	if why != j.request.Verdict {
 		j.request.Verdict, j.problems = why, j.explain(why, conflicts, "")
+		if !next.DueAt.IsZero() {
+			j.problems = []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
+				"found %s, expected %s, which the first job of this period said: it is the same for all attempts", j.request.DueAt.UTC().Format(time.RFC3339Nano), next.DueAt.UTC().Format(time.RFC3339Nano))}}
+		}
 	}
 }
 

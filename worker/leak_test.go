@@ -206,7 +206,7 @@ func (l *leakWorld) worker(second bool) *Worker {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		o.Accounts = append(o.Accounts, Account{Name: name, Host: endpoint.Host, Concurrency: leakJobs, Klarna: client})
+		o.Accounts = append(o.Accounts, Account{Name: name, Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint), Concurrency: leakJobs, Klarna: client})
 		if !second {
 			break
 		}

@@ -66,6 +66,8 @@ type request struct {
 	Nonce      string
 	Worker     string
 	Host       string
+	Endpoint   string // with the merchant: where the key means something
+	Merchant   string
 	Delivered  int // how often JetStream handed the message out; for pauses only
 }
 
@@ -98,7 +100,8 @@ type step struct {
 	Made      string        // the order or capture that no result names, with a dead letter about it
 	Corrects  messages.Kind // the earlier result of the same key that this one overrides
 	Conflicts messages.IdempotencyKey
-	Duplicate bool // the job had its result before this delivery
+	DueAt     time.Time // of the renewal, where a conflict is about that
+	Duplicate bool      // the job had its result before this delivery
 }
 
 func nak(d time.Duration) step    { return step{Then: actNak, Delay: max(d, 0)} }
@@ -179,6 +182,10 @@ func deliver(s State, q request, now time.Time, r rules) step {
 		return reject(s, q, messages.ReasonCancelled)
 	}
 
+	if !s.DueAt.IsZero() && !s.DueAt.Equal(q.DueAt) {
+		// How long the journal remembers the period is counted from this moment, and so is what is too close to it.
+		return step{Then: actStandIn, Reason: messages.ReasonConflict, DueAt: s.DueAt}
+	}
 	if wait := q.DueAt.Sub(now); wait > 0 {
 		return nak(wait)
 	}
@@ -244,10 +251,10 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 	case s.claimed(c).windowClosed(now, r):
 		s = s.claimed(c)
 		return giveUp(s, s.expiredReason())
-	case c.Host != q.Host && !c.FirstSentAt.IsZero():
-		// Another endpoint would not know the key and charge anew: wait for the
-		// old one to be configured again, or for the window to close.
-		return nak(min(r.delay(c.Deliveries), c.FirstSentAt.Add(r.keyWindow).Sub(now)))
+	case c.elsewhere(q) && !c.FirstSentAt.IsZero():
+		// Another endpoint or merchant would not know the key and charge anew: wait for
+		// the old one to be configured again, or for the window to close.
+		return nak(min(r.delay(max(c.Deliveries, q.Delivered)), c.FirstSentAt.Add(r.keyWindow).Sub(now)))
 	}
 
 	if !c.Released {
@@ -275,11 +282,21 @@ func claim(s State, q request, now time.Time, r rules) step {
 // take makes the claim that of the delivery at hand and starts the key's clock
 // if it does not run.
 func (c *Claim) take(q request, now time.Time, r rules) {
-	c.Nonce, c.Worker, c.Host = q.Nonce, q.Worker, q.Host
+	c.Nonce, c.Worker = q.Nonce, q.Worker
+	c.Host, c.Endpoint, c.Merchant = q.Host, q.Endpoint, q.Merchant
 	c.LeaseUntil, c.Released = now.Add(r.ackWait), false
 	if c.FirstSentAt.IsZero() {
 		c.FirstSentAt = now
 	}
+}
+
+// elsewhere says that a request would be sent to where the key of the claim means
+// nothing. Claims of older workers know the host alone.
+func (c Claim) elsewhere(q request) bool {
+	if c.Endpoint == "" {
+		return c.Host != q.Host
+	}
+	return c.Endpoint != q.Endpoint || c.Merchant != q.Merchant
 }
 
 // windowClosed says that no byte may be sent under the key of the claim any more.

@@ -167,7 +167,7 @@ func TestDeliverCapture(t *testing.T) {
 		{"open, released: taken over at once", released, captureJob(0).again(), noon.Add(2 * time.Second), messages.KindCapturing, "", actCharge, 0, 1599},
 		{"open, a newer worker calls it invalid", released, func() request { q := invalid.again(); return q }(), noon.Add(time.Minute), messages.KindCapturing, "", actCharge, 0, 1599},
 		{"own claim, its answer was lost", open, captureJob(0), noon, "", "", actCharge, 0, 1599},
-		{"claimed on another endpoint", released, elsewhere, noon.Add(time.Minute), "", "", actNak, 5 * time.Second, 0},
+		{"claimed on another endpoint", released, elsewhere, noon.Add(time.Minute), "", "", actNak, time.Minute, 0},
 		{"claimed on another endpoint, and nothing sent", neverSent, elsewhere, noon.Add(time.Minute), messages.KindCapturing, "", actCharge, 0, 1599},
 		{"the window has closed", released, captureJob(0).again(), noon.Add(23 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, actAck, 0, 0},
 		{"the window closes in a second", released, captureJob(0).again(), noon.Add(23*time.Hour - time.Second), messages.KindCapturing, "", actCharge, 0, 1599},

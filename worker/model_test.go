@@ -84,6 +84,7 @@ type setting struct {
 	denies  bool    // Klarna may refuse a key to which it said yes without naming the order
 	slow    bool    // Klarna may finish a request later than it says
 	down    bool    // Klarna makes no orders at all
+	moved   bool    // the second worker is configured for another merchant, whose keys Klarna keeps apart
 
 	horizon  time.Duration // when the story is over, 0: never
 	paid     bool          // the first job has been charged before, and acknowledged
@@ -142,6 +143,7 @@ type hand struct {
 	nonce   string
 	verdict messages.Reason
 	standIn bool
+	moved   bool   // at the other merchant
 	found   *found // of the order to capture, once Klarna was asked
 
 	next step
@@ -321,7 +323,7 @@ func keyNumber(k messages.IdempotencyKey) int { return slices.Index(modelKeys[:]
 
 func (w *modelWorld) book(h *hand) *book {
 	switch p := w.postings[h.posting]; {
-	case p.elsewhere:
+	case p.elsewhere || h.moved:
 		return &w.books[2]
 	case p.captures():
 		return w.captureBook(p.key)
@@ -335,6 +337,9 @@ func (w *modelWorld) request(h *hand) request {
 	q := request{
 		Key: modelKeys[w.key(h)], Hash: p.hash, Payload: []byte(p.payload), Verdict: h.verdict, DueAt: modelDay.Add(p.due),
 		Replay: uint64(p.replay), Nonce: h.nonce, Host: "api.klarna.com", Delivered: w.queue[h.posting].delivered,
+	}
+	if q.Endpoint, q.Merchant = "https://api.klarna.com", "K1"; h.moved {
+		q.Merchant = "K2"
 	}
 	if p.captures() {
 		q.Capture = &wanted{Amount: p.amount, Found: h.found}
@@ -625,7 +630,7 @@ func (w *modelWorld) do(m move) {
 		w.left.deliveries--
 		w.nonces++
 		w.queue[what].delivered++
-		w.hands[who] = &hand{at: deciding, posting: what, nonce: fmt.Sprint("nonce-", w.nonces), verdict: w.verdict(what)}
+		w.hands[who] = &hand{at: deciding, posting: what, nonce: fmt.Sprint("nonce-", w.nonces), verdict: w.verdict(what), moved: w.moved && who == 1}
 		if w.coarse && w.left.panics == 0 {
 			w.decide(w.hand(who), who)
 		}
@@ -1187,6 +1192,10 @@ func (w *modelWorld) mayBeSent(h *hand, b *book, r reply) {
 		w.fail("%s may not be charged, and Klarna is asked", name)
 	case w.postings[h.posting].due > w.now+w.skewed():
 		w.fail("%s is not due, and Klarna is asked", name)
+	case h.held.Claim.Capture == nil && slices.ContainsFunc(w.postings, func(p posting) bool {
+		return !p.captures() && p.key != w.postings[h.posting].key && w.inOrder[p.key] && p.due != w.postings[h.posting].due
+	}):
+		w.fail("%s states another due moment than what was charged before, and Klarna is asked", name)
 	case w.over && h.held.Claim.Capture == nil:
 		w.fail("the period is cancelled, and Klarna is asked for %s", name)
 	case b.seen && w.now >= b.first+w.machinery.rules.keyWindow+w.skewed():
@@ -1440,7 +1449,7 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 		id.hand(w.hands[i])
 		hands = append(hands, b.String())
 	}
-	if len(w.skew) == 0 {
+	if len(w.skew) == 0 && !w.moved {
 		slices.Sort(hands)
 	}
 	for _, h := range hands {
@@ -1517,7 +1526,7 @@ func (id identifier) state(s *State) {
 		id.text(e.SHA256)
 		id.WriteByte(byte(e.Replay))
 	}
-	id.flags(s.Attempts > 0, s.FirstAttemptAt.IsZero())
+	id.flags(s.Attempts > 0, s.FirstAttemptAt.IsZero(), s.DueAt.Before(modelDay), s.Claim != nil && s.Claim.Merchant == "K2")
 	id.captured(s)
 }
 
@@ -1539,7 +1548,7 @@ func (id identifier) hand(h *hand) {
 	id.Write([]byte{byte(h.asks), byte(h.posting), byte(h.fraud)})
 	id.text(string(h.verdict))
 	mine := func(s *State) bool { return s.Claim != nil && s.Claim.Nonce == h.nonce }
-	id.flags(h.standIn, mine(id.journal[0].state), id.late[0] != nil && mine(&id.late[0].step.State), id.late[1] != nil && mine(&id.late[1].step.State))
+	id.flags(h.standIn, h.moved, mine(id.journal[0].state), id.late[0] != nil && mine(&id.late[0].step.State), id.late[1] != nil && mine(&id.late[1].step.State))
 	for _, other := range id.hands[:id.workers] {
 		id.flags((other.at == writing || other.at == unsure) && mine(&other.next.State))
 	}
@@ -1758,6 +1767,8 @@ func smallWorlds(tb testing.TB) []*setting {
 	expired.expires = 1
 	early.due = 3 * time.Hour
 	replay.name, replay.replay = "attempt 1, replayed", 1
+	earlier := second
+	earlier.name, earlier.due = "attempt 2, due before", -time.Hour
 
 	machinery := realMachinery(tb)
 	apart := []time.Duration{0, machinery.rules.clockMargin}
@@ -1806,6 +1817,12 @@ func smallWorlds(tb testing.TB) []*setting {
 			replies: []reply{acceptsThen500},
 			budget:  budget{deliveries: 2, faults: 1, crashes: 1, purges: 1}},
 		{name: "one ID, two accounts", postings: []posting{first, elsewhere}, horizon: soon,
+			replies: []reply{acceptsThen500, declines},
+			budget:  budget{deliveries: 3, faults: 1, crashes: 1}},
+		{name: "another merchant", postings: []posting{first}, moved: true, horizon: 26 * time.Hour,
+			replies: []reply{acceptsThen500, unreachable},
+			budget:  budget{deliveries: 3, faults: 2, crashes: 1}},
+		{name: "two due moments", postings: []posting{first, earlier}, horizon: soon,
 			replies: []reply{acceptsThen500, declines},
 			budget:  budget{deliveries: 3, faults: 1, crashes: 1}},
 		{name: "fraud checks", postings: []posting{first}, horizon: 51 * time.Hour,
@@ -1958,6 +1975,14 @@ func brokenRules() []brokenRule {
 		{"the claim is written before the first byte is sent", "two attempts", func(m *machinery) { m.sendsUnclaimed = true }},
 		{"every record is a compare-and-set", "two attempts", func(m *machinery) { m.overwrites = true }},
 		{"every delivery uses the same key", "crashes", func(m *machinery) { m.makesUpKeys = true }},
+		{"a key is sent to no other merchant", "another merchant",
+			asking(func(s *State, q *request, _ time.Time) {
+				if s.holds(q.Key) {
+					q.Endpoint, q.Merchant = s.Claim.Endpoint, s.Claim.Merchant
+				}
+			})},
+		{"all attempts of a period state one due moment", "two due moments",
+			asking(func(s *State, _ *request, _ time.Time) { s.DueAt = time.Time{} })},
 		{"a claim keeps everybody else out until its lease ends", "cut connections",
 			asking(func(s *State, q *request, _ time.Time) {
 				if s.open() && s.holds(q.Key) && s.Claim.Nonce != q.Nonce && !s.Claim.Released {

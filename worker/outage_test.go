@@ -120,7 +120,7 @@ func TestClaimsRefused(t *testing.T) {
 		return nil
 	}}, func(o *Options) {
 		o.Metrics = NewMetrics(registry)
-		o.Accounts = append(o.Accounts, Account{Name: "idle", Host: o.Accounts[0].Host, Concurrency: 8})
+		o.Accounts = append(o.Accounts, Account{Name: "idle", Host: o.Accounts[0].Host, Endpoint: o.Accounts[0].Endpoint, Concurrency: 8})
 	})
 	w.await("the pause, in the worker's presence", func() bool {
 		live, err := Workers(t.Context(), w.js)

@@ -116,7 +116,7 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	o.ShutdownTimeout, o.Now, o.Monotonic = time.Second, w.now, w.monotonic
 	w.workers++
 	o.Name = "worker-" + strconv.Itoa(w.workers)
-	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Concurrency: 8}}
+	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: klarna.Merchant("merchant"), Concurrency: 8}}
 	for _, c := range change {
 		c(&o)
 	}
@@ -159,7 +159,7 @@ func (w *world) due(subscription, token string, attempt int, change ...func(map[
 	w.t.Helper()
 	j := map[string]any{
 		"id": fmt.Sprintf("%s/2026-12/%d", subscription, attempt), "subscription_id": subscription, "period": "2026-12", "attempt": attempt,
-		"due_at": w.now().Add(-time.Hour).UTC().Format(time.RFC3339), "customer_token": token,
+		"due_at": w.began.Add(-time.Hour).UTC().Format(time.RFC3339), "customer_token": token,
 		"order": map[string]any{
 			"purchase_currency": "EUR", "order_amount": 1599, "order_tax_amount": 255, "auto_capture": true, "merchant_reference1": subscription,
 			"order_lines": []any{map[string]any{

@@ -66,7 +66,11 @@ type Claim struct {
 	SHA256 string                  `json:"sha256"` // of account, token and order: what the key stands for
 	Nonce  string                  `json:"nonce"`  // of the delivery that holds the claim
 	Worker string                  `json:"worker"`
-	Host   string                  `json:"host"` // of the endpoint: a key means nothing on another one
+	Host   string                  `json:"host"` // of the endpoint, which older workers go by
+
+	// Endpoint and Merchant are where the key means something: it is sent to no others. Empty in claims of older workers.
+	Endpoint string `json:"endpoint,omitempty"`
+	Merchant string `json:"merchant,omitempty"`
 
 	LeaseUntil time.Time `json:"lease_until"`
 	// FirstSentAt starts the key's clock. It is written before the first byte

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,9 +36,11 @@ import (
 type Account struct {
 	Name   messages.Account
 	Klarna *klarna.Client
-	// Host of the endpoint. The journal remembers it: an idempotency key means
-	// nothing on another host.
+	// Host of the endpoint, for logs, and for workers of earlier versions, which know no more of it.
 	Host string
+	// Endpoint in the form of [klarna.CanonicalEndpoint] and Merchant, a name that stays the same when the API key is
+	// rotated, see [klarna.Merchant]. The journal remembers both: an idempotency key means nothing anywhere else.
+	Endpoint, Merchant string
 	// Rate is in requests a second; 0: unlimited.
 	Rate float64
 	// Concurrency is how many charges may be in flight, at least 1. Default 64.
@@ -154,6 +157,9 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 			return nil, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
 		}
 	}
+	if err := o.keepsPromise(); err != nil {
+		return nil, err
+	}
 	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, markEvery: markEvery, brokerAhead: func() time.Duration { return 0 }}
 	w.watchOutages()
 	seen := map[messages.Account]bool{}
@@ -178,6 +184,37 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 		w.metrics.start(a.Name)
 	}
 	return w, nil
+}
+
+const (
+	// klarnaWorks is how long Klarna may work on a request: a try and the delay after it have to outlast that.
+	// https://docs.klarna.com/acquirer/klarna-network/setup-your-integration/integration-resilience/request-timeout/
+	klarnaWorks = 60 * time.Second
+	// safeKeyWindow leaves an hour of Klarna's 24 for clocks, retries and deliveries.
+	safeKeyWindow = 23 * time.Hour
+)
+
+// keepsPromise refuses settings with which a renewal could be charged twice. A simulator on this machine may be hurried.
+func (o Options) keepsPromise() error {
+	for _, a := range o.Accounts {
+		if a.local() {
+			continue
+		}
+		switch {
+		case o.TryTimeout+o.SettleDelay < klarnaWorks:
+			return fmt.Errorf("try timeout and settle delay: found %s and %s, expected at least %s together, since Klarna may work on a request of account %s for so long",
+				o.TryTimeout, o.SettleDelay, klarnaWorks, a.Name)
+		case o.KeyWindow > safeKeyWindow:
+			return fmt.Errorf("key window: found %s, expected at most %s, since Klarna forgets a key of account %s after %s", o.KeyWindow, safeKeyWindow, a.Name, maxKeyWindow)
+		}
+	}
+	return nil
+}
+
+// local says that the account's requests cannot leave this machine.
+func (a Account) local() bool {
+	u, err := url.Parse(a.Endpoint)
+	return err == nil && klarna.Loopback(u)
 }
 
 func positive(ds []time.Duration) bool {
@@ -347,6 +384,10 @@ func (a *account) bind(ctx context.Context) error {
 			ackWait = config.AckWait
 		}
 		a.pullers = append(a.pullers, newPuller(a, name))
+	}
+	if a.opts.KeyWindow < ackWait && !a.local() {
+		return &Deviation{Stream: StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
+			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", a.opts.KeyWindow)}
 	}
 	// Half of what AckWait leaves is for clocks that are apart: the holder of a lease lets it end that much sooner.
 	margin := (ackWait - a.opts.TryBudget - a.opts.TryTimeout) / 2

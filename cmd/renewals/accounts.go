@@ -24,6 +24,7 @@ type accountSettings struct {
 	Account      string   `name:"klarna-account" setting:"KLARNA_ACCOUNT" group:"Klarna" help:"Name of the account, default \"default\"."`
 	Endpoint     string   `name:"klarna-endpoint" setting:"KLARNA_ENDPOINT" group:"Klarna" help:"eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL."`
 	Username     string   `name:"klarna-username" setting:"KLARNA_USERNAME" group:"Klarna" help:"User name of the API key. The key itself is in KLARNA_PASSWORD or a file."`
+	MID          string   `name:"klarna-mid" setting:"KLARNA_MID" group:"Klarna" help:"Merchant ID, where the user name does not begin with it and a _; default what stands before the _."`
 	PasswordFile string   `name:"klarna-password-file" setting:"KLARNA_PASSWORD_FILE" group:"Klarna" help:"File with the API key, read again when it changes."`
 	Rate         *float64 `name:"klarna-rate" setting:"KLARNA_RATE" group:"Klarna" help:"Requests per second over all workers, 0 for no limit; default 180, playground 45, loopback no limit."`
 	Concurrency  *int     `name:"klarna-concurrency" setting:"KLARNA_CONCURRENCY" group:"Klarna" help:"Charges in flight, default 64."`
@@ -35,6 +36,7 @@ type accountEntry struct {
 	Name         string       `yaml:"name"`
 	Endpoint     string       `yaml:"endpoint"`
 	Username     string       `yaml:"username"`
+	MID          string       `yaml:"mid"`
 	PasswordFile string       `yaml:"password_file"`
 	Rate         *float64     `yaml:"rate"`
 	Concurrency  *int         `yaml:"concurrency"`
@@ -96,6 +98,7 @@ func (a accountSettings) entries(s *settings) ([]accountEntry, error) {
 			e.PasswordFile = ""
 		}
 		e.Endpoint, e.Username, e.PasswordFile = cmp.Or(a.Endpoint, e.Endpoint), cmp.Or(a.Username, e.Username), cmp.Or(a.PasswordFile, e.PasswordFile)
+		e.MID = cmp.Or(a.MID, e.MID)
 		e.Rate, e.Concurrency = cmp.Or(a.Rate, e.Rate), cmp.Or(a.Concurrency, e.Concurrency)
 	}
 	seen := map[string]bool{}
@@ -120,7 +123,7 @@ func (a accountSettings) set(s *settings) string {
 		name string
 		set  bool
 	}{
-		{"KLARNA_ENDPOINT", a.Endpoint != ""}, {"KLARNA_USERNAME", a.Username != ""},
+		{"KLARNA_ENDPOINT", a.Endpoint != ""}, {"KLARNA_USERNAME", a.Username != ""}, {"KLARNA_MID", a.MID != ""},
 		{"KLARNA_PASSWORD", s.lookup("KLARNA_PASSWORD") != ""}, {"KLARNA_PASSWORD_FILE", a.PasswordFile != ""},
 		{"KLARNA_RATE", a.Rate != nil}, {"KLARNA_CONCURRENCY", a.Concurrency != nil},
 	} {
@@ -168,7 +171,10 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", e.where("endpoint"), err)
 	}
-	if endpoint.Scheme == "http" && !loopback(endpoint) {
+	if e.MID != "" && !klarna.ValidMerchant(e.MID) {
+		return none, fmt.Errorf("%s: %.80q, expected a merchant ID: 1 to 64 of A-Z, a-z, 0-9, - and dot", e.where("mid"), e.MID)
+	}
+	if endpoint.Scheme == "http" && !klarna.Loopback(endpoint) {
 		log.Warn().Str("account", e.Name).Str("host", endpoint.Host).Msg("KLARNA_ALLOW_HTTP: the API key and customer tokens travel to this host in the clear")
 	}
 	rate, err := e.rate(endpoint)
@@ -202,6 +208,7 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	}
 	return worker.Account{
 		Name: messages.Account(e.Name), Klarna: client, Host: endpoint.Host,
+		Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: cmp.Or(e.MID, klarna.Merchant(e.Username)),
 		Rate: rate, Concurrency: concurrency, Policy: policy,
 		Rules: messages.Rules{MixedCadences: e.MixedCadences == "allow", MerchantName: e.MerchantName},
 	}, nil
@@ -215,7 +222,7 @@ func (e accountEntry) rate(endpoint *url.URL) (float64, error) {
 		return 0, fmt.Errorf("%s: %v, expected requests per second, 0 for no limit", e.where("rate"), *e.Rate)
 	case e.Rate != nil:
 		return *e.Rate, nil
-	case loopback(endpoint):
+	case klarna.Loopback(endpoint):
 		return 0, nil
 	case strings.Contains(endpoint.Hostname(), ".playground."):
 		return 45, nil
