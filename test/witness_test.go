@@ -30,6 +30,7 @@ type answered struct {
 	Kind, Reason string
 	OrderID      string `json:"order_id"`
 	Posts        int
+	Unread       bool // the first reply is from somebody who did not look at the order: the key's clock does not run
 }
 
 func wireBytes(s string) []byte {
@@ -197,16 +198,24 @@ func TestRecordedAnswers(t *testing.T) {
 	w.start([]string{"RENEWALS_CONFIG=" + file, "KLARNA_ENDPOINT=", "KLARNA_USERNAME=", "KLARNA_PASSWORD="}, "work")
 	await(t, 60*time.Second, "a result of every conversation", func() bool { return w.left() == 0 })
 
-	results := map[string]record{}
+	results, stopped := map[string]record{}, map[string]bool{}
 	for _, r := range w.results() {
 		results[r.Event["account"].(string)] = r
 	}
+	for _, r := range w.records() {
+		stopped[r.Event["account"].(string)] = stopped[r.Event["account"].(string)] || r.Kind == "charging" && !strings.Contains(r.State, `"first_sent_at"`)
+	}
+	klarna.mu.Lock()
+	defer klarna.mu.Unlock()
 	for n, a := range script {
 		r := results[string(accounts[n])]
 		reason, _ := r.Event["reason"].(string)
 		order, _ := r.Event["order_id"].(string)
 		if r.Kind != a.Kind || reason != a.Reason || order != a.OrderID {
 			t.Errorf("%s: %s %s %s, want %s %s %s", a.Name, r.Kind, reason, order, a.Kind, a.Reason, a.OrderID)
+		}
+		if stopped[string(accounts[n])] != a.Unread {
+			t.Errorf("%s: the key's clock stopped %v, want %v", a.Name, !a.Unread, a.Unread)
 		}
 		posts := klarna.posts[n]
 		if len(posts) != a.Posts {
