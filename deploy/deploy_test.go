@@ -133,7 +133,7 @@ func TestRunbookKnowsWhatStatusSays(t *testing.T) {
 			t.Errorf("RUNBOOK.md does not explain %s", reason)
 		}
 	}
-	for _, reason := range []string{"not_evaluated", "breaker", "settings", "clock", "journal", "rate_limited"} {
+	for _, reason := range []string{"not_evaluated", "breaker", "settings", "clock", "journal", "rate_limited", "refused_by_config"} {
 		if !strings.Contains(runbook, "`"+reason+"`") {
 			t.Errorf("RUNBOOK.md does not explain the pause %s", reason)
 		}

@@ -22,11 +22,15 @@ const (
 	pauseClock        = "clock"         // this machine's clock is off
 	pauseJournal      = "journal"       // the broker does not take records
 	pauseRateLimited  = "rate_limited"  // Klarna said when to ask again
+
+	pauseRefusedByConfig = "refused_by_config" // Klarna refuses all tokens for the merchant's own fault
 )
 
 const (
 	// breakerRun is how many tries in a row must come to nothing before pulling stops.
 	breakerRun = 10
+	// longestPause is how long the pauses between probes grow.
+	longestPause = 30 * time.Second
 	// oddJobs is on how many different jobs Klarna must turn requests away unread
 	// before that is taken for the account's trouble, not theirs.
 	oddJobs = 5
@@ -42,6 +46,7 @@ type circuit struct {
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 
 	mu     sync.Mutex
+	faults merchantFaults
 	odd    map[string]bool // jobs turned away unread since the last answer that was not
 	pause  *backoff.ExponentialBackOff
 	resume time.Time     // when the next probe may go
@@ -54,9 +59,9 @@ type circuit struct {
 // newCircuit tells changed of every pause that begins or ends.
 func newCircuit(changed func(reason string, open bool, sentence string)) *circuit {
 	return &circuit{
-		changed: changed, odd: map[string]bool{}, wake: make(chan struct{}),
+		changed: changed, odd: map[string]bool{}, faults: merchantFaults{run: map[string]bool{}}, wake: make(chan struct{}),
 		pause: backoff.NewExponentialBackOff(
-			backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second), backoff.WithMultiplier(2),
+			backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(longestPause), backoff.WithMultiplier(2),
 			backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0)),
 		breaker: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			Timeout:     time.Millisecond, // when a probe may go is decided by pause
@@ -197,6 +202,9 @@ func (c *circuit) open(reason, sentence string) {
 	}
 	c.ticket.Store(false) // of an earlier pause
 	c.mu.Lock()
+	if reason == pauseRefusedByConfig {
+		c.pause.MaxInterval = merchantPause
+	}
 	c.resume = time.Now().Add(c.pause.NextBackOff())
 	c.mu.Unlock()
 	c.changed(reason, true, sentence)
@@ -206,6 +214,11 @@ func (c *circuit) open(reason, sentence string) {
 func (c *circuit) close(reason string) {
 	if !c.pauses.lift(reason) {
 		return
+	}
+	if reason == pauseRefusedByConfig {
+		c.mu.Lock()
+		c.pause.MaxInterval = longestPause
+		c.mu.Unlock()
 	}
 	c.changed(reason, false, "")
 	c.retry()

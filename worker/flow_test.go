@@ -180,6 +180,16 @@ func TestCircuit(t *testing.T) {
 			t.Error("paused")
 		}
 	})
+	t.Run("five jobs in a lifetime do not, when each was the only one for long (S48)", func(t *testing.T) {
+		c, said := open(t)
+		for n := range 3 * oddJobs {
+			c.hear(klarna.ClassNotEvaluated, strconv.Itoa(n), fine)
+			c.hear(klarna.ClassOK, "another", fine)
+		}
+		if len(*said) > 0 {
+			t.Errorf("paused, since what was turned away before the last answer was remembered: %v", *said)
+		}
+	})
 	t.Run("a run of nothing opens the breaker, an answer closes it", func(t *testing.T) {
 		c, said := open(t)
 		for range breakerRun - 1 {

@@ -67,10 +67,14 @@ func (a *account) handle(ctx context.Context, d delivery) {
 func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
 	left := func() time.Duration { return freshness - a.now().Sub(j.received) }
 	paused := a.circuit.pauses.any() // then this is the probe
+	j.probe = paused
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
 	if a.marks.doubtful() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
+		return time.Second, false
+	}
+	if len(j.slots.taken) > a.circuit.places(a.limit.sharedBy()) { // it came before the run of refusals did
 		return time.Second, false
 	}
 	ok, wait = a.limit.wait(ctx, left())

@@ -24,6 +24,7 @@ type job struct {
 	received  time.Time
 	slots     *slots
 	slot      bool // it holds one of them
+	probe     bool // it asks for all whether Klarna listens to the account again
 
 	account    messages.Account
 	reading    messages.Reading

@@ -53,6 +53,13 @@ func (l *limit) share(workers int) {
 	l.set()
 }
 
+// sharedBy is how many workers the rate is for, at least 1.
+func (l *limit) sharedBy() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.workers
+}
+
 func (l *limit) set() {
 	r := l.whole
 	if safe := l.told * toldMargin; safe > 0 && (r == 0 || safe < r) {

@@ -127,7 +127,7 @@ func (m *Metrics) start(a messages.Account) {
 	for _, v := range []*prometheus.HistogramVec{m.charge, m.endToEnd} {
 		v.WithLabelValues(account)
 	}
-	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited, pauseSetBack, pauseUnchecked} {
+	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited, pauseRefusedByConfig, pauseSetBack, pauseUnchecked} {
 		m.paused.WithLabelValues(account, reason).Set(0)
 	}
 	for _, kind := range messages.WarningKinds() {

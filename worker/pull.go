@@ -207,7 +207,7 @@ func (p *puller) ready(ctx context.Context) int {
 		}
 		changes := p.circuit.changes()
 		busy := int(p.busy.Load())
-		wanted := p.slots.wanted(busy)
+		wanted := min(p.slots.wanted(busy), p.circuit.places(p.limit.sharedBy())-busy)
 		switch paused := p.circuit.pauses.any(); {
 		case !paused && trial:
 			return 1

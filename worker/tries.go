@@ -145,6 +145,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		}
 		a.metrics.tried(a.Name, err)
 		a.learn(j, made.RateLimit, err)
+		a.judge(j, h, &t)
 		if !again || a.circuit.pauses.any() {
 			return t
 		}

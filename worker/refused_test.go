@@ -1,0 +1,225 @@
+package worker
+
+import (
+	"math"
+	"strconv"
+	"testing"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// S74: from one moment on Klarna refuses every token, since the account is
+// another merchant's. At most twenty renewals end by it, whatever is in flight; the others wait, and are charged
+// under the same keys once it is mended. Before the first order since the start three are enough.
+func TestS74AnotherMerchantsTokens(t *testing.T) {
+	const jobs, concurrency = 100, 32
+	for _, tt := range []struct {
+		name    string
+		proven  bool
+		refused int
+	}{{"after an order", true, merchantRun}, {"since the start", false, merchantRunUnproven}} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			var worker *Worker
+			w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = concurrency })
+			w.await("the worker", func() bool { return worker.Ready() == nil })
+			a := (*worker.running.Load())[0]
+			orders := 0
+			if tt.proven {
+				orders = 1
+				w.publish(w.due("s74-first", "ok-first", 1))
+				w.awaitEmpty()
+			}
+			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "not-found" })
+			for n := range jobs {
+				w.publish(w.due("s74-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+			}
+			w.await("the pause", func() bool { return a.circuit.pauses.has(pauseRefusedByConfig) })
+			w.await("the jobs in flight to end", func() bool { return a.inFlight.Load() == 0 })
+			refused := 0
+			for _, r := range w.results() {
+				if r.Kind == messages.KindDunning {
+					refused++
+				}
+			}
+			if refused < tt.refused || refused > tt.refused+1 { // the first probe may have been
+				t.Errorf("refusals recorded: %d, want %d and a pause", refused, tt.refused)
+			}
+			putOff := map[messages.MessageID]bool{}
+			for _, r := range w.records() {
+				if c := r.State.Claim; r.Kind == messages.KindCharging && c.Released {
+					putOff[r.ID] = true
+					if !c.FirstSentAt.IsZero() {
+						t.Errorf("%s: put off, and its key's clock runs since %s", r.ID, c.FirstSentAt)
+					}
+				}
+			}
+			if len(putOff) > concurrency {
+				t.Errorf("put off: %d, want no more than were in flight", len(putOff))
+			}
+			if why := a.paused()[pauseRefusedByConfig]; why == "" || worker.Ready() == nil {
+				t.Errorf("paused: %q, ready: %v", why, worker.Ready())
+			}
+
+			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "" })
+			worker.Retry()
+			w.await("what is not put off", func() bool { return w.left() == len(putOff) })
+			ended := map[messages.Kind]int{}
+			for _, r := range w.results() {
+				ended[r.Kind]++
+				if putOff[r.ID] || r.Kind == messages.KindDunning && r.Reason != messages.ReasonTokenNotFound {
+					t.Errorf("%s: %s", r.ID, r)
+				}
+			}
+			paid := ended[messages.KindPaid]
+			if paid != len(w.klarna.Simulator.Books().Orders) || paid+ended[messages.KindDunning]+len(putOff) != jobs+orders || ended[messages.KindDunning] > tt.refused+1 {
+				t.Errorf("ended: %v, put off %d, orders %d; want every job to have its end", ended, len(putOff), len(w.klarna.Simulator.Books().Orders))
+			}
+		})
+	}
+}
+
+// S74: what is a run, and what ends it.
+func TestS74Runs(t *testing.T) {
+	const workers = 1
+	fault := func(t *testing.T, c *circuit, tokens ...int) {
+		t.Helper()
+		for _, n := range tokens {
+			if !c.merchantFault(strconv.Itoa(n), workers, false) {
+				t.Fatalf("refusal of token %d put off", n)
+			}
+		}
+	}
+	numbers := func(from, to int) (all []int) {
+		for n := from; n <= to; n++ {
+			all = append(all, n)
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name   string
+		what   func(t *testing.T, c *circuit)
+		paused bool
+	}{
+		{"nineteen", func(t *testing.T, c *circuit) { fault(t, c, numbers(1, 19)...) }, false},
+		{"twenty", func(t *testing.T, c *circuit) { fault(t, c, numbers(1, 20)...) }, true},
+		{"one token many times", func(t *testing.T, c *circuit) { fault(t, c, make([]int, 50)...) }, false},
+		{"a success between", func(t *testing.T, c *circuit) {
+			fault(t, c, numbers(1, 19)...)
+			c.merchantProven()
+			fault(t, c, numbers(20, 38)...)
+		}, false},
+		{"a success afterwards", func(t *testing.T, c *circuit) {
+			fault(t, c, numbers(1, 20)...)
+			c.merchantProven()
+		}, false},
+		{"one too many, under way already", func(t *testing.T, c *circuit) {
+			fault(t, c, numbers(1, 20)...)
+			if c.merchantFault("21", workers, false) || c.merchantFault("22", workers, false) {
+				t.Error("taken for the token's own")
+			}
+			if !c.merchantFault("23", workers, true) {
+				t.Error("the probe's put off: nobody would hear that it is not mended")
+			}
+		}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := newCircuit(func(string, bool, string) {})
+			c.merchantProven()
+			tt.what(t, c)
+			if c.pauses.has(pauseRefusedByConfig) != tt.paused {
+				t.Errorf("paused: %v, want %t", c.pauses.active(), tt.paused)
+			}
+		})
+	}
+}
+
+// S74: which answers say something of the account, and what becomes of a
+// refusal that is put off.
+func TestS74Judge(t *testing.T) {
+	notFound := &klarna.Error{StatusCode: 404, Code: "TOKEN_NOT_FOUND", HasErrorObject: true}
+	money := &klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true}
+	for _, tt := range []struct {
+		name   string
+		t      tally
+		h      holding
+		probe  bool
+		want   answer
+		paused bool
+		unsent bool
+	}{
+		{"another of the run", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{SetsClock: true}, false, answerNone, true, true},
+		{"the probe", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{SetsClock: true}, true, answerRefused, true, false},
+		{"a key with an earlier try", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{}, false, answerRefused, true, false},
+		{"a capture", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{SetsClock: true, Claim: Claim{Capture: &Capture{}}}, false, answerRefused, true, false},
+		{"nothing heard", tally{}, holding{SetsClock: true}, true, answerNone, true, false},
+		{"the customer's", tally{outcome: outcome{Answer: answerRefused}, refusal: money}, holding{}, false, answerRefused, false, false},
+		{"an order", tally{outcome: outcome{Answer: answerAccepted}}, holding{}, false, answerAccepted, false, false},
+		{"an order that Klarna rejected", tally{outcome: outcome{Answer: answerFraudRejected}}, holding{}, false, answerFraudRejected, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			a := &account{limit: newLimit(0), circuit: newCircuit(func(string, bool, string) {})}
+			for n := range merchantRunUnproven {
+				a.circuit.merchantFault(strconv.Itoa(n), 1, false)
+			}
+			a.judge(&job{fingerprint: "token", probe: tt.probe}, tt.h, &tt.t)
+			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.circuit.pauses.any() != tt.paused || (tt.t.refusal == nil) != (tt.want != answerRefused) {
+				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.outcome, tt.t.refusal, a.circuit.pauses.active(), tt.want, tt.paused)
+			}
+		})
+	}
+}
+
+// S74: the workers of an account share what may be refused, and fewer charges
+// are in flight the closer it comes.
+func TestS74SharedByTheWorkers(t *testing.T) {
+	for _, tt := range []struct {
+		workers int
+		proven  bool
+		run     int // so far
+		places  int
+		most    int
+	}{
+		{1, true, 0, math.MaxInt, 20}, {1, true, 5, math.MaxInt, 20}, {1, true, 6, 14, 20}, {1, true, 19, 1, 20}, {1, true, 20, 1, 20},
+		{2, true, 3, 7, 10}, {4, true, 0, math.MaxInt, 5}, {10, true, 2, 3, 5},
+		{1, false, 0, math.MaxInt, 3}, {1, false, 1, 2, 3}, {2, false, 0, math.MaxInt, 1}, {10, false, 1, 1, 1},
+	} {
+		c := newCircuit(func(string, bool, string) {})
+		if tt.proven {
+			c.merchantProven()
+		}
+		for n := range tt.run {
+			c.merchantFault(strconv.Itoa(n), tt.workers, false)
+		}
+		if got := c.refusable(tt.workers); got != tt.most || c.places(tt.workers) != tt.places {
+			t.Errorf("%d workers, proven %t, %d refused: %d in a row and %d in flight, want %d and %d", tt.workers, tt.proven, tt.run, got, c.places(tt.workers), tt.most, tt.places)
+		}
+	}
+}
+
+// S74: neither are more jobs asked for than may be in flight, nor do those that
+// came before the run go on.
+func TestS74FewerInFlight(t *testing.T) {
+	a, _, _, _ := compared(t)
+	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
+	a.circuit.merchantProven()
+	slots := newSlots(32)
+	p := &puller{pauses: &a.pauses, circuit: a.circuit, limit: a.limit, slots: slots}
+	if n := p.ready(t.Context()); n != 32 {
+		t.Errorf("jobs asked for: %d, want 32", n)
+	}
+	for n := range merchantRun - 1 {
+		a.circuit.merchantFault(strconv.Itoa(n), 1, false)
+	}
+	if n := p.ready(t.Context()); n != 1 {
+		t.Errorf("jobs asked for after 19 refusals: %d, want 1", n)
+	}
+	for n, want := range []bool{true, false} {
+		j := &job{slots: slots, received: a.now()}
+		if _, ok := a.myTurn(t.Context(), j); ok != want {
+			t.Errorf("job %d may go on: %t", n, ok)
+		}
+	}
+}
