@@ -208,7 +208,7 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 // that it answers tells of it.
 func TestS27EveryRequestCounts(t *testing.T) {
 	refusal := tally{refusal: &klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELLED", HasErrorObject: true}}
-	accepted := tally{outcome: outcome{Answer: answerAccepted, Made: "order-1"}}
+	accepted := tally{outcome: outcome{Answer: answerAccepted, Made: "order-1"}, order: klarna.CreatedOrder{OrderID: "order-1"}}
 	for _, tt := range []struct {
 		name string
 		ask  func(*account, *job)
