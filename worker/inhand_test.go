@@ -211,7 +211,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 			w := newWorld(t)
 			registry := prometheus.NewRegistry()
 			// A loaded machine must not cut Klarna's answers short: that is not the fault at hand.
-			if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second}); err != nil {
+			if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second, Force: []string{ForceAckWait}}); err != nil {
 				t.Fatal(err)
 			}
 			rows := map[string]*faultyRow{}

@@ -504,22 +504,6 @@ func (p Provisioning) marks(place int) jetstream.StreamConfig {
 	}
 }
 
-// marksChecks are the settings on which the memory of the mark rests.
-func marksChecks(place int) func(jetstream.StreamConfig) []check {
-	return func(c jetstream.StreamConfig) []check {
-		return []check{
-			{"retention", c.Retention == jetstream.LimitsPolicy, c.Retention, "limits"},
-			{"storage", c.Storage == jetstream.FileStorage, c.Storage, "file"},
-			{"max_age", c.MaxAge == 0, c.MaxAge, "unlimited"},
-			{"max_msgs_per_subject", c.MaxMsgsPerSubject == 1, c.MaxMsgsPerSubject, "1"},
-			{"allow_direct", !c.AllowDirect, c.AllowDirect, "false"},
-			{"allow_msg_ttl", !c.AllowMsgTTL, c.AllowMsgTTL, "false"},
-			{"mirror", c.Mirror == nil, "a mirror", "none"},
-			{"subjects", contains(c.Subjects, markPlaces[place].subject), c.Subjects, "among them " + markPlaces[place].subject},
-		}
-	}
-}
-
 // losesMemory says that the journal is about to be made while there was one before.
 func (p Provisioning) losesMemory(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	if _, err := js.Stream(ctx, StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -91,8 +91,7 @@ func (w *world) makeAnew() {
 	if err := w.js.DeleteStream(w.t.Context(), StreamJournal); err != nil {
 		w.t.Fatal(err)
 	}
-	p := Provisioning{}
-	p.setDefaults()
+	p := Provisioning{Replicas: 1, Retention: defaultRetention}
 	if _, err := w.js.CreateStream(w.t.Context(), p.journal()); err != nil {
 		w.t.Fatal(err)
 	}

@@ -380,7 +380,7 @@ func TestWriteNotYetApplied(t *testing.T) {
 func TestJournalAwayManyHands(t *testing.T) {
 	const hands = 500
 	w := newWorldAlone(t)
-	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 2 * time.Minute}); err != nil {
+	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 2 * time.Minute, Force: []string{ForceAckWait}}); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 2 * hands {

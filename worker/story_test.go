@@ -71,7 +71,7 @@ func oneHand(o *Options) { o.Accounts[0].Concurrency = 1 }
 // patient lets a worker wait longer for Klarna than any test takes.
 func (w *world) patient(o *Options) {
 	w.t.Helper()
-	if err := Provision(w.t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 20 * time.Second}); err != nil {
+	if err := Provision(w.t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 20 * time.Second, Force: []string{ForceAckWait}}); err != nil {
 		w.t.Fatal(err)
 	}
 	o.TryTimeout = 15 * time.Second
@@ -698,8 +698,7 @@ func TestS31FencedOff(t *testing.T) {
 // nobody gives up before that, and a slow answer is waited for within one delivery.
 // https://docs.klarna.com/acquirer/klarna-network/setup-your-integration/integration-resilience/request-timeout/
 func TestS33KlarnaTakesItsTime(t *testing.T) {
-	o, p := DefaultOptions(), Provisioning{}
-	p.setDefaults()
+	o, p := DefaultOptions(), Provisioning{AckWait: defaultAckWait}
 	if o.TryTimeout <= 59*time.Second || p.AckWait < (o.TryBudget+o.TryTimeout)*11/10 {
 		t.Errorf("try timeout %s, try budget %s, AckWait %s: a try is given up, or its delivery ends, while Klarna may still work", o.TryTimeout, o.TryBudget, p.AckWait)
 	}

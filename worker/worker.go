@@ -400,24 +400,9 @@ func (a *account) bind(ctx context.Context) error {
 // consumer reads a consumer of an account and checks that its settings and the
 // worker's fit together.
 func (w *Worker) consumer(ctx context.Context, account messages.Account, name, subject string) (jetstream.ConsumerConfig, error) {
-	consumer, err := w.js.Consumer(ctx, StreamJobs, name)
-	if err != nil {
-		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, StreamJobs, err, hint(err))
-	}
-	config := consumer.CachedInfo().Config
-	for _, c := range consumerChecks(config, subject) {
-		if !c.ok {
-			return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: c.setting, Got: fmt.Sprint(c.got), Want: c.want}
-		}
-	}
 	// A lease lasts one AckWait: the last try that the budget allows must still fit.
 	need := w.opts.TryBudget + w.opts.TryTimeout
-	need += max(need/10, time.Second)
-	if config.AckWait < need {
-		return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
-			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
-	}
-	return config, nil
+	return verifyConsumer(ctx, w.js, account, name, subject, need+max(need/10, time.Second))
 }
 
 // run works until ctx ends and everything in flight is done.

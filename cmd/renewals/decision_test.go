@@ -13,8 +13,8 @@ import (
 // decides are the flags that take a decision about money, pick what it is about, or confirm it. A flag that is added to one of
 // the commands below belongs here or among the settings: the test does not guess.
 var decides = map[string][]string{
-	"provision":    {"accept-empty-journal", "accept-restored-journal"},
-	"work":         {"accept-empty-journal"},
+	"provision":    {"accept-empty-journal", "accept-restored-journal", "force"},
+	"work":         {"accept-empty-journal", "force"},
 	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "correct", "actor", "note", "yes"},
 	"cancel":       {"undo", "actor", "note", "yes"},
 	"dead list":    {"account", "reason"},

@@ -3,7 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
@@ -19,11 +23,13 @@ type provisionCmd struct {
 	AcceptRestoredJournal bool `help:"Take the journal as it is after it was restored, made anew or cut short: what fell due before is charged only while Klarna still knows every key that may have been used." from:"command-line"`
 }
 
-// provisioningSettings shape what provision creates.
+// provisioningSettings shape what provision creates, and what it changes of what exists.
 type provisioningSettings struct {
-	Replicas           int           `default:"1" help:"Copies of every stream: 1, or 3 or 5 in a cluster."`
-	Retention          time.Duration `default:"120d" help:"How long the journal remembers a renewal."`
-	AckWait            time.Duration `default:"2m" help:"How long a worker may hold a job; over try budget and try timeout by a tenth."`
+	Replicas           int           `help:"Copies of every stream: 1, or 3 or 5 in a cluster. Default: as it is; of a new stream as of the others, else 1."`
+	Retention          time.Duration `help:"How long the journal remembers a renewal. Default: as it is, else 120d."`
+	DeadRetention      time.Duration `help:"How long dead letters, which hold customer tokens, are kept. Default: as it is, else 400d."`
+	AckWait            time.Duration `help:"How long a worker may hold a job; over try budget and try timeout by a tenth. Default: as it is, else 2m."`
+	Force              []string      `help:"Settings of what exists that may be lowered, or changed at all: replicas, max_age, duplicate_window, ack_wait." from:"command-line"`
 	AcceptEmptyJournal bool          `help:"Create a missing journal although jobs wait: the memory of what was charged is gone, and you take that on." from:"command-line"`
 }
 
@@ -47,7 +53,11 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	defer js.Conn().Close()
+	provisioning.Tell = func(change worker.Change) { fmt.Fprintln(t.stdout, change) }
 	if err := worker.Provision(ctx, js, provisioning); err != nil {
+		return err
+	}
+	if err := warnOfFew(ctx, js, t); err != nil {
 		return err
 	}
 	if c.AcceptRestoredJournal {
@@ -66,21 +76,44 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	return nil
 }
 
+// warnOfFew tells of streams that the loss of one machine would take along.
+func warnOfFew(ctx context.Context, js jetstream.JetStream, t *terminal) error {
+	found, err := worker.Inspect(ctx, js)
+	if err != nil {
+		return err
+	}
+	for _, warning := range found.Warnings() {
+		fmt.Fprintln(t.stderr, "renewals: warning:", warning)
+	}
+	return nil
+}
+
 // provisioning needs the names of the accounts, not their credentials.
 func (p provisioningSettings) provisioning(a accountSettings, s *settings) (worker.Provisioning, error) {
 	switch p.Replicas {
-	case 1, 3, 5:
+	case 0, 1, 3, 5:
 	default:
 		return worker.Provisioning{}, usagef("RENEWALS_REPLICAS: %d, expected 1, 3 or 5", p.Replicas)
 	}
-	if p.Retention < 30*24*time.Hour {
-		return worker.Provisioning{}, usagef("RENEWALS_RETENTION: %s, expected at least 30d", p.Retention)
+	for _, age := range []struct {
+		setting string
+		value   time.Duration
+	}{{"RENEWALS_RETENTION", p.Retention}, {"RENEWALS_DEAD_RETENTION", p.DeadRetention}} {
+		if age.value != 0 && age.value < 30*24*time.Hour {
+			return worker.Provisioning{}, usagef("%s: %s, expected at least 30d", age.setting, age.value)
+		}
 	}
-	if p.AckWait < time.Second {
+	if p.AckWait != 0 && p.AckWait < time.Second {
 		return worker.Provisioning{}, usagef("RENEWALS_ACK_WAIT: %s, expected at least 1s", p.AckWait)
+	}
+	for _, name := range p.Force {
+		if !slices.Contains(worker.Forcible, name) {
+			return worker.Provisioning{}, usagef("--force: %q, expected some of %s", name, strings.Join(worker.Forcible, ", "))
+		}
 	}
 	names, err := a.names(s)
 	return worker.Provisioning{
-		Accounts: names, Replicas: p.Replicas, Retention: p.Retention, AckWait: p.AckWait, AcceptEmptyJournal: p.AcceptEmptyJournal,
+		Accounts: names, Replicas: p.Replicas, Retention: p.Retention, DeadRetention: p.DeadRetention, AckWait: p.AckWait,
+		Force: p.Force, AcceptEmptyJournal: p.AcceptEmptyJournal,
 	}, err
 }

@@ -1,0 +1,318 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// What Provision lowers, or of AckWait changes at all, only where [Provisioning].Force names it.
+const (
+	ForceReplicas        = "replicas"
+	ForceMaxAge          = "max_age"
+	ForceDuplicateWindow = "duplicate_window"
+	ForceAckWait         = "ack_wait"
+)
+
+// Forcible are all of them.
+var Forcible = []string{ForceReplicas, ForceMaxAge, ForceDuplicateWindow, ForceAckWait}
+
+// A Change is something that Provision makes, or a setting that it makes other than it found it.
+type Change struct {
+	Stream, Consumer       string
+	Setting, Found, Wanted string // Setting is empty for a stream or consumer that is new
+	Refused                bool   // it was asked for, takes safety away, and Force does not name it
+}
+
+func (c Change) String() string {
+	where := called(c.Stream)
+	if c.Consumer != "" {
+		where = "consumer " + c.Consumer + " on " + where
+	}
+	switch {
+	case c.Setting == "":
+		return where + ": new"
+	case c.Refused:
+		return fmt.Sprintf("%s: %s: %s stays, not %s: add --force=%s if you mean it", where, c.Setting, c.Found, c.Wanted, c.Setting)
+	}
+	return fmt.Sprintf("%s: %s: %s → %s", where, c.Setting, c.Found, c.Wanted)
+}
+
+// A LoweringError lists what was asked for and not done, since it takes safety away. Everything else was done.
+type LoweringError struct{ Changes []Change }
+
+func (e *LoweringError) Error() string {
+	var names []string
+	for _, c := range e.Changes {
+		names = append(names, c.Setting)
+	}
+	slices.Sort(names)
+	return fmt.Sprintf("settings that protect what was charged are left as they are; to change them all the same add --force=%s", strings.Join(slices.Compact(names), ","))
+}
+
+// A plan is what there is to do, each step with the changes that it makes.
+type plan struct {
+	changes []Change
+	steps   []func(context.Context, jetstream.JetStream) error
+}
+
+// Provision creates what is missing of the streams, consumers and the bucket, and changes of what exists only what the
+// promise rests on and what p asks for. Nothing is lowered that p.Force does not name: a [*LoweringError] says what was
+// asked for in vain, after everything else is done. It is idempotent and safe beside running workers. It never replaces a
+// missing journal while jobs wait.
+func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) error {
+	for _, age := range []struct {
+		name  string
+		value time.Duration
+	}{{"retention", p.Retention}, {"dead retention", p.DeadRetention}} {
+		if age.value != 0 && age.value < minRetention {
+			return fmt.Errorf("%s: found %s, expected at least %s", age.name, days(age.value), days(minRetention))
+		}
+	}
+	if err := p.guardJournal(ctx, js); err != nil {
+		return err
+	}
+	forgets, err := p.losesMemory(ctx, js)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", StreamJournal, err)
+	}
+	todo, err := p.plan(ctx, js)
+	if err != nil {
+		return err
+	}
+	var refused LoweringError
+	for _, c := range todo.changes {
+		if p.Tell != nil {
+			p.Tell(c)
+		}
+		if c.Refused {
+			refused.Changes = append(refused.Changes, c)
+		}
+	}
+	for _, step := range todo.steps {
+		if err := step(ctx, js); err != nil {
+			return err
+		}
+	}
+	if forgets && p.AcceptEmptyJournal {
+		if _, err := AcceptRestoredJournal(ctx, js); err != nil {
+			return err
+		}
+	}
+	if len(refused.Changes) > 0 {
+		return &refused
+	}
+	return nil
+}
+
+// plan looks at what exists and says what there is to do.
+func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, error) {
+	var todo plan
+	exist := map[string]jetstream.StreamConfig{}
+	asItIs := p
+	for _, c := range p.streams() {
+		stream, err := js.Stream(ctx, c.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return todo, fmt.Errorf("look up %s: %w", called(c.Name), err)
+		}
+		exist[c.Name] = stream.CachedInfo().Config
+		if p.Replicas == 0 {
+			asItIs.Replicas = max(asItIs.Replicas, exist[c.Name].Replicas)
+		}
+	}
+	asItIs.Replicas = max(asItIs.Replicas, 1)
+	if p.Retention == 0 {
+		asItIs.Retention = defaultRetention
+	}
+	if p.DeadRetention == 0 {
+		asItIs.DeadRetention = defaultDeadRetention
+	}
+	for _, wanted := range asItIs.streams() {
+		found, ok := exist[wanted.Name]
+		if !ok {
+			todo.add([]Change{{Stream: wanted.Name}}, func(ctx context.Context, js jetstream.JetStream) error {
+				if _, err := js.CreateStream(ctx, wanted); err != nil {
+					return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
+				}
+				return nil
+			})
+			continue
+		}
+		target, changes, err := p.stream(found, wanted)
+		if err != nil {
+			return todo, err
+		}
+		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
+			if _, err := js.UpdateStream(ctx, target); err != nil {
+				return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
+			}
+			return nil
+		})
+	}
+	return todo, p.planConsumers(ctx, js, &todo)
+}
+
+// planConsumers adds the consumers of all accounts.
+func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream, todo *plan) error {
+	type one struct {
+		wanted, found jetstream.ConsumerConfig
+		exists        bool
+	}
+	var all []one
+	asItIs := p
+	for _, a := range p.Accounts {
+		for name, subject := range consumers(a) {
+			c := one{wanted: p.consumer(a, name, subject)}
+			consumer, err := js.Consumer(ctx, StreamJobs, name)
+			switch {
+			case err == nil:
+				c.found, c.exists = consumer.CachedInfo().Config, true
+				if p.AckWait == 0 {
+					asItIs.AckWait = max(asItIs.AckWait, c.found.AckWait)
+				}
+			case !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound):
+				return fmt.Errorf("look up consumer %s: %w", name, err)
+			}
+			all = append(all, c)
+		}
+	}
+	if asItIs.AckWait == 0 {
+		asItIs.AckWait = defaultAckWait
+	}
+	slices.SortFunc(all, func(a, b one) int { return strings.Compare(a.wanted.Durable, b.wanted.Durable) })
+	for _, c := range all {
+		target, changes := c.wanted, []Change{{Stream: StreamJobs, Consumer: c.wanted.Durable}}
+		target.AckWait = asItIs.AckWait
+		if c.exists {
+			var err error
+			if target, changes, err = p.consumerOf(c.found, target); err != nil {
+				return err
+			}
+		}
+		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
+			if _, err := js.CreateOrUpdateConsumer(ctx, StreamJobs, target); err != nil {
+				return fmt.Errorf("provision consumer %s: %w", target.Durable, err)
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// add takes in a step, unless it would change nothing.
+func (t *plan) add(changes []Change, step func(context.Context, jetstream.JetStream) error) {
+	t.changes = append(t.changes, changes...)
+	if slices.ContainsFunc(changes, func(c Change) bool { return !c.Refused }) {
+		t.steps = append(t.steps, step)
+	}
+}
+
+// stream is a stream that exists with what must change, and what that is.
+func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetstream.StreamConfig, changes []Change, err error) {
+	got, want := settingsOf(found), settingsOf(wanted)
+	asked := map[string]bool{
+		"num_replicas":     p.Replicas != 0,
+		"max_age":          wanted.Name == StreamJournal && p.Retention != 0 || wanted.Name == StreamDead && p.DeadRetention != 0,
+		"duplicate_window": p.forces(ForceDuplicateWindow),
+		"max_consumers":    got["max_consumers"] == nil, // the server's limit, not none
+	}
+	var names []string
+	for _, name := range differing(got, want) {
+		c := Change{Stream: wanted.Name, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
+		if name == "subjects" {
+			want[name] = union(got[name], want[name])
+			c.Wanted = settingText(name, want)
+		}
+		switch {
+		case asked[name] && lowers(name, got, want) && !p.forces(c.Setting):
+			c.Refused = true
+		case asked[name], !streamTolerates(wanted.Name, name, got, want):
+			names = append(names, name)
+		default:
+			continue
+		}
+		changes = append(changes, c)
+	}
+	err = merge(found, want, names, &target)
+	return target, changes, err
+}
+
+// consumerOf is a consumer that exists with what must change, and what that is.
+func (p Provisioning) consumerOf(found, wanted jetstream.ConsumerConfig) (target jetstream.ConsumerConfig, changes []Change, err error) {
+	got, want := settingsOf(found), settingsOf(wanted)
+	var names []string
+	for _, name := range differing(got, want) {
+		c := Change{Stream: StreamJobs, Consumer: wanted.Durable, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
+		switch asked := name == "ack_wait" && p.AckWait != 0; {
+		case name == "pause_until": // an update does not end it, and somebody meant it
+			continue
+		case asked && !p.forces(ForceAckWait):
+			c.Refused = true
+		case asked, !consumerTolerates(name, got, want):
+			names = append(names, name)
+		default:
+			continue
+		}
+		changes = append(changes, c)
+	}
+	err = merge(found, want, names, &target)
+	return target, changes, err
+}
+
+func (p Provisioning) forces(setting string) bool { return slices.Contains(p.Force, setting) }
+
+// lowers says whether a setting would protect less. Unlimited, where it may be said of an age, is the most.
+func lowers(name string, found, wanted settings) bool {
+	switch name {
+	case "max_age":
+		return wanted[name] != nil && (found[name] == nil || found.number(name) > wanted.number(name))
+	case "num_replicas", "duplicate_window":
+		return found.number(name) > wanted.number(name)
+	}
+	return false
+}
+
+// union is a list with what it lacks of another one.
+func union(found, wanted any) []any {
+	all, _ := found.([]any)
+	all = slices.Clone(all)
+	need, _ := wanted.([]any)
+	for _, s := range need {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// merge writes a configuration to target in which some settings are as wanted.
+func merge(found any, wanted settings, names []string, target any) error {
+	all := settings{}
+	text, err := json.Marshal(found)
+	if err == nil {
+		decoder := json.NewDecoder(strings.NewReader(string(text)))
+		decoder.UseNumber()
+		err = decoder.Decode(&all)
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if delete(all, name); wanted[name] != nil {
+			all[name] = wanted[name]
+		}
+	}
+	if text, err = json.Marshal(all); err != nil {
+		return err
+	}
+	return json.Unmarshal(text, target)
+}

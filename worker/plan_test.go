@@ -1,0 +1,346 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// changed changes one setting of a stream on the server.
+func (w *world) changed(stream string, change func(*jetstream.StreamConfig)) {
+	w.t.Helper()
+	s, err := w.js.Stream(w.t.Context(), stream)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := s.CachedInfo().Config
+	change(&c)
+	if _, err := w.js.UpdateStream(w.t.Context(), c); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) consumerChanged(name string, change func(*jetstream.ConsumerConfig)) {
+	w.t.Helper()
+	consumer, err := w.js.Consumer(w.t.Context(), StreamJobs, name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c := consumer.CachedInfo().Config
+	change(&c)
+	if _, err := w.js.UpdateConsumer(w.t.Context(), StreamJobs, c); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) streamConfig(name string) jetstream.StreamConfig {
+	w.t.Helper()
+	s, err := w.js.Stream(w.t.Context(), name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s.CachedInfo().Config
+}
+
+// provisions runs Provision and returns what it told.
+func (w *world) provisions(p Provisioning) (told []string, err error) {
+	w.t.Helper()
+	p.Accounts = []messages.Account{"default"}
+	p.Tell = func(c Change) { told = append(told, c.String()) }
+	err = Provision(w.t.Context(), w.js, p)
+	return told, err
+}
+
+// S72: provision without flags leaves what exists as it is, whatever the defaults are.
+func TestS72ProvisionTakesNothingAway(t *testing.T) {
+	w := newWorld(t)
+	w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = 400 * 24 * time.Hour })
+	w.changed(StreamDead, func(c *jetstream.StreamConfig) { c.MaxAge = 0; c.Duplicates = 48 * time.Hour })
+	w.changed(StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour })
+	w.consumerChanged(ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.AckWait = 7 * time.Minute })
+	before := map[string]string{}
+	streams := []string{StreamJournal, StreamDead, StreamJobs, StreamMarks, StreamMarksCopy, streamWorkers}
+	for _, name := range streams {
+		before[name] = settingText("", settings{"": settingsOf(w.streamConfig(name))})
+	}
+	told, err := w.provisions(Provisioning{})
+	if err != nil || len(told) > 0 {
+		t.Errorf("provision says %q, %v, want nothing to do", told, err)
+	}
+	for _, name := range streams {
+		if after := settingText("", settings{"": settingsOf(w.streamConfig(name))}); after != before[name] {
+			t.Errorf("%s:\nbefore %s\n after %s", name, before[name], after)
+		}
+	}
+
+	// What is asked for and would take safety away is left, named with what to type; the rest is done.
+	w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.AllowDirect = true })
+	lower := Provisioning{Retention: 120 * 24 * time.Hour, DeadRetention: 500 * 24 * time.Hour, AckWait: 3 * time.Minute}
+	told, err = w.provisions(lower)
+	var refused *LoweringError
+	if !errors.As(err, &refused) || !strings.Contains(err.Error(), "--force=ack_wait,max_age") {
+		t.Errorf("provision: %v, want both named with --force", err)
+	}
+	for _, want := range []string{
+		"stream RENEWAL_JOURNAL: max_age: 400 days stays, not 120 days: add --force=max_age if you mean it",
+		"stream RENEWAL_DEAD: max_age: none stays, not 500 days: add --force=max_age if you mean it",
+		"consumer charge-default on stream RENEWALS: ack_wait: 7m0s stays, not 3m0s: add --force=ack_wait if you mean it",
+		"stream RENEWAL_JOURNAL: allow_direct: true → false",
+	} {
+		if !slices.Contains(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	}
+	if c := w.streamConfig(StreamJournal); c.AllowDirect || c.MaxAge != 400*24*time.Hour {
+		t.Errorf("allow_direct %t, max_age %s, want only the first put right", c.AllowDirect, c.MaxAge)
+	}
+
+	// With the names it is done, and only what is named.
+	lower.Force = []string{ForceMaxAge, ForceDuplicateWindow}
+	if _, err := w.provisions(lower); !errors.As(err, &refused) || strings.Contains(err.Error(), ForceMaxAge) {
+		t.Errorf("provision: %v, want ack_wait refused alone", err)
+	}
+	if c := w.streamConfig(StreamJournal); c.MaxAge != 120*24*time.Hour {
+		t.Errorf("max_age %s, want what was forced", c.MaxAge)
+	}
+	if c := w.streamConfig(StreamJobs); c.Duplicates != time.Hour {
+		t.Errorf("duplicate window %s, want what was forced", c.Duplicates)
+	}
+	lower.Force = append(lower.Force, ForceAckWait)
+	if _, err := w.provisions(lower); err != nil {
+		t.Error(err)
+	}
+}
+
+// Raising needs no force, and what is below what the promise needs is raised unasked.
+func TestProvisionRaises(t *testing.T) {
+	w := newWorld(t)
+	w.changed(StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute; c.MaxConsumers = -1 })
+	w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second; c.MaxAge = time.Hour })
+	told, err := w.provisions(Provisioning{DeadRetention: 500 * 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"stream RENEWALS: duplicate_window: 1m0s → 1h0m0s", "stream RENEWALS: max_consumers: unlimited → 20000",
+		"stream RENEWAL_JOURNAL: max_age: 1h0m0s → 120 days", "stream RENEWAL_DEAD: max_age: 400 days → 500 days",
+	} {
+		if !slices.Contains(told, want) {
+			t.Errorf("told %q, want %q", told, want)
+		}
+	}
+	if _, err := Verify(t.Context(), w.js); err != nil {
+		t.Error(err)
+	}
+}
+
+// The bucket is what the library would have made of it.
+func TestBucketIsAKeyValueStore(t *testing.T) {
+	w := newWorld(t)
+	ours := settingsOf(w.streamConfig(streamWorkers))
+	if err := w.js.DeleteKeyValue(t.Context(), BucketWorkers); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: BucketWorkers, Description: ours["description"].(string), TTL: presenceTTL, History: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if names := differing(ours, settingsOf(w.streamConfig(streamWorkers))); len(names) > 0 {
+		t.Errorf("differs in %v", names)
+	}
+}
+
+// S46: every setting is compared, one at a time: what may differ passes, everything else is named, and where the
+// message says that provision puts it right, it does.
+func TestS46EverySettingIsCompared(t *testing.T) {
+	type change = func(*jetstream.StreamConfig)
+	for _, tt := range []struct {
+		stream, setting string // setting "": may differ
+		change          change
+	}{
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Description = "ours" }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{"team": "billing"} }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Compression = jetstream.S2Compression }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 0 }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "renewals.refunded.*.*") }},
+		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }},
+		{StreamDead, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
+		{StreamDead, "", func(c *jetstream.StreamConfig) { c.DenyDelete = true }},
+		{StreamJobs, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }},
+		{StreamJobs, "", func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour }},
+
+		{StreamJournal, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 30*24*time.Hour - time.Second }},
+		{StreamJournal, "max_msgs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 1e6 }},
+		{StreamJournal, "max_bytes", func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 30 }},
+		{StreamJournal, "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }},
+		{StreamJournal, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
+		{StreamJournal, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
+		{StreamJournal, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true; c.DenyPurge = false }},
+		{StreamJournal, "allow_msg_ttl", func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }},
+		{StreamJournal, "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
+		{StreamJournal, "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},
+		{StreamJournal, "republish", func(c *jetstream.StreamConfig) {
+			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
+		}},
+		{StreamJournal, "subject_transform", func(c *jetstream.StreamConfig) {
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "renewals.paid.*.*", Destination: "renewals.dunning.{{wildcard(1)}}.{{wildcard(2)}}"}
+		}},
+		{StreamJournal, "subjects", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }},
+		{StreamJournal, "no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
+		{StreamJournal, "discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew }},
+		{StreamJournal, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }},
+		{StreamJournal, "sources", func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: StreamDead}} }},
+		{StreamJournal, "mirror", func(c *jetstream.StreamConfig) {
+			c.Subjects, c.Duplicates, c.Mirror = nil, 0, &jetstream.StreamSource{Name: StreamDead}
+		}},
+		{StreamJournal, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
+		{StreamJournal, "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
+		{StreamJournal, "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+		{StreamJournal, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
+		{StreamDead, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 29 * 24 * time.Hour }},
+		{StreamDead, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
+		{StreamDead, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
+		{StreamJobs, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }},
+		{StreamJobs, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 24 * time.Hour }},
+		{StreamJobs, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
+		{StreamJobs, "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 10 }},
+		{StreamJobs, "allow_msg_schedules", func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }},
+		{StreamJobs, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true }},
+		{StreamJobs, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }},
+		{StreamJobs, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
+		{StreamMarks, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+		{StreamMarks, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
+		{streamWorkers, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+	} {
+		t.Run(tt.stream+" "+tt.setting, func(t *testing.T) {
+			w := newWorld(t)
+			c := w.streamConfig(tt.stream)
+			tt.change(&c)
+			if _, err := w.js.UpdateStream(t.Context(), c); err != nil { // some can only be made so
+				if err := w.js.DeleteStream(t.Context(), tt.stream); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := w.js.CreateStream(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found, err := Inspect(t.Context(), w.js)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.setting == "" {
+				if len(found.Deviations) > 0 {
+					t.Errorf("found fault with %v", found.Deviations[0])
+				}
+				return
+			}
+			var named *Deviation
+			for _, d := range found.Deviations {
+				if d.Stream == tt.stream && d.Setting == tt.setting {
+					named = d
+				}
+			}
+			if named == nil {
+				t.Fatalf("found %v, want %s named", found.Deviations, tt.setting)
+			}
+			_, err = w.provisions(Provisioning{})
+			_, still := Verify(t.Context(), w.js)
+			if mended := err == nil && still == nil; mended != strings.Contains(named.Error(), "renewals provision") {
+				t.Errorf("%v: provision: %v, then %v", named, err, still)
+			}
+		})
+	}
+}
+
+// S46, S59, S82: the same for consumers.
+func TestS46EveryConsumerSettingIsCompared(t *testing.T) {
+	need := time.Second
+	for _, tt := range []struct {
+		setting string
+		change  func(*jetstream.ConsumerConfig)
+	}{
+		{"", func(c *jetstream.ConsumerConfig) { c.Description = "ours" }},
+		{"", func(c *jetstream.ConsumerConfig) { c.AckWait = need }},
+		{"", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = -1 }},
+		{"", func(c *jetstream.ConsumerConfig) { c.SampleFrequency = "10" }},
+		{"", func(c *jetstream.ConsumerConfig) { over := time.Now().Add(-time.Minute); c.PauseUntil = &over }},
+		{"headers_only", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }},
+		{"max_deliver", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 2 }},
+		{"max_ack_pending", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 1000 }},
+		{"backoff", func(c *jetstream.ConsumerConfig) { c.BackOff = []time.Duration{2 * time.Second, 3 * time.Second} }},
+		{"filter_subject", func(c *jetstream.ConsumerConfig) { c.FilterSubject = "renewals.due.other" }},
+		{"inactive_threshold", func(c *jetstream.ConsumerConfig) { c.InactiveThreshold = time.Hour }},
+		{"max_batch", func(c *jetstream.ConsumerConfig) { c.MaxRequestBatch = 1 }},
+		{"max_expires", func(c *jetstream.ConsumerConfig) { c.MaxRequestExpires = time.Second }},
+		{"ack_wait", func(c *jetstream.ConsumerConfig) { c.AckWait = need - time.Millisecond }},
+		{"deliver_policy", func(c *jetstream.ConsumerConfig) { c.DeliverPolicy = jetstream.DeliverNewPolicy }},
+		{"max_waiting", func(c *jetstream.ConsumerConfig) { c.MaxWaiting = 2 }},
+		{"mem_storage", func(c *jetstream.ConsumerConfig) { c.MemoryStorage = true }},
+		{"pause_until", func(c *jetstream.ConsumerConfig) { until := time.Now().Add(time.Hour); c.PauseUntil = &until }},
+	} {
+		t.Run(tt.setting, func(t *testing.T) {
+			w := newWorld(t)
+			name := ConsumerName("default")
+			verify := func(ctx context.Context) error {
+				_, err := verifyConsumer(ctx, w.js, "default", name, messages.DueSubject("default"), need)
+				return err
+			}
+			consumer, err := w.js.Consumer(t.Context(), StreamJobs, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := consumer.CachedInfo().Config
+			tt.change(&c)
+			if _, err := w.js.UpdateConsumer(t.Context(), StreamJobs, c); err != nil || c.PauseUntil != nil {
+				if err := w.js.DeleteConsumer(t.Context(), StreamJobs, name); err != nil {
+					t.Fatal(err)
+				}
+				_, err := w.js.CreateConsumer(t.Context(), StreamJobs, c)
+				if tt.setting == "deliver_policy" && err != nil {
+					t.Skip("a work queue has none but all")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			err = verify(t.Context())
+			if tt.setting == "" {
+				if err != nil {
+					t.Errorf("found fault with %v", err)
+				}
+				return
+			}
+			var off *Deviation
+			if !errors.As(err, &off) || off.Setting != tt.setting || off.Consumer != name {
+				t.Fatalf("found %v, want %s named", err, tt.setting)
+			}
+			p := Provisioning{}
+			switch {
+			case strings.Contains(off.Error(), "--force=ack_wait"):
+				p.AckWait, p.Force = defaultAckWait, []string{ForceAckWait}
+			case strings.Contains(off.Error(), "delete the consumer"):
+				if err := w.js.DeleteConsumer(t.Context(), StreamJobs, name); err != nil {
+					t.Fatal(err)
+				}
+			case strings.Contains(off.Error(), "nats consumer resume"):
+				if _, err := w.js.ResumeConsumer(t.Context(), StreamJobs, name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := w.provisions(p); err != nil {
+				t.Fatal(err)
+			}
+			if err := verify(t.Context()); err != nil {
+				t.Errorf("after what %v advises: %v", off, err)
+			}
+		})
+	}
+}

@@ -1,0 +1,338 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// A Deviation is a setting of a stream or consumer that is not as [Provision] makes it and that keeps the promise from
+// being kept. Nothing is claimed that it touches while there is one.
+type Deviation struct {
+	Stream, Consumer, Setting, Got, Want string
+}
+
+func (d *Deviation) Error() string {
+	where := "stream " + d.Stream
+	if d.Consumer != "" {
+		where = "consumer " + d.Consumer + " on " + where
+	}
+	return fmt.Sprintf("%s: setting %s: found %s, expected %s; %s", where, d.Setting, d.Got, d.Want, d.remedy())
+}
+
+// fixedSettings are those that the server does not change on what exists, or not back.
+var fixedSettings = map[string]bool{
+	"storage": true, "sealed": true, "allow_msg_schedules": true, "allow_msg_counter": true, "allow_msg_ttl": true, "persist_mode": true,
+	"deliver_policy": true, "mem_storage": true, "ack_policy": true, "replay_policy": true, "opt_start_seq": true, "opt_start_time": true,
+	"idle_heartbeat": true, "flow_control": true, "deliver_subject": true, "max_waiting": true,
+}
+
+// remedy says what to do, and sends nobody to a command that does not do it.
+func (d *Deviation) remedy() string {
+	switch {
+	case d.Setting == "pause_until":
+		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
+	case d.Setting == "ack_wait":
+		return "run `renewals provision --ack-wait " + defaultAckWait.String() + " --force=ack_wait`, or give tries less time"
+	case d.Setting == settingQuota:
+		return "raise the quota of the NATS account, or free space in it"
+	case fixedSettings[d.Setting] && d.Consumer != "":
+		return "no update changes it: delete the consumer and run `renewals provision`, its jobs come again"
+	case fixedSettings[d.Setting], d.Setting == "retention" && (d.Got == "workqueue" || d.Want == "workqueue"):
+		return "no update changes it: the stream must be made anew from a backup"
+	}
+	return "run `renewals provision` to put it right"
+}
+
+// settingQuota names, in a Deviation, what the NATS account may store.
+const settingQuota = "account quota"
+
+// settings are the fields of a configuration by their names in JetStream's API, without those at their zero value and
+// without limits that are none.
+type settings map[string]any
+
+func settingsOf(config any) settings {
+	text, err := json.Marshal(config)
+	if err != nil {
+		panic(err) // only of plain structs
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber() // ages are beyond what a float64 tells apart
+	s := settings{}
+	if err := decoder.Decode(&s); err != nil {
+		panic(err)
+	}
+	maps.DeleteFunc(s, func(_ string, v any) bool {
+		switch v := v.(type) {
+		case nil:
+			return true
+		case bool:
+			return !v
+		case string:
+			return v == ""
+		case json.Number:
+			return v == "0" || v == "-1"
+		case []any:
+			return len(v) == 0
+		case map[string]any:
+			return len(v) == 0
+		}
+		return false
+	})
+	return s
+}
+
+// number is a setting's, 0 where it is not set or unlimited.
+func (s settings) number(name string) int64 {
+	n, ok := s[name].(json.Number)
+	if !ok {
+		return 0
+	}
+	v, _ := n.Int64()
+	return v
+}
+
+// differing are the names of the settings in which two configurations differ, sorted.
+func differing(found, wanted settings) []string {
+	names := map[string]bool{}
+	for name := range found {
+		names[name] = true
+	}
+	for name := range wanted {
+		names[name] = true
+	}
+	maps.DeleteFunc(names, func(name string, _ bool) bool { return fmt.Sprint(found[name]) == fmt.Sprint(wanted[name]) })
+	return slices.Sorted(maps.Keys(names))
+}
+
+// A tolerance says whether a setting may be as found although Provision makes it as wanted.
+type tolerance func(name string, found, wanted settings) bool
+
+func anything(string, settings, settings) bool { return true }
+
+func atLeast(name string, found, wanted settings) bool {
+	return found.number(name) >= wanted.number(name)
+}
+
+func unlimitedOrAtLeast(name string, found, wanted settings) bool {
+	return found[name] == nil || atLeast(name, found, wanted)
+}
+
+// stricter is what only forbids more.
+func stricter(name string, found, _ settings) bool { return found[name] == true }
+
+func remembers(name string, found, wanted settings) bool {
+	return wanted[name] != nil && (found[name] == nil || found.number(name) >= int64(minRetention))
+}
+
+func among(name string, found, wanted settings) bool {
+	have, _ := found[name].([]any)
+	need, _ := wanted[name].([]any)
+	return !slices.ContainsFunc(need, func(s any) bool { return !slices.Contains(have, s) })
+}
+
+// Everything else must be as Provision makes it. A newer version of this program may add subjects and batches, and its
+// workers run beside those of this one.
+var (
+	streamMayDiffer = map[string]tolerance{
+		"description": anything, "metadata": anything, "placement": anything, "compression": anything, "first_seq": anything, "template_owner": anything,
+		"num_replicas":     anything, // too few are a warning
+		"mirror_direct":    anything, // of a mirror, which is a deviation by itself
+		"allow_atomic":     anything,
+		"subjects":         among,
+		"duplicate_window": atLeast,
+		"max_consumers":    unlimitedOrAtLeast,
+		"deny_delete":      stricter,
+		"deny_purge":       stricter,
+	}
+	// The age of what is a memory may be another one. Everything else with an age has that one for a reason.
+	memoryMayDiffer   = map[string]tolerance{"max_age": remembers}
+	consumerMayDiffer = map[string]tolerance{
+		"name": anything, "description": anything, "metadata": anything, "sample_freq": anything,
+		"num_replicas":    anything, // none means those of the stream
+		"ack_wait":        anything, // compared with what the worker needs, see Worker.consumer
+		"max_ack_pending": unlimitedOrAtLeast,
+		"max_waiting":     atLeast,
+	}
+)
+
+func streamTolerates(stream, name string, found, wanted settings) bool {
+	may := streamMayDiffer[name]
+	if stream == StreamJournal || stream == StreamDead {
+		if memory := memoryMayDiffer[name]; memory != nil {
+			may = memory
+		}
+	}
+	return may != nil && may(name, found, wanted)
+}
+
+func consumerTolerates(name string, found, wanted settings) bool {
+	if name == "pause_until" { // one that is over is none
+		until, err := time.Parse(time.RFC3339Nano, fmt.Sprint(found[name]))
+		return err == nil && !until.After(time.Now())
+	}
+	may := consumerMayDiffer[name]
+	return may != nil && may(name, found, wanted)
+}
+
+// settingName is a setting's as people know it.
+func settingName(name string) string {
+	if name == "num_replicas" {
+		return ForceReplicas
+	}
+	return name
+}
+
+// settingText is a value as people read it.
+func settingText(name string, s settings) string {
+	v, ok := s[name]
+	switch name {
+	case "max_age", "duplicate_window", "ack_wait", "inactive_threshold", "max_expires", "idle_heartbeat", "subject_delete_marker_ttl", "priority_timeout":
+		switch d := time.Duration(s.number(name)); {
+		case !ok:
+			return "none"
+		case d%(24*time.Hour) == 0:
+			return days(d)
+		default:
+			return d.String()
+		}
+	}
+	switch v := v.(type) {
+	case nil:
+		if strings.HasPrefix(name, "max_") {
+			return "unlimited"
+		}
+		if strings.HasPrefix(name, "deny_") || strings.HasPrefix(name, "allow_") {
+			return "false"
+		}
+		return "none"
+	case string, json.Number, bool:
+		return fmt.Sprint(v)
+	default:
+		text, _ := json.Marshal(v)
+		return string(text)
+	}
+}
+
+// An Inspection is how what lives in JetStream compares with what [Provision] makes.
+type Inspection struct {
+	// Retention is the journal's age, which bounds how old a charged period may be.
+	Retention time.Duration
+	// Deviations keep every account from being charged.
+	Deviations []*Deviation
+	// Few are the streams in a cluster with fewer than three copies, and how many they have: the loss of one machine is the
+	// loss of a memory.
+	Few map[string]int
+}
+
+// Warnings are what keeps nobody from charging and still should not be so, in a sentence each.
+func (i Inspection) Warnings() (all []string) {
+	for _, stream := range slices.Sorted(maps.Keys(i.Few)) {
+		all = append(all, fmt.Sprintf("%s has %d of at least %d replicas in this cluster: one lost disk loses it; run `renewals provision --replicas %d`", called(stream), i.Few[stream], safeReplicas, safeReplicas))
+	}
+	return all
+}
+
+// Inspect compares the streams and the bucket with what Provision makes. jetstream.ErrStreamNotFound means that
+// `renewals provision` was not run; any other error says nothing about the settings.
+func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
+	found := Inspection{Few: map[string]int{}}
+	p := Provisioning{Replicas: 1, Retention: defaultRetention, DeadRetention: defaultDeadRetention}
+	// The journal first: where more is missing, it is what somebody has to know of.
+	for _, wanted := range append([]jetstream.StreamConfig{p.journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == StreamJournal })...) {
+		stream, err := js.Stream(ctx, wanted.Name)
+		if err != nil {
+			return found, fmt.Errorf("%s: %w%s", called(wanted.Name), err, hint(err))
+		}
+		info := stream.CachedInfo()
+		got, want := settingsOf(info.Config), settingsOf(wanted)
+		for _, name := range differing(got, want) {
+			if !streamTolerates(wanted.Name, name, got, want) {
+				found.Deviations = append(found.Deviations, &Deviation{Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want)})
+			}
+		}
+		if info.Cluster != nil && info.Cluster.Name != "" && info.Config.Replicas < safeReplicas {
+			found.Few[wanted.Name] = info.Config.Replicas
+		}
+		if wanted.Name == StreamJournal {
+			found.Retention = info.Config.MaxAge
+			if found.Retention == 0 { // it may have forgotten more before that was said
+				found.Retention = defaultRetention
+			}
+		}
+	}
+	return found, nil
+}
+
+// safeReplicas survive the loss of a machine.
+const safeReplicas = 3
+
+// wantedText is what is expected of a setting, which may be more than one value.
+func wantedText(name, stream string, want settings) string {
+	switch {
+	case name == "subjects":
+		return "among them " + settingText(name, want)
+	case name == "max_age" && (stream == StreamJournal || stream == StreamDead):
+		return "at least " + days(minRetention)
+	case name == "duplicate_window" || name == "max_consumers" || name == "max_ack_pending" || name == "max_waiting":
+		return "at least " + settingText(name, want)
+	}
+	return settingText(name, want)
+}
+
+// called is what people call a stream.
+func called(stream string) string {
+	if stream == streamWorkers {
+		return "bucket " + BucketWorkers
+	}
+	return "stream " + stream
+}
+
+// Verify checks every setting of the streams. A *Deviation names the first that
+// is off; jetstream.ErrStreamNotFound means that `renewals provision` was not run; any other error says nothing about
+// the settings. It returns the journal's age, which bounds how old a charged period may be.
+func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duration, err error) {
+	found, err := Inspect(ctx, js)
+	if err != nil {
+		return 0, err
+	}
+	if len(found.Deviations) > 0 {
+		return 0, found.Deviations[0]
+	}
+	return found.Retention, nil
+}
+
+// verifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most.
+func verifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (jetstream.ConsumerConfig, error) {
+	consumer, err := js.Consumer(ctx, StreamJobs, name)
+	if err != nil {
+		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, StreamJobs, err, hint(err))
+	}
+	config := consumer.CachedInfo().Config
+	got, want := settingsOf(config), settingsOf(Provisioning{AckWait: defaultAckWait}.consumer(account, name, subject))
+	for _, setting := range differing(got, want) {
+		if !consumerTolerates(setting, got, want) {
+			return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: settingName(setting), Got: settingText(setting, got), Want: wantedText(setting, StreamJobs, want)}
+		}
+	}
+	if config.AckWait < need {
+		return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
+			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
+	}
+	return config, nil
+}
+
+// missing says whether an error means that something is not there, rather than that nobody answered.
+func missing(err error) bool {
+	return errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)
+}
