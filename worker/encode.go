@@ -50,6 +50,7 @@ func (s State) Encode() (string, error) {
 	b = appendFlag(b, `,"cancelled":true`, s.Cancelled)
 	b = appendTime(b, `,"due_at":`, s.DueAt)
 	b = appendTime(b, `,"first_attempt_at":`, s.FirstAttemptAt)
+	b = appendTime(b, `,"undecided_at":`, s.UndecidedAt)
 	b = strconv.AppendInt(append(b, `,"attempts":`...), s.Attempts, 10)
 	if p := s.Policy; p != nil {
 		b = appendSchedule(append(b, `,"policy":{"soft_decline":`...), p.SoftDecline)

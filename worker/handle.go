@@ -45,7 +45,7 @@ func (a *account) handle(ctx context.Context, d delivery) {
 	if err == nil {
 		switch next.Then {
 		case actCharge:
-			held := a.held(*at.State.Claim)
+			held := a.held(at.State)
 			began := a.now()
 			answers := a.ask(ctx, j, held)
 			took := a.now().Sub(began)
@@ -226,8 +226,9 @@ func (a *account) write(ctx context.Context, try *effort, m *nats.Msg, r message
 
 // held is the claim as this delivery wrote it. It started the key's clock where
 // lease and clock began at once.
-func (a *account) held(c Claim) holding {
-	return holding{Claim: c, SetsClock: c.FirstSentAt.Equal(c.LeaseUntil.Add(-a.rules.ackWait))}
+func (a *account) held(s State) holding {
+	c := *s.Claim
+	return holding{Claim: c, UndecidedAt: s.UndecidedAt, SetsClock: c.FirstSentAt.Equal(c.LeaseUntil.Add(-a.rules.ackWait))}
 }
 
 // finish acknowledges a settled job, as the last thing that happens to it, and

@@ -259,6 +259,7 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 
 	if !c.Released {
 		c.UndecidedTries++
+		s.UndecidedAt = later(s.UndecidedAt, c.LeaseUntil)
 	}
 	c.take(q, now, r)
 	c.Deliveries++
@@ -271,7 +272,7 @@ func claim(s State, q request, now time.Time, r rules) step {
 	c.distrust(s, q, r)
 	c.take(q, now, r)
 	next := s.claimed(c)
-	next.Phase = PhaseCharging
+	next.Phase, next.UndecidedAt = PhaseCharging, time.Time{}
 	next.Attempts = max(s.Attempts+1, q.Attempt)
 	if next.FirstAttemptAt.IsZero() {
 		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, &q.Policy
@@ -390,25 +391,79 @@ type outcome struct {
 	Answer answer
 	Made   string // the order or capture that Klarna made
 
-	Tries     int
-	Undecided int // tries after which an order may exist, without one that was cut last
+	Tries       int
+	Undecided   int       // tries after which an order may exist, without one that was cut last
+	UndecidedAt time.Time // when the last of them ended, one that was cut among them
 
 	// Unsent: none of the tries can have been evaluated, so the key's clock need not run.
 	Unsent       bool
 	NotEvaluated bool // the last try was turned away unread
 	Answered2xx  bool
 	Contradicted bool
+	TooSoon      bool // refused while an undecided try may still be at work: see doubt
 	Cut          bool // the last try broke or timed out: it may still be under way at Klarna
 	HandBack     bool // ended by a shutdown or a late start, not by Klarna
 	RetryAfter   time.Duration
 	LastError    string
 }
 
+// A doubt is what the tries under a key have left open: an order may exist, or come
+// to exist. After a 5xx or a 408 Klarna may still be at work on the request that it answered, as on one that was cut.
+type doubt struct {
+	Tries       int       // undecided ones, over all deliveries
+	EndedAt     time.Time // the last of them, by the broker's clock
+	Answered2xx bool      // Klarna said yes without naming the order
+}
+
+// standing is what a refusal is worth.
+type standing uint8
+
+const (
+	refusalDecides     standing = iota
+	refusalTooSoon              // the try before it may yet make an order: ask again once that is over
+	refusalContradicts          // it says nothing of the order that an earlier try may have made
+)
+
+// refused says what a refusal is worth, one of an order that Klarna made and
+// rejected among them. began is when its try was begun; judged says that the refusal is about this very order. Without
+// doubt any refusal decides. A yes, or the token's or the request's fault, is never overruled; and a decline of the
+// money decides once Klarna has surely finished or dropped the undecided try, by anybody's clock.
+func (d doubt) refused(judged bool, began time.Time, r rules) standing {
+	switch {
+	case d.Answered2xx:
+		return refusalContradicts
+	case d.Tries == 0:
+		return refusalDecides
+	case !judged:
+		return refusalContradicts
+	case began.Before(d.EndedAt.Add(r.settled())):
+		return refusalTooSoon
+	}
+	return refusalDecides
+}
+
+// settled is how long after the end of an undecided try its request is surely over:
+// the moment was read on one clock and is compared on another, each up to a margin off.
+func (r rules) settled() time.Duration { return r.settleDelay + 2*r.clockMargin }
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // holding is what a delivery knows of the claim it won.
 type holding struct {
-	Claim      Claim  // as it was written
-	SetsClock  bool   // this delivery started the key's clock, so it may clear it
-	Authorised *Order // what the charge leaves to be captured; nil where that is automatic
+	Claim       Claim     // as it was written
+	UndecidedAt time.Time // as it was written
+	SetsClock   bool      // this delivery started the key's clock, so it may clear it
+	Authorised  *Order    // what the charge leaves to be captured; nil where that is automatic
+}
+
+// doubt is what the deliveries before have left open.
+func (h holding) doubt() doubt {
+	return doubt{Tries: h.Claim.UndecidedTries, EndedAt: h.UndecidedAt, Answered2xx: h.Claim.Answered2xx}
 }
 
 // conclude decides what the tries of a delivery mean for its renewal, whose
@@ -483,6 +538,7 @@ func record(s State, h holding, o outcome, now time.Time, r rules) step {
 	c := h.after(o, now, r)
 	c.Corrects, c.Panics = s.Claim.Corrects, s.Claim.Panics // others may have written these on our claim
 	next := s.claimed(c)
+	next.UndecidedAt = later(s.UndecidedAt, o.UndecidedAt)
 	st := step{Record: c.becomes(o.Answer), Key: c.Key, Then: actAck, Corrects: c.Corrects}
 
 	switch st.Record {
@@ -504,6 +560,9 @@ func record(s State, h holding, o outcome, now time.Time, r rules) step {
 	}
 	st.State, st.Then = next, actNak
 	st.Delay = max(r.delay(c.Deliveries), o.RetryAfter)
+	if o.TooSoon {
+		st.Delay = max(next.UndecidedAt.Add(r.settled()).Sub(now), o.RetryAfter)
+	}
 	if o.HandBack {
 		st.Delay = 0
 	}

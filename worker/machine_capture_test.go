@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -378,9 +379,9 @@ func TestConcludeCaptureUndecided(t *testing.T) {
 	})
 	t.Run("a refusal after an undecided try decides only where money was declined", func(t *testing.T) {
 		for code, want := range map[string]bool{"PAYMENT_METHOD_FAILED": true, "CAPTURE_NOT_ALLOWED": false, "NO_SUCH_ORDER": false} {
-			undecided := tally{before: Claim{UndecidedTries: 1, Capture: &Capture{}}}
-			if got := undecided.refusalDecides(code); got != want {
-				t.Errorf("%s decides: %t, want %t", code, got, want)
+			undecided := tally{before: doubt{Tries: 1, EndedAt: noon.Add(-time.Hour)}}
+			if undecided.hear(klarna.CreatedOrder{}, answered(403, code), noon, noon, r); (undecided.Answer == answerRefused) != want {
+				t.Errorf("%s decides: %t, want %t", code, !want, want)
 			}
 		}
 	})

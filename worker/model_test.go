@@ -151,6 +151,7 @@ type hand struct {
 
 	held  holding
 	tally tally
+	began time.Time // the try that is at Klarna
 	fraud fraud
 }
 
@@ -188,8 +189,8 @@ type machinery struct {
 	panicked func(State, request, time.Time, rules) step
 	sweep    func(State, time.Time, rules) (step, bool)
 	resolve  func(State, verdict) (step, error)
-	hear     func(*tally, klarna.CreatedOrder, error) (again bool)
-	held     func(Claim) holding
+	hear     func(t *tally, order klarna.CreatedOrder, err error, began, ended time.Time, r rules) (again bool)
+	held     func(State) holding
 	fence    func(Claim, time.Time) error
 
 	rules rules
@@ -590,6 +591,10 @@ func (w *modelWorld) instants() []time.Duration {
 			clocks(c.FirstSentAt.Add(r.keyWindow - 30*time.Second))
 			clocks(c.FirstSentAt.Add(r.keyWindow))
 		}
+		if !s.UndecidedAt.IsZero() && slices.Contains(w.replies, failsEarly) {
+			clocks(s.UndecidedAt.Add(r.settleDelay))
+			clocks(s.UndecidedAt.Add(r.settled()))
+		}
 		clocks(s.staleAt(r))
 		for _, b := range w.books {
 			if b.seen {
@@ -654,9 +659,9 @@ func (w *modelWorld) do(m move) {
 	case sends:
 		w.send(w.hand(who), who, reply(what))
 	case hears:
-		w.hear(w.hand(who), accepts)
+		w.hear(w.hand(who), who, accepts)
 	case isCut:
-		w.hear(w.hand(who), takesLong)
+		w.hear(w.hand(who), who, takesLong)
 	case ends:
 		h := w.hand(who)
 		h.at, h.asks = deciding, whatTriesMean
@@ -783,9 +788,9 @@ func (w *modelWorld) proceed(h *hand) {
 	if h.asks == whatDeliveryMeans {
 		switch h.next.Then {
 		case actCharge:
-			h.held = w.machinery.held(*h.next.State.Claim)
+			h.held = w.machinery.held(h.next.State)
 			h.held.Authorised = w.postings[h.posting].authorised()
-			h.tally = tally{before: h.held.Claim, outcome: outcome{Unsent: true}}
+			h.tally = tally{before: h.held.doubt(), outcome: outcome{Unsent: true}}
 			h.at = sending
 			if w.machinery.acksEarly {
 				w.mayBeAcknowledged(h)
@@ -841,7 +846,7 @@ func (w *modelWorld) acknowledge(h *hand) {
 // send is one try: the fence, Klarna's books, and what the worker hears.
 func (w *modelWorld) send(h *hand, who int, r reply) {
 	if err := w.machinery.fence(h.held.Claim, w.clock(who)); err != nil {
-		w.machinery.hear(&h.tally, klarna.CreatedOrder{}, &klarna.NotSentError{Err: err})
+		w.machinery.hear(&h.tally, klarna.CreatedOrder{}, &klarna.NotSentError{Err: err}, w.clock(who), w.clock(who), w.machinery.rules)
 		h.tally.HandBack = true
 		h.at, h.asks = deciding, whatTriesMean
 		return
@@ -850,6 +855,7 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 		w.left.faults--
 	}
 	b := w.book(h)
+	h.began = w.clock(who)
 	w.mayBeSent(h, b, r)
 	if b.seen && w.now >= b.first+klarnaForgets {
 		*b = book{made: b.made, status: b.status, said: b.said, past: b.made, captured: b.captured, last: b.last}
@@ -876,19 +882,21 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 		b.nameless = true
 	case declines, refusesToken, notAllowed:
 		b.refused, b.said = r, true
-	case takesLong:
+	case takesLong, failsEarly:
 		i := slices.IndexFunc(w.flights[:], func(f flight) bool { return !f.open })
 		w.flights[i] = flight{true, w.bookNumber(b), w.now + klarnaGivesUp}
-		h.at = trying
-		return
+		if r == takesLong {
+			h.at = trying
+			return
+		}
 	}
-	w.hear(h, r)
+	w.hear(h, who, r)
 }
 
-func (w *modelWorld) hear(h *hand, r reply) {
+func (w *modelWorld) hear(h *hand, who int, r reply) {
 	b := w.book(h)
 	order, err := r.answer(madeNames[w.bookNumber(b)], b.answered)
-	if w.machinery.hear(&h.tally, order, err) {
+	if w.machinery.hear(&h.tally, order, err, h.began, w.clock(who), w.machinery.rules) {
 		h.at = pausing
 		return
 	}
@@ -968,13 +976,14 @@ const (
 	busy                         // 503 with Klarna's error object
 	unreachable                  // the dial fails
 	takesLong                    // no answer yet
+	failsEarly                   // 500, and Klarna is still at work on it
 	notAllowed                   // CAPTURE_NOT_ALLOWED: expired, or more than is left
 )
 
 func (r reply) String() string {
 	return [...]string{"answers with an order", "answers with a pending order", "answers with a rejected order", "makes an order and answers 500",
 		"makes an order and does not name it", "answers 2xx without an order", "answers 500", "answers PAYMENT_METHOD_FAILED", "answers TOKEN_CANCELLED",
-		"answers 401", "answers 429", "answers 503 with an error object", "cannot be reached", "takes long", "answers CAPTURE_NOT_ALLOWED"}[r]
+		"answers 401", "answers 429", "answers 503 with an error object", "cannot be reached", "takes long", "answers 500 and goes on", "answers CAPTURE_NOT_ALLOWED"}[r]
 }
 
 // answer is the reply as the worker hears it.
@@ -1030,6 +1039,8 @@ func (w *modelWorld) possible(h *hand, r reply) bool {
 		return true
 	case takesLong:
 		return !w.flights[0].open || !w.flights[1].open
+	case failsEarly:
+		return fresh && (!w.flights[0].open || !w.flights[1].open)
 	case accepts:
 		return fresh || b.stored() && !hidden && !w.down
 	case declines:
@@ -1689,7 +1700,7 @@ func TestModelWalks(t *testing.T) {
 	early := second
 	early.due = 3 * time.Hour
 	elsewhere := posting{name: "attempt 1 on another account", hash: "order 1 elsewhere", payload: "payload 1 elsewhere", elsewhere: true}
-	everything := []reply{acceptsPending, acceptsRejected, acceptsThen500, acceptsNameless, nameless, fails, declines, refusesToken, turnsAway, limits, busy, unreachable, takesLong, notAllowed}
+	everything := []reply{acceptsPending, acceptsRejected, acceptsThen500, acceptsNameless, nameless, fails, declines, refusesToken, turnsAway, limits, busy, unreachable, takesLong, failsEarly, notAllowed}
 	c := newModelCaptures()
 
 	machinery := realMachinery(t)
@@ -1791,6 +1802,12 @@ func smallWorlds(tb testing.TB) []*setting {
 			budget:  budget{deliveries: 2, faults: 2, crashes: 1}},
 		{name: "clocks apart", postings: []posting{first}, skew: apart, horizon: soon,
 			replies: []reply{takesLong, declines},
+			budget:  budget{deliveries: 2, faults: 2}},
+		{name: "errors that come early", postings: []posting{first}, horizon: soon,
+			replies: []reply{failsEarly, declines},
+			budget:  budget{deliveries: 3, faults: 2, crashes: 1}},
+		{name: "errors that come early, clocks apart", postings: []posting{first}, skew: apart, horizon: soon,
+			replies: []reply{failsEarly, declines},
 			budget:  budget{deliveries: 2, faults: 2}},
 		{name: "a slow Klarna", postings: []posting{first, second}, slow: true, horizon: soon,
 			replies: []reply{takesLong, declines},
@@ -1931,12 +1948,27 @@ func concluded(change func(*step)) func(*machinery) {
 
 func believing(which func(outcome) bool) func(*machinery) {
 	return func(m *machinery) {
-		m.hear = func(t *tally, order klarna.CreatedOrder, err error) bool {
-			again := t.hear(order, err)
+		m.hear = func(t *tally, order klarna.CreatedOrder, err error, began, ended time.Time, r rules) bool {
+			again := t.hear(order, err, began, ended, r)
 			if which(t.outcome) {
 				t.Answer = answerRefused
 			}
 			return again
+		}
+	}
+}
+
+// backstop takes away what would catch the absence of these rules: that a refusal is
+// judged by when the undecided try before it ended. They are kept, since a refusal that decides nothing costs a request and a
+// delivery, and since one rule should not carry it all.
+var backstop = judging(func(r *rules) { r.settleDelay, r.clockMargin = 0, 0 })
+
+// judging changes the rules by which a refusal is judged.
+func judging(change func(*rules)) func(*machinery) {
+	return func(m *machinery) {
+		m.hear = func(t *tally, order klarna.CreatedOrder, err error, began, ended time.Time, r rules) bool {
+			change(&r)
+			return t.hear(order, err, began, ended, r)
 		}
 	}
 }
@@ -2061,10 +2093,12 @@ func brokenRules() []brokenRule {
 			fencing(func(c *Claim, now time.Time) { c.LeaseUntil = now.Add(time.Hour) })},
 		{"the holder of a lease lets it end sooner, for clocks that are ahead", "clocks apart",
 			func(m *machinery) {
+				backstop(m)
 				fencing(func(c *Claim, _ time.Time) { c.LeaseUntil = c.LeaseUntil.Add(m.rules.clockMargin) })(m)
 			}},
 		{"a cut try settles later, for clocks that are ahead", "clocks apart",
 			func(m *machinery) {
+				backstop(m)
 				concluded(func(st *step) {
 					if st.Record == messages.KindCharging && !st.State.Claim.Released {
 						edit(&st.State, func(c *Claim) { c.LeaseUntil = c.LeaseUntil.Add(-m.rules.clockMargin) })
@@ -2079,7 +2113,7 @@ func brokenRules() []brokenRule {
 			})},
 		{"only the delivery that started the key's clock stops it", "the key's window",
 			func(m *machinery) {
-				m.held = func(c Claim) holding { return holding{Claim: c, SetsClock: true} }
+				m.held = func(s State) holding { return holding{Claim: *s.Claim, UndecidedAt: s.UndecidedAt, SetsClock: true} }
 			}},
 		{"the key's clock stops only if nothing was sent", "the key's window",
 			concluding(func(_ State, _ *holding, o *outcome) { o.Unsent = o.Answer == answerNone })},
@@ -2096,11 +2130,19 @@ func brokenRules() []brokenRule {
 		{"a yes without an order is never followed by dunning", "answers", believing(func(o outcome) bool { return o.Contradicted })},
 		{"after an undecided try the token's refusal is not believed", "a cancelled token", believing(func(o outcome) bool { return o.Contradicted })},
 		{"after a cut try comes the settle delay", "cut connections",
-			concluding(func(_ State, _ *holding, o *outcome) {
-				if o.Cut {
-					o.Cut, o.Undecided = false, o.Undecided+1
-				}
-			})},
+			func(m *machinery) {
+				backstop(m)
+				concluding(func(_ State, _ *holding, o *outcome) {
+					if o.Cut {
+						o.Cut, o.Undecided = false, o.Undecided+1
+					}
+				})(m)
+			}},
+		{"after a 5xx comes the settle delay, too", "errors that come early", judging(func(r *rules) { r.settleDelay, r.clockMargin = 0, 0 })},
+		{"a refusal settles later, for clocks that are ahead", "errors that come early, clocks apart", judging(func(r *rules) { r.clockMargin = 0 })},
+		{"what one delivery has left undecided the next one knows", "errors that come early",
+			concluding(func(_ State, _ *holding, o *outcome) { o.UndecidedAt = time.Time{} })},
+		{"a refusal that came too soon decides nothing", "errors that come early", believing(func(o outcome) bool { return o.TooSoon })},
 		{"pending is not paid", "fraud checks",
 			concluding(func(_ State, _ *holding, o *outcome) {
 				if o.Answer == answerPending {

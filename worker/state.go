@@ -48,11 +48,14 @@ type State struct {
 	// captured automatically and there is nothing to do.
 	Order *Order `json:"order,omitempty"`
 
-	Cancelled      bool            `json:"cancelled,omitempty"` // an operator did
-	DueAt          time.Time       `json:"due_at,omitzero"`
-	FirstAttemptAt time.Time       `json:"first_attempt_at,omitzero"`
-	Attempts       int64           `json:"attempts"`
-	Policy         *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
+	Cancelled      bool      `json:"cancelled,omitempty"` // an operator did
+	DueAt          time.Time `json:"due_at,omitzero"`
+	FirstAttemptAt time.Time `json:"first_attempt_at,omitzero"`
+	// UndecidedAt is when the last undecided try under the claim's key ended, see doubt; where its holder
+	// never said, when the lease did.
+	UndecidedAt time.Time       `json:"undecided_at,omitzero"`
+	Attempts    int64           `json:"attempts"`
+	Policy      *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
 
 	// VouchedAt is when an operator last said what became of a charge, having looked at Klarna: what the journal
 	// may have forgotten before does not matter any more.

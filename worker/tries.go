@@ -18,13 +18,13 @@ type tally struct {
 	refusal     *klarna.Error       // the definite no, when Answer is answerRefused
 	order       klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
 	tokenStatus string              // beside a refusal that is about the token; "" when not known
-	before      Claim               // what earlier deliveries knew
+	before      doubt               // what earlier deliveries left open
 }
 
-// hear takes one try's answer (a nil err is an order) and says whether another
-// try may follow within this delivery. It is the table of answers: which of them
+// hear takes the answer (a nil err is an order) of a try that lasted from began to
+// ended, and says whether another try may follow within this delivery. It is the table of answers: which of them
 // decide, which leave the outcome open, and which prove that nothing happened.
-func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
+func (t *tally) hear(order klarna.CreatedOrder, err error, began, ended time.Time, r rules) (again bool) {
 	t.LastError, t.NotEvaluated, t.RetryAfter = "", false, 0
 	class := klarna.ClassOf(err)
 	if err != nil {
@@ -57,42 +57,47 @@ func (t *tally) hear(order klarna.CreatedOrder, err error) (again bool) {
 		case statusAccepted:
 			t.Answer = answerAccepted
 		case statusRejected:
-			t.Answer = answerFraudRejected
+			t.Answer = answerNone
+			if t.refused(answerFraudRejected, true, began, r); t.Answer == answerNone {
+				t.Made = ""
+			}
 		}
 		return false
 	case klarna.ClassRefused:
-		if !t.refusalDecides(refusal.Code) {
-			t.Contradicted = true
-			return false // it will say the same in a second; in an hour perhaps not
+		judged := dunning.SurvivesUndecided(refusal.Code) || refusal.FraudStatus == statusRejected
+		if t.refused(answerRefused, judged, began, r); t.Answer == answerRefused {
+			t.refusal = refusal
 		}
-		t.Answer, t.refusal = answerRefused, refusal
-		return false
+		return false // it will say the same in a second; later perhaps not
 	case klarna.ClassFailed:
 		return true
 	case klarna.ClassAnswered2xx:
 		t.Answered2xx = true
 		t.Undecided++
+		t.UndecidedAt = ended
 		return true
 	case klarna.ClassCut:
 		t.Cut = true // counted by whoever takes the claim over
+		t.UndecidedAt = ended
 		return false
 	default:
 		t.Undecided++
+		t.UndecidedAt = ended
 		return true
 	}
 }
 
-// refusalDecides says whether a refusal can be believed. After a try that may
-// have made an order, only a decline of the money itself can: a token that is now cancelled or unknown
-// says nothing of the order that an earlier try made, and a 2xx says that there is one.
-func (t *tally) refusalDecides(code string) bool {
-	switch {
-	case t.before.Answered2xx || t.Answered2xx:
-		return false
-	case t.before.UndecidedTries+t.Undecided == 0:
-		return true
+// refused takes in a definite no, for what it is worth after what came before it.
+func (t *tally) refused(no answer, judged bool, began time.Time, r rules) {
+	d := doubt{t.before.Tries + t.Undecided, later(t.before.EndedAt, t.UndecidedAt), t.before.Answered2xx || t.Answered2xx}
+	switch d.refused(judged, began, r) {
+	case refusalDecides:
+		t.Answer = no
+	case refusalTooSoon:
+		t.TooSoon = true
+	case refusalContradicts:
+		t.Contradicted = true
 	}
-	return dunning.SurvivesUndecided(code)
 }
 
 // errLate stops a try whose lease or window would not outlast it. Nothing was sent.
@@ -124,7 +129,7 @@ func (a *account) sendable(c Claim) error {
 // ask tries to get from Klarna what the claim is for, again while that makes
 // sense within this delivery: the same key and the same bytes every time.
 func (a *account) ask(ctx context.Context, j *job, h holding) tally {
-	t := tally{before: h.Claim, outcome: outcome{Unsent: true}}
+	t := tally{before: h.doubt(), outcome: outcome{Unsent: true}}
 	var pause *backoff.ExponentialBackOff
 	deadline := a.now().Add(a.opts.TryBudget)
 	try := a.charge(j, h)
@@ -137,8 +142,9 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 			return t
 		}
 		// A shutdown does not end a try under way: its answer may be an order.
+		began := a.now()
 		made, err := try(a.finishing)
-		again := t.hear(made, err)
+		again := t.hear(made, err, began, a.now(), a.rules)
 		if errors.Is(err, errLate) {
 			t.HandBack = true
 			return t
