@@ -287,6 +287,58 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 	}
 }
 
+// S7, S53: the same for the record of a capture.
+func TestCaptureOutlastsEveryFault(t *testing.T) {
+	w := newWorld(t)
+	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	long := func(o *Options) { o.TryTimeout = 1500 * time.Millisecond }
+	stop := w.start(long)
+	rows := map[string]*faultyRow{}
+	for n, f := range faults {
+		subscription := "capture-faults-" + strconv.Itoa(n)
+		w.authorise(subscription, "ok-"+strconv.Itoa(n))
+		rows[string(messages.NewRenewalKey(messages.SubscriptionID(subscription), "2026-12"))] = &faultyRow{fault: f, subscription: subscription}
+	}
+	stop()
+	before := len(w.orders())
+	for _, row := range rows {
+		c := part(row.subscription+"/capture/1", 1599)
+		c.SubscriptionID = messages.SubscriptionID(row.subscription)
+		w.capture(c)
+	}
+	w.startFaulty(faulty{
+		before: func(ctx context.Context, call, of string) error {
+			if row := rows[of]; row != nil && call == "captured" {
+				return row.meet(ctx)
+			}
+			return nil
+		},
+		after: func(call, of string) error {
+			if row := rows[of]; row != nil && call == "captured" && row.lost && row.calls.Add(1) == 1 {
+				return nats.ErrTimeout
+			}
+			return nil
+		},
+	}, long)
+	w.awaitEmpty()
+	captured := map[messages.MessageID]int{}
+	for _, r := range w.results() {
+		if r.Kind == messages.KindCaptured {
+			captured[r.ID]++
+		}
+	}
+	for _, row := range rows {
+		if n := captured[messages.MessageID(row.subscription+"/capture/1")]; n != 1 || row.calls.Load() == 0 {
+			t.Errorf("%s: captured %d times after %d calls, want once", row.name, n, row.calls.Load())
+		}
+	}
+	if taken, posts := w.taken(), len(w.orders())-before; len(taken) != len(faults) || posts != len(faults) {
+		t.Errorf("captures %v, requests %d, want %d", taken, posts, len(faults))
+	}
+}
+
 // TestUnreadableUnderAnAnswer: while an order is in hand somebody writes a record
 // on its renewal that no worker understands. The order is kept, a person is told of it once, nobody asks Klarna
 // again; and once a newer record is on top the order gets its own.
