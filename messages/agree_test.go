@@ -86,7 +86,16 @@ func mutated(t *rapid.T, document string) []byte {
 		t.Fatal(err)
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "changes") {
-		all := places(job)
+		all, values := places(job), oddValues()
+		if rapid.Bool().Draw(t, "what rules between fields are about") {
+			values = []any{nil, "discount", "surcharge", "shipping_fee", "gift_card", "physical", "sales_tax", json.RawMessage("5"), json.RawMessage("-5"), json.RawMessage("0")}
+			all = slices.DeleteFunc(all, func(p place) bool {
+				return !slices.Contains([]string{"type", "unit_price", "total_amount", "total_tax_amount", "subscription"}, p.field)
+			})
+			if len(all) == 0 {
+				continue // no line is left
+			}
+		}
 		p := all[rapid.IntRange(0, len(all)-1).Draw(t, "place")]
 		switch what := rapid.IntRange(0, 5).Draw(t, "change"); {
 		case what == 0 && p.of != nil:
@@ -94,7 +103,7 @@ func mutated(t *rapid.T, document string) []byte {
 		case what == 1 && p.of != nil:
 			p.of["unheard_of"] = 1
 		default:
-			p.set(rapid.SampledFrom(oddValues()).Draw(t, "value"))
+			p.set(rapid.SampledFrom(values).Draw(t, "value"))
 		}
 	}
 	b, err := json.Marshal(job)
