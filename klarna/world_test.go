@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 )
 
 // talk answers each request on a connection with what reply says to the nth of this connection, n from 1; "" ends it.
@@ -201,4 +202,66 @@ func gzipped(t testing.TB, text string) string {
 		t.Fatal(err)
 	}
 	return b.String()
+}
+
+// What the simulator says to everybody, our client reads as it reads the world.
+func TestSimulatorSpeaksLikeTheWorld(t *testing.T) {
+	t.Parallel()
+	server, err := klarnasim.Start(klarnasim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	client := newClient(t, server.URL)
+	for token, want := range map[string]klarna.Class{
+		"gzip-ok-1":                          klarna.ClassOK,
+		"gzip-soft-decline-1":                klarna.ClassRefused,
+		"br-ok-1":                            klarna.ClassAnswered2xx,
+		"301-1":                              klarna.ClassNotEvaluated,
+		"302-1":                              klarna.ClassNotEvaluated,
+		"303-1":                              klarna.ClassUnknown,
+		"307-1":                              klarna.ClassNotEvaluated,
+		"308x1-1":                            klarna.ClassNotEvaluated,
+		"407-1":                              klarna.ClassNotEvaluated,
+		"511-html-1":                         klarna.ClassNotEvaluated,
+		"400-uncoded-1":                      klarna.ClassRefused,
+		"403-numbered-1":                     klarna.ClassNotEvaluated,
+		"403-payment_method_failed-1":        klarna.ClassRefused,
+		"long-id-70000-ok-1":                 klarna.ClassOK,
+		"late-answer-1":                      klarna.ClassUnknown,
+		"503x0-late-answer-gzip-uncoded-ok-": klarna.ClassUnknown,
+	} {
+		_, err := charge(client, withToken(token), func(r *klarna.CreateOrderRequest) { r.IdempotencyKey = token })
+		if got := klarna.ClassOf(err); got != want {
+			t.Errorf("%s: class %v (%v), want %v", token, got, err, want)
+		}
+	}
+	_, err = charge(client, withToken("403-payment_method_failed-1"))
+	if refused, ok := errors.AsType[*klarna.Error](err); !ok || refused.Code != "payment_method_failed" {
+		t.Errorf("a code in small letters: %v", err)
+	}
+}
+
+// S54, by the simulator: each key gets its own order, though the first answer to each comes late on its connection.
+func TestS54LateAnswersOfTheSimulator(t *testing.T) {
+	t.Parallel()
+	server, err := klarnasim.Start(klarnasim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	client := newClient(t, server.URL)
+	seen := map[string]bool{}
+	for n := range 3 {
+		token := fmt.Sprintf("late-answer-%d", n)
+		again := func(r *klarna.CreateOrderRequest) { r.IdempotencyKey = token }
+		if _, err := charge(client, withToken(token), again); klarna.ClassOf(err) != klarna.ClassUnknown {
+			t.Fatalf("the first try: %v, want a 504", err)
+		}
+		order, err := charge(client, withToken(token), again)
+		if err != nil || seen[order.OrderID] {
+			t.Errorf("key %d: order %q, error %v: want an order of its own", n, order.OrderID, err)
+		}
+		seen[order.OrderID] = true
+	}
 }

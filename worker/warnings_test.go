@@ -149,3 +149,17 @@ func TestS58DiscountThatAdds(t *testing.T) {
 		t.Errorf("Klarna was asked: %v", calls)
 	}
 }
+
+// The looser forms of Klarna's refusals end as the documented ones do, and gzip that nobody asked for is one POST (S56).
+func TestLooserAnswers(t *testing.T) {
+	w := newWorld(t)
+	for i, token := range []string{"400-uncoded-1", "403-payment_method_failed-1", "gzip-ok-1", "gzip-suspended-1"} {
+		w.publish(w.due("loose-"+string(rune('a'+i)), token, 1))
+	}
+	w.start(oneHand)
+	w.awaitEmpty()
+	w.expect(1, "dunning fraud_rejected", "dunning payment_method_failed", "paid", "dunning token_suspended")
+	if n := len(w.orders()); n != 4 {
+		t.Errorf("tries: %d, want one for each job", n)
+	}
+}

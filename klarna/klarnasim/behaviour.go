@@ -12,6 +12,7 @@ type behaviour struct {
 	slow     time.Duration
 	conflict bool
 	longID   int // characters of the id of what is made
+	coding   string
 	faults   []fault
 	ending   ending
 	after    time.Duration // of a late order
@@ -126,6 +127,10 @@ func parse(token string) behaviour {
 		switch {
 		case takeMillis(&rest, "slow-", &b.slow):
 		case takeNumber(&rest, "long-id-", &b.longID):
+		case take(&rest, "gzip-"):
+			b.coding = "gzip"
+		case take(&rest, "br-"):
+			b.coding = "br"
 		case take(&rest, "conflict-in-flight-"):
 			b.conflict = true
 		case takeMillis(&rest, "late-", &b.after):
@@ -211,9 +216,13 @@ func takeFault(rest *string) (fault, bool) {
 		{"empty-200", reply{status: http.StatusOK, shape: bare}},
 		{"no-id-200", reply{status: http.StatusOK, shape: noID}},
 		{"broken-200", reply{status: http.StatusOK, shape: half, body: blankOrder()}},
+		{"late-answer", reply{status: http.StatusGatewayTimeout, shape: overtaken}},
 	} {
 		if !strings.HasPrefix(left, known.text) {
 			continue
+		}
+		if known.answer.shape == overtaken {
+			f.created, f.tries = true, 1
 		}
 		if word, left, ok = strings.Cut(left[len(known.text):], "-"); ok && f.repeat(word) {
 			f.answer, *rest = known.answer, left
@@ -225,10 +234,12 @@ func takeFault(rest *string) (fault, bool) {
 		return fault{}, false
 	}
 	status, err := strconv.ParseUint(word[:3], 10, 16)
-	if err != nil || status < 400 || status > 599 {
+	if err != nil || status < 300 || status > 599 {
 		return fault{}, false
 	}
-	f.answer = refuse(int(status), "")
+	if f.answer = refuse(int(status), ""); status < 400 {
+		f.answer = reply{status: int(status), shape: bare, location: "https://moved.example/"}
+	}
 	word, after, ok := strings.Cut(left, "-")
 	switch {
 	case !ok:
@@ -236,6 +247,10 @@ func takeFault(rest *string) (fault, bool) {
 		f.answer.shape, left = bare, after
 	case word == "html":
 		f.answer.shape, left = html, after
+	case word == "uncoded":
+		f.answer.shape, left = uncoded, after
+	case word == "numbered":
+		f.answer.shape, left = numbered, after
 	case isCode(word):
 		f.answer.code, left = word, after
 	}
@@ -257,9 +272,12 @@ func (f *fault) repeat(word string) bool {
 	return true
 }
 
+// isCode tells an error_code from the rest of a token: capitals, or small letters with a line below, which no beginning has.
 func isCode(word string) bool {
-	other := func(r rune) bool { return r != '_' && (r < 'A' || r > 'Z') }
-	return len(word) >= 3 && strings.IndexFunc(word, other) < 0
+	other := func(first, last rune) bool {
+		return strings.IndexFunc(word, func(r rune) bool { return r != '_' && (r < first || r > last) }) >= 0
+	}
+	return len(word) >= 3 && (!other('A', 'Z') || strings.Contains(word, "_") && !other('a', 'z'))
 }
 
 // blankOrder is the body of an answer that is never read to its end.

@@ -129,13 +129,14 @@ func (s *Simulator) once(r *request, operation operation, body []byte, b behavio
 	if spoilt {
 		answer = f.spoil(answer)
 	}
+	answer.coding = b.coding
 	return answer
 }
 
 // spoil replaces answer, but keeps what it says where f only breaks it off: not of a capture, which is told by a header.
 func (f fault) spoil(answer reply) reply {
 	switch f.answer.shape {
-	case cutHeaders, cutBody, half:
+	case cutHeaders, cutBody, half, overtaken:
 		if answer.capture == "" {
 			answer.shape = f.answer.shape
 			return answer

@@ -1,9 +1,14 @@
 package klarnasim
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // reply is an answer before it is written.
@@ -15,6 +20,7 @@ type reply struct {
 	capture  string   // Capture-Id of a success
 	location string
 	shape    shape
+	coding   string // of the body, whether or not it was asked for
 }
 
 // shape is what happens to a reply on its way.
@@ -29,6 +35,9 @@ const (
 	cut         // nothing at all
 	cutHeaders
 	cutBody
+	uncoded   // an error object without error_code, as the 400 of a token order may have it
+	numbered  // a firewall's JSON, with a number as error_code
+	overtaken // 504, and the answer late on the same connection
 )
 
 // refuse is an answer with Klarna's error object; code "" is the usual one for the status.
@@ -76,6 +85,10 @@ func (a reply) write(w http.ResponseWriter, correlation string) {
 	if a.shape == cut {
 		panic(http.ErrAbortHandler) // net/http's way to break the connection, or the stream
 	}
+	if a.shape == overtaken {
+		a.overtake(w)
+		return
+	}
 	header := w.Header()
 	header.Set("Klarna-Correlation-Id", correlation)
 	body, contentType := a.body, "application/json"
@@ -89,12 +102,22 @@ func (a reply) write(w http.ResponseWriter, correlation string) {
 		body, contentType = []byte("<html><body><h1>"+strconv.Itoa(a.status)+"</h1></body></html>"), "text/html"
 	case noID:
 		body = []byte("{}")
+	case uncoded:
+		body = []byte(`{"correlation_id":"` + correlation + `","fraud_status":"REJECTED","reason":"declined"}`)
+	case numbered:
+		body = []byte(`{"error_code":1020,"error_name":"access_denied"}`)
 	case half:
 		body = body[:len(body)/2]
 	}
 	if a.capture != "" {
 		header.Set("Capture-Id", a.capture)
+	}
+	if a.location != "" {
 		header.Set("Location", a.location)
+	}
+	if a.coding != "" && len(body) > 0 {
+		header.Set("Content-Encoding", a.coding)
+		body = encoded(a.coding, body)
 	}
 	if len(body) > 0 {
 		header.Set("Content-Type", contentType)
@@ -111,6 +134,36 @@ func (a reply) write(w http.ResponseWriter, correlation string) {
 		panic(http.ErrAbortHandler)
 	}
 	_, _ = w.Write(body)
+}
+
+// encoded is the body in its coding. What is said to be br is none: nobody may read it.
+func encoded(coding string, body []byte) []byte {
+	if coding != "gzip" {
+		return body
+	}
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	_, _ = w.Write(body) // to memory
+	_ = w.Close()
+	return b.Bytes()
+}
+
+// overtake answers 504, and whoever asks next on the connection gets this answer: as behind a proxy that gave up waiting and
+// passes on what comes late. https://github.com/ledgetech/ledge/issues/199
+func (a reply) overtake(w http.ResponseWriter) {
+	conn, buffer, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	if _, err := fmt.Fprint(conn, "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		return
+	}
+	if request, err := http.ReadRequest(buffer.Reader); err == nil {
+		_, _ = io.Copy(io.Discard, request.Body)
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", http.StatusOK, len(a.body), a.body)
+	}
 }
 
 func errorObject(correlation, code string, messages []string) []byte {

@@ -31,14 +31,19 @@
 //
 // These come before another beginning, or before nothing, and can be chained:
 //
-//	<status>-              400 to 599, always, with Klarna's error object: 401-, 429-, 503-
-//	<status>-bare-         without a body; <status>-html- with a page of HTML; <status>-SOME_CODE- with that error_code
+//	<status>-              300 to 399, always, with a Location elsewhere: 308-; 400 to 599 with Klarna's error object: 401-, 503-
+//	<status>-bare-         without a body; <status>-html- with a page of HTML; <status>-SOME_CODE- with that error_code, which
+//	                       may be in small letters: 403-payment_method_failed-
+//	<status>-uncoded-      with an error object that has fraud_status REJECTED and no error_code; <status>-numbered- with a
+//	                       firewall's JSON, whose error_code is a number
+//	late-answer-           for the first try 504, and the answer late on the same connection, to whoever asks next there
 //	cut-                   the connection is cut without an answer; cut-headers- after the headers, cut-body- in the body
 //	empty-200-             200 without a body; no-id-200- with {}; broken-200- with half an answer
 //	…x<n>-                 any of these for the first n tries of a key: 503x2-, 503x2-bare-, cutx3-, empty-200x1-
 //	created-…              any of these after the order was made (or refused): created-500-, created-cutx3-. Without x<n> for
 //	                       the first try only; the next is answered with the stored result
 //	slow-<ms>-             takes that much longer, whether or not anybody waits
+//	gzip-  br-             answers in this coding, though nobody asked for it (what is said to be br is none)
 //	long-id-<n>-           the id of the order, or of the capture, has n characters: long-id-70000-
 //	conflict-in-flight-    a second request with a key at work is answered 409 CONFLICT instead of made to wait
 //
