@@ -2,6 +2,7 @@ package messages
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -53,12 +54,14 @@ type DeadLetter struct {
 	Original map[string][]string // the job's own headers
 }
 
-// Header returns the headers of the dead letter, Nats-Msg-Id among them: the job's stream and sequence, so that a letter
-// published again is one letter.
-func (d DeadLetter) Header() nats.Header {
+// Header returns the headers of the dead letter, Nats-Msg-Id among them: reason, the job's stream and sequence and the hex
+// SHA-256 of its payload, so that a letter published again is one letter, and neither another reason nor the job of a
+// stream that was made anew is taken for it.
+func (d DeadLetter) Header(payload []byte) nats.Header {
+	sum := sha256.Sum256(payload)
 	errors, _ := json.Marshal(firstProblems(d.Errors, maxHeaderErrors))
 	h := nats.Header{
-		HeaderMsgID:    {d.Stream + "/" + strconv.FormatUint(d.Sequence, 10)},
+		HeaderMsgID:    {fmt.Sprintf("%s/%s/%d/%x", d.Reason, d.Stream, d.Sequence, sum)},
 		HeaderReason:   {string(d.Reason)},
 		HeaderErrors:   {string(errors)},
 		HeaderAccount:  {string(d.Account)},

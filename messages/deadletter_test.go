@@ -24,8 +24,8 @@ func TestDeadLetter(t *testing.T) {
 		"Nats-Msg-Id": {"a"}, "Nats-Expected-Stream": {"OTHER"}, "nats-expected-last-sequence": {"3"}, "x": {"1", "two\r\nNats-Rollup: all"},
 		"Renewals-Orig-Nats-Msg-Id": {"earlier"}, "Renewals-Replay": {"3"}, "empty": {}, "bad name": {"x"},
 	}
-	got := letter(original).Header()
-	want := `Nats-Msg-Id: RENEWALS/1234
+	got := letter(original).Header([]byte("{}"))
+	want := `Nats-Msg-Id: invalid/RENEWALS/1234/44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a
 Renewals-Account: shop-eu
 Renewals-At: 2026-12-01T00:00:01Z
 Renewals-Dropped: bad name
@@ -63,7 +63,7 @@ func TestDeadLetterWithoutSubject(t *testing.T) {
 	t.Parallel()
 	old := letter(nil)
 	old.Subject = ""
-	h := old.Header()
+	h := old.Header(nil)
 	if h.Get("Renewals-Subject") != "" || len(h["Renewals-Subject"]) != 0 {
 		t.Errorf("got a header %q", h["Renewals-Subject"])
 	}
@@ -79,7 +79,7 @@ func TestParseDeadLetterOfOthers(t *testing.T) {
 		"Renewals-At": "read header Renewals-At: ", "Renewals-Errors": "read header Renewals-Errors: ",
 	} {
 		for _, value := range []string{"", "?"} {
-			h := letter(nil).Header()
+			h := letter(nil).Header(nil)
 			h.Set(name, value)
 			if d, err := messages.ParseDeadLetter(h); err == nil || !strings.HasPrefix(err.Error(), want) || d.Stream != "" {
 				t.Errorf("%s %q: got %+v, %v; want an error that begins with %q", name, value, d, err, want)
@@ -110,7 +110,7 @@ func TestDeadLetterIsBounded(t *testing.T) {
 			t.Parallel()
 			d := letter(original)
 			d.Errors = problems
-			h := d.Header()
+			h := d.Header(nil)
 			size, copied := 0, 0
 			for name, values := range h {
 				if strings.HasPrefix(name, messages.PrefixOriginal) {
@@ -135,7 +135,7 @@ func TestDeadLetterIsBounded(t *testing.T) {
 			}
 		})
 	}
-	h := letter(large).Header()
+	h := letter(large).Header(nil)
 	if got, want := h.Get(messages.HeaderDropped), "large-4, large-5, large-6, large-7, large-8, large-9"; got != want {
 		t.Errorf("got dropped %s, want %s", got, want)
 	}
@@ -168,7 +168,7 @@ func TestReplayKeepsTheKey(t *testing.T) {
 			}
 			header := row.header
 			for sequence := range uint64(3) {
-				dead, err := messages.ParseDeadLetter(letter(header).Header())
+				dead, err := messages.ParseDeadLetter(letter(header).Header(nil))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -2,6 +2,8 @@ package messages
 
 import (
 	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -119,11 +121,14 @@ func NewCaptureKey(renewal RenewalKey, id MessageID) IdempotencyKey {
 }
 
 // StandIn is what a message without a valid identity is filed under, and one that conflicts with an earlier use of its
-// ID: UUIDv5(NameSpaceURL, "urn:renewals:stream:" + stream + "/" + sequence) in place of both keys.
-func StandIn(stream string, sequence uint64) (RenewalKey, IdempotencyKey) {
+// ID: UUIDv5(NameSpaceURL, "urn:renewals:stream:" + stream + "/" + sequence + "/" + hex SHA-256 of the payload) in place
+// of both keys. A stream that is made anew counts from 1 again: the payload tells its messages from the former ones.
+func StandIn(stream string, sequence uint64, payload []byte) (RenewalKey, IdempotencyKey) {
 	name := append(uuid.NameSpaceURL[:], "urn:renewals:stream:"...)
 	name = append(append(name, stream...), '/')
-	id := version5(strconv.AppendUint(name, sequence, 10))
+	name = append(strconv.AppendUint(name, sequence, 10), '/')
+	sum := sha256.Sum256(payload)
+	id := version5(hex.AppendEncode(name, sum[:]))
 	return RenewalKey(id), IdempotencyKey(id)
 }
 

@@ -19,8 +19,10 @@ import (
 type keyVectors struct {
 	Keys, Captures []keyVector
 	StandIns       []struct {
+		Name     string
 		Stream   string
 		Sequence uint64
+		Payload  string
 		URN      string
 		StandIn  string `json:"stand_in"`
 	} `json:"stand_ins"`
@@ -67,9 +69,9 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	for _, row := range v.StandIns {
-		renewal, key := messages.StandIn(row.Stream, row.Sequence)
+		renewal, key := messages.StandIn(row.Stream, row.Sequence, []byte(row.Payload))
 		if string(renewal) != row.StandIn || string(key) != row.StandIn {
-			t.Errorf("%s %d: got %s and %s, want %s twice", row.Stream, row.Sequence, renewal, key, row.StandIn)
+			t.Errorf("%s: got %s and %s, want %s twice", row.Name, renewal, key, row.StandIn)
 		}
 	}
 }
@@ -118,6 +120,11 @@ func sameKeys(t *testing.T, compute func(namespace, name string) string) {
 		renewal := compute("@url", row.URN)
 		if key := compute(renewal, "capture:"+string(row.MessageID)); renewal != string(row.RenewalKey) || key != string(row.IdempotencyKey) {
 			t.Errorf("capture, %s: got %s and %s, want %s and %s", row.Name, renewal, key, row.RenewalKey, row.IdempotencyKey)
+		}
+	}
+	for _, row := range v.StandIns {
+		if got := compute("@url", row.URN); got != row.StandIn {
+			t.Errorf("%s: got %s, want %s", row.Name, got, row.StandIn)
 		}
 	}
 }

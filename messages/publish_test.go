@@ -133,8 +133,8 @@ func TestDeadLetterOfHostileJob(t *testing.T) {
 	} {
 		d := letter(header)
 		d.Sequence = uint64(i + 1)
-		_, key := messages.StandIn(d.Stream, d.Sequence)
-		m := &nats.Msg{Subject: messages.DeadSubject(key, "shop-eu"), Header: d.Header(), Data: large}
+		_, key := messages.StandIn(d.Stream, d.Sequence, large)
+		m := &nats.Msg{Subject: messages.DeadSubject(key, "shop-eu"), Header: d.Header(large), Data: large}
 		ack, err := js.PublishMsg(t.Context(), m)
 		if err != nil || ack.Duplicate {
 			t.Fatalf("%d: got %+v, %v", i, ack, err)

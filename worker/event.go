@@ -240,17 +240,12 @@ func (j *job) errors(next step) []messages.Problem {
 	return j.explain(next.Reason, next.Conflicts, next.Made)
 }
 
-// deadLetter is the job as it was received, with why it lies there. Its message
-// ID is the job's place in the stream, so that the same one again is dropped; what
-// comes to light after the result is another letter about the same job.
+// deadLetter is the job as it was received, with why it lies there.
 func (a *account) deadLetter(j *job, next step) *nats.Msg {
 	header := messages.DeadLetter{
 		Reason: next.Reason, Errors: j.errors(next), Account: j.account,
 		Stream: StreamJobs, Subject: j.msg.Subject, Sequence: j.sequence, At: a.now(), Original: j.msg.Header,
-	}.Header()
-	if next.afterwards() {
-		header.Set(messages.HeaderMsgID, header.Get(messages.HeaderMsgID)+"/"+string(next.Reason))
-	}
+	}.Header(j.msg.Data)
 	return &nats.Msg{Subject: messages.DeadSubject(next.Key, j.account), Header: header, Data: j.msg.Data}
 }
 

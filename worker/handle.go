@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -105,10 +106,11 @@ func (a *account) last(j *job) (Entry, error) {
 }
 
 // decide lets a function of the machine speak until the job goes by keys that are
-// its own and everything is known that the function asks for.
+// its own and everything is known that the function asks for. Each goes by a
+// stand-in once at most; a job whose renewal changes again and again meanwhile goes back.
 func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State) step) (step, Entry, error) {
 	var answers tally
-	for {
+	for range maxRounds {
 		one, cancel := context.WithTimeout(a.recording, claimTimeout)
 		next, now, err := a.advance(one, effort{}, j, at, speak, answers)
 		cancel()
@@ -130,7 +132,18 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 			return next, at, nil
 		}
 	}
+	return step{}, at, errNoDecision
 }
+
+// maxRounds is how often the machine is asked about one delivery at most. A job
+// is filed under its stand-in once, and looks at its order again when a capture came between.
+const maxRounds = 8
+
+// errNoProgress is a journal that refuses a record on top of what it says is the last.
+var errNoProgress = errors.New("the journal refuses a record on top of its last one")
+
+// errNoDecision is a job that the machine had no answer for.
+var errNoDecision = errors.New("no decision after several rounds")
 
 // record writes what the tries came to. It goes on until the journal has it or
 // the process ends: an answer in hand is not given up because the broker is away.
@@ -172,6 +185,7 @@ func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
 // a record that it asked for is written, or none is asked for. try says how often each
 // step towards it is made: what was read before a failed read is not acted upon.
 func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, speak func(State) step, answers tally) (step, Entry, error) {
+	var pause *backoff.ExponentialBackOff
 	for {
 		next := speak(at.State)
 		if next.byTheClock() && a.clockFault() != "" {
@@ -190,6 +204,7 @@ func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, spe
 		held := a.journal.marks.held()
 		sequence, err := a.write(ctx, &try, m, j.renewalKey, at.Sequence)
 		if errors.Is(err, ErrLost) {
+			on := at.Sequence
 			at, err = a.journal.Last(ctx, j.renewalKey)
 			for try.again(ctx, err) {
 				at, err = a.journal.Last(ctx, j.renewalKey)
@@ -198,6 +213,16 @@ func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, spe
 				return next, at, err
 			}
 			if !same(m, at) {
+				if at.Sequence != on {
+					continue
+				}
+				// Refused although nothing is newer: a leader that was deposed reads, or judges.
+				if pause == nil {
+					pause = newPause()
+				}
+				if try.a == nil || !try.hold(ctx, pause.NextBackOff()) {
+					return next, at, errNoProgress
+				}
 				continue
 			}
 			sequence = at.Sequence // stored before, its answer was lost
@@ -308,7 +333,7 @@ func (a *account) recoverPanic(j *job) {
 		}
 	}()
 	if j.renewalKey == "" { // reading it broke
-		j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
+		j.fileApart()
 	}
 	a.metrics.panics.WithLabelValues(string(a.Name)).Inc()
 	// The value may quote the job: only its type is logged.

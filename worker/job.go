@@ -78,7 +78,7 @@ func (a *account) read(j *job) {
 	if j.reading.Identified {
 		j.renewalKey, q.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
 	} else {
-		j.renewalKey, q.Key = messages.StandIn(StreamJobs, j.sequence)
+		j.fileApart()
 	}
 	q.Verdict, j.problems = a.verdict(j)
 }
@@ -113,7 +113,7 @@ func (a *account) verdict(j *job) (messages.Reason, []messages.Problem) {
 // belong to another renewal or charge.
 func (j *job) standIn(next step) {
 	why, conflicts := next.Reason, next.Conflicts
-	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence)
+	j.fileApart()
 	j.conflicts = conflicts
 	if why != j.request.Verdict {
 		j.request.Verdict, j.problems = why, j.explain(why, conflicts, "")
@@ -122,6 +122,12 @@ func (j *job) standIn(next step) {
 				"found %s, expected %s, which the first job of this period said: it is the same for all attempts", j.request.DueAt.UTC().Format(time.RFC3339Nano), next.DueAt.UTC().Format(time.RFC3339Nano))}}
 		}
 	}
+}
+
+// fileApart gives the job the keys of its place in the stream.
+func (j *job) fileApart() {
+	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence, j.msg.Data)
+	j.request.StandIn = true
 }
 
 // explain tells a person why a job was rejected that is itself in order.

@@ -68,7 +68,8 @@ type request struct {
 	Host       string
 	Endpoint   string // with the merchant: where the key means something
 	Merchant   string
-	Delivered  int // how often JetStream handed the message out; for pauses only
+	StandIn    bool // Key is a stand-in: nothing is ever sent under it
+	Delivered  int  // how often JetStream handed the message out; for pauses only
 }
 
 // payloadHash is taken where it is asked for: a job that is charged never needs it.
@@ -135,11 +136,14 @@ func (st step) byTheClock() bool {
 
 // deliver decides what a delivered job means for its renewal.
 func deliver(s State, q request, now time.Time, r rules) step {
+	if q.StandIn && q.Verdict != "" {
+		return filed(s, q)
+	}
 	if e, ok := s.Settled[q.Key]; ok && e.binds(q) {
 		if e.SHA256 != q.settlementHash(e) {
 			return conflict(q)
 		}
-		return step{Then: actAck, Duplicate: true, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: q.Key}
+		return duplicate(s, q, e)
 	}
 
 	if s.open() && s.holds(q.Key) {
@@ -225,6 +229,23 @@ func (q request) settlementHash(e Settlement) string {
 		return q.payloadHash()
 	}
 	return q.Hash
+}
+
+// filed decides for a message that goes by its stand-in, where it ends whatever is
+// there: a conflict has no further place to go to.
+func filed(s State, q request) step {
+	if e, ok := s.Settled[q.Key]; ok && e.SHA256 == q.settlementHash(e) {
+		return duplicate(s, q, e)
+	}
+	if s.open() {
+		s.Phase = s.before() // that claim only counted panics
+	}
+	return reject(s, q, q.Verdict)
+}
+
+// duplicate says that the message has its result. The dead letter may be missing.
+func duplicate(s State, q request, e Settlement) step {
+	return step{Then: actAck, Duplicate: true, Dead: deadAgain(e), Reason: e.deadReason(), State: s, Key: q.Key}
 }
 
 func conflict(q request) step {
@@ -684,7 +705,10 @@ func polled(s State, q request, accepted, final bool, now time.Time, r rules) st
 // the last that is allowed: unresolved where Klarna may have been asked, else rejected.
 func panicked(s State, q request, now time.Time, r rules) step {
 	own := s.open() && s.holds(q.Key)
-	if own && s.Claim.SHA256 != q.Hash {
+	if e, ok := s.Settled[q.Key]; ok && q.StandIn { // it has its result: this delivery broke before its ack
+		return duplicate(s, q, e)
+	}
+	if own && s.Claim.SHA256 != q.Hash && !q.StandIn {
 		return conflict(q) // the claim is another job's
 	}
 	if !own {

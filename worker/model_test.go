@@ -339,6 +339,7 @@ func (w *modelWorld) request(h *hand) request {
 		Key: modelKeys[w.key(h)], Hash: p.hash, Payload: []byte(p.payload), Verdict: h.verdict, DueAt: modelDay.Add(p.due),
 		Replay: uint64(p.replay), Nonce: h.nonce, Host: "api.klarna.com", Delivered: w.queue[h.posting].delivered,
 	}
+	q.StandIn = h.standIn
 	if q.Endpoint, q.Merchant = "https://api.klarna.com", "K1"; h.moved {
 		q.Merchant = "K2"
 	}

@@ -248,7 +248,7 @@ func TestLetterSubject(t *testing.T) {
 		{"renewals.due.se.x", ""},
 		{"renewals.paid.066fb987-94e8-5d9a-9b0b-0d279f430fd1.se", ""},
 	} {
-		header := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "se", Stream: worker.StreamJobs, Sequence: 1, Subject: row.subject}.Header()
+		header := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "se", Stream: worker.StreamJobs, Sequence: 1, Subject: row.subject}.Header(nil)
 		l := readLetter(17, messages.DeadSubject("066fb987-94e8-5d9a-9b0b-0d279f430fd1", "se"), time.Time{}, header, payload)
 		if row.want == "" {
 			if l.fault == nil || !strings.Contains(l.refusal(worker.State{}), "not written by a worker: read header Renewals-Subject") {

@@ -1,0 +1,162 @@
+package worker
+
+import (
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// S75: RENEWALS is made anew and counts from 1 again, and a job at a used sequence
+// conflicts as the one before did: it gets its own result, once, and its dead letter is kept.
+func TestS75ConflictAtAUsedSequence(t *testing.T) {
+	w := newWorld(t, "default", "other")
+	both := func(o *Options) {
+		other := o.Accounts[0]
+		other.Name = "other"
+		o.Accounts = append(o.Accounts, other)
+	}
+	larger := func(j map[string]any) {
+		j["metadata"] = map[string]any{"plan": "premium"}
+		j["customer_token"] = "ok-3"
+	}
+	stop := w.start(both)
+	w.publish(w.due("s75", "ok-1", 1))
+	w.awaitEmpty()
+	w.publish(w.due("s75", "ok-2", 1)) // the ID with another token, at sequence 2
+	w.awaitEmpty()
+
+	for _, next := range []struct {
+		account messages.Account
+		payload []byte
+	}{
+		{"default", w.due("s75", "ok-3", 1, larger)}, // other bytes
+		{"other", w.due("s75", "ok-2", 1)},           // the same bytes, which mean another charge there
+	} {
+		stop()
+		if err := w.js.DeleteStream(t.Context(), StreamJobs); err != nil {
+			t.Fatal(err)
+		}
+		if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default", "other"}}); err != nil {
+			t.Fatal(err)
+		}
+		stop = w.start(both)
+		w.publish(w.due("s75", "ok-1", 1))
+		w.awaitEmpty()
+		w.publishTo(next.account, next.payload, nil)
+		w.awaitEmpty()
+	}
+	w.expect(1, "paid", "rejected conflict", "rejected conflict", "rejected conflict")
+	if letters, payloads := w.deadLetters(); len(letters) < 2 || payloads[0] == payloads[1] {
+		t.Errorf("got dead letters %+v", letters)
+	}
+}
+
+// A message goes by one stand-in at most, whatever is filed there.
+func TestConflictUnderAStandInEndsThere(t *testing.T) {
+	r := testRules()
+	q := first()
+	q.StandIn, q.Verdict = true, messages.ReasonConflict
+	another := q
+	another.Hash = "another order"
+	unread := first()
+	unread.StandIn, unread.Hash = true, ""
+	counting := panicked(empty(), unread, noon, r).State
+	if !counting.open() {
+		t.Fatalf("got %+v, want a claim that counts panics", counting)
+	}
+	filed := deliver(empty(), q, noon, r).State
+
+	for _, row := range []struct {
+		name      string
+		step      step
+		record    messages.Kind
+		reason    messages.Reason
+		duplicate bool
+	}{
+		{"nothing is there", deliver(empty(), q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
+		{"its own result", deliver(filed, q, noon, r), "", messages.ReasonConflict, true},
+		{"the result of another", deliver(filed, another, noon, r), messages.KindRejected, messages.ReasonConflict, false},
+		{"panics were counted there", deliver(counting, q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
+		{"reading it breaks after its result", panicked(filed, unread, noon, r), "", messages.ReasonConflict, true},
+		{"reading it breaks after another's claim", panicked(with(counting, func(c *Claim) { c.SHA256 = "read once" }), unread, noon, r), messages.KindCharging, "", false},
+	} {
+		st := row.step
+		if st.Then == actStandIn || st.Record != row.record || st.Reason != row.reason || st.Duplicate != row.duplicate || st.Reason != "" && !st.Dead {
+			t.Errorf("%s: got %+v", row.name, st)
+		}
+		if st.Record == messages.KindRejected && st.State.open() {
+			t.Errorf("%s: leaves a claim open", row.name)
+		}
+	}
+}
+
+// No loop is without a bound: a machine that finds no answer, and a journal that
+// refuses every record although it has nothing newer, send the job back.
+func TestDeciding(t *testing.T) {
+	w := newWorld(t)
+	journal, err := OpenJournal(t.Context(), w.js, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}, journal: journal, recording: t.Context()}
+	asked := 0
+	_, _, err = a.decide(t.Context(), &job{msg: &nats.Msg{}}, Entry{}, func(State) step {
+		if asked++; asked > 100 {
+			t.Fatal("asked a hundred times")
+		}
+		return step{Then: actStandIn, Reason: messages.ReasonConflict}
+	})
+	if !errors.Is(err, errNoDecision) {
+		t.Errorf("got %v after %d rounds", err, asked)
+	}
+}
+
+func TestJournalThatRefusesItsLast(t *testing.T) {
+	w := newWorld(t)
+	var claims atomic.Int64
+	var refuses atomic.Bool
+	refuses.Store(true)
+	stop := w.startOn(tap{before: func(m *nats.Msg) error {
+		if strings.HasPrefix(m.Subject, messages.RecordSubject(messages.KindCharging, "", "")[:len("renewals.charging")]) && refuses.Load() {
+			claims.Add(1)
+			return &jetstream.APIError{Code: 400, ErrorCode: jetstream.JSErrCodeStreamWrongLastSequence, Description: "wrong last sequence: 0"}
+		}
+		return nil
+	}})
+	defer stop()
+	w.publish(w.due("s75-behind", "ok-1", 1))
+	w.await("several deliveries", func() bool { return claims.Load() >= 4 })
+	if took := w.monotonic(); claims.Load() > 4+int64(took.Milliseconds()/10) {
+		t.Errorf("claimed %d times within %s: nothing slows it", claims.Load(), took)
+	}
+	refuses.Store(false)
+	w.awaitEmpty()
+	w.expect(1, "paid")
+}
+
+// What comes to light after a result is another dead letter than the result's: it
+// is the only one that names the order.
+func TestLetterAboutAnOrderAfterDunning(t *testing.T) {
+	w := newWorld(t)
+	payload := w.due("e01", "ok-1", 1)
+	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}}
+	j := &job{msg: &nats.Msg{Data: payload}, sequence: 7, account: "default"}
+	a.opts.Now = w.now
+	for i, next := range []step{
+		{Reason: messages.ReasonIdempotencyWindowExpired, Key: k1},
+		{Reason: messages.ReasonOrderAfterDunning, Key: k1, Made: "order-2"},
+		{Reason: messages.ReasonOrderAfterDunning, Key: k1, Made: "order-2"}, // again, after a crash
+	} {
+		ack, err := w.js.PublishMsg(t.Context(), a.deadLetter(j, next))
+		if err != nil || ack.Duplicate != (i == 2) {
+			t.Errorf("letter %d, %s: got %+v, %v", i, next.Reason, ack, err)
+		}
+	}
+}
