@@ -110,16 +110,19 @@ func appendMetadata(b []byte, metadata map[string]string) []byte {
 
 // Validate checks what [DecodeJob] would. The error is an [*InvalidError].
 func (j Job) Validate() (warnings []Problem, err error) {
-	_, warnings, err = j.encodeValid()
+	_, warnings, err = j.encodeValid(Rules{})
 	return warnings, err
 }
 
-func (j Job) encodeValid() (payload []byte, warnings []Problem, err error) {
+func (j Job) encodeValid(rules Rules) (payload []byte, warnings []Problem, err error) {
 	if payload, err = j.Encode(); err != nil {
 		return nil, nil, err
 	}
-	_, warnings, err = DecodeJob(payload, nil)
-	return payload, warnings, err
+	r := rules.Read(payload, nil)
+	if len(r.Problems) > 0 {
+		return payload, r.Warnings, &InvalidError{r.Problems}
+	}
+	return payload, r.Warnings, nil
 }
 
 // appendString appends s as a JSON string, in its shortest form. Bytes that are not UTF-8 stay as they are, for

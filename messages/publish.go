@@ -10,11 +10,14 @@ import (
 
 // NewMessage checks a job and makes the message to publish, for those who publish in their own way; [Publish] does both.
 // The error is an [*InvalidError], or says what is wrong with the account.
-func NewMessage(account Account, job Job) (*nats.Msg, error) {
+func NewMessage(account Account, job Job) (*nats.Msg, error) { return Rules{}.NewMessage(account, job) }
+
+// NewMessage is the function [NewMessage] by an account's own rules.
+func (rules Rules) NewMessage(account Account, job Job) (*nats.Msg, error) {
 	if _, err := ParseAccount(string(account)); err != nil {
 		return nil, err
 	}
-	payload, _, err := job.encodeValid()
+	payload, _, err := job.encodeValid(rules)
 	if err != nil {
 		return nil, err
 	}

@@ -127,6 +127,12 @@ func TestRulesOfAnAccount(t *testing.T) {
 	if got := report(r.Warnings); got != want || len(r.Problems) > 0 {
 		t.Errorf("got warnings\n%s\nand problems\n%s\nwant\n%s", got, report(r.Problems), want)
 	}
+	if m, err := rules.NewMessage("a", r.Job); err != nil || m.Subject != messages.DueSubject("a") {
+		t.Errorf("by the account's rules: got %v, want a message", err)
+	}
+	if _, err := messages.NewMessage("a", r.Job); err == nil {
+		t.Error("without rules: got a message")
+	}
 	if r := messages.Read(payload, nil); len(r.Problems) != 1 {
 		t.Errorf("without rules: got problems\n%s\nwant one", report(r.Problems))
 	}

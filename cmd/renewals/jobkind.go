@@ -52,10 +52,14 @@ func (r jobReading) untimely(at time.Time) []messages.Problem {
 }
 
 func (k jobKind) read(payload []byte, header map[string][]string) jobReading {
+	return k.readBy(messages.Rules{}, payload, header)
+}
+
+func (k jobKind) readBy(rules messages.Rules, payload []byte, header map[string][]string) jobReading {
 	if k != captureJob {
-		return jobReading{Reading: messages.Read(payload, header)}
+		return jobReading{Reading: rules.Read(payload, header)}
 	}
-	r := messages.ReadCapture(payload, header)
+	r := rules.ReadCapture(payload, header)
 	return jobReading{Capture: r.Capture, Reading: r.Common()}
 }
 
@@ -78,6 +82,14 @@ func (k jobKind) mistaken(payload []byte) string {
 // jobSettings say which kind of jobs a file holds.
 type jobSettings struct {
 	Capture bool `help:"Capture jobs, which take the money of orders made without auto_capture, instead of charges."`
+
+	MixedCadences bool   `help:"For an account with mixed_cadences: allow: an order may recur in several ways."`
+	MerchantName  string `help:"Warn where it is in a subscription's name."`
+}
+
+// rules are those of the account that the jobs are for.
+func (s jobSettings) rules() messages.Rules {
+	return messages.Rules{MixedCadences: s.MixedCadences, MerchantName: s.MerchantName}
 }
 
 func (s jobSettings) kind() jobKind {

@@ -71,7 +71,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 	err = jobs(in, func(number int, text []byte, read int64) error {
 		bar.set(read)
-		reading := kind.read(text, nil)
+		reading := kind.readBy(c.Job.rules(), text, nil)
 		if len(reading.Problems) > 0 {
 			invalid++
 			why := cmp.Or(kind.mistaken(text), (&messages.InvalidError{Problems: reading.Problems}).Error())

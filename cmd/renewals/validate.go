@@ -53,7 +53,7 @@ func (c *validateCmd) Run(t *terminal) error {
 	}
 	err = jobs(in, func(line int, text []byte, _ int64) error {
 		found++
-		reading := kind.read(text, nil)
+		reading := kind.readBy(c.Job.rules(), text, nil)
 		if len(reading.Problems) > 0 {
 			invalid++
 			if other := kind.mistaken(text); other != "" {
