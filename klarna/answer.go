@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -129,6 +130,11 @@ func (a answer) failure(missing string) error {
 		}
 	}
 	e.CorrelationID = a.correlationID(object.CorrelationID.said)
+	if a.status >= 300 && a.status <= 399 {
+		if to, err := url.Parse(a.header.Get("Location")); err == nil && to.Host != "" {
+			e.RedirectedTo = shorten(a.redaction.text(to.Host), maxCode)
+		}
+	}
 	return e
 }
 

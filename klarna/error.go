@@ -28,6 +28,8 @@ type Error struct {
 	HasErrorObject bool
 	// FraudStatus is the object's fraud_status in upper case, "" without one: REJECTED refuses an order without any code.
 	FraudStatus string
+	// RedirectedTo is the host that a redirect points to: its path may repeat the customer token. "" without one.
+	RedirectedTo string
 	// RetryAfter is how long to wait at least before the next request, 0 to one hour; 0 when the answer does not say.
 	RetryAfter time.Duration
 	RateLimit  RateLimit
@@ -36,6 +38,9 @@ type Error struct {
 func (e *Error) Error() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "klarna answered %d", e.StatusCode)
+	if e.RedirectedTo != "" {
+		text.WriteString(", a redirect to " + e.RedirectedTo + ": is the endpoint the right host?")
+	}
 	if e.Code != "" {
 		text.WriteString(" " + e.Code)
 	}

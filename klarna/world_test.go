@@ -265,3 +265,23 @@ func TestS54LateAnswersOfTheSimulator(t *testing.T) {
 		seen[order.OrderID] = true
 	}
 }
+
+// S55: where the host has moved, the error says where to, and nothing that the server repeats of the request.
+func TestS55RedirectIsNamed(t *testing.T) {
+	t.Parallel()
+	for location, want := range map[string]string{
+		"https://api.moved.example/customer-token/v1/tokens/" + theToken + "/order": "api.moved.example",
+		"https://" + theUser + ":" + theKey + "@api.moved.example/":                 "api.moved.example",
+		"https://" + theToken + ".moved.example/":                                   "[redacted].moved.example",
+		"/elsewhere": "",
+		"":           "",
+	} {
+		server := newRecorder(t, answering(308, "", "Location", location))
+		_, err := charge(newClient(t, server.endpoint()))
+		refused, ok := errors.AsType[*klarna.Error](err)
+		if !ok || refused.RedirectedTo != want || !strings.Contains(err.Error(), want) {
+			t.Errorf("Location %q: redirected to %q (%v), want %q", location, refused.RedirectedTo, err, want)
+		}
+		assertNoSecret(t, err)
+	}
+}
