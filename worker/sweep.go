@@ -18,9 +18,6 @@ const (
 	// sweepBack is how far back a new sweeper begins to read the journal.
 	sweepBack = 30 * 24 * time.Hour
 	sweepKey  = "sweeper" // in the bucket of the workers
-	// expiresSoon is how long before its end an authorisation that was not captured
-	// is somebody's business.
-	expiresSoon = 3 * 24 * time.Hour
 )
 
 // A sweeper settles claims that ran out of time although nobody delivers their
@@ -36,14 +33,8 @@ type sweeper struct {
 
 	next uint64                            // sequence to read on from; 0 before the first sweep
 	open map[messages.RenewalKey]time.Time // claims that were open a day ago, and when they are stale
-	// uncaptured are orders that had money left to capture a day ago.
-	uncaptured map[messages.RenewalKey]authorisation
-}
-
-// An authorisation is an order's, and when it ends.
-type authorisation struct {
-	account messages.Account
-	ends    time.Time
+	// authorised are orders that had money left to capture a day ago.
+	authorised authorisations
 }
 
 func (s *sweeper) run(ctx context.Context) {
@@ -125,29 +116,6 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	return s.countExpiring(ctx)
 }
 
-// countExpiring tells how many authorisations end soon with money left to capture.
-func (s *sweeper) countExpiring(ctx context.Context) error {
-	expiring := map[messages.Account]int{}
-	for r, a := range s.uncaptured {
-		switch left := a.ends.Sub(s.now()); {
-		case left <= 0:
-			delete(s.uncaptured, r) // too late
-			continue
-		case left > expiresSoon:
-			continue
-		}
-		at, err := s.journal.Last(ctx, r) // it may have been captured since
-		if err != nil {
-			return err
-		}
-		if at.State.uncaptured() {
-			expiring[a.account]++
-		}
-	}
-	s.expiring.Store(&expiring)
-	return nil
-}
-
 // read follows the journal up to the records of a certain time.
 func (s *sweeper) read(ctx context.Context, until time.Time) error {
 	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: s.next, HeadersOnly: true, InactiveThreshold: time.Minute}
@@ -176,32 +144,42 @@ func (s *sweeper) read(ctx context.Context, until time.Time) error {
 
 // batch reads some records; end says that the time until which to read has come.
 func (s *sweeper) batch(ctx context.Context, records jetstream.Consumer, until time.Time) (n int, end bool, err error) {
+	n, err = s.each(ctx, records, func(m jetstream.Msg, meta *jetstream.MsgMetadata) bool {
+		if end = meta.Timestamp.After(until); !end {
+			s.next = meta.Sequence.Stream + 1
+			s.note(m, meta.Sequence.Stream)
+		}
+		return end
+	})
+	return n, end, err
+}
+
+// each takes some records until one says that it is the end; n is 0 when it did, or there are no more.
+func (s *sweeper) each(ctx context.Context, records jetstream.Consumer, take func(jetstream.Msg, *jetstream.MsgMetadata) (end bool)) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	batch, err := records.Fetch(500, jetstream.FetchContext(ctx))
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	for m := range batch.Messages() {
 		meta, err := m.Metadata()
 		if err != nil {
-			return n, false, err
+			return n, err
 		}
-		if meta.Timestamp.After(until) {
-			return n, true, nil
+		if take(m, meta) {
+			return 0, nil
 		}
 		n++
-		s.next = meta.Sequence.Stream + 1
-		s.note(m)
 	}
 	if err := batch.Error(); err != nil && ctx.Err() == nil {
-		return n, false, err
+		return n, err
 	}
-	return n, false, nil
+	return n, nil
 }
 
 // note keeps the claims that a record leaves open.
-func (s *sweeper) note(m jetstream.Msg) {
+func (s *sweeper) note(m jetstream.Msg, sequence uint64) {
 	_, r, account, err := messages.ParseRecordSubject(m.Subject())
 	if err != nil {
 		return
@@ -216,11 +194,7 @@ func (s *sweeper) note(m jetstream.Msg) {
 	} else {
 		delete(s.open, r)
 	}
-	if state.uncaptured() && !state.Order.CaptureBefore.IsZero() {
-		s.uncaptured[r] = authorisation{account, state.Order.CaptureBefore}
-	} else {
-		delete(s.uncaptured, r)
-	}
+	s.authorised.note(r, account, state, sequence, s.now())
 }
 
 // settle records an abandoned claim as unresolved.

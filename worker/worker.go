@@ -310,7 +310,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.setPause(pauseClock, "the clock was not compared with the broker's yet")
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
-		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, uncaptured: map[messages.RenewalKey]authorisation{}, rules: rules{keyWindow: w.opts.KeyWindow}},
+		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(), rules: rules{keyWindow: w.opts.KeyWindow}},
 	}
 	var running sync.WaitGroup
 	running.Go(func() { w.guard(stopping) })
