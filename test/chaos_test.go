@@ -80,7 +80,7 @@ func chaos(t *testing.T, nodes int) {
 	c := &chaosRun{t: t, rand: rand.New(rand.NewPCG(seed, 0)), faults: map[string]int{}}
 	c.nodes = cluster(t, nodes)
 	c.w = &world{t: t, store: t.TempDir()}
-	if c.w.klarna, err = klarnasim.Start(klarnasim.Options{Seed: seed, Faults: 0.15, Latency: 5 * time.Millisecond, PendingFor: 500 * time.Millisecond}); err != nil {
+	if c.w.klarna, err = klarnasim.Start(klarnasim.Options{Seed: seed, Faults: 0.15, Latency: 5 * time.Millisecond, PendingFor: 500 * time.Millisecond, LateBy: 800 * time.Millisecond}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.w.klarna.Close)

@@ -13,6 +13,7 @@ type klarnaSimCmd struct {
 	Latency  time.Duration `help:"Before each answer. Default none."`
 	P99      time.Duration `name:"latency-p99" help:"The slowest hundredth takes this or longer, --latency is then the median. Default: all the same."`
 	Faults   float64       `help:"Share of requests, 0 to 1, that fail at random in every way that Klarna's do. Default none."`
+	LateBy   time.Duration `default:"30s" help:"How long after some of these failures the order is made all the same."`
 	Outage   string        `help:"What every request suffers: 503, 429, cut, created-500, … as at the beginning of a token. Default nothing."`
 	Seed     uint64        `help:"For everything random, so that a run can be repeated."`
 	Rate     int           `help:"Requests per second before 429. Default no limit."`
@@ -25,7 +26,7 @@ func (c *klarnaSimCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return usagef("--faults: %v, expected 0 to 1", c.Faults)
 	}
 	simulator, err := klarnasim.Start(klarnasim.Options{
-		Addr: c.Addr, Latency: c.Latency, LatencyP99: c.P99, Seed: c.Seed, Rate: c.Rate, Faults: c.Faults, Outage: c.Outage,
+		Addr: c.Addr, Latency: c.Latency, LatencyP99: c.P99, Seed: c.Seed, Rate: c.Rate, Faults: c.Faults, LateBy: c.LateBy, Outage: c.Outage,
 		Username: c.Username, Password: s.lookup("KLARNA_PASSWORD"), KeepBodies: c.Bodies,
 	})
 	if err != nil {

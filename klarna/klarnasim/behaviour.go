@@ -16,6 +16,7 @@ type behaviour struct {
 	faults   []fault
 	ending   ending
 	after    time.Duration // of a late order
+	early    reply         // what is answered before it is made
 }
 
 // fault replaces an answer for some tries of a key.
@@ -23,6 +24,7 @@ type fault struct {
 	answer  reply
 	created bool // the order is made, or refused, all the same
 	tries   int  // the first tries of a key; always is for ever
+	late    bool // the order is made after the answer, see Options.LateBy
 }
 
 const always = -1
@@ -134,7 +136,10 @@ func parse(token string) behaviour {
 		case take(&rest, "conflict-in-flight-"):
 			b.conflict = true
 		case takeMillis(&rest, "late-", &b.after):
-			b.ending = late
+			b.ending, b.early = late, reply{shape: cut}
+			if f, ok := takeFault(&rest); ok {
+				b.early = f.answer
+			}
 			return b
 		default:
 			f, ok := takeFault(&rest)
@@ -297,7 +302,11 @@ func chance(o *Options, key string, try int) (fault, bool) {
 	words := [...]string{
 		"429-", "503-", "503-bare-", "502-html-", "500-", "cut-",
 		"created-503-bare-", "created-500-", "created-cut-", "created-cut-body-", "created-empty-200-", "created-broken-200-",
+		"late-500-", "late-500-TIMEOUT-", "late-502-html-", "late-504-bare-", "late-408-",
 	}
 	word := words[mix(x, 2)%uint64(len(words))]
-	return takeFault(&word)
+	early := take(&word, "late-")
+	f, ok := takeFault(&word)
+	f.late = early
+	return f, ok
 }

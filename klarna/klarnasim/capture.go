@@ -46,7 +46,7 @@ func (s *Simulator) createCapture(r *request) reply {
 	}
 	wanted := readCapture(body, r.options.StrictSchema)
 	b := r.options.behaviour(wanted.Reference)
-	return s.once(r, captureOperation, body, b, func(rec *record) reply { return s.evaluateCapture(r, rec, b, wanted) })
+	return s.once(r, captureOperation, body, b, func(rec *record, b behaviour) reply { return s.evaluateCapture(r, rec, b, wanted) })
 }
 
 // evaluateCapture answers with the stored result of the key, or decides and stores it.
@@ -80,7 +80,7 @@ func (s *Simulator) evaluateCapture(r *request, rec *record, b behaviour, wanted
 			}
 			s.take(rec, o, wanted, b.longID, now)
 		}})
-		return reply{shape: cut}
+		return b.early
 	}
 	s.take(rec, o, wanted, b.longID, now)
 	if b.ending == lostCancelled {

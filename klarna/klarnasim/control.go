@@ -77,6 +77,7 @@ type changes struct {
 	Username         *string   `json:"username"`
 	Password         *string   `json:"password"`
 	Faults           *float64  `json:"faults"`
+	LateBy           *duration `json:"late_by"`
 	Outage           *string   `json:"outage"`
 	PendingFor       *duration `json:"pending_for"`
 	AuthorizedFor    *duration `json:"authorized_for"`
@@ -104,6 +105,7 @@ func (c *changes) apply(o *Options) {
 	set(&o.Username, c.Username)
 	set(&o.Password, c.Password)
 	set(&o.Faults, c.Faults)
+	set(&o.LateBy, (*time.Duration)(c.LateBy))
 	set(&o.Outage, c.Outage)
 	set(&o.PendingFor, (*time.Duration)(c.PendingFor))
 	set(&o.AuthorizedFor, (*time.Duration)(c.AuthorizedFor))

@@ -103,11 +103,11 @@ func (s *Simulator) createOrder(r *request) reply {
 		return refusal
 	}
 	b := s.behaviour(r)
-	return s.once(r, orderOperation, body, b, func(rec *record) reply { return s.evaluate(r, rec, b, body) })
+	return s.once(r, orderOperation, body, b, func(rec *record, b behaviour) reply { return s.evaluate(r, rec, b, body) })
 }
 
 // once makes one try under a key, with what b and chance make of it. evaluate decides, or repeats what was decided.
-func (s *Simulator) once(r *request, operation operation, body []byte, b behaviour, evaluate func(*record) reply) reply {
+func (s *Simulator) once(r *request, operation operation, body []byte, b behaviour, evaluate func(*record, behaviour) reply) reply {
 	rec, refusal := s.claim(r, operation, sha256.Sum256(body), b.conflict)
 	if rec == nil {
 		return refusal
@@ -120,11 +120,13 @@ func (s *Simulator) once(r *request, operation operation, body []byte, b behavio
 	if !spoilt {
 		f, spoilt = chance(r.options, rec.key, rec.tries)
 	}
-	if spoilt && !f.created {
+	if spoilt && f.late && b.ending == accepted {
+		b.ending, b.after, b.early = late, r.options.LateBy, f.answer
+	} else if spoilt && !f.created {
 		s.release(rec)
 		return f.answer
 	}
-	answer := evaluate(rec)
+	answer := evaluate(rec, b)
 	s.release(rec)
 	if spoilt {
 		answer = f.spoil(answer)
@@ -264,7 +266,7 @@ func (s *Simulator) evaluate(r *request, rec *record, b behaviour, body []byte) 
 	case late:
 		rec.late = true
 		s.late = append(s.late, lateResult{s.now().after(b.after), func(now moment) { s.enter(rec, draft, now) }})
-		return reply{shape: cut}
+		return b.early
 	case lostCancelled:
 		s.enter(rec, draft, s.now())
 		return reply{shape: cut}

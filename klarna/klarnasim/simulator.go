@@ -26,7 +26,8 @@
 //	pending-reject-        200, fraud_status PENDING, REJECTED after Options.PendingFor
 //	no-fraud-status-       200 without fraud_status
 //	capture-declined-      accepted; a later capture is answered 403 PAYMENT_METHOD_FAILED
-//	late-<ms>-             the connection is cut; the order is made that much later, and a try before that is declined
+//	late-<ms>-             the connection is cut; the order is made that much later, and a try before that is declined. Before
+//	                       one of the answers below that answer comes in place of the cut: late-2000-504-, late-900-500-TIMEOUT-
 //	lost-cancelled-        the order is made, the connection cut; later tries are answered 403 TOKEN_CANCELLED
 //
 // These come before another beginning, or before nothing, and can be chained:
@@ -94,8 +95,11 @@ type Options struct {
 	// Username and Password are checked where set. A request without Basic credentials is always answered 401.
 	Username, Password string
 	// Faults is the share of tries, 0 to 1, that fail at random: 429, 5xx with and without an error object, cut
-	// connections, unreadable answers, before and after the order or the capture is made. Default 0.
+	// connections, unreadable answers, before and after the order or the capture is made, and 5xx and 408 that come LateBy
+	// before it is made. Default 0.
 	Faults float64
+	// LateBy is how long Klarna is still at work on a request that it has answered so. Default 30 s; Klarna gives up at 59 s.
+	LateBy time.Duration
 	// Outage is the beginning of a token, like "503" or "cut", that every request suffers in addition. Default "".
 	Outage string
 	// PendingFor is how long pending-accept- and pending-reject- stay PENDING. Default 2 s.
@@ -171,6 +175,9 @@ func New(options Options) *Simulator {
 func (o Options) withDefaults() *Options {
 	if o.PendingFor == 0 {
 		o.PendingFor = 2 * time.Second
+	}
+	if o.LateBy == 0 {
+		o.LateBy = 30 * time.Second
 	}
 	if o.AuthorizedFor == 0 {
 		o.AuthorizedFor = 28 * 24 * time.Hour

@@ -92,6 +92,8 @@ func TestTokens(t *testing.T) {
 		{"capture-declined-1", []string{ok}, 1},
 		{"late-3600000-1", []string{"cut", "403 PAYMENT_METHOD_FAILED"}, 0},
 		{"late-0-1", []string{"cut", ok}, 1},
+		{"late-3600000-502-1", []string{"502 TEMPORARILY_UNAVAILABLE", "403 PAYMENT_METHOD_FAILED"}, 0},
+		{"late-0-500-TIMEOUT-1", []string{"500 TIMEOUT", ok}, 1},
 		{"lost-cancelled-1", []string{"cut", "403 TOKEN_CANCELLED", "403 TOKEN_CANCELLED"}, 1},
 
 		{"401-1", []string{"401 UNAUTHORIZED", "401 UNAUTHORIZED"}, 0},
@@ -755,7 +757,7 @@ func TestLogHasNoToken(t *testing.T) {
 func TestFaultsAreRepeatable(t *testing.T) {
 	t.Parallel()
 	play := func(seed uint64, backwards bool) map[string]string {
-		sim := klarnasim.New(klarnasim.Options{Seed: seed, Faults: 0.5})
+		sim := klarnasim.New(klarnasim.Options{Seed: seed, Faults: 0.5, LateBy: time.Nanosecond})
 		seen := map[string]string{}
 		for i := range 300 {
 			if backwards {
