@@ -875,3 +875,31 @@ func TestPublishRetriesAreCounted(t *testing.T) {
 		t.Errorf("publish retries: %v, want those of the claim and of the result", n)
 	}
 }
+
+// S68: Klarna answers with an error and is still at work on the request. The retry is declined meanwhile, and then there is an
+// order: nobody is told of a refusal, and a success decides at any time. A decline with no order behind it ends in dunning all
+// the same, once the request before it is surely over.
+func TestS68DeclinedTooSoon(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start()
+	var want []string
+	for i, token := range []string{"late-600-500-1", "late-600-500-TIMEOUT-1", "late-600-502-1", "late-600-504-1", "late-600-408-1"} {
+		w.publish(w.due("s68-"+strconv.Itoa(i), token, 1))
+		want = append(want, "paid")
+	}
+	w.publish(w.due("s68-declined", "500x1-soft-decline-1", 1))
+	w.await("the results", func() bool { return len(w.results()) == len(want)+1 })
+	stop()
+	paid := 0
+	for _, r := range w.results() {
+		if r.State.Phase == PhasePaid {
+			paid++
+		}
+		if r.State.Phase == PhaseDunning && r.State.Claim.UndecidedTries == 0 {
+			t.Errorf("%+v, want the undecided try before the decline kept", r.State.Claim)
+		}
+	}
+	if orders := len(w.klarna.Simulator.Books().Orders); paid != len(want) || orders != len(want) || len(w.results()) != len(want)+1 {
+		t.Errorf("%d paid, %d orders, %d results; want %d, %d, %d: %v", paid, orders, len(w.results()), len(want), len(want), len(want)+1, w.results())
+	}
+}
