@@ -290,7 +290,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 // S7, S53: the same for the record of a capture.
 func TestCaptureOutlastsEveryFault(t *testing.T) {
 	w := newWorld(t)
-	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second}); err != nil {
+	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second, Force: []string{ForceAckWait}}); err != nil {
 		t.Fatal(err)
 	}
 	long := func(o *Options) { o.TryTimeout = 1500 * time.Millisecond }

@@ -66,7 +66,7 @@ func (w *world) during(d time.Duration, holds func() bool) {
 func TestS53QuotaFull(t *testing.T) {
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
-	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second}); err != nil {
+	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second, Force: []string{ForceAckWait}}); err != nil {
 		t.Fatal(err)
 	}
 	w.store(2 << 20)
