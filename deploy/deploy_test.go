@@ -226,7 +226,7 @@ type resource struct {
 var nackFields = map[string]map[string]string{
 	"Stream": {
 		"name": "name", "description": "description", "subjects": "subjects", "retention": "retention", "storage": "storage", "replicas": "num_replicas", "discard": "discard",
-		"maxMsgSize": "max_msg_size", "maxConsumers": "max_consumers", "maxMsgsPerSubject": "max_msgs_per_subject", "maxAge": "max_age", "duplicateWindow": "duplicate_window", "allowDirect": "allow_direct", "denyDelete": "deny_delete", "denyPurge": "deny_purge",
+		"maxMsgSize": "max_msg_size", "maxConsumers": "max_consumers", "maxMsgsPerSubject": "max_msgs_per_subject", "maxAge": "max_age", "duplicateWindow": "duplicate_window", "allowDirect": "allow_direct", "allowMsgSchedules": "allow_msg_schedules", "allowRollup": "allow_rollup_hdrs", "denyDelete": "deny_delete", "denyPurge": "deny_purge",
 	},
 	"Consumer": {
 		"durableName": "durable_name", "description": "description", "filterSubject": "filter_subject", "deliverPolicy": "deliver_policy", "ackPolicy": "ack_policy", "ackWait": "ack_wait",
@@ -332,16 +332,18 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 			t.Errorf("%s is nothing that provision makes", r.Kind)
 		}
 	}
-	if want := map[string]int{"Stream": 5, "KeyValue": 1, "Consumer": 2}; !reflect.DeepEqual(made, want) {
+	if want := map[string]int{"Stream": 6, "KeyValue": 1, "Consumer": 3}; !reflect.DeepEqual(made, want) {
 		t.Errorf("resources: %v, want %v", made, want)
 	}
-	for _, name := range []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, "KV_" + worker.BucketWorkers} {
+	for _, name := range []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamLater, worker.StreamMarks, worker.StreamMarksCopy, "KV_" + worker.BucketWorkers} {
 		if got, want := streamConfig(t, theirs, name), streamConfig(t, ours, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("stream %s:\n got %+v\nwant %+v", name, got, want)
 		}
 	}
-	for _, name := range []string{worker.ConsumerName("default"), worker.CaptureConsumerName("default")} {
-		if got, want := consumerConfig(t, theirs, name), consumerConfig(t, ours, name); !reflect.DeepEqual(got, want) {
+	for name, stream := range map[string]string{
+		worker.ConsumerName("default"): worker.StreamJobs, worker.CaptureConsumerName("default"): worker.StreamJobs, worker.LaterConsumerName("default"): worker.StreamLater,
+	} {
+		if got, want := consumerConfig(t, theirs, stream, name), consumerConfig(t, ours, stream, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("consumer %s:\n got %+v\nwant %+v", name, got, want)
 		}
 	}
@@ -359,9 +361,9 @@ func streamConfig(t *testing.T, js jetstream.JetStream, name string) jetstream.S
 	return s.CachedInfo().Config
 }
 
-func consumerConfig(t *testing.T, js jetstream.JetStream, name string) jetstream.ConsumerConfig {
+func consumerConfig(t *testing.T, js jetstream.JetStream, stream, name string) jetstream.ConsumerConfig {
 	t.Helper()
-	c, err := js.Consumer(t.Context(), worker.StreamJobs, name)
+	c, err := js.Consumer(t.Context(), stream, name)
 	if err != nil {
 		t.Fatal(err)
 	}

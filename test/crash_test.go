@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 // TestS8KilledAtEachStep kills a worker with SIGKILL between any two steps and
@@ -38,6 +39,37 @@ func TestS8KilledAtEachStep(t *testing.T) {
 
 			w.start(env, "work")
 			await(t, wait, "the job to leave the stream", func() bool { return w.left() == 0 })
+			w.settledOnce(1)
+		})
+	}
+}
+
+// TestS8ParkingKilledAtEachStep is the same for a job that comes early: it waits outside the queue, and is charged once.
+func TestS8ParkingKilledAtEachStep(t *testing.T) {
+	t.Parallel()
+	const wait = 30 * time.Second
+	for _, tt := range []struct {
+		step string
+		due  time.Duration // from now
+		stop stopper
+	}{
+		{"before it is parked", 5 * time.Second, atMessage("HPUB renewals.parked.", false)},
+		{"parked, the answer lost", 5 * time.Second, atMessage("HPUB renewals.parked.", true)},
+		{"parked, before the ack", 5 * time.Second, atMessage("$JS.ACK.RENEWALS.", false)},
+		{"parked, before the ack, and due when it comes again", 3 * time.Second, atMessage("$JS.ACK.RENEWALS.", false)},
+		{"out again, before the claim is published", 3 * time.Second, atMessage("HPUB renewals.charging.", false)},
+		{"out again, charged, before the ack", 3 * time.Second, atMessage("$JS.ACK.RENEWALS_LATER.", false)},
+	} {
+		t.Run(tt.step, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, klarnasim.Options{})
+			w.provision()
+			w.publish(job(1, "ok-1", func(j map[string]any) { j["due_at"] = time.Now().Add(tt.due).UTC().Format(time.RFC3339Nano) }))
+			p, env := tt.stop(t, w)
+			p.kill()
+
+			w.start(env, "work")
+			await(t, wait, "the job to leave the streams", func() bool { return w.left() == 0 && w.leftIn(worker.StreamLater) == 0 })
 			w.settledOnce(1)
 		})
 	}

@@ -429,7 +429,7 @@ type streamsUnder map[string][]string
 
 const presenceStream = "KV_" + worker.BucketWorkers
 
-var allStreams = []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, presenceStream}
+var allStreams = []string{worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, presenceStream}
 
 // mayDo is what each role is meant to be able to do, written down once more by hand: nothing else.
 var mayDo = map[string]struct {
@@ -441,7 +441,7 @@ var mayDo = map[string]struct {
 	"publisher": {other: []string{"renewals.due.default", "renewals.capture.default"}, subscribe: []string{"_INBOX_publisher_default.>"}},
 	"worker": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal, worker.StreamMarks, worker.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamMarks, worker.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
 			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, presenceStream},
 			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal},
 		},
@@ -450,7 +450,8 @@ var mayDo = map[string]struct {
 			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
 			"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0",
-			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default",
+			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "renewals.parked.s.p.1-abc.default", "$JS.ACK.RENEWALS_LATER.later-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS_LATER.later-default.1.1.1.1.0",
+			"$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS_LATER.later-default",
 		},
 		subscribe: []string{"_INBOX_worker.>", "_INBOX_worker.x"},
 	},
@@ -465,7 +466,7 @@ var mayDo = map[string]struct {
 	"operator": {
 		api: streamsUnder{
 			"STREAM.CREATE.%s": allStreams, "STREAM.UPDATE.%s": allStreams, "STREAM.INFO.%s": allStreams,
-			"STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
+			"STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
 			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, worker.StreamDead, presenceStream},
 			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal, worker.StreamDead},
 			"CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal, worker.StreamDead},
@@ -473,14 +474,14 @@ var mayDo = map[string]struct {
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
 			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.mark.journal", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
-			"$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default",
+			"$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
 	},
 	"monitor": {
 		prefix: "$JS.monitor.API.",
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamJournal},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal},
 			"CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
 		},
 		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x"},

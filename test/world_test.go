@@ -280,9 +280,11 @@ func (w *world) results() []record {
 }
 
 // left is how many jobs are still in the stream.
-func (w *world) left() uint64 {
+func (w *world) left() uint64 { w.t.Helper(); return w.leftIn(worker.StreamJobs) }
+
+func (w *world) leftIn(name string) uint64 {
 	w.t.Helper()
-	stream, err := w.js.Stream(w.t.Context(), worker.StreamJobs)
+	stream, err := w.js.Stream(w.t.Context(), name)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -244,7 +244,7 @@ func (j *job) errors(next step) []messages.Problem {
 func (a *account) deadLetter(j *job, next step) *nats.Msg {
 	header := messages.DeadLetter{
 		Reason: next.Reason, Errors: j.errors(next), Account: j.account,
-		Stream: StreamJobs, Subject: j.msg.Subject, Sequence: j.sequence, At: a.now(), Original: j.msg.Header,
+		Stream: j.stream, Subject: j.msg.Subject, Sequence: j.sequence, At: a.now(), Original: j.msg.Header,
 	}.Header(j.msg.Data)
 	return &nats.Msg{Subject: messages.DeadSubject(next.Key, j.account), Header: header, Data: j.msg.Data}
 }
@@ -267,7 +267,7 @@ func (a *account) recorded(j *job, next step, event messages.Event) {
 	}
 	now := a.now()
 	// Clocks are corrected, and stamps are the broker's: either may be ahead by a little.
-	endToEnd, handling := max(now.Sub(j.published), 0), max(now.Sub(j.received), 0)
+	endToEnd, handling := max(now.Sub(j.since(now)), 0), max(now.Sub(j.received), 0)
 	a.metrics.results.WithLabelValues(string(a.Name), string(next.Record), string(reason)).Inc()
 	if next.Then == actAck {
 		a.metrics.endToEnd.WithLabelValues(string(a.Name)).Observe(endToEnd.Seconds())

@@ -35,6 +35,9 @@ func (a *account) handle(ctx context.Context, d delivery) {
 	}
 	defer a.recoverPanic(j)
 	a.read(j)
+	if a.parkEarly(j) {
+		return
+	}
 
 	wait, ok := a.myTurn(ctx, j)
 	defer j.slots.leave(j)
@@ -89,7 +92,7 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 // charge that looks new is claimed without reading first: an empty renewal is part of the write's condition.
 func (a *account) claim(ctx context.Context, j *job) (step, Entry, error) {
 	at := Entry{State: State{Phase: PhaseNone}}
-	if j.request.Verdict != "" || j.capture != nil || j.delivered > 1 {
+	if j.request.Verdict != "" || j.capture != nil || j.delivered > 1 || j.early(a.now()) {
 		var err error
 		if at, err = a.last(j); err != nil {
 			return step{}, at, err
@@ -274,6 +277,8 @@ func (a *account) finish(j *job, next step, err error) {
 		}
 		a.log.WithLevel(level).Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be read or written")
 		err = j.msg.NakWithDelay(a.rulesNow().delay(1))
+	case next.Then == actPark:
+		err = a.park(j, next)
 	case next.Then == actAck:
 		err = j.msg.Ack()
 	default:

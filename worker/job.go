@@ -18,13 +18,15 @@ import (
 // job is one delivery of a renewal-due job.
 type job struct {
 	msg       *nats.Msg
-	sequence  uint64 // in RENEWALS
+	stream    string // RENEWALS, or RENEWALS_LATER
+	sequence  uint64 // there
 	delivered int
 	published time.Time
 	received  time.Time
 	slots     *slots
-	slot      bool // it holds one of them
-	probe     bool // it asks for all whether Klarna listens to the account again
+	slot      bool   // it holds one of them
+	probe     bool   // it asks for all whether Klarna listens to the account again
+	parked    string // the subject on which it waited until it was due
 
 	account    messages.Account
 	reading    messages.Reading
@@ -47,9 +49,12 @@ func (a *account) place(d delivery) (*job, error) {
 	}
 	j := &job{
 		msg: d.msg, received: d.received, slots: d.slots, account: a.Name,
-		sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
+		stream: meta.Stream, sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
 	}
 	j.request.Nonce, j.request.Delivered = uuid.NewString(), j.delivered
+	if j.stream == StreamLater {
+		j.fired(a.Name)
+	}
 	return j, nil
 }
 
@@ -126,7 +131,7 @@ func (j *job) standIn(next step) {
 
 // fileApart gives the job the keys of its place in the stream.
 func (j *job) fileApart() {
-	j.renewalKey, j.request.Key = messages.StandIn(StreamJobs, j.sequence, j.msg.Data)
+	j.renewalKey, j.request.Key = messages.StandIn(j.stream, j.sequence, j.msg.Data)
 	j.request.StandIn = true
 }
 

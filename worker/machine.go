@@ -84,6 +84,7 @@ const (
 	actPoll                      // an order exists: ask for its fraud status
 	actLook                      // ask how much of the order can be captured, then decide again
 	actStandIn                   // the ID belongs to something else: file under the stand-in
+	actPark                      // too early: keep it elsewhere until Until, it comes again then
 )
 
 // step is what to do next: write Record with State (unless Record is empty),
@@ -96,6 +97,7 @@ type step struct {
 
 	Then  action
 	Delay time.Duration
+	Until time.Time // with actPark
 	Dead  bool
 
 	Made      string        // the order or capture that no result names, with a dead letter about it
@@ -190,11 +192,14 @@ func deliver(s State, q request, now time.Time, r rules) step {
 		// How long the journal remembers the period is counted from this moment, and so is what is too close to it.
 		return step{Then: actStandIn, Reason: messages.ReasonConflict, DueAt: s.DueAt}
 	}
-	if wait := q.DueAt.Sub(now); wait > 0 {
-		return nak(wait)
-	}
 	if !s.known(q.Key) && len(s.Settled) >= maxSettled {
 		return step{Then: actStandIn, Reason: messages.ReasonTooManyAttempts}
+	}
+	switch wait := q.DueAt.Sub(now); {
+	case wait > firedEarly:
+		return step{Then: actPark, Until: q.DueAt, State: s, Key: q.Key}
+	case wait > 0:
+		return nak(wait)
 	}
 	st := claim(s, q, now, r)
 	if st.State.windowClosed(now, r) {

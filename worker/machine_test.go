@@ -85,6 +85,8 @@ func TestDeliver(t *testing.T) {
 	takeover.Nonce = "b"
 	early := first()
 	early.DueAt = noon.Add(3 * time.Hour)
+	earlySecond := second()
+	earlySecond.DueAt = early.DueAt
 	lateInvalid := takeover
 	lateInvalid.Verdict = messages.ReasonInvalid
 	elsewhere := takeover
@@ -114,7 +116,16 @@ func TestDeliver(t *testing.T) {
 		dup    bool
 	}{
 		{"a new renewal is claimed", empty(), first(), noon, messages.KindCharging, "", actCharge, 0, false, false},
-		{"early: it waits until it is due", empty(), early, noon, "", "", actNak, 3 * time.Hour, false, false},
+		{"early: it is parked until it is due (S77)", empty(), early, noon, "", "", actPark, 0, false, false},
+		{"early by more than a schedule may be", empty(), early, noon.Add(3*time.Hour - firedEarly - 1), "", "", actPark, 0, false, false},
+		{"early by as much as a schedule may be: it is not parked again", empty(), early, noon.Add(3*time.Hour - firedEarly), "", "", actNak, firedEarly, false, false},
+		{"early, and due", empty(), early, noon.Add(3 * time.Hour), messages.KindCharging, "", actCharge, 0, false, false},
+		{"early, its period paid: told at once", paid, earlySecond, noon, messages.KindRejected, messages.ReasonAlreadyPaid, actAck, 0, true, false},
+		{"early, its period cancelled: told at once", cancelled, earlySecond, noon, messages.KindRejected, messages.ReasonCancelled, actAck, 0, true, false},
+		{"early, its own claim open: carried on", released, func() request { q := takeover; q.DueAt = early.DueAt; return q }(), noon.Add(2 * time.Second), messages.KindCharging, "", actCharge, 0, false, false},
+		{"early, another attempt open: it waits", charging(), earlySecond, noon, "", "", actNak, 5 * time.Second, false, false},
+		{"early, settled", paid, func() request { q := first(); q.DueAt = early.DueAt; return q }(), noon, "", "paid", actAck, 0, false, true},
+		{"early, its ID with another order", paid, func() request { q := otherAccount; q.DueAt = early.DueAt; return q }(), noon, "", messages.ReasonConflict, actStandIn, 0, false, false},
 		{"invalid: recorded and put aside", empty(), invalid, noon, messages.KindRejected, messages.ReasonInvalid, actAck, 0, true, false},
 
 		{"paid and delivered again: the ack was lost", paid, first(), noon, "", "paid", actAck, 0, false, true},

@@ -39,6 +39,8 @@ type Metrics struct {
 	openClaim  *prometheus.GaugeVec
 	window     *prometheus.GaugeVec
 	expiring   *prometheus.GaugeVec
+	parked     *prometheus.GaugeVec
+	ackPending *prometheus.GaugeVec
 	unserved   prometheus.Gauge
 
 	looked map[messages.Account]bool // accounts whose gauges of a deep look were set
@@ -76,7 +78,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names: somebody has to look at them.", "account", "reason"),
 		warnings:   counter("job_warnings_total", "What was odd about jobs that have their result, by kind of warning.", "account", "kind"),
 		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
-		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
+		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream, or from its due_at where that is later, to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
 		inFlight:   gauge("in_flight", "Deliveries being handled by this worker.", "account"),
 		paused:     gauge("account_paused", "1 while the account's jobs wait, by reason.", "account", "reason"),
 		breaker:    gauge("breaker_open", "1 while the account's circuit breaker is open.", "account"),
@@ -87,6 +89,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		unresolved: gauge("unresolved", "Renewals of the account that wait for an operator.", "account"),
 		openClaim:  gauge("oldest_undecided_seconds", "Age of the account's oldest claim that Klarna was asked under and has not decided, 0 without one.", "account"),
 		window:     gauge("key_window_left_seconds", "Time until the first idempotency key of an undecided claim may no longer be used; the whole window without one.", "account"),
+		parked:     gauge("parked", "Early jobs of the account that wait outside its queue until they are due.", "account"),
+		ackPending: gauge("ack_pending_ratio", "How much of a consumer's max_ack_pending is taken by jobs that are handed out or wait between deliveries; at 1 nothing is handed out any more.", "account", "consumer"),
 		expiring:   gauge("uncaptured_expiring", "Orders of the account with money left to capture whose authorisation ends within 3 days.", "account"),
 		looked:     map[messages.Account]bool{},
 		unserved: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -134,6 +138,9 @@ func (m *Metrics) start(a messages.Account) {
 		m.warnings.WithLabelValues(account, string(kind)).Add(0)
 	}
 	m.breaker.WithLabelValues(account).Set(0)
+	for name := range consumers(a) {
+		m.ackPending.WithLabelValues(account, name).Set(0)
+	}
 	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {
 		m.stray.WithLabelValues(account, string(reason)).Add(0)
 	}
@@ -186,12 +193,13 @@ func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow ti
 		m.openClaim.WithLabelValues(account).Set(undecided)
 		m.window.WithLabelValues(account).Set(keyWindow.Seconds() - undecided)
 		m.expiring.WithLabelValues(account).Set(float64(a.Expiring))
+		m.parked.WithLabelValues(account).Set(float64(a.Parked))
 	}
 }
 
 // forget drops what only the leading worker looks at.
 func (m *Metrics) forget() {
-	for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window, m.expiring} {
+	for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window, m.expiring, m.parked} {
 		g.Reset()
 	}
 	clear(m.looked)

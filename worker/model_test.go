@@ -829,6 +829,9 @@ func (w *modelWorld) end(h *hand) {
 	w.letGo(h)
 	if h.next.Then != actAck {
 		w.queue[h.posting].notBefore = w.now + h.next.Delay
+		if h.next.Then == actPark { // as a message of its own, the same job
+			w.queue[h.posting].notBefore = h.next.Until.Sub(modelDay)
+		}
 		*h = hand{}
 		return
 	}

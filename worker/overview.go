@@ -43,6 +43,13 @@ type AccountOverview struct {
 	// Undecided is when Klarna was first asked under the oldest claim that it has
 	// not decided, among the account's oldest jobs.
 	Undecided time.Time `json:"undecided_since,omitzero"`
+	// Parked are early jobs that wait outside the stream, ParkedUntil when the first of the oldest of them comes back:
+	// with more than 20 the very first may come sooner.
+	Parked      int       `json:"parked"`
+	ParkedUntil time.Time `json:"parked_until,omitzero"`
+	// NearlyFull are consumers of which jobs that wait take 80 % of max_ack_pending or more, as a share of 1. At 1
+	// nothing is handed out, whatever is due.
+	NearlyFull map[string]float64 `json:"ack_pending_ratio,omitempty"`
 	// Expiring are orders with money left to capture whose authorisation ends within 3
 	// days, as the sweeping worker last counted them.
 	Expiring int `json:"uncaptured_expiring"`
@@ -65,6 +72,9 @@ func (a AccountOverview) Human() string {
 	if a.Expiring > 0 {
 		why = append(why, "authorisations that expire uncaptured")
 	}
+	if len(a.NearlyFull) > 0 {
+		why = append(why, "waiting jobs fill the queue's max_ack_pending")
+	}
 	if len(a.Paused) > 0 {
 		why = append(why, "paused")
 	}
@@ -80,7 +90,13 @@ const oldestJobs = 20
 // Look reads how everything stands. An account is listed when it has jobs, dead
 // letters, unresolved renewals or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
-	return look(ctx, js, now, true)
+	o, err := look(ctx, js, now, true)
+	for i := range o.Accounts {
+		if a := &o.Accounts[i]; err == nil && a.Parked > 0 {
+			a.ParkedUntil, err = nextParked(ctx, js, a.Name)
+		}
+	}
+	return o, err
 }
 
 // look is [Look]; without deep it leaves out what costs the broker more than a
@@ -113,6 +129,12 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool)
 			a := of(name)
 			a.Workers++
 			a.InFlight += p.InFlight
+			for consumer, share := range p.NearlyFull {
+				if a.NearlyFull == nil {
+					a.NearlyFull = map[string]float64{}
+				}
+				a.NearlyFull[consumer] = max(a.NearlyFull[consumer], share)
+			}
 			for _, reasons := range []map[string]string{p.Paused, w.Paused} {
 				for reason, sentence := range reasons {
 					if a.Paused == nil {
@@ -135,6 +157,9 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool)
 			of(name).Backlog += int(n)
 			of(name).Captures += int(n)
 		}
+	}
+	if err := o.looksLater(ctx, js, accounts, of); err != nil {
+		return o, err
 	}
 	if deep {
 		dead, err := subjects(ctx, js, StreamDead, messages.DeadSubject("*", "*"))
@@ -193,11 +218,11 @@ func subjects(ctx context.Context, js jetstream.JetStream, stream, filter string
 
 // look reads the account's oldest jobs and what the journal says of them.
 func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, journal *Journal, jobs int) error {
-	stream, err := js.Stream(ctx, StreamJobs)
-	if err != nil {
-		return fmt.Errorf("bind stream %s: %w", StreamJobs, err)
-	}
-	for _, subject := range consumers(a.Name) {
+	for name, subject := range consumers(a.Name) {
+		stream, err := js.Stream(ctx, streamOf(name))
+		if err != nil {
+			return fmt.Errorf("bind stream %s: %w", streamOf(name), err)
+		}
 		next := uint64(1)
 		for range jobs {
 			m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
@@ -224,7 +249,11 @@ func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, jour
 
 // undecided notes since when Klarna has left a job undecided.
 func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *jetstream.RawStreamMsg) error {
-	r := messages.Read(m.Data, m.Header)
+	header := m.Header
+	if strings.HasPrefix(m.Subject, messages.LaterSubject("")) {
+		header, _ = messages.Unpark(header)
+	}
+	r := messages.Read(m.Data, header)
 	renewal, key, identified := r.RenewalKey, r.IdempotencyKey, r.Identified
 	if _, err := messages.ParseCaptureSubject(m.Subject); err == nil {
 		r := messages.ReadCapture(m.Data, m.Header)

@@ -140,7 +140,11 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 		found, ok := exist[wanted.Name]
 		if !ok {
 			todo.add([]Change{{Stream: wanted.Name}}, func(ctx context.Context, js jetstream.JetStream) error {
-				if _, err := js.CreateStream(ctx, wanted); err != nil {
+				stream, err := js.CreateStream(ctx, wanted)
+				if err == nil && wanted.AllowMsgSchedules {
+					err = canSchedule(js, stream)
+				}
+				if err != nil {
 					return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
 				}
 				return nil
@@ -172,7 +176,7 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 	for _, a := range p.Accounts {
 		for name, subject := range consumers(a) {
 			c := one{wanted: p.consumer(a, name, subject)}
-			consumer, err := js.Consumer(ctx, StreamJobs, name)
+			consumer, err := js.Consumer(ctx, streamOf(name), name)
 			switch {
 			case err == nil:
 				c.found, c.exists = consumer.CachedInfo().Config, true
@@ -190,7 +194,7 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 	}
 	slices.SortFunc(all, func(a, b one) int { return strings.Compare(a.wanted.Durable, b.wanted.Durable) })
 	for _, c := range all {
-		target, changes := c.wanted, []Change{{Stream: StreamJobs, Consumer: c.wanted.Durable}}
+		target, changes := c.wanted, []Change{{Stream: streamOf(c.wanted.Durable), Consumer: c.wanted.Durable}}
 		target.AckWait = asItIs.AckWait
 		if c.exists {
 			var err error
@@ -199,7 +203,7 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 			}
 		}
 		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
-			if _, err := js.CreateOrUpdateConsumer(ctx, StreamJobs, target); err != nil {
+			if _, err := js.CreateOrUpdateConsumer(ctx, streamOf(target.Durable), target); err != nil {
 				return fmt.Errorf("provision consumer %s: %w", target.Durable, err)
 			}
 			return nil
@@ -251,7 +255,7 @@ func (p Provisioning) consumerOf(found, wanted jetstream.ConsumerConfig) (target
 	got, want := settingsOf(found), settingsOf(wanted)
 	var names []string
 	for _, name := range differing(got, want) {
-		c := Change{Stream: StreamJobs, Consumer: wanted.Durable, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
+		c := Change{Stream: streamOf(wanted.Durable), Consumer: wanted.Durable, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
 		switch asked := name == "ack_wait" && p.AckWait != 0; {
 		case name == "pause_until": // an update does not end it, and somebody meant it
 			continue

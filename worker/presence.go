@@ -37,6 +37,8 @@ type AccountPresence struct {
 	InFlight int               `json:"in_flight"`
 	Rate     float64           `json:"rate"`             // this worker's share, requests/s; 0: unlimited
 	Paused   map[string]string `json:"paused,omitempty"` // reasons, each with a sentence
+	// NearlyFull are the account's consumers of which 80 % of max_ack_pending or more are taken, as a share of 1.
+	NearlyFull map[string]float64 `json:"ack_pending_ratio,omitempty"`
 }
 
 // Workers lists the live workers.
@@ -189,7 +191,7 @@ func (p *presence) announce(ctx context.Context) {
 		me.Expiring = *expiring
 	}
 	for _, a := range p.accounts {
-		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.paused()}
+		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.paused(), NearlyFull: a.nearlyFullOf(a.Name)}
 	}
 	value, err := json.Marshal(me)
 	if err == nil {

@@ -25,6 +25,7 @@ type puller struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	subject  string // of the consumer's next-message API
+	stream   string
 	consumer string
 	log      zerolog.Logger
 	now      func() time.Time
@@ -33,10 +34,10 @@ type puller struct {
 	circuit  *circuit // of the account
 	limit    *limit
 	slots    *slots
+	freed    <-chan struct{} // one entry when more jobs may be wanted
 
-	// How many jobs may be asked for is computed from busy each time, never
+	// How many jobs may be asked for is computed from slots.busy each time, never
 	// kept: whatever is lost or comes late on the way, the count is right again with the next request.
-	busy atomic.Int64   // jobs that have come and are not done
 	jobs chan delivery  // as large as there are hands
 	came atomic.Int64   // jobs that have come, ever
 	news chan struct{}  // one entry when one has come
@@ -73,30 +74,33 @@ var errNoResponders = errors.New("ask for jobs: no responders: JetStream is not 
 func (p *puller) gone(ctx context.Context) bool {
 	one, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	_, err := p.js.Consumer(one, StreamJobs, p.consumer)
+	_, err := p.js.Consumer(one, p.stream, p.consumer)
 	return errors.Is(err, jetstream.ErrConsumerNotFound)
 }
 
-func newPuller(a *account, consumer string) *puller {
+func newPuller(a *account, consumer string, slots *slots) *puller {
 	prefix := a.js.Options().APIPrefix
 	if prefix == "" {
 		prefix = jetstream.DefaultAPIPrefix
 	}
-	return &puller{
-		nc: a.js.Conn(), js: a.js, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, circuit: a.circuit, limit: a.limit, slots: newSlots(a.Concurrency),
-		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + StreamJobs + "." + consumer,
+	stream := streamOf(consumer)
+	p := &puller{
+		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, circuit: a.circuit, limit: a.limit, slots: slots,
+		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + stream + "." + consumer,
 		jobs:    make(chan delivery, a.Concurrency+spare(a.Concurrency)),
 		news:    make(chan struct{}, 1),
 		told:    make(chan *nats.Msg, 16),
 		over:    make(chan struct{}),
 	}
+	p.freed = slots.tell()
+	return p
 }
 
 // work handles jobs until no further one comes. There are as many of it as hands.
 func (p *puller) work(handle func(delivery)) {
 	one := func(d delivery) {
-		defer signal(p.slots.freed)
-		defer p.busy.Add(-1)
+		defer p.slots.free()
+		defer p.slots.busy.Add(-1)
 		handle(d)
 	}
 	for {
@@ -155,7 +159,7 @@ func (p *puller) run(ctx context.Context) error {
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case errors.Is(err, errConsumerDeleted):
-			return fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` and start again", p.consumer, StreamJobs, err)
+			return fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` and start again", p.consumer, p.stream, err)
 		case err != nil && ctx.Err() == nil:
 			if trouble != err.Error() {
 				trouble = err.Error()
@@ -178,13 +182,13 @@ func (p *puller) take(m *nats.Msg) {
 		}
 		return
 	}
-	p.busy.Add(1)
+	p.slots.busy.Add(1)
 	select {
 	case p.jobs <- delivery{m, p.now(), p.slots}:
 		p.came.Add(1)
 		signal(p.news)
 	case <-p.over: // it comes again after AckWait
-		p.busy.Add(-1)
+		p.slots.busy.Add(-1)
 	}
 }
 
@@ -201,12 +205,12 @@ func signal(c chan struct{}) {
 // only once no other job is at work. 0: ctx ended.
 func (p *puller) ready(ctx context.Context) int {
 	for {
-		trial, ok := p.outage.wait(ctx, p.pauses, func() bool { return p.busy.Load() == 0 })
+		trial, ok := p.outage.wait(ctx, p.pauses, func() bool { return p.slots.busy.Load() == 0 })
 		if !ok || !p.limit.open(ctx) {
 			return 0
 		}
 		changes := p.circuit.changes()
-		busy := int(p.busy.Load())
+		busy := int(p.slots.busy.Load())
 		wanted := min(p.slots.wanted(busy), p.circuit.places(p.limit.sharedBy())-busy)
 		switch paused := p.circuit.pauses.any(); {
 		case !paused && trial:
@@ -221,7 +225,7 @@ func (p *puller) ready(ctx context.Context) int {
 		}
 		select {
 		case <-ctx.Done():
-		case <-p.slots.freed:
+		case <-p.freed:
 		case <-changes:
 		}
 	}

@@ -11,9 +11,10 @@ import (
 // while charges are quick some more jobs are at hand than there are slots: a slot is
 // then not idle between two of them.
 type slots struct {
-	taken chan struct{} // holds an entry for each
-	freed chan struct{} // one entry when more jobs may be wanted
-	quick atomic.Int64  // when a quick charge ended last, Unix time in nanoseconds
+	taken chan struct{}   // holds an entry for each
+	told  []chan struct{} // one entry when more jobs may be wanted; one for each puller that shares the slots
+	busy  atomic.Int64    // jobs that have come and are not done
+	quick atomic.Int64    // when a quick charge ended last, Unix time in nanoseconds
 }
 
 // quickCharge is a charge beside which the time between two of them counts. Behind
@@ -21,7 +22,21 @@ type slots struct {
 const quickCharge = time.Second
 
 func newSlots(n int) *slots {
-	return &slots{taken: make(chan struct{}, n), freed: make(chan struct{}, 1)}
+	return &slots{taken: make(chan struct{}, n)}
+}
+
+// tell is how a puller hears that more jobs may be wanted. Each has its own, lest one take the news from another.
+func (s *slots) tell() <-chan struct{} {
+	c := make(chan struct{}, 1)
+	s.told = append(s.told, c)
+	return c
+}
+
+// free tells every puller that more jobs may be wanted.
+func (s *slots) free() {
+	for _, c := range s.told {
+		signal(c)
+	}
 }
 
 // enter waits for a slot, at most d, and says whether the job has it.
@@ -48,7 +63,7 @@ func (s *slots) leave(j *job) {
 	if j.slot {
 		j.slot = false
 		<-s.taken
-		signal(s.freed)
+		s.free()
 	}
 }
 

@@ -29,7 +29,9 @@ func CaptureConsumerName(a messages.Account) string { return "capture-" + string
 
 // consumers are an account's, by name, with the subject that each hands out.
 func consumers(a messages.Account) map[string]string {
-	return map[string]string{ConsumerName(a): messages.DueSubject(a), CaptureConsumerName(a): messages.CaptureSubject(a)}
+	return map[string]string{
+		ConsumerName(a): messages.DueSubject(a), CaptureConsumerName(a): messages.CaptureSubject(a), LaterConsumerName(a): messages.LaterSubject(a),
+	}
 }
 
 // journalKinds are the kinds of section "journal": every record of a renewal.
@@ -78,7 +80,7 @@ var ErrJournalMissing = errors.New("stream " + StreamJournal + " is missing whil
 
 // streams are those that Provision makes, the bucket's among them, in the order in which they are made and verified.
 func (p Provisioning) streams() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{p.marks(0), p.marks(1), p.journal(), p.dead(), p.jobs(), p.workers()}
+	return []jetstream.StreamConfig{p.later(), p.marks(0), p.marks(1), p.journal(), p.dead(), p.jobs(), p.workers()}
 }
 
 // guardJournal refuses to let an empty journal take the place of a lost one.
@@ -154,8 +156,11 @@ func (p Provisioning) dead() jetstream.StreamConfig {
 
 func (p Provisioning) consumer(a messages.Account, name, subject string) jetstream.ConsumerConfig {
 	description := "Charges the renewals of Klarna account " + string(a) + "."
-	if name == CaptureConsumerName(a) {
+	switch name {
+	case CaptureConsumerName(a):
 		description = "Captures the renewals' orders of Klarna account " + string(a) + "."
+	case LaterConsumerName(a):
+		description = "Charges the renewals of Klarna account " + string(a) + " that came before they were due."
 	}
 	return jetstream.ConsumerConfig{
 		Durable:       name,

@@ -313,23 +313,25 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 }
 
 // verifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most.
-func verifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (jetstream.ConsumerConfig, error) {
-	consumer, err := js.Consumer(ctx, StreamJobs, name)
+func verifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (*jetstream.ConsumerInfo, error) {
+	stream := streamOf(name)
+	consumer, err := js.Consumer(ctx, stream, name)
 	if err != nil {
-		return jetstream.ConsumerConfig{}, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, StreamJobs, err, hint(err))
+		return nil, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, stream, err, hint(err))
 	}
-	config := consumer.CachedInfo().Config
+	info := consumer.CachedInfo()
+	config := info.Config
 	got, want := settingsOf(config), settingsOf(Provisioning{AckWait: defaultAckWait}.consumer(account, name, subject))
 	for _, setting := range differing(got, want) {
 		if !consumerTolerates(setting, got, want) {
-			return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: settingName(setting), Got: settingText(setting, got), Want: wantedText(setting, StreamJobs, want)}
+			return info, &Deviation{Stream: stream, Consumer: name, Setting: settingName(setting), Got: settingText(setting, got), Want: wantedText(setting, stream, want)}
 		}
 	}
 	if config.AckWait < need {
-		return config, &Deviation{Stream: StreamJobs, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
+		return info, &Deviation{Stream: stream, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
 			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
 	}
-	return config, nil
+	return info, nil
 }
 
 // missing says whether an error means that something is not there, rather than that nobody answered.

@@ -122,6 +122,8 @@ type Worker struct {
 	marks    *marks       // of the journal; set once before anything is claimed
 	restored atomic.Int64 // before this moment, in ns since 1970, the journal may have forgotten what it knew; 0: never
 
+	ackPending sync.Map // share of max_ack_pending that is taken, by consumer
+
 	verifyEvery, sweepEvery, markEvery time.Duration
 	brokerAhead                        func() time.Duration // of a test's clock
 }
@@ -234,7 +236,7 @@ type account struct {
 	rules   rules
 	limit   *limit
 	circuit *circuit
-	pullers []*puller // of charges and of captures
+	pullers []*puller // of charges, of those that were parked, and of captures
 	log     zerolog.Logger
 
 	inFlight    atomic.Int64 // deliveries being handled
@@ -375,6 +377,7 @@ func (w *Worker) Retry() {
 func (a *account) bind(ctx context.Context) error {
 	var ackWait time.Duration
 	a.pullers = nil
+	charges := newSlots(a.Concurrency) // Klarna does not see where a charge waited
 	for name, subject := range consumers(a.Name) {
 		config, err := a.consumer(ctx, a.Name, name, subject)
 		if err != nil {
@@ -383,7 +386,11 @@ func (a *account) bind(ctx context.Context) error {
 		if ackWait == 0 || config.AckWait < ackWait {
 			ackWait = config.AckWait
 		}
-		a.pullers = append(a.pullers, newPuller(a, name))
+		slots := charges
+		if name == CaptureConsumerName(a.Name) {
+			slots = newSlots(a.Concurrency)
+		}
+		a.pullers = append(a.pullers, newPuller(a, name, slots))
 	}
 	if a.opts.KeyWindow < ackWait && !a.local() {
 		return &Deviation{Stream: StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
@@ -402,7 +409,12 @@ func (a *account) bind(ctx context.Context) error {
 func (w *Worker) consumer(ctx context.Context, account messages.Account, name, subject string) (jetstream.ConsumerConfig, error) {
 	// A lease lasts one AckWait: the last try that the budget allows must still fit.
 	need := w.opts.TryBudget + w.opts.TryTimeout
-	return verifyConsumer(ctx, w.js, account, name, subject, need+max(need/10, time.Second))
+	info, err := verifyConsumer(ctx, w.js, account, name, subject, need+max(need/10, time.Second))
+	if info == nil {
+		return jetstream.ConsumerConfig{}, err
+	}
+	w.filled(account, info)
+	return info.Config, err
 }
 
 // run works until ctx ends and everything in flight is done.

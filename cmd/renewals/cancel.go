@@ -66,6 +66,13 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if account == "" {
 		account = defaultAccount
 	}
+	parked, err := f.parked(ctx, subscription, period)
+	if err != nil {
+		return err
+	}
+	for _, j := range parked {
+		fmt.Fprintf(aside, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
+	}
 	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.journal.Cancel
 	if err := h.state.Cancellable(); err != nil && !c.Undo {
 		return h.tooLate(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,7 @@ type finder struct {
 type dueJob struct {
 	Kind           string                  `json:"kind"` // "due" for a charge, "capture"
 	Sequence       uint64                  `json:"sequence"`
+	Stream         string                  `json:"stream"`
 	ID             messages.MessageID      `json:"id"`
 	Account        messages.Account        `json:"account"`
 	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
@@ -39,7 +41,8 @@ type dueJob struct {
 	OrderID        string                  `json:"order_id,omitempty"`        // of a capture that names it
 	Amount         int64                   `json:"captured_amount,omitempty"` // of a capture of less than everything
 	Published      time.Time               `json:"published_at"`
-	Replay         string                  `json:"replay,omitempty"` // sequence of the dead letter that it repeats
+	ParkedUntil    time.Time               `json:"parked_until,omitzero"` // early, it waits outside the queue until then
+	Replay         string                  `json:"replay,omitempty"`      // sequence of the dead letter that it repeats
 
 	job     jobKind
 	renewal messages.RenewalKey
@@ -169,7 +172,56 @@ func quoted(s string) []byte {
 // waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
 // queue is too long to be looked through for what is an addition only.
 func (f finder) waiting(ctx context.Context, id string, renewals []messages.RenewalKey) (jobs []dueJob, complete bool, err error) {
-	info, err := f.stream(ctx, worker.StreamJobs)
+	jobs, complete, err = f.queued(ctx, worker.StreamJobs, id, renewals)
+	if err != nil {
+		return nil, false, err
+	}
+	parked, all, err := f.queued(ctx, worker.StreamLater, id, renewals)
+	if err == nil && !all {
+		parked, err = f.parkedUnder(ctx, id)
+	}
+	return append(jobs, parked...), complete && all, err
+}
+
+// parkedUnder finds the early jobs of the renewals that a text can name as SUBSCRIPTION/PERIOD, however many others wait.
+func (f finder) parkedUnder(ctx context.Context, text string) (jobs []dueJob, err error) {
+	for i := range len(text) {
+		if text[i] == '/' && i > 0 && i < len(text)-1 {
+			found, err := f.parked(ctx, messages.SubscriptionID(text[:i]), messages.Period(text[i+1:]))
+			if err != nil {
+				return nil, err
+			}
+			jobs = append(jobs, found...)
+		}
+	}
+	return jobs, nil
+}
+
+// parked finds the early jobs of one renewal, which wait on subjects of its own.
+func (f finder) parked(ctx context.Context, subscription messages.SubscriptionID, period messages.Period) (jobs []dueJob, err error) {
+	stream, err := f.js.Stream(ctx, worker.StreamLater)
+	if err != nil {
+		return nil, fmt.Errorf("bind stream %s: %w", worker.StreamLater, err)
+	}
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.ParkedRenewalFilter(subscription, period)))
+	if err != nil {
+		return nil, fmt.Errorf("read the subjects of %s: %w", worker.StreamLater, err)
+	}
+	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
+		m, err := stream.GetLastMsgForSubject(ctx, subject)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // due meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", worker.StreamLater, err)
+		}
+		jobs = append(jobs, readDue(worker.StreamLater, m))
+	}
+	return jobs, nil
+}
+
+func (f finder) queued(ctx context.Context, name, id string, renewals []messages.RenewalKey) (jobs []dueJob, complete bool, err error) {
+	info, err := f.stream(ctx, name)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, true, err
 	}
@@ -177,9 +229,9 @@ func (f finder) waiting(ctx context.Context, id string, renewals []messages.Rene
 		return nil, false, nil
 	}
 	renewals = append(splits(id), renewals...)
-	stream, err := f.js.Stream(ctx, worker.StreamJobs)
+	stream, err := f.js.Stream(ctx, name)
 	if err != nil {
-		return nil, false, fmt.Errorf("bind stream %s: %w", worker.StreamJobs, err)
+		return nil, false, fmt.Errorf("bind stream %s: %w", name, err)
 	}
 	bar := newProgress(f.t.stderr, "queue searched", int64(info.State.Msgs))
 	defer bar.done()
@@ -205,8 +257,8 @@ func (f finder) waiting(ctx context.Context, id string, renewals []messages.Rene
 				}
 				mu.Lock()
 				if problem != nil {
-					err = fmt.Errorf("read %s: %w", worker.StreamJobs, problem)
-				} else if j := readDue(m); string(j.ID) == id || slices.Contains(renewals, j.renewal) {
+					err = fmt.Errorf("read %s: %w", name, problem)
+				} else if j := readDue(name, m); string(j.ID) == id || slices.Contains(renewals, j.renewal) {
 					jobs = append(jobs, j)
 				}
 				mu.Unlock()
@@ -223,13 +275,22 @@ func (f finder) waiting(ctx context.Context, id string, renewals []messages.Rene
 	return jobs, true, err
 }
 
-func readDue(m *jetstream.RawStreamMsg) dueJob {
+func readDue(stream string, m *jetstream.RawStreamMsg) dueJob {
 	job := kindOf(m.Subject)
-	r := job.read(m.Data, m.Header)
 	kind, name, _ := strings.Cut(strings.TrimPrefix(m.Subject, "renewals."), ".")
+	published, header, until := m.Time, m.Header, time.Time{}
+	if stream == worker.StreamLater {
+		kind, name = "due", m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+		until, _ = messages.ParkedUntil(m.Header)
+		var at time.Time
+		if header, at = messages.Unpark(m.Header); !at.IsZero() {
+			published = at
+		}
+	}
 	account, _ := messages.ParseAccount(name)
+	r := job.read(m.Data, header)
 	return dueJob{
-		Kind: kind, Sequence: m.Sequence, Account: account, Published: m.Time, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
+		Kind: kind, Stream: stream, Sequence: m.Sequence, Account: account, Published: published, ParkedUntil: until, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
 		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, OrderID: r.Capture.OrderID, Amount: r.Capture.CapturedAmount,
 		Replay: m.Header.Get(messages.HeaderReplay), job: job, renewal: r.RenewalKey, key: r.IdempotencyKey,
 	}

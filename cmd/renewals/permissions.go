@@ -133,9 +133,9 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		return grants
 	case roleWorker:
 		may = slices.Concat(
-			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			info(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
 			info(marks...), messagesOf(marks...), []string{worker.MarkSubjects},
-			messagesOf(worker.StreamJobs, worker.StreamJournal),
+			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal),
 			read(worker.StreamJournal),
 			presences(),
 			[]string{"$KV." + worker.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
@@ -144,23 +144,26 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 				messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed),
 			[]string{messages.DeadSubject("*", "*")},
 		)
+		for _, a := range accounts {
+			may = append(may, messages.ParkedFilter(a)) // nobody else: who may write there may empty the stream
+		}
 		for _, c := range consumers(accounts) {
 			may = append(may,
-				"$JS.API.CONSUMER.INFO."+worker.StreamJobs+"."+c.name,
-				"$JS.API.CONSUMER.MSG.NEXT."+worker.StreamJobs+"."+c.name,
+				"$JS.API.CONSUMER.INFO."+c.stream+"."+c.name,
+				"$JS.API.CONSUMER.MSG.NEXT."+c.stream+"."+c.name,
 			)
-			may = append(may, acks(worker.StreamJobs, c.name)...)
+			may = append(may, acks(c.stream, c.name)...)
 		}
 	case roleConsumer:
 		may = slices.Concat(info(worker.StreamJournal), read(worker.StreamJournal), acks(worker.StreamJournal, "*"))
 	case roleOperator:
 		may = slices.Concat(
 			[]string{"$JS.API.INFO"}, // asked for before a bucket is made
-			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
-			api("STREAM.CREATE", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
-			api("STREAM.UPDATE", worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket),
+			info(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
+			api("STREAM.CREATE", worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
+			api("STREAM.UPDATE", worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
 			info(marks...), api("STREAM.CREATE", marks...), api("STREAM.UPDATE", marks...), messagesOf(marks...), []string{worker.MarkSubjects},
-			messagesOf(worker.StreamJobs, worker.StreamJournal, worker.StreamDead),
+			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead),
 			api("STREAM.MSG.DELETE", worker.StreamDead),
 			read(worker.StreamJournal), read(worker.StreamDead),
 			presences(),
@@ -170,12 +173,12 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			may = append(may, messages.DueSubject(a), messages.CaptureSubject(a)) // dead letters that are replayed
 		}
 		for _, c := range consumers(accounts) {
-			may = append(may, "$JS.API.CONSUMER.CREATE."+worker.StreamJobs+"."+c.name+"."+c.filter)
+			may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter)
 		}
 	case roleMonitor:
 		may = slices.Concat(
-			info(worker.StreamJobs, worker.StreamJournal, worker.StreamDead, bucket), info(marks...),
-			messagesOf(worker.StreamJobs, worker.StreamJournal), // the oldest jobs, and what is unresolved
+			info(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket), info(marks...),
+			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal), // the oldest jobs, and what is unresolved
 			presences(),
 		)
 		for i, subject := range may {
@@ -200,12 +203,16 @@ func newGrant(r role, a messages.Account, may []string) grant {
 }
 
 // jobConsumer is a durable consumer of jobs.
-type jobConsumer struct{ name, filter string }
+type jobConsumer struct{ stream, name, filter string }
 
-// consumers are those of all accounts, two for each: charges and captures.
+// consumers are those of all accounts, three for each: charges, those that were parked until they were due, and captures.
 func consumers(accounts []messages.Account) (all []jobConsumer) {
 	for _, a := range accounts {
-		all = append(all, jobConsumer{worker.ConsumerName(a), messages.DueSubject(a)}, jobConsumer{worker.CaptureConsumerName(a), messages.CaptureSubject(a)})
+		all = append(all,
+			jobConsumer{worker.StreamJobs, worker.ConsumerName(a), messages.DueSubject(a)},
+			jobConsumer{worker.StreamLater, worker.LaterConsumerName(a), messages.LaterSubject(a)},
+			jobConsumer{worker.StreamJobs, worker.CaptureConsumerName(a), messages.CaptureSubject(a)},
+		)
 	}
 	return all
 }

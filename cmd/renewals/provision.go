@@ -68,10 +68,10 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		fmt.Fprintf(t.stdout, "stream %s is accepted as it is; of what fell due before %s it may have forgotten something: workers charge that within the key window from its due_at, or leave it unresolved\n",
 			worker.StreamJournal, restored.Format(time.RFC3339))
 	}
-	fmt.Fprintf(t.stdout, "streams %s, %s, %s, %s, %s and bucket %s are as they must be\n",
-		worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, worker.BucketWorkers)
+	fmt.Fprintf(t.stdout, "streams %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
+		worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, worker.BucketWorkers)
 	for _, name := range provisioning.Accounts {
-		fmt.Fprintf(t.stdout, "consumers %s and %s are ready for account %s\n", worker.ConsumerName(name), worker.CaptureConsumerName(name), name)
+		fmt.Fprintf(t.stdout, "consumers %s, %s and %s are ready for account %s\n", worker.ConsumerName(name), worker.LaterConsumerName(name), worker.CaptureConsumerName(name), name)
 	}
 	return nil
 }

@@ -305,7 +305,7 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		if j.job == captureJob {
 			what = "capture job"
 		}
-		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, worker.StreamJobs,
+		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, worker.StreamJobs),
 			lapse(now.Sub(j.Published)), j.Account, j.standing(s, now))
 	}
 	return say
@@ -322,6 +322,8 @@ func (j dueJob) standing(s worker.State, now time.Time) string {
 		return "it waits between deliveries"
 	case known && !again:
 		return "it has its result and is about to leave"
+	case !j.ParkedUntil.IsZero():
+		return "parked, it waits outside the queue until " + clock(j.ParkedUntil)
 	case j.DueAt.After(now):
 		return "no worker has claimed it, it is due at " + clock(j.DueAt)
 	case open:

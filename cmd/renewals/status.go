@@ -126,7 +126,7 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 		fmt.Fprintln(w, "no jobs, no dead letters, no unresolved renewals")
 	} else {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ACCOUNT\tBACKLOG\tCAPTURES\tOLDEST\tIN FLIGHT\tWORKERS\tUNRESOLVED\tDEAD LETTERS\tEXPIRING\tUNDECIDED\tKEY LEFT\tPAUSED")
+		fmt.Fprintln(table, "ACCOUNT\tBACKLOG\tCAPTURES\tOLDEST\tIN FLIGHT\tWORKERS\tPARKED\tUNRESOLVED\tDEAD LETTERS\tEXPIRING\tUNDECIDED\tKEY LEFT\tPAUSED")
 		for _, a := range o.Accounts {
 			oldest, undecided, left := "-", "-", "-"
 			if !a.Oldest.IsZero() {
@@ -136,12 +136,18 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 				undecided = lapse(o.At.Sub(a.Undecided))
 				left = lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
 			}
-			fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Unresolved, a.Dead, a.Expiring, undecided, left,
+			fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
 				printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
 		}
 		_ = table.Flush()
 	}
 	for _, a := range o.Accounts {
+		if a.Parked > 0 && !a.ParkedUntil.IsZero() {
+			fmt.Fprintf(w, "%s parked: %d jobs that came early wait outside the queue, the next comes back by %s\n", a.Name, a.Parked, clock(a.ParkedUntil))
+		}
+		for _, consumer := range slices.Sorted(maps.Keys(a.NearlyFull)) {
+			fmt.Fprintf(w, "%s: jobs that wait take %.0f %% of max_ack_pending of consumer %s; at 100 %% nothing is handed out, whatever is due\n", a.Name, 100*a.NearlyFull[consumer], printable(consumer))
+		}
 		for _, reason := range slices.Sorted(maps.Keys(a.Paused)) {
 			fmt.Fprintf(w, "%s paused, %s: %s\n", a.Name, printable(reason), printable(a.Paused[reason]))
 		}

@@ -19,7 +19,7 @@ func TestStatusForPeople(t *testing.T) {
 		At:        now,
 		Deviation: "stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
 		Accounts: []worker.AccountOverview{
-			{Name: "de", Workers: 2, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
+			{Name: "de", Workers: 2, Parked: 7, ParkedUntil: now.Add(3 * time.Hour), NearlyFull: map[string]float64{"charge-de": 0.83}, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
 			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
 		},
 		Workers: []worker.Presence{
@@ -39,10 +39,13 @@ func TestStatusForPeople(t *testing.T) {
 	got := b.String()
 	for _, want := range []string{
 		"2026-12-01 03:00:00 UTC  NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting deny_purge",
+		"  ! account de: waiting jobs fill the queue's max_ack_pending\n",
 		"  ! account se: unresolved renewals, dead letters, authorisations that expire uncaptured, paused, no worker serves it\n",
-		"ACCOUNT  BACKLOG  CAPTURES  OLDEST  IN FLIGHT  WORKERS  UNRESOLVED  DEAD LETTERS  EXPIRING  UNDECIDED  KEY LEFT  PAUSED\n",
-		"de       1204     12        3m5s    64         2        0           0             0         -          -         -\n",
-		"se       1        0         1d2h    0          0        12          3             5         22h        1h        breaker\n",
+		"ACCOUNT  BACKLOG  CAPTURES  OLDEST  IN FLIGHT  WORKERS  PARKED  UNRESOLVED  DEAD LETTERS  EXPIRING  UNDECIDED  KEY LEFT  PAUSED\n",
+		"de       1204     12        3m5s    64         2        7       0           0             0         -          -         -\n",
+		"de parked: 7 jobs that came early wait outside the queue, the next comes back by 2026-12-01 06:00 UTC\n",
+		"de: jobs that wait take 83 % of max_ack_pending of consumer charge-de; at 100 % nothing is handed out, whatever is due\n",
+		"se       1        0         1d2h    0          0        0       12          3             5         22h        1h        breaker\n",
 		"se paused, breaker: a run of \uFFFD[2Jtimeouts\n",
 		"w1      2d1h  de (0 in flight, no rate limit), fr (0 in flight, no rate limit)\nw2      1m    de (64 in flight, 90/s)\n",
 		"  0/2026-12  se  capture  8.00 EUR   idempotency_window_expired  1h ago\n",
@@ -58,6 +61,7 @@ func TestStatusForPeople(t *testing.T) {
 	}
 
 	b.Reset()
+	o.Accounts[0].NearlyFull = nil
 	calm := worker.Overview{At: now, Accounts: o.Accounts[:1], Workers: o.Workers}
 	if human := needsHuman(calm); len(human) != 0 {
 		t.Errorf("a long queue that is being worked on needs a human: %v", human)
