@@ -17,6 +17,10 @@ import (
 // lookEvery is how often the gauges that repeat the broker's numbers are set.
 const lookEvery = 15 * time.Second
 
+// forgetResolved is after how many looks, an hour, every renewal that ever was unresolved is visited again:
+// what was read meanwhile may have come from a leader that was none any more.
+const forgetResolved = 240
+
 // look keeps those gauges. What costs the broker more than a glance is left to
 // the worker that sweeps, and to one look in four.
 func (w *Worker) look(ctx context.Context) {
@@ -24,14 +28,17 @@ func (w *Worker) look(ctx context.Context) {
 	for _, a := range w.accounts {
 		mine[a.Name] = true
 	}
-	led := false
+	led, known := false, resolved{}
 	for n := 0; ; n++ {
+		if n%forgetResolved == 0 {
+			clear(known)
+		}
 		leads := w.leading.Load()
 		if !leads {
 			w.metrics.forget() // whoever leads now knows better
 		}
 		one, cancel := context.WithTimeout(ctx, lookEvery)
-		o, err := look(one, w.js, w.now(), leads && (!led || n%4 == 0))
+		o, err := look(one, w.js, w.now(), leads && (!led || n%4 == 0), known)
 		cancel()
 		led = leads
 		if err == nil {

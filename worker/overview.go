@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -90,7 +91,7 @@ const oldestJobs = 20
 // Look reads how everything stands. An account is listed when it has jobs, dead
 // letters, unresolved renewals or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
-	o, err := look(ctx, js, now, true)
+	o, err := look(ctx, js, now, true, nil)
 	for i := range o.Accounts {
 		if a := &o.Accounts[i]; err == nil && a.Parked > 0 {
 			a.ParkedUntil, err = nextParked(ctx, js, a.Name)
@@ -101,7 +102,7 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 
 // look is [Look]; without deep it leaves out what costs the broker more than a
 // glance: dead letters, unresolved renewals and undecided claims.
-func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool) (Overview, error) {
+func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known resolved) (Overview, error) {
 	o := Overview{At: now, deep: deep}
 	var off *Deviation
 	if _, err := Verify(ctx, js); errors.As(err, &off) {
@@ -177,7 +178,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool)
 	case err != nil:
 		deep = false // the deviation says it
 	case deep:
-		if o.Unresolved, err = journal.Unresolved(ctx); err != nil {
+		if o.Unresolved, err = journal.waiting(ctx, known); err != nil {
 			return o, err
 		}
 		for _, u := range o.Unresolved {
@@ -283,14 +284,24 @@ func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *je
 
 // Unresolved lists the renewals that wait for an operator, the oldest first.
 func (j *Journal) Unresolved(ctx context.Context) ([]messages.Unresolved, error) {
+	return j.waiting(ctx, nil)
+}
+
+// resolved are renewals that were unresolved and are no more, by the subject of
+// those records and how many there were: without a further one they are not unresolved again.
+type resolved map[string]uint64
+
+// waiting is [Journal.Unresolved]; it does not visit what is known to be resolved, and adds to that unless it is nil.
+func (j *Journal) waiting(ctx context.Context, known resolved) ([]messages.Unresolved, error) {
 	given, err := subjects(ctx, j.js, StreamJournal, messages.RecordSubject(messages.KindUnresolved, "*", "*"))
 	if err != nil {
 		return nil, err
 	}
 	var waiting []messages.Unresolved
-	for subject := range given {
+	maps.DeleteFunc(known, func(subject string, _ uint64) bool { return given[subject] == 0 })
+	for subject, n := range given {
 		_, r, _, err := messages.ParseRecordSubject(subject)
-		if err != nil {
+		if err != nil || known[subject] == n {
 			continue
 		}
 		at, err := j.Last(ctx, r)
@@ -302,6 +313,9 @@ func (j *Journal) Unresolved(ctx context.Context) ([]messages.Unresolved, error)
 			return nil, err
 		}
 		if at.State.Phase != PhaseUnresolved {
+			if known != nil {
+				known[subject] = n
+			}
 			continue
 		}
 		record, err := j.unresolved(ctx, r)
