@@ -46,7 +46,9 @@ func (a *account) handle(ctx context.Context, d delivery) {
 		return
 	}
 	next, at, err := a.claim(ctx, j)
-	if err == nil {
+	if err != nil && next.Then == actCharge {
+		next, err = a.withdraw(ctx, j, next.State, err)
+	} else if err == nil {
 		switch next.Then {
 		case actCharge:
 			held := a.held(at.State)

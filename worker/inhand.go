@@ -108,3 +108,34 @@ func (a *account) notRecorded(j *job, made string, err error) {
 
 // strayNotRecorded is the reason under which such orders and captures are counted.
 const strayNotRecorded = "not_recorded"
+
+// withdraw says that nothing was sent under a claim whose answer was lost: it may be
+// stored all the same. Without that word whoever takes it over has to count a try that nobody made, and no
+// refusal about the token decides any more. It may be said only here, where no request was ever handed to
+// the HTTP client, and only of the claim with this delivery's own nonce; what earlier deliveries left stays. It
+// goes on until the journal says whether the claim is there, and not for long once the worker is told to stop.
+func (a *account) withdraw(ctx context.Context, j *job, claimed State, why error) (step, error) {
+	if _, unreadable := errors.AsType[*UnreadableError](why); unreadable {
+		return step{}, why // it is not ours, and nobody can write on top of it
+	}
+	j.slots.leave(j)
+	defer a.outage.keep()()
+	bounded, cancel := context.WithCancel(a.recording)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() {
+		sleep(bounded, recordGrace)
+		cancel()
+	})()
+	try := a.insist(j, "")
+	at, err := a.journal.Last(bounded, j.renewalKey)
+	for try.again(bounded, err) {
+		at, err = a.journal.Last(bounded, j.renewalKey)
+	}
+	if err != nil {
+		return step{}, err
+	}
+	held, nothing := a.held(claimed), outcome{Unsent: true, HandBack: true}
+	speak := func(s State) step { return conclude(s, held, nothing, a.now(), a.rulesNow()) }
+	next, _, err := a.advance(bounded, a.insist(j, ""), j, at, speak, tally{outcome: nothing})
+	return next, err
+}

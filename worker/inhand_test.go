@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -524,5 +525,48 @@ func TestNeverNegative(t *testing.T) {
 		if f.GetName() == "renewals_end_to_end_seconds" && f.GetMetric()[0].GetHistogram().GetSampleSum() != 0 {
 			t.Errorf("histogram: %v, want no time below 0", f)
 		}
+	}
+}
+
+// S79: the answers to claims are lost, and the journal cannot be read until the leases are over. The tokens are cancelled: nobody
+// asked Klarna before, so that its refusal decides, and no job waits a day for a person.
+func TestS79NothingSentUnderAClaim(t *testing.T) {
+	w := newWorld(t)
+	const jobs = 6
+	var mu sync.Mutex
+	var began time.Time
+	lost := map[string]bool{}
+	w.startFaulty(faulty{
+		before: func(_ context.Context, call, _ string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if call == "read" && !began.IsZero() && time.Since(began) < 2500*time.Millisecond { // a lease lasts 2 s
+				return nats.ErrTimeout
+			}
+			return nil
+		},
+		after: func(call, of string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if call != "charging" || lost[of] || len(lost) == jobs {
+				return nil
+			}
+			if lost[of] = true; began.IsZero() {
+				began = time.Now()
+			}
+			return nats.ErrTimeout
+		},
+	})
+	for i := range jobs {
+		w.publish(w.due("s79-"+strconv.Itoa(i), "cancelled-1", 1))
+	}
+	w.await("the results", func() bool { return len(w.results()) == jobs })
+	for _, r := range w.results() {
+		if c := r.State.Claim; r.State.Phase != PhaseDunning || c.UndecidedTries != 0 || c.Contradicted || c.Tries != 1 {
+			t.Errorf("%s with %+v, want dunning after the only try", r.State.Phase, c)
+		}
+	}
+	if len(lost) != jobs {
+		t.Errorf("lost the answers of %d claims, want %d", len(lost), jobs)
 	}
 }
