@@ -323,8 +323,8 @@ func TestRefusedByNATS(t *testing.T) {
 	ends(p)
 }
 
-// TestDeletedConsumer: only a person deletes a consumer, so the worker ends and
-// says what to do, also when it was not looking at the time.
+// S82: a deleted consumer pauses its account and says what to do, also when the worker was not looking at the time; the
+// same process goes on once it is there again.
 func TestDeletedConsumer(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -343,12 +343,13 @@ func TestDeletedConsumer(t *testing.T) {
 				t.Fatal(err)
 			}
 			wire.set(false, false)
-			if code := p.exit(15 * time.Second); code != 1 {
-				t.Errorf("exit code %d, want 1", code)
-			}
-			if !strings.Contains(p.text(), "charge-default") || !strings.Contains(p.text(), "renewals provision") {
-				t.Errorf("said %q, want the consumer's name and `renewals provision`", p.text())
-			}
+			await(t, 15*time.Second, "the consumer's name and `renewals provision`", func() bool {
+				return strings.Contains(p.text(), "charge-default") && strings.Contains(p.text(), "renewals provision")
+			})
+			w.provision()
+			w.fill("default", 1, 0, "ok-")
+			await(t, 20*time.Second, "the job to leave the stream", func() bool { return w.left() == 0 })
+			w.settledOnce(1)
 		})
 	}
 }

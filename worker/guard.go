@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -116,41 +115,3 @@ func (w *Worker) Ready() error {
 // verifyEvery is how often the settings that the promise rests on are checked
 // while the worker runs.
 const verifyEvery = time.Minute
-
-// guard stops claiming while a stream does not have the settings that the
-// promise rests on, until somebody has put them right.
-func (w *Worker) guard(ctx context.Context) {
-	for sleep(ctx, w.verifyEvery) {
-		err := w.verify(ctx)
-		var off *Deviation
-		switch {
-		case err == nil:
-			if w.liftPause(pauseSettings) {
-				w.opts.Log.Info().Msg("the streams are as they must be again: claiming goes on")
-			}
-		case errors.As(err, &off), errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrConsumerNotFound):
-			if w.setPause(pauseSettings, err.Error()) {
-				w.opts.Log.Error().Err(err).Msg("nothing is claimed until this is put right")
-			}
-		default: // no answer says nothing about the settings
-			w.opts.Log.Debug().Err(err).Msg("settings not verified")
-		}
-	}
-}
-
-// verify checks all settings, and learns how long the journal remembers.
-func (w *Worker) verify(ctx context.Context) error {
-	retention, err := Verify(ctx, w.js)
-	if err != nil {
-		return err
-	}
-	w.oldest.Store(int64(retention - retentionMargin))
-	for _, a := range w.accounts {
-		for name, subject := range consumers(a.Name) {
-			if _, err := w.consumer(ctx, a.Name, name, subject); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

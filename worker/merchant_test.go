@@ -157,7 +157,7 @@ func TestKeyWindowBelowTheLease(t *testing.T) {
 	o.KeyWindow = 2*time.Minute - time.Second
 	for endpoint, refused := range map[string]bool{"https://api.klarna.com": true, "http://[::1]:8089": false} {
 		a := &account{Account: Account{Name: "default", Endpoint: endpoint}, Worker: &Worker{js: consumerOnly{}, opts: o}}
-		err := a.bind(t.Context())
+		_, err := a.bind(t.Context())
 		off, ok := errors.AsType[*Deviation](err)
 		if ok != refused || err != nil != refused || refused && (off.Setting != "ack_wait" || !strings.Contains(err.Error(), "1m59s")) {
 			t.Errorf("%s: got %v, want it refused: %t", endpoint, err, refused)

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +43,10 @@ type Metrics struct {
 	parked     *prometheus.GaugeVec
 	ackPending *prometheus.GaugeVec
 	unserved   prometheus.Gauge
+
+	deviation  *prometheus.GaugeVec
+	deviating  sync.Mutex
+	deviations map[messages.Account]deviationOf // that are told of
 
 	looked map[messages.Account]bool // accounts whose gauges of a deep look were set
 }
@@ -92,6 +97,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		parked:     gauge("parked", "Early jobs of the account that wait outside its queue until they are due.", "account"),
 		ackPending: gauge("ack_pending_ratio", "How much of a consumer's max_ack_pending is taken by jobs that are handed out or wait between deliveries; at 1 nothing is handed out any more.", "account", "consumer"),
 		expiring:   gauge("uncaptured_expiring", "Orders of the account with money left to capture whose authorisation ends within 3 days.", "account"),
+		deviation:  gauge("deviation", "1 while a setting of a stream or consumer is not what the promise rests on.", "stream", "consumer", "setting"),
+		deviations: map[messages.Account]deviationOf{},
 		looked:     map[messages.Account]bool{},
 		unserved: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "renewals_unserved_jobs", Help: "Jobs in the stream for accounts that no live worker serves.",

@@ -204,7 +204,7 @@ func realMachinery(tb testing.TB) machinery {
 	tb.Helper()
 	o := DefaultOptions()
 	a := &account{Account: Account{Name: "default", Concurrency: 1}, Worker: &Worker{js: consumerOnly{}, opts: o}}
-	if err := a.bind(tb.Context()); err != nil {
+	if _, err := a.bind(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
 	r := a.rules

@@ -31,7 +31,9 @@ type puller struct {
 	now      func() time.Time
 	pauses   *pauses  // of the whole worker
 	outage   *outage  // of the broker
+	held     *pauses  // of the account, during which nothing is pulled at all
 	circuit  *circuit // of the account
+	lost     func(error)
 	limit    *limit
 	slots    *slots
 	freed    <-chan struct{} // one entry when more jobs may be wanted
@@ -63,7 +65,7 @@ const (
 	jobReply       = "$JS.ACK."      // begins the reply subject of every message that a consumer hands out
 )
 
-// errConsumerDeleted ends the worker: nobody but an operator deletes consumers.
+// errConsumerDeleted pauses the account: nobody but an operator deletes consumers.
 var errConsumerDeleted = errors.New("the consumer was deleted")
 
 // errNoResponders is no word about the consumer: see gone.
@@ -85,7 +87,7 @@ func newPuller(a *account, consumer string, slots *slots) *puller {
 	}
 	stream := streamOf(consumer)
 	p := &puller{
-		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, circuit: a.circuit, limit: a.limit, slots: slots,
+		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, held: &a.unfit, lost: a.hold, circuit: a.circuit, limit: a.limit, slots: slots,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + stream + "." + consumer,
 		jobs:    make(chan delivery, a.Concurrency+spare(a.Concurrency)),
 		news:    make(chan struct{}, 1),
@@ -159,7 +161,7 @@ func (p *puller) run(ctx context.Context) error {
 		case errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case errors.Is(err, errConsumerDeleted):
-			return fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision` and start again", p.consumer, p.stream, err)
+			p.lost(fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision`", p.consumer, p.stream, jetstream.ErrConsumerNotFound))
 		case err != nil && ctx.Err() == nil:
 			if trouble != err.Error() {
 				trouble = err.Error()
@@ -206,7 +208,18 @@ func signal(c chan struct{}) {
 func (p *puller) ready(ctx context.Context) int {
 	for {
 		trial, ok := p.outage.wait(ctx, p.pauses, func() bool { return p.slots.busy.Load() == 0 })
-		if !ok || !p.limit.open(ctx) {
+		if !ok {
+			return 0
+		}
+		if lifted, _ := p.held.only(pauseSettings); lifted != nil {
+			select {
+			case <-ctx.Done():
+				return 0
+			case <-lifted:
+				continue
+			}
+		}
+		if !p.limit.open(ctx) {
 			return 0
 		}
 		changes := p.circuit.changes()

@@ -38,7 +38,7 @@ type world struct {
 	seen    []klarnasim.Exchange
 	workers int
 
-	markEvery time.Duration // of the workers to start; 0: as it is
+	markEvery, verifyEvery time.Duration // of the workers to start; 0: as it is
 }
 
 func newWorld(t *testing.T, accounts ...messages.Account) *world {
@@ -137,6 +137,9 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	}
 	worker.brokerAhead = func() time.Duration { return time.Duration(w.ahead.Load()) }
 	worker.verifyEvery, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
+	if w.verifyEvery > 0 {
+		worker.verifyEvery = w.verifyEvery
+	}
 	if w.markEvery > 0 {
 		worker.markEvery = w.markEvery
 	}

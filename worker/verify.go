@@ -243,6 +243,34 @@ func (i Inspection) Warnings() (all []string) {
 	return all
 }
 
+// Err is the first deviation, with the names of the others; nil where there is none. Sealing a stream changes other
+// settings along.
+func (i Inspection) Err() error {
+	all := slices.Clone(i.Deviations)
+	slices.SortStableFunc(all, func(a, b *Deviation) int {
+		switch {
+		case a.Setting == b.Setting:
+			return 0
+		case a.Setting == "sealed":
+			return -1
+		case b.Setting == "sealed":
+			return 1
+		}
+		return 0
+	})
+	if len(all) < 2 {
+		for _, d := range all {
+			return d
+		}
+		return nil
+	}
+	var others []string
+	for _, d := range all[1:] {
+		others = append(others, d.Stream+" "+d.Setting)
+	}
+	return fmt.Errorf("%w; others are off: %s", all[0], strings.Join(others, ", "))
+}
+
 // Inspect compares the streams and the bucket with what Provision makes. jetstream.ErrStreamNotFound means that
 // `renewals provision` was not run; any other error says nothing about the settings.
 func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
@@ -306,8 +334,8 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 	if err != nil {
 		return 0, err
 	}
-	if len(found.Deviations) > 0 {
-		return 0, found.Deviations[0]
+	if err := found.Err(); err != nil {
+		return 0, err
 	}
 	return found.Retention, nil
 }

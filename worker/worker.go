@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"sync"
@@ -237,6 +238,7 @@ type account struct {
 	limit   *limit
 	circuit *circuit
 	pullers []*puller // of charges, of those that were parked, and of captures
+	unfit   pauses    // for its own consumers' sake
 	log     zerolog.Logger
 
 	inFlight    atomic.Int64 // deliveries being handled
@@ -295,6 +297,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	})
 
 	accounts := make([]*account, len(w.accounts))
+	fit, first := 0, error(nil)
 	defer func() { w.running.Store(nil) }()
 	for i, config := range w.accounts {
 		a := &account{
@@ -303,10 +306,18 @@ func (w *Worker) Run(ctx context.Context) error {
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
 		a.circuit = newCircuit(a.pauseChanged)
-		if err := w.untilAnswered(ctx, a.bind); err != nil || ctx.Err() != nil {
+		var unfit error
+		if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) { unfit, err = a.bind(ctx); return err }); err != nil || ctx.Err() != nil {
 			return err
 		}
-		accounts[i] = a
+		if accounts[i] = a; unfit == nil {
+			fit++
+		} else if first == nil {
+			first = unfit
+		}
+	}
+	if fit == 0 { // nothing to do but to wait for a person
+		return first
 	}
 	w.running.Store(&accounts)
 	w.setPause(pauseClock, "the clock was not compared with the broker's yet")
@@ -373,17 +384,21 @@ func (w *Worker) Retry() {
 	}
 }
 
-// bind reads the account's consumers. A lease is as long as the shorter AckWait.
-func (a *account) bind(ctx context.Context) error {
+// bind reads the account's consumers. A lease is as long as the shorter AckWait. An account of which one is missing or not
+// as it must be waits until it is; the error of that is returned, too.
+func (a *account) bind(ctx context.Context) (unfit, err error) {
 	var ackWait time.Duration
 	a.pullers = nil
 	charges := newSlots(a.Concurrency) // Klarna does not see where a charge waited
 	for name, subject := range consumers(a.Name) {
 		config, err := a.consumer(ctx, a.Name, name, subject)
-		if err != nil {
-			return err
-		}
-		if ackWait == 0 || config.AckWait < ackWait {
+		var off *Deviation
+		switch {
+		case errors.As(err, &off), missing(err):
+			unfit = err
+		case err != nil:
+			return nil, err
+		case ackWait == 0 || config.AckWait < ackWait:
 			ackWait = config.AckWait
 		}
 		slots := charges
@@ -393,23 +408,34 @@ func (a *account) bind(ctx context.Context) error {
 		a.pullers = append(a.pullers, newPuller(a, name, slots))
 	}
 	if a.opts.KeyWindow < ackWait && !a.local() {
-		return &Deviation{Stream: StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
+		return nil, &Deviation{Stream: StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
 			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", a.opts.KeyWindow)}
+	}
+	if ackWait == 0 {
+		ackWait = max(defaultAckWait, a.leaseNeeded())
 	}
 	// Half of what AckWait leaves is for clocks that are apart: the holder of a lease lets it end that much sooner.
 	margin := (ackWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
 	a.rules = rules{
 		ackWait: ackWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays, clockMargin: margin,
 	}
-	return nil
+	if unfit != nil {
+		a.hold(unfit)
+	}
+	return unfit, nil
+}
+
+// leaseNeeded is how long a lease must be at least: it lasts one AckWait, and the last try that the budget allows must
+// still fit.
+func (w *Worker) leaseNeeded() time.Duration {
+	need := w.opts.TryBudget + w.opts.TryTimeout
+	return need + max(need/10, time.Second)
 }
 
 // consumer reads a consumer of an account and checks that its settings and the
 // worker's fit together.
 func (w *Worker) consumer(ctx context.Context, account messages.Account, name, subject string) (jetstream.ConsumerConfig, error) {
-	// A lease lasts one AckWait: the last try that the budget allows must still fit.
-	need := w.opts.TryBudget + w.opts.TryTimeout
-	info, err := verifyConsumer(ctx, w.js, account, name, subject, need+max(need/10, time.Second))
+	info, err := verifyConsumer(ctx, w.js, account, name, subject, w.leaseNeeded())
 	if info == nil {
 		return jetstream.ConsumerConfig{}, err
 	}
@@ -448,7 +474,7 @@ func (a *account) run(ctx context.Context) error {
 func (a *account) serve(ctx context.Context, d delivery) {
 	inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
 	inFlight.Set(float64(a.inFlight.Add(1)))
-	if tries := a.circuit.heard.Load(); a.circuit.admit() {
+	if tries := a.circuit.heard.Load(); !a.unfit.any() && !a.hollow(ctx, d) && a.circuit.admit() {
 		a.handle(ctx, d)
 		a.circuit.handled(tries)
 	} else {
@@ -461,10 +487,11 @@ func (a *account) serve(ctx context.Context, d delivery) {
 // paused are the reasons for which the account's jobs wait, each with a sentence.
 func (a *account) paused() map[string]string {
 	reasons := a.circuit.pauses.active()
+	if reasons == nil {
+		reasons = map[string]string{}
+	}
+	maps.Copy(reasons, a.unfit.active())
 	if why := a.limit.closed(); why != "" {
-		if reasons == nil {
-			reasons = map[string]string{}
-		}
 		reasons[pauseRateLimited] = why
 	}
 	return reasons

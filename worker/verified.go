@@ -1,0 +1,214 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// advisories are where the server tells of changes to what this worker binds. It tells of no consumer whose configuration
+// was updated; for that there is the look once a minute, and hollow.
+// https://docs.nats.io/running-a-nats-service/nats_admin/monitoring/monitoring_jetstream#advisories
+func advisories() (subjects []string) {
+	const prefix = "$JS.EVENT.ADVISORY."
+	for _, s := range (Provisioning{}).streams() {
+		subjects = append(subjects, prefix+"STREAM.UPDATED."+s.Name, prefix+"STREAM.DELETED."+s.Name, prefix+"STREAM.CREATED."+s.Name)
+	}
+	for _, what := range []string{"DELETED.", "CREATED.", "PAUSE."} {
+		subjects = append(subjects, prefix+"CONSUMER."+what+StreamJobs+".*", prefix+"CONSUMER."+what+StreamLater+".*")
+	}
+	return subjects
+}
+
+// Advisories are the subjects that a worker follows, for permissions.
+var Advisories = advisories()
+
+// follow leaves an entry in news whenever something of this worker's was changed. A subject that it may not follow
+// costs it the minute until it looks by itself.
+func (w *Worker) follow(news chan struct{}) (stop func()) {
+	mine := map[string]bool{}
+	for _, a := range w.accounts {
+		for name := range consumers(a.Name) {
+			mine[name] = true
+		}
+	}
+	var subs []*nats.Subscription
+	for _, subject := range Advisories {
+		of := strings.HasSuffix(subject, ".*")
+		sub, err := w.js.Conn().Subscribe(subject, func(m *nats.Msg) {
+			if !of || mine[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]] {
+				signal(news)
+			}
+		})
+		if err != nil {
+			w.opts.Log.Debug().Err(err).Str("subject", subject).Msg("changes are seen once a minute only")
+			continue
+		}
+		subs = append(subs, sub)
+	}
+	return func() {
+		for _, sub := range subs {
+			_ = sub.Unsubscribe()
+		}
+	}
+}
+
+// verifyGap is how long after a change the settings are looked at once more.
+const verifyGap = 500 * time.Millisecond
+
+// guard stops claiming while a stream does not have the settings that the promise rests on, or an account while one of
+// its consumers has not, until somebody has put them right.
+func (w *Worker) guard(ctx context.Context) {
+	news := make(chan struct{}, 1)
+	defer w.follow(news)()
+	for {
+		timer := time.NewTimer(w.verifyEvery)
+		told := false
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-news:
+			told = true
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+		w.checkAll(ctx)
+		if told && sleep(ctx, verifyGap) { // the server may tell of a change before it answers by it
+			w.checkAll(ctx)
+		}
+	}
+}
+
+func (w *Worker) checkAll(ctx context.Context) {
+	w.checkStreams(ctx)
+	for _, a := range *w.running.Load() {
+		a.check(ctx)
+	}
+}
+
+// checkStreams pauses everything while a stream or the bucket is not as it must be.
+func (w *Worker) checkStreams(ctx context.Context) {
+	err := w.verify(ctx)
+	var off *Deviation
+	switch {
+	case err == nil:
+		w.metrics.deviate("", nil)
+		if w.liftPause(pauseSettings) {
+			w.opts.Log.Info().Msg("the streams are as they must be again: claiming goes on")
+		}
+	case errors.As(err, &off), missing(err):
+		w.metrics.deviate("", err)
+		if w.setPause(pauseSettings, err.Error()) {
+			w.opts.Log.Error().Err(err).Msg("nothing is claimed until this is put right")
+		}
+	default: // no answer says nothing about the settings
+		w.opts.Log.Debug().Err(err).Msg("settings not verified")
+	}
+}
+
+// verify checks the settings of the streams, and learns how long the journal remembers.
+func (w *Worker) verify(ctx context.Context) error {
+	retention, err := Verify(ctx, w.js)
+	if err != nil {
+		return err
+	}
+	w.oldest.Store(int64(retention - retentionMargin))
+	return nil
+}
+
+// check pauses the account while one of its consumers is missing or not as it must be: nobody else's jobs wait for that.
+func (a *account) check(ctx context.Context) {
+	for name, subject := range consumers(a.Name) {
+		one, cancel := context.WithTimeout(ctx, publishTimeout)
+		_, err := a.consumer(one, a.Name, name, subject)
+		cancel()
+		var off *Deviation
+		switch {
+		case err == nil:
+		case errors.As(err, &off), missing(err):
+			a.hold(err)
+			return
+		default:
+			a.log.Debug().Err(err).Str("consumer", name).Msg("consumer not verified")
+			return
+		}
+	}
+	a.metrics.deviate(a.Name, nil)
+	if a.unfit.lift(pauseSettings) {
+		a.pauseChanged(pauseSettings, false, "")
+	}
+	if a.pauses.has(pauseSettings) {
+		a.metrics.paused.WithLabelValues(string(a.Name), pauseSettings).Set(1)
+	}
+}
+
+// hold stops pulling for the account, probes included.
+func (a *account) hold(err error) {
+	a.metrics.deviate(a.Name, err)
+	if a.unfit.set(pauseSettings, err.Error()) {
+		a.pauseChanged(pauseSettings, true, err.Error())
+	} else {
+		a.metrics.paused.WithLabelValues(string(a.Name), pauseSettings).Set(1)
+	}
+}
+
+// msgSize is what the server adds to a message of which it hands out the headers only.
+const msgSize = "Nats-Msg-Size"
+
+// hollow says that a job may have come without its body: its consumer was changed since it was last looked at. A
+// publisher can write the header as well, so the consumer is asked.
+func (a *account) hollow(ctx context.Context, d delivery) bool {
+	if len(d.msg.Data) > 0 || d.msg.Header.Get(msgSize) == "" {
+		return false
+	}
+	for name, subject := range consumers(a.Name) {
+		one, cancel := context.WithTimeout(ctx, claimTimeout)
+		config, err := a.consumer(one, a.Name, name, subject)
+		cancel()
+		if err != nil || config.HeadersOnly {
+			a.check(ctx)
+			return true
+		}
+	}
+	return false
+}
+
+// setting is what an error is about, for the metric: a setting by name, or that something is missing.
+func deviation(err error) (stream, consumer, setting string) {
+	if off, ok := errors.AsType[*Deviation](err); ok {
+		return off.Stream, off.Consumer, off.Setting
+	}
+	return "", "", "missing"
+}
+
+// deviationOf is the series that tells of an account, or with "" of the streams.
+type deviationOf struct{ stream, consumer, setting string }
+
+// deviate sets the metric to what is off now; nil is nothing.
+func (m *Metrics) deviate(account messages.Account, err error) {
+	m.deviating.Lock()
+	defer m.deviating.Unlock()
+	var now deviationOf
+	if err != nil {
+		now.stream, now.consumer, now.setting = deviation(err)
+		if now.stream == "" && account != "" {
+			now.stream, now.consumer = StreamJobs, ConsumerName(account)
+		}
+	}
+	was, there := m.deviations[account]
+	if there && was != now {
+		m.deviation.WithLabelValues(was.stream, was.consumer, was.setting).Set(0)
+		delete(m.deviations, account)
+	}
+	if err != nil {
+		m.deviations[account] = now
+		m.deviation.WithLabelValues(now.stream, now.consumer, now.setting).Set(1)
+	}
+}
