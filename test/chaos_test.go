@@ -43,6 +43,7 @@ type story struct {
 	// rival: another job wants the same. Of two charges one is paid, the other rejected
 	// as already_paid; of two captures of most of an order one is captured, the other rejected as amount_too_high.
 	rival    bool
+	early    bool   // it is parked first
 	number   int    // of the job, and of its renewal
 	capture  bool   // it captures what another story authorised
 	captures string // how the captures that follow it go; "" for none
@@ -264,8 +265,14 @@ func (c *chaosRun) publish(r *rand.Rand, stop <-chan struct{}) (told []story) {
 			s.payload = job(n, variant.token+strconv.Itoa(n), func(j map[string]any) { j["order"].(map[string]any)["auto_capture"] = false })
 			s.captures = []string{"one-", "two-", "created-500-", "created-cut-", "503x2-", "slow-400-", "soft-decline-"}[r.IntN(7)]
 		}
+		if s.want == "paid" && s.captures == "" && r.IntN(10) == 0 { // early: parked first
+			s.payload = job(n, variant.token+strconv.Itoa(n), func(j map[string]any) {
+				j["due_at"] = time.Now().Add(3*time.Second + time.Duration(r.IntN(3000))*time.Millisecond).UTC().Format(time.RFC3339Nano)
+			})
+			s.early = true
+		}
 		all := []story{s}
-		if s.want == "paid" && s.captures == "" && r.IntN(20) == 0 {
+		if s.want == "paid" && s.captures == "" && !s.early && r.IntN(20) == 0 {
 			all[0].rival = true
 			all = append(all, story{rival: true, want: s.want, payload: job(n, variant.token+strconv.Itoa(n), func(j map[string]any) {
 				j["id"] = fmt.Sprint(j["subscription_id"], "/2026-12/rival")
@@ -350,6 +357,10 @@ func (c *chaosRun) decidable() int {
 	if err != nil {
 		return 1
 	}
+	later, err := c.w.js.Stream(ctx, worker.StreamLater)
+	if err != nil {
+		return 1
+	}
 	journal, err := worker.OpenJournal(ctx, c.w.js, zerolog.Nop())
 	if err != nil {
 		return 1
@@ -357,7 +368,11 @@ func (c *chaosRun) decidable() int {
 	waiting := 0
 	c.undecided = map[messages.IdempotencyKey]bool{}
 	for next := uint64(1); ; {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject("renewals.*.default"))
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(">"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) && stream != later {
+			stream, next = later, 1
+			continue
+		}
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return waiting
 		}
