@@ -28,6 +28,12 @@ func (s State) forgotten(q request, r rules) (since time.Time, ok bool) {
 	return since, since.Before(r.restored)
 }
 
+// unseen says that the job follows attempts that the journal has forgotten: what became of them nobody here knows.
+func (s State) unseen(q request, r rules) bool {
+	_, ok := s.forgotten(q, r)
+	return ok && q.Attempt > s.Attempts+1
+}
+
 // distrust starts the key's clock where the first use of the key may have been, and counts one try more that
 // may have made an order: a refusal of the token may hide it.
 func (c *Claim) distrust(s State, q request, r rules) {
@@ -37,6 +43,12 @@ func (c *Claim) distrust(s State, q request, r rules) {
 	}
 	c.FirstSentAt, c.Restored = since, true
 	c.UndecidedTries++
+}
+
+// outdated says that a claim was written before the operator's word: the journal may not know it, so that nothing
+// keeps others from charging beside it.
+func (r rules) outdated(c Claim) bool {
+	return !r.restored.IsZero() && c.LeaseUntil.Add(-r.ackWait).Before(r.restored.Add(-maxSkew))
 }
 
 // forgottenBy says that the journal does not know the claim any more under which an order was made, and that

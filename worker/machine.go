@@ -202,7 +202,7 @@ func deliver(s State, q request, now time.Time, r rules) step {
 		return nak(wait)
 	}
 	st := claim(s, q, now, r)
-	if st.State.windowClosed(now, r) {
+	if st.State.windowClosed(now, r) || s.unseen(q, r) {
 		return giveUp(st.State, st.State.expiredReason())
 	}
 	return st
@@ -283,6 +283,9 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 		return nak(min(r.delay(max(c.Deliveries, q.Delivered)), c.FirstSentAt.Add(r.keyWindow).Sub(now)))
 	}
 
+	if c.Restored && !s.Claim.Restored {
+		s.UndecidedAt = later(s.UndecidedAt, r.restored)
+	}
 	if !c.Released {
 		c.UndecidedTries++
 		s.UndecidedAt = later(s.UndecidedAt, c.LeaseUntil)
@@ -299,6 +302,9 @@ func claim(s State, q request, now time.Time, r rules) step {
 	c.take(q, now, r)
 	next := s.claimed(c)
 	next.Phase, next.UndecidedAt = PhaseCharging, time.Time{}
+	if c.Restored {
+		next.UndecidedAt = r.restored // when a try that was forgotten may have ended
+	}
 	next.Attempts = max(s.Attempts+1, q.Attempt)
 	if next.FirstAttemptAt.IsZero() {
 		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, &q.Policy
@@ -636,6 +642,9 @@ func fenced(s State, h holding, o outcome, now time.Time, r rules) step {
 	if h.forgottenBy(s) {
 		s = s.claimed(h.Claim)
 		s.Attempts++
+		if s.FirstAttemptAt.IsZero() {
+			s.FirstAttemptAt = now
+		}
 	}
 	switch {
 	case settled && (e.Kind == messages.KindPaid || e.Kind == messages.KindCaptured):
@@ -653,7 +662,11 @@ func fenced(s State, h holding, o outcome, now time.Time, r rules) step {
 		return step{Then: actAck, Dead: true, Reason: messages.ReasonCaptureAfterFailure, Made: o.Made, State: s, Key: k}
 	case !s.holds(k):
 		// Another key has followed: its charge cannot be undone from here.
-		return step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, Made: o.Made, State: s, Key: k}
+		st := step{Then: actAck, Dead: true, Reason: messages.ReasonOrderAfterDunning, Made: o.Made, State: s, Key: k}
+		if !settled { // the journal was set back: the job gets its result when it comes again
+			st.Then, st.Delay = actNak, r.delay(1)
+		}
+		return st
 	}
 	if s.Phase == PhasePending && o.Answer == answerPending {
 		return nak(r.delay(1))

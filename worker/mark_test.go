@@ -428,3 +428,19 @@ func TestRecordHashIsThatOfTheStoredRecord(t *testing.T) {
 		}
 	}
 }
+
+// S71: a worker holds a claim from before the operator's word and has not sent yet. The journal may not know the
+// claim any more and another may charge beside it: nothing is sent under it, whatever its lease says.
+func TestS71ClaimFromBeforeTheOperatorsWord(t *testing.T) {
+	t.Parallel()
+	word := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	r := rules{ackWait: 2 * time.Minute, restored: word.Add(maxSkew)}
+	for claimed, want := range map[time.Time]bool{word.Add(-time.Second): true, word: false, word.Add(time.Second): false} {
+		if got := r.outdated(Claim{LeaseUntil: claimed.Add(r.ackWait)}); got != want {
+			t.Errorf("claimed at %s: outdated %t, want %t", claimed, got, want)
+		}
+	}
+	if (rules{ackWait: time.Minute}).outdated(Claim{}) {
+		t.Error("outdated where the journal was never set back")
+	}
+}

@@ -59,6 +59,9 @@ type modelWorld struct {
 	told    [maxKeys]bool          // a dead letter tells of what was made under the key
 	over    bool                   // an operator has cancelled the period
 
+	restored time.Duration // when an operator accepted a journal that was set back; 0: never
+	past     [3]lastRecord // of the renewal's records the first: what a copy of the journal may know
+
 	misled bool // Klarna was behind with a capture that the journal cannot know of
 
 	wrong string // the first promise that was broken
@@ -99,7 +102,7 @@ type setting struct {
 }
 
 // A budget is how often each kind of trouble may come.
-type budget struct{ deliveries, faults, crashes, losses, panics, stops, cancels, resolves, purges, tokens, expiries int8 }
+type budget struct{ deliveries, faults, crashes, losses, panics, stops, cancels, resolves, purges, tokens, expiries, setbacks int8 }
 
 // A posting is a message in RENEWALS.
 type posting struct {
@@ -111,6 +114,7 @@ type posting struct {
 	elsewhere     bool          // on another account, whose keys Klarna keeps apart
 	invalid       bool          // it may not be charged
 	expires, due  time.Duration // 0: never, at once
+	follows       bool          // it is published once Klarna has seen the first
 	replay        int           // 1 + the posting whose dead letter it repeats; 0: none
 }
 
@@ -192,6 +196,7 @@ type machinery struct {
 	hear     func(t *tally, order klarna.CreatedOrder, err error, began, ended time.Time, r rules) (again bool)
 	held     func(State) holding
 	fence    func(Claim, time.Time) error
+	outdated func(rules, Claim) bool
 
 	rules rules
 
@@ -211,7 +216,7 @@ func realMachinery(tb testing.TB) machinery {
 	r.jitter, r.retryDelays = 1, []time.Duration{5 * time.Second, time.Minute, 2 * time.Hour} // they only matter for how long a world runs
 	return machinery{
 		deliver: deliver, conclude: conclude, polled: polled, panicked: panicked, sweep: sweep, resolve: resolve,
-		hear: (*tally).hear, held: a.held, rules: r,
+		hear: (*tally).hear, held: a.held, outdated: rules.outdated, rules: r,
 		fence: func(c Claim, now time.Time) error {
 			o := o
 			o.Now = func() time.Time { return now }
@@ -339,6 +344,9 @@ func (w *modelWorld) request(h *hand) request {
 		Key: modelKeys[w.key(h)], Hash: p.hash, Payload: []byte(p.payload), Verdict: h.verdict, DueAt: modelDay.Add(p.due),
 		Replay: uint64(p.replay), Nonce: h.nonce, Host: "api.klarna.com", Delivered: w.queue[h.posting].delivered,
 	}
+	if !p.captures() {
+		q.Attempt = int64(p.key) + 1
+	}
 	q.StandIn = h.standIn
 	if q.Endpoint, q.Merchant = "https://api.klarna.com", "K1"; h.moved {
 		q.Merchant = "K2"
@@ -404,6 +412,7 @@ const (
 	resolvesMade
 	resolvesNone
 	purges
+	setsBack
 	timePasses
 )
 
@@ -412,7 +421,7 @@ func (v verb) String() string {
 		"ends its tries", "is told to stop", "asks for the fraud status", "writes the dead letter", "acknowledges", "crashes", "panics",
 		"a late write arrives:", "Klarna finishes a request with an order", "Klarna accepts a pending order", "Klarna rejects a pending order",
 		"the customer cancels the token", "the order's authorisation expires", "the sweep settles the claim", "an operator cancels the period",
-		"an operator says that it was made", "an operator says that it was not made", "purged:", "time passes to"}[v]
+		"an operator says that it was made", "an operator says that it was not made", "purged:", "the journal is set back to", "time passes to"}[v]
 }
 
 // How a write goes.
@@ -531,7 +540,7 @@ func (w *modelWorld) moves(all []move) []move {
 	if w.left.expiries > 0 && !w.orderEnded && s.Order != nil {
 		add(orderExpires, 0, 0)
 	}
-	if _, due := w.machinery.sweep(*s, w.clock(0), w.machinery.rules); due {
+	if _, due := w.machinery.sweep(*s, w.clock(0), w.rules()); due {
 		add(sweeps, 0, 0)
 	}
 	if w.left.cancels > 0 && (s.Phase == PhaseNone || s.Phase == PhaseDunning) {
@@ -548,6 +557,7 @@ func (w *modelWorld) moves(all []move) []move {
 			add(purges, 0, j)
 		}
 	}
+	w.addSetBacks(add)
 	if len(w.instants()) > 0 {
 		add(timePasses, 0, 0)
 	}
@@ -558,6 +568,9 @@ func (w *modelWorld) moves(all []move) []move {
 // its AckWait may have run out, or it was published twice.
 func (w *modelWorld) deliverable(j int) bool {
 	p, q := w.postings[j], w.queue[j]
+	if p.follows && !w.books[0].seen {
+		return false
+	}
 	return (!q.gone || q.acked && w.coarse) && (p.replay == 0 || w.queue[p.replay-1].buried)
 }
 
@@ -613,6 +626,7 @@ func (w *modelWorld) instants() []time.Duration {
 		at(p.expires)
 		at(p.due)
 	}
+	w.setBackInstants(at)
 	slices.Sort(all)
 	return all
 }
@@ -707,13 +721,15 @@ func (w *modelWorld) do(m move) {
 		w.left.expiries--
 		w.orderEnded = true
 	case sweeps:
-		st, _ := w.machinery.sweep(*w.journal[0].state, w.clock(0), w.machinery.rules)
+		st, _ := w.machinery.sweep(*w.journal[0].state, w.clock(0), w.rules())
 		w.store(0, w.journal[0].sequence, st, "")
 	case cancels, resolvesMade, resolvesNone:
 		w.operate(m.verb)
 	case purges:
 		w.left.purges--
 		w.queue[what].gone = true
+	case setsBack:
+		w.setBack(what)
 	case timePasses:
 		w.pass(w.instants()[0])
 	}
@@ -725,7 +741,7 @@ func (w *modelWorld) do(m move) {
 // decide reads the renewal's last record and asks the machine. Both are one move:
 // what is decided on an older record the journal refuses.
 func (w *modelWorld) decide(h *hand, who int) {
-	m, r, now := &w.machinery, w.machinery.rules, w.clock(who)
+	m, r, now := &w.machinery, w.rules(), w.clock(who)
 	e, q := w.journal[h.renewal()], w.request(h)
 	switch h.asks {
 	case whatDeliveryMeans:
@@ -781,6 +797,9 @@ func (w *modelWorld) store(renewal, on int, st step, verdict messages.Reason) bo
 	}
 	w.announce(last.state, &st)
 	*last = lastRecord{last.sequence + 1, &st.State}
+	if renewal == 0 && w.restored == 0 && last.sequence <= len(w.past) {
+		w.past[last.sequence-1] = *last
+	}
 	return true
 }
 
@@ -849,7 +868,7 @@ func (w *modelWorld) acknowledge(h *hand) {
 
 // send is one try: the fence, Klarna's books, and what the worker hears.
 func (w *modelWorld) send(h *hand, who int, r reply) {
-	if err := w.machinery.fence(h.held.Claim, w.clock(who)); err != nil {
+	if err := w.fence(h, who); err != nil {
 		w.machinery.hear(&h.tally, klarna.CreatedOrder{}, &klarna.NotSentError{Err: err}, w.clock(who), w.clock(who), w.machinery.rules)
 		h.tally.HandBack = true
 		h.at, h.asks = deciding, whatTriesMean
@@ -908,7 +927,7 @@ func (w *modelWorld) hear(h *hand, who int, r reply) {
 }
 
 func (w *modelWorld) tooLate(h *hand, who int) bool {
-	return w.machinery.fence(h.held.Claim, w.clock(who)) != nil
+	return w.fence(h, who) != nil
 }
 
 // ---- Klarna, the customer and the operator.
@@ -1156,6 +1175,8 @@ func (w *modelWorld) announce(before *State, st *step) {
 		b = *w.captureBook(k)
 	case k < 2 && before.holds(st.Key):
 		b = *w.claimedBook(before)
+	case k < 2 && w.restored > 0: // its claim may be forgotten
+		b = w.books[k]
 	}
 	switch st.Record {
 	case messages.KindCharging, messages.KindCapturing:
@@ -1329,7 +1350,7 @@ func (w *modelWorld) settle(do func(move)) {
 				next = append(next, w.queue[j].notBefore)
 			}
 		}
-		if _, due := w.machinery.sweep(*w.journal[0].state, w.clock(0), w.machinery.rules); due {
+		if _, due := w.machinery.sweep(*w.journal[0].state, w.clock(0), w.rules()); due {
 			do(move{verb: sweeps})
 		}
 		for k, b := range w.books {
@@ -1423,7 +1444,8 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 	b.Reset()
 	id := identifier{w, b}
 	l := w.left
-	b.Write([]byte{byte(l.deliveries), byte(l.faults), byte(l.crashes), byte(l.losses), byte(l.panics), byte(l.stops), byte(l.cancels), byte(l.resolves), byte(l.purges), byte(l.tokens), byte(l.expiries)})
+	b.Write([]byte{byte(l.deliveries), byte(l.faults), byte(l.crashes), byte(l.losses), byte(l.panics), byte(l.stops), byte(l.cancels), byte(l.resolves), byte(l.purges), byte(l.tokens), byte(l.expiries), byte(l.setbacks)})
+	id.restored()
 	for i := range 1 + len(w.postings) {
 		if id.flags(w.journal[i].sequence > 0); w.journal[i].sequence > 0 {
 			id.state(w.journal[i].state)
@@ -1514,7 +1536,7 @@ func (id identifier) book(b *book) {
 
 func (id identifier) claim(c *Claim, open bool) {
 	id.WriteByte(byte(keyNumber(c.Key)))
-	id.flags(c.Released, c.Answered2xx, c.UndecidedTries > 0, c.Contradicted, c.Deliveries > 0, c.Panics > 0, c.Panics > 1)
+	id.flags(c.Released, c.Answered2xx, c.UndecidedTries > 0, c.Contradicted, c.Deliveries > 0, c.Panics > 0, c.Panics > 1, c.Restored)
 	id.text(string(c.Corrects))
 	id.text(c.SHA256)
 	id.text(c.made())
@@ -1662,6 +1684,8 @@ func (w *modelWorld) tell(m move) string {
 		detail = fmt.Sprintf("%s of %s", w.late[m.what].step.Record, w.late[m.what].step.Key)
 	case klarnaFinishes, fraudAccepts, fraudRejects:
 		detail = fmt.Sprintf("(book %d)", m.what+1)
+	case setsBack:
+		detail = fmt.Sprintf("its first %d records of the renewal", m.what)
 	case timePasses:
 		detail = w.instants()[0].String()
 	}
@@ -1875,6 +1899,7 @@ func smallWorlds(tb testing.TB) []*setting {
 			budget:  budget{deliveries: 3, panics: 2}},
 	}
 	all = append(all, captureWorlds()...)
+	all = append(all, setBackWorlds()...)
 	for _, s := range all {
 		s.workers, s.coarse, s.machinery = 2, true, machinery
 		s.budget.deliveries += int8(*deeper)
@@ -1886,7 +1911,7 @@ func smallWorlds(tb testing.TB) []*setting {
 // TestModelNeedsEveryRule takes one rule after the other away, and expects the
 // search to find out.
 func TestModelNeedsEveryRule(t *testing.T) {
-	for _, tt := range append(brokenRules(), brokenCaptureRules()...) {
+	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules()) {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
 			worlds := smallWorlds(t)

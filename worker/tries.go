@@ -120,7 +120,7 @@ func (w *Worker) fence(c Claim, margin time.Duration) error {
 // sendable is the fence, on a clock that can be relied upon: one that was set, or
 // stood still while the machine was suspended, cannot tell whose the claim is.
 func (a *account) sendable(c Claim) error {
-	if a.clockFault() != "" {
+	if a.clockFault() != "" || a.rulesNow().outdated(c) {
 		return errLate
 	}
 	return a.fence(c, a.rules.clockMargin)
