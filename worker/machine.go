@@ -263,7 +263,7 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 	c := *s.Claim
 	c.distrust(s, q, r)
 	switch {
-	case c.SHA256 != q.Hash:
+	case c.SHA256 != q.Hash, (c.Capture == nil) != (q.Capture == nil):
 		return conflict(q)
 	case s.Phase == PhasePending:
 		return step{Then: actPoll, State: s, Key: q.Key} // also after the limit: a last look

@@ -152,7 +152,7 @@ const stateVersion = 1
 const maxSettled = 256
 
 // ParseState reads a Renewals-State header. An error means that the journal
-// was written by a newer version or by somebody else: the caller must not act on the renewal.
+// was written by a newer version or by somebody else, or says what cannot be: the caller must not act on the renewal.
 func ParseState(header string) (State, error) {
 	var s State
 	if err := json.Unmarshal([]byte(header), &s); err != nil {
@@ -160,6 +160,9 @@ func ParseState(header string) (State, error) {
 	}
 	if s.Version != stateVersion {
 		return State{}, fmt.Errorf("read %s header: version %d, this program knows %d", messages.HeaderState, s.Version, stateVersion)
+	}
+	if err := s.check(); err != nil {
+		return State{}, fmt.Errorf("read %s header: no state of a renewal: %w", messages.HeaderState, err)
 	}
 	return s, nil
 }
