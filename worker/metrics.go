@@ -76,7 +76,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		duplicates: counter("duplicates_total", "Deliveries whose job had its result already.", "account"),
 		requests:   counter("klarna_requests_total", "Tries, by the status code of the answer or what became of them without one.", "account", "code"),
 		unknown:    counter("unknown_error_codes_total", "Refusals with an error code that the dunning table does not know.", "account"),
-		panics:     counter("panics_total", "Panics in the handling of a job.", "account"),
+		panics:     counter("panics_total", "Panics in the handling of a job; without an account, of what goes on beside the jobs.", "account"),
 		handBacks:  counter("hand_backs_total", "Deliveries given back before they were started.", "account"),
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
 		republish:  counter("publish_retries_total", "Publishes that were made again since the stream had not confirmed them.", "stream"),
@@ -105,6 +105,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 	}
 	r.MustRegister(m.unserved)
+	m.panics.WithLabelValues("") // see Worker.caught
 	for _, stream := range []string{StreamJournal, StreamDead} {
 		m.republish.WithLabelValues(stream).Add(0)
 	}

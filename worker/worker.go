@@ -326,11 +326,13 @@ func (w *Worker) Run(ctx context.Context) error {
 		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(), rules: rules{keyWindow: w.opts.KeyWindow}},
 	}
 	var running sync.WaitGroup
-	running.Go(func() { w.guard(stopping) })
-	running.Go(func() { w.look(stopping) })
-	running.Go(func() { w.marks.run(stopping, w.journalUnchecked) })
+	running.Go(func() { w.survive(stopping, "settings", w.guard) })
+	running.Go(func() { w.survive(stopping, "gauges", w.look) })
+	running.Go(func() {
+		w.survive(stopping, "marks", func(ctx context.Context) { w.marks.run(ctx, w.journalUnchecked) })
+	})
 	for _, b := range background {
-		running.Go(func() { b.run(stopping) })
+		running.Go(func() { w.survive(stopping, fmt.Sprintf("%T", b), b.run) })
 	}
 	for _, a := range accounts {
 		running.Go(func() {
@@ -456,7 +458,7 @@ func (a *account) run(ctx context.Context) error {
 			}
 		})
 		for range cap(p.jobs) {
-			running.Go(func() { p.work(func(d delivery) { a.serve(ctx, d) }) })
+			running.Go(func() { p.work(func(d delivery) { a.caught("jobs", func() { a.serve(ctx, d) }) }) })
 		}
 	}
 	running.Wait()
