@@ -474,7 +474,7 @@ var mayDo = map[string]struct {
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
 			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.mark.journal", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
-			"$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
+			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
 	},

@@ -173,7 +173,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			may = append(may, messages.DueSubject(a), messages.CaptureSubject(a)) // dead letters that are replayed
 		}
 		for _, c := range consumers(accounts) {
-			may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter)
+			may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter, "$JS.API.CONSUMER.INFO."+c.stream+"."+c.name)
 		}
 	case roleMonitor:
 		may = slices.Concat(
@@ -199,6 +199,9 @@ func newGrant(r role, a messages.Account, may []string) grant {
 	slices.Sort(may)
 	g.Permissions.Publish.Allow = slices.Compact(may)
 	g.Permissions.Subscribe.Allow = []string{g.InboxPrefix + ".>"}
+	if r == roleWorker { // what the server tells of changes: names, no messages
+		g.Permissions.Subscribe.Allow = slices.Concat(g.Permissions.Subscribe.Allow, worker.Advisories)
+	}
 	return g
 }
 

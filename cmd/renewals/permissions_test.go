@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 // What each role can do with its list, and that it can do nothing else, is shown on a server in package test.
@@ -43,7 +45,11 @@ func TestPrintPermissions(t *testing.T) {
 				t.Errorf("%s: inbox prefix %s is given twice", row.situation, g.InboxPrefix)
 			}
 			inboxes[g.InboxPrefix] = true
-			if want := []string{g.InboxPrefix + ".>"}; !slices.Equal(g.Permissions.Subscribe.Allow, want) {
+			want := []string{g.InboxPrefix + ".>"}
+			if g.Role == roleWorker {
+				want = append(want, worker.Advisories...)
+			}
+			if !slices.Equal(g.Permissions.Subscribe.Allow, want) {
 				t.Errorf("%s: %s may subscribe to %v, want %v", row.situation, g.Role, g.Permissions.Subscribe.Allow, want)
 			}
 			if (g.Domain == monitorDomain) != (g.Role == roleMonitor) {
@@ -68,7 +74,7 @@ func TestPermissionsNameTheirAccounts(t *testing.T) {
 			t.Errorf("a worker of two accounts lacks %s:\n%s", want, out)
 		}
 	}
-	for _, no := range []string{"charge-*", "charge-default", "STREAM.CREATE", "STREAM.DELETE", "STREAM.PURGE", "MSG.DELETE", "cancelled"} {
+	for _, no := range []string{"charge-*", "charge-default", "API.STREAM.CREATE", "API.STREAM.DELETE", "API.STREAM.PURGE", "MSG.DELETE", "cancelled"} {
 		if strings.Contains(out, no) {
 			t.Errorf("a worker is given %s", no)
 		}
