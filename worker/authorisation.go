@@ -126,6 +126,10 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 			continue
 		}
 		at, err := s.journal.Last(ctx, r)
+		if _, odd := errors.AsType[*UnreadableError](err); odd {
+			s.opts.Log.Error().Err(err).Msg("record not understood")
+			continue
+		}
 		if err != nil {
 			return err
 		}

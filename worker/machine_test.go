@@ -356,6 +356,11 @@ func TestConcludeUndecided(t *testing.T) {
 			if got.Record != want {
 				t.Errorf("after %s: record %q, want %q", at.Sub(noon), got.Record, want)
 			}
+			waits := r
+			waits.paused = true // S49: the account's trouble is not the job's
+			if got := conclude(again, holding{Claim: *again.Claim, SetsClock: true}, turned, at, waits); got.Record != messages.KindCharging {
+				t.Errorf("after %s, the account paused: record %q, want it kept", at.Sub(noon), got.Record)
+			}
 		}
 	})
 }
