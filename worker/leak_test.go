@@ -184,7 +184,7 @@ func newLeakWorld(t *testing.T, token string) *leakWorld {
 		}
 		return l
 	}
-	payloads := &world{t: t}
+	payloads := &world{t: t, began: time.Now()}
 	for n := range leakJobs {
 		id := "leak-" + strconv.Itoa(n)
 		if _, err := l.js.Publish(t.Context(), messages.DueSubject("default"), payloads.due(id, token+strconv.Itoa(n), 1)); err != nil {

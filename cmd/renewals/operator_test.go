@@ -24,6 +24,7 @@ import (
 type office struct {
 	*testing.T
 	env variables
+	due time.Time // of every period, the same for all its attempts
 	js  jetstream.JetStream
 	sim *klarnasim.Server
 }
@@ -33,7 +34,7 @@ func newOffice(t *testing.T) *office {
 	t.Helper()
 	t.Parallel()
 	b, sim := broker(t, nil), simulator(t)
-	o := &office{T: t, sim: sim, env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms")}
+	o := &office{T: t, sim: sim, due: time.Now(), env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms")}
 	finish(t, exitDone, o.env, "", "provision")
 	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
 	if err != nil {
@@ -47,7 +48,7 @@ func newOffice(t *testing.T) *office {
 // job is a sample job under an ID of its own choice, or the usual one.
 func (o *office) job(subscription, token, id string, attempt int64) messages.Job {
 	o.Helper()
-	job := charge("op", subscription, token, product{"Premium Monthly", "MONTH", 1, 1599, "EUR"}, time.Now())
+	job := charge("op", subscription, token, product{"Premium Monthly", "MONTH", 1, 1599, "EUR"}, o.due)
 	job.CustomerToken = messages.NewCustomerToken(token + "-" + strings.ReplaceAll("op-"+subscription, "/", "-"))
 	job.SubscriptionID, job.Period, job.Attempt = messages.SubscriptionID(subscription), "2026-12", attempt
 	if job.ID = messages.MessageID(id); id == "" {

@@ -96,7 +96,7 @@ func TestWrongPasswordUntilItsFileChanges(t *testing.T) {
 	o.expect(p.stderr.String(), "!"+testPassword, "!the old password")
 	_, metrics = get(t, address+"/metrics")
 	o.expect(metrics, `renewals_account_paused{account="default",reason="not_evaluated"} 0`, `renewals_results_total{account="default",kind="paid",reason=""} 1`,
-		`renewals_results_total{account="default",kind="dunning",reason=""} 0`)
+		`renewals_results_total{account="default",kind="dunning",reason="payment_method_failed"} 0`)
 	p.stop()
 	if code := p.wait(t); code != exitDone {
 		t.Errorf("exit code %d, want 0", code)
