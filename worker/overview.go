@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,8 @@ type Overview struct {
 	Workers  []Presence        `json:"workers"`
 	// Unresolved are the renewals that wait for an operator, the oldest first.
 	Unresolved []messages.Unresolved `json:"unresolved,omitempty"`
+	// NotVisited were unresolved once, and not looked at now, since there are so many.
+	NotVisited int `json:"unresolved_not_visited,omitempty"`
 	// Deviation names a setting of a stream that the promise rests on and that somebody changed.
 	Deviation string `json:"deviation,omitempty"`
 
@@ -178,7 +181,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 	case err != nil:
 		deep = false // the deviation says it
 	case deep:
-		if o.Unresolved, err = journal.waiting(ctx, known); err != nil {
+		if o.Unresolved, o.NotVisited, err = journal.waiting(ctx, known, mostVisits); err != nil {
 			return o, err
 		}
 		for _, u := range o.Unresolved {
@@ -284,24 +287,33 @@ func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *je
 
 // Unresolved lists the renewals that wait for an operator, the oldest first.
 func (j *Journal) Unresolved(ctx context.Context) ([]messages.Unresolved, error) {
-	return j.waiting(ctx, nil)
+	all, _, err := j.waiting(ctx, nil, math.MaxInt)
+	return all, err
 }
+
+// mostVisits is how many renewals that were unresolved once are looked at in one go. Each visit is a read of a
+// record that may be months old, and claims wait behind it.
+const mostVisits = 2000
 
 // resolved are renewals that were unresolved and are no more, by the subject of
 // those records and how many there were: without a further one they are not unresolved again.
 type resolved map[string]uint64
 
-// waiting is [Journal.Unresolved]; it does not visit what is known to be resolved, and adds to that unless it is nil.
-func (j *Journal) waiting(ctx context.Context, known resolved) ([]messages.Unresolved, error) {
+// waiting is [Journal.Unresolved] with at most so many visits; left is how many renewals it did not get to. It does not visit
+// what is known to be resolved, and adds to that unless it is nil, so that the next call gets further.
+func (j *Journal) waiting(ctx context.Context, known resolved, most int) (waiting []messages.Unresolved, left int, err error) {
 	given, err := subjects(ctx, j.js, StreamJournal, messages.RecordSubject(messages.KindUnresolved, "*", "*"))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var waiting []messages.Unresolved
 	maps.DeleteFunc(known, func(subject string, _ uint64) bool { return given[subject] == 0 })
 	for subject, n := range given {
 		_, r, _, err := messages.ParseRecordSubject(subject)
 		if err != nil || known[subject] == n {
+			continue
+		}
+		if most--; most < 0 {
+			left++
 			continue
 		}
 		at, err := j.Last(ctx, r)
@@ -310,7 +322,7 @@ func (j *Journal) waiting(ctx context.Context, known resolved) ([]messages.Unres
 			continue // whoever has a job for it meets it
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if at.State.Phase != PhaseUnresolved {
 			if known != nil {
@@ -320,10 +332,10 @@ func (j *Journal) waiting(ctx context.Context, known resolved) ([]messages.Unres
 		}
 		record, err := j.unresolved(ctx, r)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		waiting = append(waiting, record)
 	}
 	slices.SortFunc(waiting, func(a, b messages.Unresolved) int { return a.At.Compare(b.At) })
-	return waiting, nil
+	return waiting, left, nil
 }

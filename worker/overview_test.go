@@ -33,7 +33,7 @@ func TestResolvedIsNotVisitedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = reads.Unsubscribe() }()
-		got, err := journal.waiting(t.Context(), known)
+		got, left, err := journal.waiting(t.Context(), known, mostVisits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,11 +41,14 @@ func TestResolvedIsNotVisitedAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		n, _, err := reads.Pending()
-		if err != nil || len(got) != want || uint64(n) != visited {
+		if err != nil || left != 0 || len(got) != want || uint64(n) != visited {
 			t.Errorf("waiting: %d with %d reads, %v; want %d with %d", len(got), n, err, want, visited)
 		}
 	}
 	giveUp(1)
+	if _, left, err := journal.waiting(t.Context(), known, 0); err != nil || left != 1 {
+		t.Errorf("%d left without a visit, %v, want 1", left, err)
+	}
 	waiting(1, 2)
 	waiting(1, 2)
 	if err := journal.ResolveNotCharged(t.Context(), messages.NewRenewalKey("sub", "2026-12"), Decision{Actor: "anna", At: w.now()}); err != nil {

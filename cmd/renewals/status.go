@@ -166,6 +166,9 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 		_ = table.Flush()
 	}
 
+	if o.NotVisited > 0 {
+		fmt.Fprintf(w, "\n%d renewals that were unresolved once were not looked at, so many are there: the workers' metric renewals_unresolved counts them all\n", o.NotVisited)
+	}
 	if len(o.Unresolved) == 0 {
 		return
 	}
