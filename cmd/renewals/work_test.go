@@ -43,7 +43,7 @@ func TestTwoWorkers(t *testing.T) {
 	sim := simulator(t)
 	env := environmentFor(broker(t, nil), sim)
 	out, _ := finish(t, exitDone, env, "", "provision")
-	if !strings.Contains(out, "consumers charge-default and capture-default are ready for account default") {
+	if !strings.Contains(out, "consumers charge-default, later-default and capture-default are ready for account default") {
 		t.Errorf("provision says %q", out)
 	}
 	watch := start(t, env, "", "watch", "--since", "1h")
