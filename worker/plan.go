@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -247,7 +248,30 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 		changes = append(changes, c)
 	}
 	err = merge(found, want, names, &target)
+	if err == nil && wanted.Name == StreamJournal && target.MaxAge > found.MaxAge && found.MaxAge > 0 {
+		target.Metadata = maps.Clone(target.Metadata)
+		if target.Metadata == nil {
+			target.Metadata = map[string]string{}
+		}
+		target.Metadata[remembersSince] = time.Now().Add(time.Minute - found.MaxAge).UTC().Format(time.RFC3339)
+	}
 	return target, changes, err
+}
+
+// remembersSince is where the journal says, in its metadata, from when on it has every record. Its age was raised: what
+// had gone by then does not come back, and a period of that time may have been charged.
+const remembersSince = "renewals-remembers-since"
+
+// memory is how far back the journal has every record, which its age alone does not tell.
+func memory(c jetstream.StreamConfig, now time.Time) time.Duration {
+	age := c.MaxAge
+	if age == 0 { // it may have forgotten more before that was said
+		age = defaultRetention
+	}
+	if since, err := time.Parse(time.RFC3339, c.Metadata[remembersSince]); err == nil {
+		age = min(age, now.Sub(since))
+	}
+	return age
 }
 
 // consumerOf is a consumer that exists with what must change, and what that is.

@@ -293,10 +293,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 			found.Few[wanted.Name] = info.Config.Replicas
 		}
 		if wanted.Name == StreamJournal {
-			found.Retention = info.Config.MaxAge
-			if found.Retention == 0 { // it may have forgotten more before that was said
-				found.Retention = defaultRetention
-			}
+			found.Retention = memory(info.Config, time.Now())
 		}
 	}
 	return found, nil

@@ -1,0 +1,69 @@
+package worker
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A journal whose age is raised does not know again what it had forgotten: a period of that time may have been charged.
+func TestRaisedAgeBringsNothingBack(t *testing.T) {
+	w := newWorld(t)
+	const before, after = 30 * 24 * time.Hour, 120 * 24 * time.Hour
+	near := func(got, want time.Duration) bool { return (got - want).Abs() < 5*time.Minute }
+	age := func(p Provisioning) {
+		t.Helper()
+		p.Accounts = nil
+		if err := Provision(t.Context(), w.js, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age(Provisioning{Retention: before, Force: []string{ForceMaxAge}})
+	if got, err := Verify(t.Context(), w.js); err != nil || got != before {
+		t.Fatalf("memory %s, %v, want %s", got, err, before)
+	}
+	age(Provisioning{Retention: after})
+	if got, err := Verify(t.Context(), w.js); err != nil || !near(got, before) {
+		t.Errorf("memory %s after the age was raised, %v, want still %s", got, err, before)
+	}
+	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	if config.MaxAge != after {
+		t.Errorf("max_age %s, want %s", config.MaxAge, after)
+	}
+	for _, tt := range []struct {
+		name string
+		said string
+		ago  time.Duration
+		want time.Duration
+	}{
+		{"just raised", config.Metadata[remembersSince], 0, before},
+		{"a month later", config.Metadata[remembersSince], -before, 2 * before},
+		{"a year later", config.Metadata[remembersSince], -12 * before, after},
+		{"never raised", "", 0, after},
+	} {
+		c := jetstream.StreamConfig{MaxAge: after, Metadata: map[string]string{remembersSince: tt.said}}
+		if got := memory(c, time.Now().Add(-tt.ago)); !near(got, tt.want) {
+			t.Errorf("%s: memory %s, want %s", tt.name, got, tt.want)
+		}
+	}
+
+	// Raised by hand, under a running worker.
+	running, now := &Worker{}, time.Now()
+	running.remember(now, before)
+	for _, days := range []int{0, 10, 90, 200} {
+		passed := time.Duration(days) * 24 * time.Hour
+		running.remember(now.Add(passed), after)
+		if got, want := time.Duration(running.oldest.Load())+retentionMargin, min(before+passed, after); got != want {
+			t.Errorf("%d days after the age was raised: memory %s, want %s", days, got, want)
+		}
+	}
+	running.remember(now, before) // lowered again
+	if got := time.Duration(running.oldest.Load()) + retentionMargin; got > before {
+		t.Errorf("memory %s, want at most %s", got, before)
+	}
+}
