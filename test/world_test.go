@@ -169,12 +169,15 @@ func (w *world) env() []string {
 	}
 }
 
+// due is one moment for all attempts of a period: another one is a conflict.
+var due = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+
 // job is a valid renewal; change alters it.
 func job(n int, token string, change ...func(map[string]any)) []byte {
 	id := strconv.Itoa(1234000 + n)
 	j := map[string]any{
 		"id": id + "/2026-12/1", "subscription_id": id, "period": "2026-12", "attempt": 1,
-		"due_at": time.Now().Add(-time.Hour).UTC().Format(time.RFC3339), "customer_token": token,
+		"due_at": due, "customer_token": token,
 		"order": map[string]any{
 			"purchase_currency": "EUR", "order_amount": 1599, "order_tax_amount": 255, "auto_capture": true, "merchant_reference1": id + "-2026-12",
 			"order_lines": []any{map[string]any{
