@@ -31,15 +31,13 @@ const (
 	breakerRun = 10
 	// longestPause is how long the pauses between probes grow.
 	longestPause = 30 * time.Second
-	// oddJobs is on how many different jobs Klarna must turn requests away unread
-	// before that is taken for the account's trouble, not theirs.
-	oddJobs = 5
 )
 
 // A circuit stands between the jobs of an account and Klarna. While Klarna's
 // answers say nothing it lets a single job through at a time, with growing pauses: the probe. Nobody is
 // dunned meanwhile, no attempt is burnt and no key's clock started, since jobs that
-// are not pulled are not claimed.
+// are not pulled are not claimed. While its requests are turned away unread not even
+// that one goes, but the canary.
 type circuit struct {
 	pauses  pauses
 	changed func(reason string, open bool, sentence string)
@@ -47,7 +45,6 @@ type circuit struct {
 
 	mu     sync.Mutex
 	faults merchantFaults
-	odd    map[string]bool // jobs turned away unread since the last answer that was not
 	pause  *backoff.ExponentialBackOff
 	resume time.Time     // when the next probe may go
 	wake   chan struct{} // closed when something changed for whoever waits
@@ -59,7 +56,7 @@ type circuit struct {
 // newCircuit tells changed of every pause that begins or ends.
 func newCircuit(changed func(reason string, open bool, sentence string)) *circuit {
 	return &circuit{
-		changed: changed, odd: map[string]bool{}, faults: merchantFaults{run: map[string]bool{}}, wake: make(chan struct{}),
+		changed: changed, faults: merchantFaults{run: map[string]bool{}}, wake: make(chan struct{}),
 		pause: backoff.NewExponentialBackOff(
 			backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(longestPause), backoff.WithMultiplier(2),
 			backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0)),
@@ -93,6 +90,14 @@ func (c *circuit) probe(ctx context.Context) bool {
 		if !c.pauses.any() {
 			return ctx.Err() == nil
 		}
+		if c.pauses.has(pauseNotEvaluated) {
+			select {
+			case <-ctx.Done():
+				return false
+			case <-changes:
+			}
+			continue
+		}
 		c.mu.Lock()
 		wait := time.Until(c.resume)
 		may := wait <= 0 || c.ticket.Load()
@@ -118,7 +123,7 @@ func (c *circuit) probe(ctx context.Context) bool {
 // admit says whether a job may be charged: any while nothing is paused, else
 // only the probe. What was asked for before the pause began still arrives and goes back.
 func (c *circuit) admit() bool {
-	return !c.pauses.any() || c.ticket.CompareAndSwap(true, false)
+	return !c.pauses.any() || !c.pauses.has(pauseNotEvaluated) && c.ticket.CompareAndSwap(true, false)
 }
 
 // retry lets the next probe go at once: somebody has changed something.
@@ -142,43 +147,19 @@ func (c *circuit) handled(before uint64) {
 	c.signal()
 }
 
-// hear takes in what a try of a job came to. elsewhere tells, where Klarna
-// turned the job away unread, whether it does so with another question as well.
-func (c *circuit) hear(class klarna.Class, job string, elsewhere func() (turnedAway bool)) {
+// hear takes in what a try of a job came to.
+func (c *circuit) hear(class klarna.Class) {
 	c.heard.Add(1)
 	switch class {
 	case klarna.ClassNotEvaluated:
-		c.turnedAway(job, elsewhere)
+		// The canary tells what that means.
 	case klarna.ClassRateLimited:
 		// Klarna works, and says how fast.
 	case klarna.ClassOK, klarna.ClassRefused:
 		c.count(nil)
-		c.evaluated()
 	default:
 		c.count(errNothing)
 	}
-}
-
-// turnedAway notes a job that Klarna did not read.
-func (c *circuit) turnedAway(job string, elsewhere func() bool) {
-	if c.pauses.has(pauseNotEvaluated) {
-		return
-	}
-	c.mu.Lock()
-	c.odd[job] = true
-	many := len(c.odd) >= oddJobs
-	c.mu.Unlock()
-	if many || elsewhere() {
-		c.open(pauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between")
-	}
-}
-
-// evaluated notes that Klarna read a request.
-func (c *circuit) evaluated() {
-	c.mu.Lock()
-	clear(c.odd)
-	c.mu.Unlock()
-	c.close(pauseNotEvaluated)
 }
 
 var errNothing = errors.New("came to nothing")
@@ -196,9 +177,10 @@ func (c *circuit) count(failure error) {
 	}
 }
 
-func (c *circuit) open(reason, sentence string) {
+// open pauses the account. It says whether the reason is new.
+func (c *circuit) open(reason, sentence string) bool {
 	if !c.pauses.set(reason, sentence) {
-		return
+		return false
 	}
 	c.ticket.Store(false) // of an earlier pause
 	c.mu.Lock()
@@ -209,6 +191,7 @@ func (c *circuit) open(reason, sentence string) {
 	c.mu.Unlock()
 	c.changed(reason, true, sentence)
 	c.signal()
+	return true
 }
 
 func (c *circuit) close(reason string) {

@@ -77,7 +77,7 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.marks.doubtful() || a.unfit.any() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
+	if a.circuit.pauses.has(pauseNotEvaluated) || a.marks.doubtful() || a.unfit.any() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
 		return time.Second, false
 	}
 	if len(j.slots.taken) > a.circuit.places(a.limit.sharedBy()) { // it came before the run of refusals did

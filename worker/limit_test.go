@@ -216,7 +216,7 @@ func TestS27EveryRequestCounts(t *testing.T) {
 	}{
 		{"the status of a token", func(a *account, j *job) { a.tokenStatus(j, refusal) }, true},
 		{"the end of an authorisation", func(a *account, j *job) { j.request.Authorised = &Order{}; a.authorised(j, accepted) }, true},
-		{"a probe", func(a *account, j *job) { _ = a.probe(context.Background(), j) }, true},
+		{"the canary", func(a *account, _ *job) { a.askCanary() }, true},
 		{"a look before a capture", func(a *account, j *job) {
 			j.request.Capture = &wanted{}
 			a.look(context.Background(), j, &Order{ID: "order-1"})

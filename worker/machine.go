@@ -429,7 +429,8 @@ type outcome struct {
 
 	// Unsent: none of the tries can have been evaluated, so the key's clock need not run.
 	Unsent       bool
-	NotEvaluated bool // the last try was turned away unread
+	NotEvaluated bool      // the last try was turned away unread
+	Canary       condition // of the way to Klarna, where NotEvaluated
 	Answered2xx  bool
 	Contradicted bool
 	TooSoon      bool // refused while an undecided try may still be at work: see doubt

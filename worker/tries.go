@@ -150,7 +150,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 			return t
 		}
 		a.metrics.tried(a.Name, err)
-		a.learn(j, made.RateLimit, err)
+		t.Canary = a.learn(made.RateLimit, err)
 		a.judge(j, h, &t)
 		if !again || a.circuit.pauses.any() {
 			return t
@@ -215,14 +215,16 @@ const (
 	statusRejected = "REJECTED"
 )
 
-// learn tells the account's limit and circuit of a try.
-func (a *account) learn(j *job, told klarna.RateLimit, err error) {
+// learn tells the account's limit and circuit of a try. Where Klarna turned it
+// away unread, it asks what that says of the account.
+func (a *account) learn(told klarna.RateLimit, err error) condition {
 	a.learnRate(told, err)
-	a.circuit.hear(klarna.ClassOf(err), string(j.request.Key), func() bool {
-		ctx, cancel := context.WithTimeout(a.finishing, tokenTimeout)
-		defer cancel()
-		return klarna.ClassOf(a.probe(ctx, j)) == klarna.ClassNotEvaluated
-	})
+	class := klarna.ClassOf(err)
+	a.circuit.hear(class)
+	if class != klarna.ClassNotEvaluated {
+		return unheard
+	}
+	return a.turnedAway()
 }
 
 // learnRate tells the account's limit what an answer says of it.
@@ -262,16 +264,6 @@ func (a *account) asideToken(ctx context.Context, j *job) (klarna.Token, error) 
 		t, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
 		return t, t.RateLimit, err
 	})
-}
-
-// probe is a question that changes nothing, to see whether Klarna listens to this account at all.
-func (a *account) probe(ctx context.Context, j *job) error {
-	if j.capture != nil {
-		_, err := a.asideOrder(ctx, j.orderID)
-		return err
-	}
-	_, err := a.asideToken(ctx, j)
-	return err
 }
 
 // tokenTimeout bounds the look at a refused token. What it would tell is an extra.
@@ -342,7 +334,7 @@ func (a *account) look(ctx context.Context, j *job, of *Order) (_ tally, ok bool
 	one, cancel := context.WithTimeout(a.finishing, lookTimeout)
 	defer cancel()
 	order, err := a.Klarna.Order(one, a.spelledOrder(one, j.renewalKey, of.ID))
-	a.learn(j, order.RateLimit, err)
+	a.learn(order.RateLimit, err)
 	t := tally{}
 	f := found{Status: order.Status, Amount: order.OrderAmount, Remaining: order.RemainingAuthorizedAmount, CaptureBefore: expiry(order), Booked: of.Captured}
 	if err != nil {

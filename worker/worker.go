@@ -238,8 +238,10 @@ type account struct {
 	rules   rules
 	limit   *limit
 	circuit *circuit
-	pullers []*puller // of charges, of those that were parked, and of captures
-	unfit   pauses    // for its own consumers' sake
+	canary  canary
+	beside  func(task string, run func(context.Context)) // runs a task while the account runs; nil before
+	pullers []*puller                                    // of charges, of those that were parked, and of captures
+	unfit   pauses                                       // for its own consumers' sake
 	log     zerolog.Logger
 
 	inFlight    atomic.Int64 // deliveries being handled
@@ -306,7 +308,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			finishing: finishing, recording: recording, limit: newLimit(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
-		a.circuit = newCircuit(a.pauseChanged)
+		a.circuit, a.canary = newCircuit(a.pauseChanged), newCanary()
 		var unfit error
 		if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) { unfit, err = a.bind(ctx); return err }); err != nil || ctx.Err() != nil {
 			return err
@@ -383,6 +385,7 @@ func (w *Worker) Retry() {
 	if accounts := w.running.Load(); accounts != nil {
 		for _, a := range *accounts {
 			a.circuit.retry()
+			a.canary.retry()
 		}
 	}
 }
@@ -452,6 +455,9 @@ func (a *account) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var running sync.WaitGroup
+	a.beside = func(task string, run func(context.Context)) {
+		running.Go(func() { a.survive(ctx, task, run) })
+	}
 	for _, p := range a.pullers {
 		running.Go(func() {
 			if err := p.run(ctx); err != nil {

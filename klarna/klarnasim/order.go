@@ -296,6 +296,9 @@ func (s *Simulator) stored(r *request, rec *record, b behaviour) (reply, bool) {
 
 // refusal is what the token's state and behaviour have against an order. The lock must be held.
 func (s *Simulator) refusal(r *request, rec *record, b behaviour) (reply, bool) {
+	if r.token == nobody {
+		return notFound.refusal()
+	}
 	switch strings.ToUpper(s.tokens[r.token].Status) {
 	case "CANCELLED":
 		return cancelled.refusal()

@@ -17,7 +17,7 @@
 //	suspended-             403 TOKEN_SUSPENDED
 //	cancelled-  canceled-  403 TOKEN_CANCELLED, 403 TOKEN_CANCELED
 //	forbidden-             403 TOKEN_FORBIDDEN
-//	not-found-             404 TOKEN_NOT_FOUND
+//	not-found-             404 TOKEN_NOT_FOUND; so is 00000000-0000-0000-0000-000000000000, which names nobody
 //	currency-mismatch-     403 PAYMENT_METHOD_CURRENCY_MISMATCH
 //	bad-request-           400 BAD_REQUEST
 //	rejected-              200, fraud_status REJECTED
@@ -100,7 +100,8 @@ type Options struct {
 	Faults float64
 	// LateBy is how long Klarna is still at work on a request that it has answered so. Default 30 s; Klarna gives up at 59 s.
 	LateBy time.Duration
-	// Outage is the beginning of a token, like "503" or "cut", that every request suffers in addition. Default "".
+	// Outage is the beginning of a token, like "503" or "cut", that every request suffers in addition, reading a token
+	// included: "404-bare" is a proxy that knows no path, "308" a host that has moved. Default "".
 	Outage string
 	// PendingFor is how long pending-accept- and pending-reject- stay PENDING. Default 2 s.
 	PendingFor time.Duration

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// nobody is a token that Klarna has never made, whatever is asked of it.
+const nobody = "00000000-0000-0000-0000-000000000000"
+
 // TokenState is what has been said of a token by hand or by PATCH; it goes before what the token's beginning says.
 type TokenState struct {
 	// Status ACTIVE, SUSPENDED or CANCELLED; "" leaves it to the beginning.
@@ -35,7 +38,7 @@ func (s *Simulator) tokenStatus(r *request) string {
 	switch {
 	case status != "":
 		return strings.ToUpper(status)
-	case b.ending == notFound:
+	case b.ending == notFound, r.token == nobody:
 		return ""
 	case b.ending == cancelled, b.ending == canceled, b.ending == lostCancelled:
 		return "CANCELLED"

@@ -1,0 +1,175 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// canaryToken names no customer: tokens are random, and this is the UUID that is never made.
+// https://www.rfc-editor.org/rfc/rfc9562#section-5.9
+const canaryToken = "00000000-0000-0000-0000-000000000000"
+
+const (
+	// canaryTimeout bounds the canary: Klarna may be slow, but is then asked again.
+	canaryTimeout = 10 * time.Second
+	// canaryFresh is how long an answer to the canary serves others: many jobs may be turned away at once.
+	canaryFresh = 3 * time.Second
+)
+
+// A canary is a question that changes nothing and is nobody's: the look at a token
+// that cannot exist. A request that was turned away unread may have been so for its own sake, for
+// one token, order or payload, or for the account's, for a password, a host or a firewall. The canary tells
+// which: a customer's job, token or order never does.
+type canary struct {
+	mu     sync.Mutex
+	asking chan struct{} // closed once the question under way is answered; nil: none is
+	heard  condition
+	at     time.Time
+	again  chan struct{} // a person has mended something
+}
+
+func newCanary() canary { return canary{again: make(chan struct{}, 1)} }
+
+// A condition is what the canary tells of the way to Klarna.
+type condition uint8
+
+const (
+	unheard    condition = iota // not asked, or told to wait
+	unwell                      // nobody listens who would know of tokens
+	well                        // somebody listens who does not know the token
+	wellKlarna                  // and it is Klarna's application, by the object that it sends
+)
+
+// listens says that the account's requests arrive.
+func (c condition) listens() bool { return c == well || c == wellKlarna }
+
+// conditionOf reads the canary's answer: a 404 is what it has to be.
+func conditionOf(err error) condition {
+	if errors.Is(err, errNoTurn) || errors.Is(err, context.Canceled) {
+		return unheard
+	}
+	answered, ok := errors.AsType[*klarna.Error](err)
+	switch {
+	case !ok: // no answer; or a token where there is none, by somebody who says yes to everything
+		return unwell
+	case answered.StatusCode == http.StatusNotFound && answered.HasErrorObject:
+		return wellKlarna
+	case answered.StatusCode == http.StatusNotFound:
+		return well
+	}
+	switch klarna.ClassOf(err) {
+	case klarna.ClassRateLimited:
+		return unheard
+	case klarna.ClassRefused:
+		return well
+	}
+	return unwell
+}
+
+// ask sends the canary. It counts against the account's rate.
+func (a *account) askCanary() condition {
+	ctx, cancel := context.WithTimeout(a.finishing, min(canaryTimeout, a.opts.TryTimeout))
+	defer cancel()
+	_, err := aside(ctx, a, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
+		t, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(canaryToken))
+		return t, t.RateLimit, err
+	})
+	heard := conditionOf(err)
+	if !heard.listens() {
+		a.log.Debug().Err(err).Msg("the canary is not well")
+	}
+	return heard
+}
+
+// condition sends the canary, one for all who ask at the same time.
+func (a *account) condition() condition {
+	c := &a.canary
+	for {
+		c.mu.Lock()
+		asking := c.asking
+		if asking == nil && c.heard != unheard && time.Since(c.at) < canaryFresh {
+			defer c.mu.Unlock()
+			return c.heard
+		}
+		if asking == nil {
+			c.asking = make(chan struct{})
+			c.mu.Unlock()
+			break
+		}
+		c.mu.Unlock()
+		select {
+		case <-asking:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.heard
+		case <-a.finishing.Done():
+			return unheard
+		}
+	}
+	heard := unheard
+	defer func() { c.answer(heard) }()
+	heard = a.askCanary()
+	return heard
+}
+
+// answer tells everybody who waits what the canary said.
+func (c *canary) answer(heard condition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard, c.at = heard, time.Now()
+	close(c.asking)
+	c.asking = nil
+}
+
+// retry lets the next canary go at once.
+func (c *canary) retry() {
+	select {
+	case c.again <- struct{}{}:
+	default:
+	}
+}
+
+// turnedAway asks whose trouble it is that Klarna did not read a request: where
+// the canary is not well it is the account's, which then waits until the canary is.
+func (a *account) turnedAway() condition {
+	if a.circuit.pauses.has(pauseNotEvaluated) {
+		return unwell
+	}
+	heard := a.condition()
+	if heard == unwell && a.circuit.open(pauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
+		a.beside("canary", a.untilWell)
+	}
+	return heard
+}
+
+// untilWell sends the canary with growing pauses, and no job, until it is well.
+func (a *account) untilWell(ctx context.Context) {
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(longestPause), backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
+	for a.circuit.pauses.has(pauseNotEvaluated) {
+		timer := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-a.canary.again:
+			timer.Stop()
+			pause.Reset()
+		case <-timer.C:
+		}
+		if heard := a.askCanary(); heard.listens() {
+			a.canary.mu.Lock()
+			a.canary.heard, a.canary.at = heard, time.Now()
+			a.canary.mu.Unlock()
+			a.circuit.close(pauseNotEvaluated)
+		}
+	}
+}

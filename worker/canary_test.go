@@ -1,0 +1,145 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// canaries is how often Klarna was asked for the token that names no customer.
+func (w *world) canaries() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	canary := messages.NewCustomerToken(canaryToken).Fingerprint()
+	for _, e := range w.seen {
+		if e.Method == http.MethodGet && e.TokenFingerprint == canary {
+			n++
+		}
+	}
+	return n
+}
+
+func TestConditionOf(t *testing.T) {
+	object := func(status int, code string) error {
+		return &klarna.Error{StatusCode: status, Code: code, HasErrorObject: true}
+	}
+	for _, tt := range []struct {
+		name string
+		err  error
+		want condition
+	}{
+		{"Klarna does not know the token", object(404, "NOT_FOUND"), wellKlarna},
+		{"S94: anybody does not know the path", answered(404, ""), well},
+		{"Klarna forbids the question", object(403, "FORBIDDEN"), well},
+		{"there is such a token", nil, unwell},
+		{"a password is wrong", object(401, "UNAUTHORIZED"), unwell},
+		{"a firewall", answered(403, ""), unwell},
+		{"S55: the host has moved", answered(308, ""), unwell},
+		{"a gate wants a password", answered(407, ""), unwell},
+		{"Klarna is down", object(503, "SERVICE_UNAVAILABLE"), unwell},
+		{"not reachable", &klarna.NotSentError{Err: errors.New("dial")}, unwell},
+		{"no answer", &klarna.UnknownError{TimedOut: true}, unwell},
+		{"asked too often", object(429, "TOO_MANY_REQUESTS"), unheard},
+		{"no turn", errNoTurn, unheard},
+		{"the worker ends", &klarna.UnknownError{Cut: true, Err: context.Canceled}, unheard},
+	} {
+		if got := conditionOf(tt.err); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+// S48, S51: many jobs that are turned away for their own sake pause nobody, and one canary serves those of one moment.
+func TestS51OddAnswersPauseNobody(t *testing.T) {
+	const odd, good = 15, 60
+	w := newWorld(t)
+	for n := range odd {
+		w.publish(w.due("odd-"+strconv.Itoa(n), "403-bare-"+strconv.Itoa(n), 1))
+	}
+	var worker *Worker
+	w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = 16; o.RetryDelays = []time.Duration{time.Hour} })
+	w.await("every odd job to be turned away", func() bool { return len(w.orders()) >= odd })
+	for n := range good {
+		w.publish(w.due("good-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	w.await("the good ones", func() bool { return len(w.results()) == good })
+	if why := (*worker.running.Load())[0].paused(); len(why) > 0 {
+		t.Errorf("paused: %v", why)
+	}
+	if n := w.canaries(); n == 0 || n > odd/2 {
+		t.Errorf("canaries for %d odd answers of one moment: %d", odd, n)
+	}
+	for _, r := range w.results() {
+		if r.Kind != messages.KindPaid {
+			t.Errorf("%s: %s", r.ID, r)
+		}
+	}
+}
+
+// S55: the host has moved. The canary pauses the account, no job goes out meanwhile, no key's clock runs, and nobody
+// is unresolved; once it is mended everybody is charged.
+func TestS55HostHasMoved(t *testing.T) {
+	const jobs = 20
+	for _, outage := range []string{"301", "302", "307", "308", "403-html", "401"} {
+		t.Run(outage, func(t *testing.T) {
+			w := newWorld(t)
+			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = outage })
+			for n := range jobs {
+				w.publish(w.due("s55-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+			}
+			var worker *Worker
+			w.startWith(&worker)
+			w.await("the pause", func() bool {
+				running := worker.running.Load()
+				return running != nil && (*running)[0].circuit.pauses.has(pauseNotEvaluated) && (*running)[0].inFlight.Load() == 0
+			})
+			w.advance(48 * time.Hour)
+			tried, asked := len(w.orders()), w.canaries()
+			w.await("two canaries", func() bool { return w.canaries() > asked+1 })
+			if n := len(w.orders()); n != tried || n > 8 {
+				t.Errorf("requests for orders: %d, after %d when the account was paused; want no job to go out", n, tried)
+			}
+			for _, r := range w.records() {
+				if c := r.State.Claim; r.Kind != messages.KindCharging || c.Released && !c.FirstSentAt.IsZero() {
+					t.Errorf("%s: %s, first sent at %s, want nobody's clock to run", r.ID, r, c.FirstSentAt)
+				}
+			}
+			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "" })
+			worker.Retry()
+			w.awaitEmpty()
+			for _, r := range w.results() {
+				if r.Kind != messages.KindPaid {
+					t.Errorf("%s: %s", r.ID, r)
+				}
+			}
+			if orders := len(w.klarna.Simulator.Books().Orders); orders != jobs {
+				t.Errorf("orders: %d, want %d", orders, jobs)
+			}
+		})
+	}
+}
+
+// S52: odd answers to captures and to looks at orders pause no charges either.
+func TestS52OddCapturesPauseNobody(t *testing.T) {
+	w := newWorld(t)
+	var worker *Worker
+	stop := w.startWith(&worker)
+	order := w.authorise("s52", "ok-s52")
+	stop()
+	w.startWith(&worker, func(o *Options) { o.RetryDelays = []time.Duration{time.Hour} })
+	w.capture(messages.Capture{ID: "s52/capture", SubscriptionID: "s52", Period: "2026-12", OrderID: order, Reference: "404-bare-1"})
+	asked := len(w.orders())
+	w.await("the capture", func() bool { return len(w.orders()) > asked })
+	w.publish(w.due("s52-other", "ok-other", 1))
+	w.await("another's charge", func() bool { return len(w.results()) == 2 })
+	if why := (*worker.running.Load())[0].paused(); len(why) > 0 {
+		t.Errorf("paused: %v", why)
+	}
+}
