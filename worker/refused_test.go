@@ -206,7 +206,7 @@ func TestS74FewerInFlight(t *testing.T) {
 	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
 	a.circuit.merchantProven()
 	slots := newSlots(32)
-	p := &puller{pauses: &a.pauses, circuit: a.circuit, limit: a.limit, slots: slots}
+	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &pauses{}, circuit: a.circuit, limit: a.limit, slots: slots, freed: make(chan struct{})}
 	if n := p.ready(t.Context()); n != 32 {
 		t.Errorf("jobs asked for: %d, want 32", n)
 	}
