@@ -371,7 +371,7 @@ func consumerConfig(t *testing.T, js jetstream.JetStream, stream, name string) j
 }
 
 // TestMirrorKeepsWhatTheJournalKeeps: deploy/nats/results.json forgets no sooner than the journal, and mirrors every kind
-// of result but no claim.
+// of result but no claim (S25).
 func TestMirrorKeepsWhatTheJournalKeeps(t *testing.T) {
 	t.Parallel()
 	js := jetStream(t)

@@ -76,7 +76,7 @@ func TestS19DecideUnknown(t *testing.T) {
 	}
 }
 
-// The 400 of a token order may carry no code: https://docs.klarna.com/api/errors/ and ErrorV2 in Klarna's schema.
+// S51: the 400 of a token order may carry no code: https://docs.klarna.com/api/errors/ and ErrorV2 in Klarna's schema.
 func TestRefusalWithoutACode(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -100,6 +100,7 @@ func TestRefusalWithoutACode(t *testing.T) {
 	}
 }
 
+// S4: what says nothing of the charge is no refusal, whatever code comes with it.
 func TestDecideIsForRefusalsOnly(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -141,6 +142,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// S39: only a decline of the money itself is believed after a try whose outcome is not known.
 func TestSurvivesUndecided(t *testing.T) {
 	t.Parallel()
 	want := map[string]bool{"PAYMENT_METHOD_FAILED": true, "UNAVAILABLE_PAYMENT_METHOD": true}

@@ -234,6 +234,7 @@ func TestCreateOrderReadsLeniently(t *testing.T) {
 	}
 }
 
+// S13: whatever a 200 carries instead of an order, it is neither an order nor a refusal.
 func TestCreateOrderIsStrictAboutSuccess(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, body string }{
@@ -813,7 +814,7 @@ func TestConnectionsAreKeptForTheConcurrency(t *testing.T) {
 	}
 }
 
-// The same key and the same bytes reach Klarna in every try, whatever the tries before met.
+// S1, S9: the same key and the same bytes reach Klarna in every try, whatever the tries before met.
 func TestEveryTrySendsTheSame(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

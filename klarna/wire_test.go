@@ -171,7 +171,7 @@ func TestCutConnections(t *testing.T) {
 	}
 }
 
-// A try that is withheld at the last moment leaves nothing on the connection that a server could take for an order.
+// S37: a try that is withheld at the last moment leaves nothing on the connection that a server could take for an order.
 func TestWithheldTryIsNeverComplete(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("the lease is over")
@@ -240,7 +240,7 @@ func TestBeforeSendIsAskedWithTheConnectionInHand(t *testing.T) {
 	}
 }
 
-// A process that is frozen while BeforeSend is asked finds, when it wakes, that its try is over: nothing is sent.
+// S37: a process that is frozen while BeforeSend is asked finds, when it wakes, that its try is over: nothing is sent.
 func TestWakingUpTooLate(t *testing.T) {
 	t.Parallel()
 	server := newWire(t, func(conn net.Conn, seen io.Writer) { _, _ = io.Copy(seen, conn) })

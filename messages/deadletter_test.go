@@ -91,7 +91,7 @@ func TestParseDeadLetterOfOthers(t *testing.T) {
 	}
 }
 
-// Whatever headers a job had, those of its dead letter stay small; the largest go first, and their names are kept.
+// S47: whatever headers a job had, those of its dead letter stay small; the largest go first, and their names are kept.
 func TestDeadLetterIsBounded(t *testing.T) {
 	t.Parallel()
 	many, large, problems := map[string][]string{}, map[string][]string{"small": {"kept"}}, []messages.Problem{}

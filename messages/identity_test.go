@@ -38,6 +38,7 @@ type keyVector struct {
 	IdempotencyKey messages.IdempotencyKey `json:"idempotency_key"`
 }
 
+// S9: the keys of renewals and message IDs stay what they are, whoever computes them.
 func TestKeys(t *testing.T) {
 	t.Parallel()
 	var v keyVectors

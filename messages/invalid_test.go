@@ -261,6 +261,7 @@ func report(problems []messages.Problem) string {
 	return strings.Join(lines, "\n")
 }
 
+// S29: what Klarna would refuse is refused here, by the path of the field.
 func TestInvalidJobs(t *testing.T) {
 	t.Parallel()
 	rows := invalidJobs()

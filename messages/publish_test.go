@@ -120,7 +120,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// A bad job is dead-lettered whole by a real server, whatever its headers would make the server do, and however large it is.
+// S47: a bad job is dead-lettered whole by a real server, whatever its headers would make the server do, and however large it is.
 func TestDeadLetterOfHostileJob(t *testing.T) {
 	t.Parallel()
 	js := setup(t)

@@ -24,7 +24,7 @@ import (
 )
 
 // TestChaos breaks everything at once and then compares the simulator's books
-// with the journal, job by job. CHAOS sets how long (default 15s), CHAOS_SEED repeats a run's plan.
+// with the journal, job by job. CHAOS sets how long (default 15s), CHAOS_SEED repeats a run's plan (S8, S17).
 func TestChaos(t *testing.T) {
 	chaos(t, 1)
 }

@@ -30,7 +30,7 @@ func sized[T any](short, long T) T {
 }
 
 // TestThreeWorkersShareTheRate: three workers find a queue in front of a Klarna that enforces 100 requests/s. They use what there
-// is, and are hardly ever told that it was too much.
+// is, and are hardly ever told that it was too much (S27).
 func TestThreeWorkersShareTheRate(t *testing.T) {
 	t.Parallel()
 	const limit = 100
@@ -120,7 +120,7 @@ func (w *world) failures() int {
 }
 
 // TestPasswordChangedUnderLoad: Klarna no longer takes the API key while jobs keep coming. Within a second the account is
-// paused; nobody is dunned; once somebody has mended it, every job is charged, by the same process.
+// paused; nobody is dunned; once somebody has mended it, every job is charged, by the same process (S28, S49).
 func TestPasswordChangedUnderLoad(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -190,7 +190,7 @@ func TestPasswordChangedUnderLoad(t *testing.T) {
 }
 
 // TestPausedAccountLeavesJobsAlone: the request for jobs that was open when the pause began still brings some; they go back
-// unclaimed, and only probes reach Klarna.
+// unclaimed, and only probes reach Klarna (S49).
 func TestPausedAccountLeavesJobsAlone(t *testing.T) {
 	t.Parallel()
 	const jobs = 30

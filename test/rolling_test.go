@@ -9,7 +9,7 @@ import (
 )
 
 // TestRollingRestarts deploys again and again while jobs keep coming: a new
-// worker is started, an old one told to stop. Each ends in time with exit code 0; no renewal is lost, doubled or dunned.
+// worker is started, an old one told to stop. Each ends in time with exit code 0; no renewal is lost, doubled or dunned (S8).
 func TestRollingRestarts(t *testing.T) {
 	t.Parallel()
 	restarts := sized(12, 100)

@@ -22,7 +22,7 @@ import (
 )
 
 // TestThousandJobsTwoWorkers is the main job: published from a file, charged by
-// two processes, each period once.
+// two processes, each period once (S6).
 func TestThousandJobsTwoWorkers(t *testing.T) {
 	t.Parallel()
 	const jobs = 1000
@@ -66,7 +66,7 @@ func TestThousandJobsTwoWorkers(t *testing.T) {
 }
 
 // TestKeyIsWhatAnybodyCanCompute follows the contract with the standard tool or,
-// where that is not installed, with a library that is not ours.
+// where that is not installed, with a library that is not ours (S9).
 func TestKeyIsWhatAnybodyCanCompute(t *testing.T) {
 	t.Parallel()
 	uuidgen, missing := exec.LookPath("uuidgen")
@@ -97,7 +97,7 @@ func TestKeyIsWhatAnybodyCanCompute(t *testing.T) {
 	}
 }
 
-// TestOrderIsSentByteForByte: the order's bytes are frozen in the stream.
+// TestOrderIsSentByteForByte: the order's bytes are frozen in the stream (S11).
 func TestOrderIsSentByteForByte(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{KeepBodies: true})

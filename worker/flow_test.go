@@ -111,7 +111,7 @@ func TestS27SharedRate(t *testing.T) {
 	t.Logf("429: %d of %d requests", counts.Statuses[429], counts.Requests)
 }
 
-// TestClockOff: a worker whose clock is off the broker's does not send.
+// TestClockOff: a worker whose clock is off the broker's does not send (S78).
 func TestClockOff(t *testing.T) {
 	w := newWorld(t)
 	var off atomic.Int64
@@ -235,7 +235,7 @@ func TestS42NotSentAfterATakeover(t *testing.T) {
 }
 
 // TestRateBelowTheHands: where turns are scarcer than hands, jobs are not pulled
-// only to be handed back.
+// only to be handed back (S27).
 func TestRateBelowTheHands(t *testing.T) {
 	const jobs = 30
 	w := newWorld(t)
@@ -253,7 +253,7 @@ func TestRateBelowTheHands(t *testing.T) {
 	}
 }
 
-// TestClosedByKlarna: while Klarna says to wait, nothing is pulled.
+// TestClosedByKlarna: while Klarna says to wait, nothing is pulled (S27).
 func TestClosedByKlarna(t *testing.T) {
 	w := newWorld(t)
 	var worker *Worker
@@ -273,7 +273,7 @@ func TestClosedByKlarna(t *testing.T) {
 	}
 }
 
-// TestClockOffAtStart: no byte is sent before the clock was compared.
+// TestClockOffAtStart: no byte is sent before the clock was compared (S78).
 func TestClockOffAtStart(t *testing.T) {
 	w := newWorld(t)
 	for n := range 20 {
@@ -287,7 +287,7 @@ func TestClockOffAtStart(t *testing.T) {
 }
 
 // TestClocksApart: leases and windows are compared between machines, so workers
-// whose clocks are off by less than what stops them go by the broker's.
+// whose clocks are off by less than what stops them go by the broker's (S78).
 func TestClocksApart(t *testing.T) {
 	w := newWorld(t)
 	for _, off := range []time.Duration{50 * time.Second, -50 * time.Second} {

@@ -411,7 +411,7 @@ func (l lines) Write(p []byte) (int, error) {
 }
 
 // TestLostAck: the connection breaks between the record and the acknowledgement.
-// The job comes again and is known to be done.
+// The job comes again and is known to be done (S8, S41).
 func TestLostAck(t *testing.T) {
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
@@ -470,7 +470,7 @@ func TestNobodyElseIsGivenWhatIsInHand(t *testing.T) {
 }
 
 // TestStoppedWithAnOrderInHand: a worker must stop while the broker refuses the
-// record of an order. It says which order; the next worker asks under the same key and records it.
+// record of an order. It says which order; the next worker asks under the same key and records it (S53).
 func TestStoppedWithAnOrderInHand(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("stopped", "ok-1", 1))

@@ -379,7 +379,7 @@ func (p pastStream) GetMsg(ctx context.Context, seq uint64, o ...jetstream.GetMs
 	return p.Stream.GetMsg(ctx, seq, o...)
 }
 
-// The mark is never lowered, whoever writes it, but by an operator's word.
+// S71: the mark is never lowered, whoever writes it, but by an operator's word.
 func TestMarkNeverLowers(t *testing.T) {
 	t.Parallel()
 	made := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
@@ -403,7 +403,7 @@ func TestMarkNeverLowers(t *testing.T) {
 	}
 }
 
-// What a mark knows of a record is what the broker has stored of it.
+// S71: what a mark knows of a record is what the broker has stored of it.
 func TestRecordHashIsThatOfTheStoredRecord(t *testing.T) {
 	w := newWorld(t)
 	w.start()

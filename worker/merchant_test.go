@@ -151,7 +151,7 @@ func TestSettingsThatUndoThePromise(t *testing.T) {
 	}
 }
 
-// A lease outlasts no key: the window would close while a request is under way.
+// S3: a lease outlasts no key: the window would close while a request is under way.
 func TestKeyWindowBelowTheLease(t *testing.T) {
 	o := DefaultOptions()
 	o.KeyWindow = 2*time.Minute - time.Second

@@ -376,7 +376,7 @@ func TestWriteNotYetApplied(t *testing.T) {
 }
 
 // TestJournalAwayManyHands: 500 charges are answered while the journal is away.
-// Each waits for its record without hurry, and what they hold does not grow.
+// Each waits for its record without hurry, and what they hold does not grow (S26).
 func TestJournalAwayManyHands(t *testing.T) {
 	const hands = 500
 	w := newWorldAlone(t)

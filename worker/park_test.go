@@ -251,7 +251,7 @@ func TestS90TwoEarlyJobsOfOneRenewal(t *testing.T) {
 }
 
 // TestParkedConflict: the same ID with other bytes waits on a subject of its own, too, and ends as a conflict under a
-// stand-in of the stream that it came from.
+// stand-in of the stream that it came from (S90).
 func TestParkedConflict(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("twice", "ok-1", 1, w.dueIn(4*time.Second)))
@@ -273,7 +273,7 @@ func TestParkedConflict(t *testing.T) {
 	}
 }
 
-// TestParkedRenewalCancelled: a period may be cancelled while its job is parked.
+// TestParkedRenewalCancelled: a period may be cancelled while its job is parked (S15, S77).
 func TestParkedRenewalCancelled(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("cancelled", "ok-1", 1, w.dueIn(4*time.Second)))
@@ -290,7 +290,7 @@ func TestParkedRenewalCancelled(t *testing.T) {
 	w.expect(0, "cancelled", "rejected cancelled")
 }
 
-// TestParkedTooEarlyAgain: a job that comes out long before it is due, since a clock was wrong, is parked where it was.
+// TestParkedTooEarlyAgain: a job that comes out long before it is due, since a clock was wrong, is parked where it was (S77, S78).
 func TestParkedTooEarlyAgain(t *testing.T) {
 	w := newWorld(t)
 	payload := w.due("again", "ok-1", 1, w.dueIn(5*time.Second))

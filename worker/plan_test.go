@@ -119,7 +119,7 @@ func TestS72ProvisionTakesNothingAway(t *testing.T) {
 	}
 }
 
-// Raising needs no force, and what is below what the promise needs is raised unasked.
+// S72: raising needs no force, and what is below what the promise needs is raised unasked.
 func TestProvisionRaises(t *testing.T) {
 	w := newWorld(t)
 	w.changed(StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute; c.MaxConsumers = -1 })

@@ -58,7 +58,7 @@ func TestS75ConflictAtAUsedSequence(t *testing.T) {
 	}
 }
 
-// A message goes by one stand-in at most, whatever is filed there.
+// S75: a message goes by one stand-in at most, whatever is filed there.
 func TestConflictUnderAStandInEndsThere(t *testing.T) {
 	r := testRules()
 	q := first()
@@ -141,7 +141,7 @@ func TestJournalThatRefusesItsLast(t *testing.T) {
 	w.expect(1, "paid")
 }
 
-// What comes to light after a result is another dead letter than the result's: it
+// S40: what comes to light after a result is another dead letter than the result's: it
 // is the only one that names the order.
 func TestLetterAboutAnOrderAfterDunning(t *testing.T) {
 	w := newWorld(t)

@@ -168,7 +168,7 @@ func TestRefusalAfterAnUndecidedTry(t *testing.T) {
 
 // TestUnknownNeverBecomesDunning: whatever was heard before, in whatever order,
 // a refusal is believed only where no earlier try can have made an order, or where it is a
-// decline of the money itself and that try is surely over; and never after a 2xx.
+// decline of the money itself and that try is surely over; and never after a 2xx (S4, S39).
 func TestUnknownNeverBecomesDunning(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		heard := tally{outcome: outcome{Unsent: true}, before: doubt{

@@ -106,7 +106,7 @@ func TestDelayedCapture(t *testing.T) {
 	o.expect(watch.stdout.String(), `{"kind":"capturing"`, `"captured_amount":799,"total_captured_amount":1599,"remaining_amount":0`)
 }
 
-// A capture that Klarna refuses is a result, not a dead letter; what nothing can come of is told so.
+// S14: a capture that Klarna refuses is a result, not a dead letter; what nothing can come of is told so.
 func TestCaptureFailed(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.authorised("1", "capture-declined"), o.authorised("2", "ok"))

@@ -13,7 +13,7 @@ import (
 	"github.com/klarna-renewals/renewals/worker"
 )
 
-// A job whose ID came in a header only, turned away because of an unresolved renewal, then replayed and paid.
+// S5: a job whose ID came in a header only, turned away because of an unresolved renewal, then replayed and paid.
 func TestReplay(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("2", "500", "", 1), o.job("3", "ok", "", 1))
@@ -265,7 +265,7 @@ func TestLetterSubject(t *testing.T) {
 	}
 }
 
-// A job as large as the queue takes has no room for the header of a replay.
+// S47: a job as large as the queue takes has no room for the header of a replay.
 func TestReplayTooLarge(t *testing.T) {
 	o := newOffice(t)
 	o.publishRaw([]byte(strings.Repeat("x", 512<<10)), nil)

@@ -61,7 +61,7 @@ func TestNothingInAnEnvironmentDecides(t *testing.T) {
 	}
 }
 
-// Each of these was obeyed once.
+// S62: each of these was obeyed once.
 func TestVariablesDoNotDecide(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {

@@ -49,7 +49,7 @@ func get(t *testing.T, url string) (code int, body string) {
 	return answer.StatusCode, string(text)
 }
 
-// Klarna refuses our password. Everybody can see it, nobody is dunned, and the right password in its file heals it.
+// S28, S49: Klarna refuses our password. Everybody can see it, nobody is dunned, and the right password in its file heals it.
 func TestWrongPasswordUntilItsFileChanges(t *testing.T) {
 	o := newOffice(t)
 	file := filepath.Join(t.TempDir(), "key")

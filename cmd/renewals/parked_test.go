@@ -7,7 +7,7 @@ import (
 	"github.com/klarna-renewals/renewals/worker"
 )
 
-// TestParkedJobIsSeen: whoever asks for an early job that waits outside the queue finds it, and may cancel its period.
+// TestParkedJobIsSeen: whoever asks for an early job that waits outside the queue finds it, and may cancel its period (S77).
 func TestParkedJobIsSeen(t *testing.T) {
 	o := newOffice(t)
 	job := o.job("early", "ok", "", 1)
