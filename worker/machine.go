@@ -288,6 +288,8 @@ func carryOn(s State, q request, now time.Time, r rules) step {
 	}
 	if !c.Released {
 		c.UndecidedTries++
+	}
+	if !c.Released || c.UndecidedTries > 0 && s.UndecidedAt.IsZero() { // older workers do not write when it ended
 		s.UndecidedAt = later(s.UndecidedAt, c.LeaseUntil)
 	}
 	c.take(q, now, r)
