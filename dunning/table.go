@@ -41,7 +41,7 @@ const (
 	guide      = "https://docs.klarna.com/api/errors/"
 )
 
-// Table returns every row, the fraud decision and the unknown code last.
+// Table returns every row, the fraud decision, the refusal without a code and the unknown code last.
 //
 // Klarna's page on placing an order describes BAD_REQUEST with the words of TOKEN_CANCELLED; what merchants really get
 // it for is a field that does not pass validation, so it is the merchant's
@@ -74,6 +74,7 @@ func Table() []Decision {
 		{403, "CAPTURE_NOT_ALLOWED", messages.ReasonCaptureNotAllowed, fault, merchant, !notify, !retry, management},
 		{404, "NO_SUCH_ORDER", messages.ReasonNoSuchOrder, fault, merchant, !notify, !retry, management},
 		FraudRejected(),
+		RefusedWithoutCode(),
 		unknownCode(0, ""),
 	}
 }
@@ -112,6 +113,12 @@ func DecideRefused(status int, code, fraudStatus string) (d Decision, known bool
 // a 2xx, so there is neither status nor code.
 func FraudRejected() Decision {
 	return Decision{0, "", messages.ReasonFraudRejected, messages.CategoryCustomerAction, messages.FixByKlarna, true, false, pending}
+}
+
+// RefusedWithoutCode is the decision on an order that something between here and Klarna's application turned away, with an
+// empty body or a page of its own, again and again while others passed. Whoever it is, it is not the customer.
+func RefusedWithoutCode() Decision {
+	return Decision{0, "", messages.ReasonRefusedWithoutCode, messages.CategoryMerchantError, messages.FixByMerchant, false, false, guide}
 }
 
 // NotCharged is what an operator's word means that an unresolved attempt made no order: the chain of attempts goes on as

@@ -26,9 +26,10 @@ const (
 	ReasonInvalidAddress                Reason = "invalid_address"
 	ReasonCaptureNotAllowed             Reason = "capture_not_allowed"
 	ReasonNoSuchOrder                   Reason = "no_such_order"
-	ReasonFraudRejected                 Reason = "fraud_rejected" // the order was made, then refused
-	ReasonUnknownCode                   Reason = "unknown_code"   // error_code keeps Klarna's word
-	ReasonNotCharged                    Reason = "not_charged"    // an operator found no order for an unresolved attempt
+	ReasonFraudRejected                 Reason = "fraud_rejected"       // the order was made, then refused
+	ReasonUnknownCode                   Reason = "unknown_code"         // error_code keeps Klarna's word
+	ReasonRefusedWithoutCode            Reason = "refused_without_code" // turned away again and again, by no word of Klarna's, while others passed
+	ReasonNotCharged                    Reason = "not_charged"          // an operator found no order for an unresolved attempt
 )
 
 // Reasons of capture_failed beside the codes of dunning.
@@ -42,7 +43,7 @@ const (
 const (
 	ReasonIdempotencyWindowExpired Reason = "idempotency_window_expired" // the key may no longer be used
 	ReasonContradictoryAnswers     Reason = "contradictory_answers"      // a refusal after a try that may have made an order
-	ReasonNotEvaluated             Reason = "not_evaluated"              // turned away unread for days
+	ReasonNotEvaluated             Reason = "not_evaluated"              // turned away unread for a day
 	ReasonPendingTooLong           Reason = "pending_too_long"           // the fraud status never became final
 	ReasonAbandoned                Reason = "abandoned"                  // the job is gone while its claim was open
 	ReasonPoison                   Reason = "poison"                     // the job crashes its worker; also of rejected
@@ -84,7 +85,7 @@ func Reasons(kind Kind) []Reason {
 			ReasonPaymentMethodFailed, ReasonUnavailablePaymentMethod, ReasonTokenSuspended, ReasonTokenCancelled, ReasonTokenCanceled,
 			ReasonTokenForbidden, ReasonTokenNotFound, ReasonPaymentMethodCurrencyMismatch, ReasonInvalidOperation, ReasonMerchantInactive,
 			ReasonRejected, ReasonBadRequest, ReasonBadValue, ReasonNotFound, ReasonRequestEntityTooLarge, ReasonUnprocessableEntity,
-			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonFraudRejected, ReasonUnknownCode, ReasonNotCharged,
+			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonFraudRejected, ReasonUnknownCode, ReasonRefusedWithoutCode, ReasonNotCharged,
 		}
 	case KindUnresolved:
 		return []Reason{
@@ -101,7 +102,7 @@ func Reasons(kind Kind) []Reason {
 			ReasonPaymentMethodFailed, ReasonUnavailablePaymentMethod, ReasonTokenSuspended, ReasonTokenCancelled, ReasonTokenCanceled,
 			ReasonTokenForbidden, ReasonTokenNotFound, ReasonPaymentMethodCurrencyMismatch, ReasonInvalidOperation, ReasonMerchantInactive,
 			ReasonRejected, ReasonBadRequest, ReasonBadValue, ReasonNotFound, ReasonRequestEntityTooLarge, ReasonUnprocessableEntity,
-			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonUnknownCode,
+			ReasonInvalidAddress, ReasonCaptureNotAllowed, ReasonNoSuchOrder, ReasonUnknownCode, ReasonRefusedWithoutCode,
 			ReasonOrderExpired, ReasonOrderCancelled, ReasonNotCaptured,
 		}
 	}

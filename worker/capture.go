@@ -87,7 +87,7 @@ func claimCapture(s State, q request, amount int64, now time.Time, r rules) step
 		}
 	}
 	next := s.claimed(c).ordered(o)
-	next.Phase, next.UndecidedAt = PhaseCapturing, time.Time{}
+	next.Phase, next.UndecidedAt, next.NotEvaluated = PhaseCapturing, time.Time{}, NotEvaluated{}
 	return step{Record: messages.KindCapturing, Key: q.Key, State: next, Then: actCharge}
 }
 

@@ -51,6 +51,10 @@ func (s State) Encode() (string, error) {
 	b = appendTime(b, `,"due_at":`, s.DueAt)
 	b = appendTime(b, `,"first_attempt_at":`, s.FirstAttemptAt)
 	b = appendTime(b, `,"undecided_at":`, s.UndecidedAt)
+	if n := s.NotEvaluated; n != (NotEvaluated{}) {
+		b = strconv.AppendInt(append(b, `,"not_evaluated":{"n":`...), int64(n.N), 10)
+		b = append(messages.AppendTime(append(b, `,"since":`...), n.Since), '}')
+	}
 	b = strconv.AppendInt(append(b, `,"attempts":`...), s.Attempts, 10)
 	if p := s.Policy; p != nil {
 		b = appendSchedule(append(b, `,"policy":{"soft_decline":`...), p.SoftDecline)

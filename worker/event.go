@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -133,6 +134,12 @@ func (a *account) dunning(r messages.Record, st step, t tally) messages.Dunning 
 		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
 		event.CorrelationID, event.TokenStatus = t.refusal.CorrelationID, t.tokenStatus
 	}
+	if st.Reason == messages.ReasonRefusedWithoutCode {
+		d = dunning.RefusedWithoutCode()
+		if t.turnedAway != nil {
+			event.HTTPStatus, event.CorrelationID = t.turnedAway.StatusCode, t.turnedAway.CorrelationID
+		}
+	}
 	event.Reason, event.Category, event.FixBy = d.Reason, d.Category, d.FixBy
 	event.NotifyCustomer, event.Retryable = d.NotifyCustomer, d.Retryable
 	event.NextAttemptAt, event.Final = s.nextAttempt(d)
@@ -153,6 +160,12 @@ func (a *account) captureFailed(j *job, r messages.Record, st step, t tally) mes
 		d, _ = dunning.DecideRefused(t.refusal.StatusCode, t.refusal.Code, t.refusal.FraudStatus)
 		event.HTTPStatus, event.ErrorCode, event.ErrorMessages = t.refusal.StatusCode, t.refusal.Code, t.refusal.Messages
 		event.CorrelationID = t.refusal.CorrelationID
+	}
+	if t.turnedAway != nil && st.Reason == messages.ReasonRefusedWithoutCode {
+		event.HTTPStatus, event.CorrelationID = t.turnedAway.StatusCode, t.turnedAway.CorrelationID
+		if t.turnedAway.StatusCode == http.StatusNotFound { // an order that is unknown, or expired, without a word
+			d = dunning.NotCapturable(messages.ReasonNoSuchOrder)
+		}
 	}
 	event.Reason, event.Category, event.FixBy = d.Reason, d.Category, d.FixBy
 	event.NotifyCustomer, event.Retryable = d.NotifyCustomer, d.Retryable

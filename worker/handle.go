@@ -130,7 +130,9 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 			}
 		case actLook:
 			var ok bool
-			if answers, ok = a.look(ctx, j, next.State.Order); !ok {
+			if answers, ok = a.look(ctx, j, next.State.Order); !ok && answers.NotEvaluated {
+				return a.notLooked(j, at, answers)
+			} else if !ok {
 				return nak(a.rulesNow().delay(j.delivered)), at, nil
 			}
 		default:
@@ -138,6 +140,13 @@ func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State
 		}
 	}
 	return step{}, at, errNoDecision
+}
+
+// notLooked writes that the order of a capture could not be looked at, for its own sake.
+func (a *account) notLooked(j *job, at Entry, answers tally) (step, Entry, error) {
+	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
+	defer cancel()
+	return a.advance(ctx, effort{}, j, at, func(s State) step { return lookedInVain(s, j.request, answers.outcome, a.now(), a.rulesNow()) }, answers)
 }
 
 // maxRounds is how often the machine is asked about one delivery at most. A job

@@ -168,7 +168,7 @@ func (j *job) explain(why messages.Reason, by messages.IdempotencyKey, made stri
 	case messages.ReasonContradictoryAnswers:
 		message = "Klarna refused this " + asked + " after a try that may have made the " + thing + ": look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonNotEvaluated:
-		message = "Klarna turned this job away unread for days; nothing was charged under it"
+		message = "Klarna turned this job away unread for a day; nothing was charged under it"
 	case messages.ReasonPendingTooLong:
 		message = "the order's fraud status did not become final: look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonOrderAfterDunning:

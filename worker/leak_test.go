@@ -99,7 +99,10 @@ func TestNothingLeftBehind(t *testing.T) {
 		}},
 		{name: "a slow charge under way", job: "slow-300-", into: (*leakWorld).asked},
 		{name: "an open breaker", job: "503-bare-", into: func(l *leakWorld) { l.paused(pauseBreaker) }},
-		{name: "a wrong password", job: "401-", into: func(l *leakWorld) { l.paused(pauseNotEvaluated) }},
+		{name: "a wrong password", job: "401-", into: func(l *leakWorld) {
+			l.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "401" })
+			l.paused(pauseNotEvaluated)
+		}},
 		{name: "NATS away", job: "ok-", into: func(l *leakWorld) {
 			l.await("the orders", func() bool { return l.klarna.Simulator.Counts().Orders == leakJobs })
 			l.killBroker()

@@ -26,10 +26,11 @@ const (
 	// business hours, at most 24 h.
 	// https://docs.klarna.com/payments/after-payments/order-management/more-actions/pending-orders
 	pendingLimit = 48 * time.Hour
-	// notEvaluatedLimit is how long a single job may be turned away unread.
-	notEvaluatedLimit = 7 * 24 * time.Hour
-	maxPanics         = 10
-	maxLastError      = 1 << 10 // bytes; the state has to fit into a header
+	// unsentLimit is how long a claim under which nothing was sent may keep other keys waiting:
+	// its own job waits as they do while the account is paused, and speaks first afterwards.
+	unsentLimit  = 7 * 24 * time.Hour
+	maxPanics    = 10
+	maxLastError = 1 << 10 // bytes; the state has to fit into a header
 )
 
 // rules are the settings that the machine works with.
@@ -132,6 +133,8 @@ func (st step) byTheClock() bool {
 		return st.Reason != messages.ReasonPoison
 	case st.Record == messages.KindRejected:
 		return st.Reason == messages.ReasonExpired || st.Reason == messages.ReasonTooOld || st.Reason == messages.ReasonNotDue
+	case st.Reason == messages.ReasonRefusedWithoutCode:
+		return true
 	}
 	return st.Then == actCharge
 }
@@ -155,6 +158,9 @@ func deliver(s State, q request, now time.Time, r rules) step {
 		return reject(s, q, q.Verdict)
 	}
 	if s.open() {
+		if r.paused && s.Claim.FirstSentAt.IsZero() {
+			return nak(r.delay(q.Delivered))
+		}
 		if now.Before(s.staleAt(r)) {
 			return nak(min(r.delay(q.Delivered), s.staleAt(r).Sub(now)+time.Second))
 		}
@@ -303,7 +309,7 @@ func claim(s State, q request, now time.Time, r rules) step {
 	c.distrust(s, q, r)
 	c.take(q, now, r)
 	next := s.claimed(c)
-	next.Phase, next.UndecidedAt = PhaseCharging, time.Time{}
+	next.Phase, next.UndecidedAt, next.NotEvaluated = PhaseCharging, time.Time{}, NotEvaluated{}
 	if c.Restored {
 		next.UndecidedAt = r.restored // when a try that was forgotten may have ended
 	}
@@ -348,10 +354,8 @@ func (s State) staleAt(r rules) time.Time {
 		return c.FirstSentAt.Add(pendingLimit + staleAfter)
 	case !c.FirstSentAt.IsZero():
 		return c.FirstSentAt.Add(r.keyWindow + staleAfter)
-	case !c.NotEvaluatedSince.IsZero():
-		return c.NotEvaluatedSince.Add(notEvaluatedLimit + staleAfter)
-	default: // released, and nothing ever reached Klarna
-		return c.LeaseUntil.Add(notEvaluatedLimit + staleAfter)
+	default: // released, and nothing was ever evaluated
+		return c.LeaseUntil.Add(unsentLimit + staleAfter)
 	}
 }
 
@@ -433,6 +437,7 @@ type outcome struct {
 	Unsent       bool
 	NotEvaluated bool      // the last try was turned away unread
 	Canary       condition // of the way to Klarna, where NotEvaluated
+	EvaluatedAt  time.Time // when Klarna's application last gave its word on another job, as far as this worker knows
 	Answered2xx  bool
 	Contradicted bool
 	TooSoon      bool // refused while an undecided try may still be at work: see doubt
@@ -572,9 +577,17 @@ func (s State) gained(c Claim, authorised *Order) State {
 func record(s State, h holding, o outcome, now time.Time, r rules) step {
 	c := h.after(o, now, r)
 	c.Corrects, c.Panics = s.Claim.Corrects, s.Claim.Panics // others may have written these on our claim
+	c.NotEvaluatedSince = time.Time{}
 	next := s.claimed(c)
 	next.UndecidedAt = later(s.UndecidedAt, o.UndecidedAt)
-	st := step{Record: c.becomes(o.Answer), Key: c.Key, Then: actAck, Corrects: c.Corrects}
+	next.NotEvaluated = s.unread().after(o, now)
+	why := next.NotEvaluated.comesTo(c, o, now, r)
+	if why == messages.ReasonNotEvaluated {
+		return giveUp(next, why)
+	} else if why != "" {
+		o.Answer = answerRefused
+	}
+	st := step{Record: c.becomes(o.Answer), Key: c.Key, Reason: why, Then: actAck, Corrects: c.Corrects}
 
 	switch st.Record {
 	case messages.KindPaid, messages.KindCaptured:
@@ -590,9 +603,6 @@ func record(s State, h holding, o outcome, now time.Time, r rules) step {
 		return st
 	}
 
-	if o.NotEvaluated && !r.paused && c.FirstSentAt.IsZero() && !now.Before(c.NotEvaluatedSince.Add(notEvaluatedLimit)) {
-		return giveUp(next, messages.ReasonNotEvaluated)
-	}
 	st.State, st.Then = next, actNak
 	st.Delay = max(r.delay(c.Deliveries), o.RetryAfter)
 	if o.TooSoon {
@@ -627,12 +637,6 @@ func (h holding) after(o outcome, now time.Time, r rules) Claim {
 	}
 	if h.SetsClock && o.Unsent && !c.Restored {
 		c.FirstSentAt = time.Time{}
-	}
-	switch {
-	case o.Tries > 0 && !o.NotEvaluated:
-		c.NotEvaluatedSince = time.Time{}
-	case o.NotEvaluated && c.NotEvaluatedSince.IsZero():
-		c.NotEvaluatedSince = now
 	}
 	return c
 }

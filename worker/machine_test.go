@@ -344,25 +344,6 @@ func TestConcludeUndecided(t *testing.T) {
 			t.Errorf("delay = %s, want 30s", got.Delay)
 		}
 	})
-	t.Run("a job turned away unread for a week is unresolved", func(t *testing.T) {
-		turned := outcome{Tries: 1, Unsent: true, NotEvaluated: true}
-		s := after(t, charging(), turned)
-		q := first()
-		q.Nonce = "b"
-		almost, week := noon.Add(notEvaluatedLimit), noon.Add(notEvaluatedLimit+time.Hour)
-		for at, want := range map[time.Time]messages.Kind{almost: messages.KindCharging, week: messages.KindUnresolved} {
-			again := deliver(s, q, at, r).State
-			got := conclude(again, holding{Claim: *again.Claim, SetsClock: true}, turned, at, r)
-			if got.Record != want {
-				t.Errorf("after %s: record %q, want %q", at.Sub(noon), got.Record, want)
-			}
-			waits := r
-			waits.paused = true // S49: the account's trouble is not the job's
-			if got := conclude(again, holding{Claim: *again.Claim, SetsClock: true}, turned, at, waits); got.Record != messages.KindCharging {
-				t.Errorf("after %s, the account paused: record %q, want it kept", at.Sub(noon), got.Record)
-			}
-		}
-	})
 }
 
 func TestPanicked(t *testing.T) {

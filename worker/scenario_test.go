@@ -204,7 +204,12 @@ type told struct {
 	Final  bool                    `json:"final"`
 	Token  string                  `json:"token_status"`
 	Errs   []messages.Problem      `json:"errors"`
-	State  State                   `json:"-"`
+
+	Status    int               `json:"http_status"`
+	Category  messages.Category `json:"category"`
+	Notify    bool              `json:"notify_customer"`
+	Retryable bool              `json:"retryable"`
+	State     State             `json:"-"`
 }
 
 func (r told) String() string { return strings.TrimSpace(string(r.Kind) + " " + string(r.Reason)) }

@@ -53,9 +53,11 @@ type State struct {
 	FirstAttemptAt time.Time `json:"first_attempt_at,omitzero"`
 	// UndecidedAt is when the last undecided try under the claim's key ended, see doubt; where its holder
 	// never said, when the lease did.
-	UndecidedAt time.Time       `json:"undecided_at,omitzero"`
-	Attempts    int64           `json:"attempts"`
-	Policy      *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
+	UndecidedAt time.Time `json:"undecided_at,omitzero"`
+	// NotEvaluated is for how long requests under the claim's key have been turned away unread.
+	NotEvaluated NotEvaluated    `json:"not_evaluated,omitzero"`
+	Attempts     int64           `json:"attempts"`
+	Policy       *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
 
 	// VouchedAt is when an operator last said what became of a charge, having looked at Klarna: what the journal
 	// may have forgotten before does not matter any more.
@@ -97,8 +99,7 @@ type Claim struct {
 
 	// Contradicted: Klarna refused this key although an earlier try may have made an order.
 	Contradicted bool `json:"contradicted,omitempty"`
-	// NotEvaluatedSince is when Klarna began to turn this job away unread (401, a
-	// firewall); zero once a try was evaluated.
+	// NotEvaluatedSince is what State.NotEvaluated was in workers of earlier versions.
 	NotEvaluatedSince time.Time `json:"not_evaluated_since,omitzero"`
 	LastError         string    `json:"last_error,omitempty"`
 	// Corrects is the earlier result of this key that the next one overrides.

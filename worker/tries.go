@@ -16,6 +16,7 @@ import (
 type tally struct {
 	outcome
 	refusal     *klarna.Error       // the definite no, when Answer is answerRefused
+	turnedAway  *klarna.Error       // the last answer, where it was not Klarna's application that gave it
 	order       klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
 	tokenStatus string              // beside a refusal that is about the token; "" when not known
 	before      doubt               // what earlier deliveries left open
@@ -40,7 +41,7 @@ func (t *tally) hear(order klarna.CreatedOrder, err error, began, ended time.Tim
 		return true
 	case klarna.ClassNotEvaluated:
 		t.Tries++
-		t.NotEvaluated = true
+		t.NotEvaluated, t.turnedAway = true, refusal
 		return false // a password, a host or a firewall is wrong: seconds will not heal it
 	case klarna.ClassRateLimited:
 		t.Tries++
@@ -150,6 +151,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 			return t
 		}
 		a.metrics.tried(a.Name, err)
+		t.EvaluatedAt = a.evaluated(h.Claim.Capture != nil, err)
 		t.Canary = a.learn(made.RateLimit, err)
 		a.judge(j, h, &t)
 		if !again || a.circuit.pauses.any() {
@@ -214,6 +216,22 @@ const (
 	statusAccepted = "ACCEPTED"
 	statusRejected = "REJECTED"
 )
+
+// evaluated notes that Klarna's application spoke, and says when it did last. Captures go another way to it than charges:
+// what one of them hears says nothing of the other.
+func (a *account) evaluated(capture bool, err error) time.Time {
+	last := &a.heardCharges
+	if capture {
+		last = &a.heardOrders
+	}
+	if class := klarna.ClassOf(err); class == klarna.ClassOK || class == klarna.ClassRefused {
+		last.Store(a.now().UnixNano())
+	}
+	if at := last.Load(); at != 0 {
+		return time.Unix(0, at).UTC()
+	}
+	return time.Time{}
+}
 
 // learn tells the account's limit and circuit of a try. Where Klarna turned it
 // away unread, it asks what that says of the account.
@@ -334,11 +352,14 @@ func (a *account) look(ctx context.Context, j *job, of *Order) (_ tally, ok bool
 	one, cancel := context.WithTimeout(a.finishing, lookTimeout)
 	defer cancel()
 	order, err := a.Klarna.Order(one, a.spelledOrder(one, j.renewalKey, of.ID))
-	a.learn(order.RateLimit, err)
 	t := tally{}
+	t.EvaluatedAt = a.evaluated(true, err)
+	t.Canary = a.learn(order.RateLimit, err)
 	f := found{Status: order.Status, Amount: order.OrderAmount, Remaining: order.RemainingAuthorizedAmount, CaptureBefore: expiry(order), Booked: of.Captured}
 	if err != nil {
-		if klarna.ClassOf(err) != klarna.ClassRefused {
+		if class := klarna.ClassOf(err); class != klarna.ClassRefused {
+			t.NotEvaluated, t.LastError = class == klarna.ClassNotEvaluated, err.Error()
+			errors.As(err, &t.turnedAway)
 			a.log.Debug().Err(err).Str("order_id", of.ID).Msg("order not looked at")
 			return t, false
 		}

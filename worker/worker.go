@@ -244,9 +244,11 @@ type account struct {
 	unfit   pauses                                       // for its own consumers' sake
 	log     zerolog.Logger
 
-	inFlight    atomic.Int64 // deliveries being handled
-	rateLimited bool         // the operator was told so; only presence asks
-	warned      sync.Map     // kinds of warnings that the log has heard of
+	inFlight atomic.Int64 // deliveries being handled
+	heardCharges,
+	heardOrders atomic.Int64 // when Klarna's application last spoke, in ns since 1970; 0: not yet
+	rateLimited bool     // the operator was told so; only presence asks
+	warned      sync.Map // kinds of warnings that the log has heard of
 
 	// finishing ends when tries in flight may no longer finish; recording ends
 	// a little later, so that what a try has taught still gets into the journal.

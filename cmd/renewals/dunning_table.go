@@ -52,6 +52,8 @@ func answer(d dunning.Decision) (status, code string) {
 	switch {
 	case d == dunning.FraudRejected():
 		return "2xx", "fraud_status REJECTED"
+	case d == dunning.RefusedWithoutCode():
+		return "any", "no word of Klarna's, again and again"
 	case d.Status == 0:
 		return "4xx", "any other"
 	case d.Code == "":
