@@ -609,6 +609,9 @@ func (w *modelWorld) instants() []time.Duration {
 			clocks(s.UndecidedAt.Add(r.settleDelay))
 			clocks(s.UndecidedAt.Add(r.settled()))
 		}
+		if s.NotEvaluated.N > 0 {
+			clocks(s.NotEvaluated.Since.Add(unreadFor))
+		}
 		clocks(s.staleAt(r))
 		for _, b := range w.books {
 			if b.seen {
@@ -919,6 +922,7 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 func (w *modelWorld) hear(h *hand, who int, r reply) {
 	b := w.book(h)
 	order, err := r.answer(madeNames[w.bookNumber(b)], b.answered)
+	h.tally.Canary = wellKlarna // where it matters; see TestUnread for others
 	if w.machinery.hear(&h.tally, order, err, h.began, w.clock(who), w.machinery.rules) {
 		h.at = pausing
 		return
@@ -1191,7 +1195,11 @@ func (w *modelWorld) announce(before *State, st *step) {
 			w.fail("%s is announced as paid, Klarna made %d orders, fraud status %s", st.Key, b.made, b.status)
 		}
 	case messages.KindDunning:
-		if !b.said && !w.excused[k] && (b.made == 0 || b.status != fraudRejected) {
+		if st.Reason == messages.ReasonRefusedWithoutCode {
+			if b.live() && !w.excused[k] {
+				w.fail("%s is announced as refused without a code, Klarna made an order", st.Key)
+			}
+		} else if !b.said && !w.excused[k] && (b.made == 0 || b.status != fraudRejected) {
 			w.fail("%s is announced as dunning, Klarna did not refuse it", st.Key)
 		}
 	case messages.KindCaptured:
@@ -1199,7 +1207,7 @@ func (w *modelWorld) announce(before *State, st *step) {
 			w.fail("%s is announced as captured, Klarna captured nothing", st.Key)
 		}
 	case messages.KindCaptureFailed:
-		if !b.said && !w.orderEnded && !w.excused[k] {
+		if !b.said && !w.orderEnded && !w.excused[k] && (st.Reason != messages.ReasonRefusedWithoutCode || b.made > 0) {
 			w.fail("%s is announced as capture_failed, Klarna did not refuse it", st.Key)
 		}
 	case messages.KindRejected:
@@ -1547,7 +1555,6 @@ func (id identifier) claim(c *Claim, open bool) {
 			horizon = 200 * time.Hour
 		}
 		id.time(c.LeaseUntil, horizon)
-		id.time(c.NotEvaluatedSince, 200*time.Hour)
 	}
 }
 
@@ -1562,6 +1569,10 @@ func (id identifier) state(s *State) {
 		id.text(string(e.Reason))
 		id.text(e.SHA256)
 		id.WriteByte(byte(e.Replay))
+	}
+	if n := s.NotEvaluated; s.open() && n.N > 0 {
+		id.WriteByte(byte(min(n.N, unreadTries)))
+		id.time(n.Since, 30*time.Hour)
 	}
 	id.flags(s.Attempts > 0, s.FirstAttemptAt.IsZero(), s.DueAt.Before(modelDay), s.Claim != nil && s.Claim.Merchant == "K2")
 	id.captured(s)
@@ -1816,6 +1827,9 @@ func smallWorlds(tb testing.TB) []*setting {
 		{name: "answers", postings: []posting{first}, horizon: soon, denies: true,
 			replies: []reply{acceptsThen500, fails, declines, turnsAway, limits, busy, unreachable, nameless, acceptsNameless},
 			budget:  budget{deliveries: 2, faults: 2, stops: 1}},
+		{name: "answers without a code", postings: []posting{first}, horizon: 20 * time.Minute,
+			replies: []reply{acceptsThen500, turnsAway},
+			budget:  budget{deliveries: 3, faults: 4}},
 		{name: "crashes", postings: []posting{first}, horizon: soon,
 			replies: []reply{acceptsThen500, declines, unreachable},
 			budget:  budget{deliveries: 3, faults: 1, crashes: 2}},
@@ -2156,6 +2170,12 @@ func brokenRules() []brokenRule {
 
 		// The answers.
 		{"an answer that was not evaluated refuses nobody", "answers", believing(func(o outcome) bool { return o.NotEvaluated })},
+		{"an answer without a code refuses nothing that may have been made", "answers without a code",
+			concluding(func(_ State, h *holding, o *outcome) {
+				if o.NotEvaluated {
+					h.Claim.UndecidedTries, o.Undecided = 0, 0
+				}
+			})},
 		{"a yes without an order is never followed by dunning", "answers", believing(func(o outcome) bool { return o.Contradicted })},
 		{"after an undecided try the token's refusal is not believed", "a cancelled token", believing(func(o outcome) bool { return o.Contradicted })},
 		{"after a cut try comes the settle delay", "cut connections",
