@@ -110,6 +110,11 @@ func (w *witness) talk(conn net.Conn) {
 			_, _ = conn.Write(wireBytes(late))
 			return
 		}
+		if strings.HasSuffix(request.URL.Path, "/00000000-0000-0000-0000-000000000000") { // which names nobody
+			unknown := `{"error_code":"NOT_FOUND","error_messages":["Invalid customer-token ID"],"correlation_id":"c"}`
+			_, _ = fmt.Fprintf(conn, "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(unknown), unknown)
+			continue
+		}
 		if request.Method == http.MethodGet { // reading a token, or an order
 			known := `{"status":"ACTIVE","payment_method_type":"INVOICE"}`
 			_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(known), known)
