@@ -80,7 +80,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		handBacks:  counter("hand_backs_total", "Deliveries given back before they were started.", "account"),
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
 		republish:  counter("publish_retries_total", "Publishes that were made again since the stream had not confirmed them.", "stream"),
-		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names: somebody has to look at them.", "account", "reason"),
+		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names, or that were named for two renewals: somebody has to look at them.", "account", "reason"),
 		warnings:   counter("job_warnings_total", "What was odd about jobs that have their result, by kind of warning.", "account", "kind"),
 		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
 		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream, or from its due_at where that is later, to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
@@ -152,7 +152,9 @@ func (m *Metrics) start(a messages.Account) {
 	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {
 		m.stray.WithLabelValues(account, string(reason)).Add(0)
 	}
-	m.stray.WithLabelValues(account, strayNotRecorded).Add(0)
+	for _, reason := range []string{strayNotRecorded, strayShared} {
+		m.stray.WithLabelValues(account, reason).Add(0)
+	}
 }
 
 // tried counts a try.

@@ -145,6 +145,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		// A shutdown does not end a try under way: its answer may be an order.
 		began := a.now()
 		made, err := try(a.finishing)
+		made, err = a.mine(j, h, made, err)
 		again := t.hear(made, err, began, a.now(), a.rules)
 		if errors.Is(err, errLate) {
 			t.HandBack = true

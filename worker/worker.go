@@ -239,6 +239,7 @@ type account struct {
 	limit   *limit
 	circuit *circuit
 	canary  canary
+	owners  owners
 	beside  func(task string, run func(context.Context)) // runs a task while the account runs; nil before
 	pullers []*puller                                    // of charges, of those that were parked, and of captures
 	unfit   pauses                                       // for its own consumers' sake

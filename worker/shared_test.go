@@ -1,0 +1,109 @@
+package worker
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// S54: something before Klarna hands one order to three renewals. One is paid with it, the two others are not announced; they
+// go on asking under their own keys until they get orders of their own.
+func TestS54OneOrderForThreeRenewals(t *testing.T) {
+	var mended atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		order := "shared"
+		if mended.Load() {
+			order = "of-" + r.Header.Get("Klarna-Idempotency-Key")
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = fmt.Fprintf(w, `{"order_id":%q,"fraud_status":"ACCEPTED"}`, order)
+	}))
+	t.Cleanup(server.Close)
+	endpoint, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	registry := prometheus.NewRegistry()
+	w.start(func(o *Options) { o.Accounts[0].Klarna = client; o.Metrics = NewMetrics(registry) })
+	for n := range 3 {
+		w.publish(w.due("s54-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
+	}
+	unsure := func() (n int) {
+		last := map[messages.MessageID]told{}
+		for _, r := range w.records() {
+			last[r.ID] = r
+		}
+		for _, r := range last {
+			if c := r.State.Claim; r.Kind == messages.KindCharging && c.Released && c.UndecidedTries > 1 && !c.FirstSentAt.IsZero() {
+				n++
+			}
+		}
+		return n
+	}
+	w.await("two who ask again", func() bool { return unsure() == 2 })
+	if results := w.results(); len(results) != 1 || results[0].Kind != messages.KindPaid || results[0].Order != "shared" {
+		t.Fatalf("results: %v, want one, paid", results)
+	}
+	if n := metric(t, registry, "renewals_stray_orders_total", strayShared); n < 2 {
+		t.Errorf("alarms: %v, want two or more", n)
+	}
+	mended.Store(true)
+	w.awaitEmpty()
+	for n, r := range w.results() {
+		if want := "of-" + string(r.Key); r.Kind != messages.KindPaid || n > 0 && r.Order != want {
+			t.Errorf("%s: %s with order %s, want paid with %s", r.ID, r, r.Order, want)
+		}
+	}
+}
+
+// S54: what is repeated for its own renewal is a replay, captures go by their keys, and the memory is bounded.
+func TestS54Owners(t *testing.T) {
+	var o owners
+	for _, tt := range []struct {
+		id, owner string
+		shared    bool
+	}{{"order-1", "a", false}, {"order-1", "a", false}, {"order-1", "b", true}, {"order-2", "b", false}, {"order-1", "a", false}} {
+		if got := o.claim(tt.id, tt.owner); got != tt.shared {
+			t.Errorf("%s of %s: shared %t, want %t", tt.id, tt.owner, got, tt.shared)
+		}
+	}
+	for n := range 3 * rememberedIDs {
+		o.claim("later-"+strconv.Itoa(n), "c")
+	}
+	if len(o.of) != rememberedIDs || len(o.ids) != rememberedIDs {
+		t.Errorf("remembered: %d ids, a ring of %d; want %d", len(o.of), len(o.ids), rememberedIDs)
+	}
+	if !o.claim("later-"+strconv.Itoa(3*rememberedIDs-1), "d") || o.claim("order-1", "d") {
+		t.Error("the last id is forgotten, or the oldest is not")
+	}
+
+	w, registry := newWorld(t), prometheus.NewRegistry()
+	var worker *Worker
+	w.startWith(&worker, func(o *Options) { o.Metrics = NewMetrics(registry) })
+	w.await("the worker", func() bool { return worker.Ready() == nil })
+	a := (*worker.running.Load())[0]
+	one, other := holding{Claim: Claim{Key: "k1", Capture: &Capture{}}}, holding{Claim: Claim{Key: "k2", Capture: &Capture{}}}
+	made := klarna.CreatedOrder{OrderID: "capture-1", FraudStatus: statusAccepted}
+	if _, err := a.mine(&job{renewalKey: "r"}, one, made, nil); err != nil {
+		t.Errorf("a capture: %v", err)
+	}
+	got, err := a.mine(&job{renewalKey: "r"}, other, made, nil)
+	if klarna.ClassOf(err) != klarna.ClassUnknown || got.OrderID != "" || !strings.Contains(err.Error(), "capture-1") {
+		t.Errorf("the same capture under another key of its renewal: %+v, %v; want it unknown", got, err)
+	}
+}
