@@ -2,6 +2,7 @@ package test
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -75,5 +76,43 @@ func TestS50SameIDOnASecondAccount(t *testing.T) {
 	}
 	if n := w.left(); n != 1 {
 		t.Errorf("jobs in the stream: %d, want 1", n)
+	}
+}
+
+// TestS25MissedResultsAreReadAgain: whoever was away reads what he missed from the journal, byte for byte as it was told to
+// those who were there, although worker and broker were restarted in between. Nothing is announced a second time.
+func TestS25MissedResultsAreReadAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, klarnasim.Options{})
+	w.provision()
+	told := func(p *process) (lines []string) {
+		for line := range strings.Lines(p.text()) {
+			if strings.HasPrefix(line, "{") && strings.HasSuffix(line, "\n") {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	work := w.start(nil, "work")
+	there := w.start(nil, "watch", "--json", "--since=1h")
+	tokens := []string{"ok-1", "soft-decline-2", "cancelled-3"}
+	for n, token := range tokens {
+		w.publish(job(n, token))
+	}
+	await(t, 20*time.Second, "the results of those who are there", func() bool { return len(told(there)) == len(tokens) })
+	heard := told(there)
+	there.kill()
+	work.kill()
+	w.broker.Shutdown()
+	w.broker.WaitForShutdown()
+	w.startBroker()
+
+	w.start(nil, "work")
+	w.publish(job(len(tokens), "ok-4"))
+	await(t, 20*time.Second, "the job after the restart", func() bool { return w.left() == 0 })
+	away := w.start(nil, "watch", "--json", "--since=1h")
+	await(t, 20*time.Second, "what was missed", func() bool { return len(told(away)) > len(tokens) })
+	if again := told(away); !slices.Equal(again[:len(tokens)], heard) || len(again) != len(tokens)+1 {
+		t.Errorf("told at first\n%s\nand to him who was away\n%s\nwant the same, and one more", strings.Join(heard, ""), strings.Join(again, ""))
 	}
 }
