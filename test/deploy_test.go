@@ -57,6 +57,7 @@ var users = []struct{ name, nkey, inbox, domain string }{
 	{"worker", "NATS_WORKER_NKEY", "_INBOX_worker", ""},
 	{"consumer", "NATS_CONSUMER_NKEY", "_INBOX_consumer", ""},
 	{"operator", "NATS_OPERATOR_NKEY", "_INBOX_operator", ""},
+	{"provisioner", "NATS_PROVISIONER_NKEY", "_INBOX_provisioner", ""},
 	{"monitor", "NATS_MONITOR_NKEY", "_INBOX_monitor", "monitor"},
 	{"owner", "NATS_RESULTS_OWNER_NKEY", "_INBOX_owner", ""},
 	{"sys", "NATS_SYS_NKEY", "_INBOX_sys", ""},
@@ -272,7 +273,7 @@ func (d *deployed) mirror(replicas int) {
 func TestDeployedRolesDoTheirWork(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, "node.conf", 1)
-	d.does("operator", "provision")
+	d.does("provisioner", "provision")
 	d.mirror(1)
 	watching := d.as("consumer", "watch", "--json", "--since=1h")
 	d.as("worker", "work")
@@ -346,7 +347,7 @@ func TestDeployedRolesDoTheirWork(t *testing.T) {
 	if strings.Contains(watching.text(), `"kind":"charging"`) || strings.Contains(watching.text(), `"kind":"capturing"`) {
 		t.Error("claims are in the mirror of the results")
 	}
-	d.does("operator", "provision") // changes nothing, and may beside a worker
+	d.does("provisioner", "provision") // changes nothing, and may beside a worker
 
 	d.sweeps(worker.StreamJournal)
 	if refused := d.log.seen(); len(refused) > 0 {
@@ -407,7 +408,8 @@ var (
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ",
 		"renewals.due.default", "renewals.due.other", "renewals.due.default.x", "renewals.capture.default", "renewals.capture.other", "renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default",
 		"renewals.unresolved.r.default", "renewals.rejected.r.default", "renewals.cancelled.r.default", "renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default",
-		"renewals.dead.k.default", "renewals.mark.journal", "renewals.mirror.results.x",
+		"renewals.charging.r.other", "renewals.pending.r.other", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.unresolved.r.other", "renewals.rejected.r.other", "renewals.captured.r.other",
+		"renewals.dead.k.default", "renewals.dead.k.other", "renewals.mark.journal", "renewals.mirror.results.x", "renewals.parked.s.p.1-abc.default", "renewals.parked.s.p.1-abc.other", "renewals.later.default", "renewals.later.other",
 		"renewals.journal.CONSUMER.CREATE.RENEWAL_JOURNAL", "$KV.RENEWAL_WORKERS.worker.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 		"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK.RENEWALS.charge-other.1.1.1.1.0", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK.RENEWAL_DEAD.x.1.1.1.1.0",
 		"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x",
@@ -415,12 +417,14 @@ var (
 		"$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.other",
 		"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default",
 		"$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.due.default",
+		"$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
+		"$JS.ACK.RENEWALS_LATER.later-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS_LATER.later-default.1.1.1.1.0",
 		"$JS.API.CONSUMER.INFO.RENEWALS.charge-other", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-other", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-other.renewals.due.other",
-		"_INBOX.x", "_INBOX_worker.x", "_INBOX_operator.x", "_INBOX_consumer.x",
+		"_INBOX.x", "_INBOX_worker.x", "_INBOX_operator.x", "_INBOX_provisioner.x", "_INBOX_consumer.x",
 	}
 	subscriptions = []string{
-		">", "*", "*.>", "_INBOX.>", "$JS.monitor.>", "_INBOX_publisher_default.>", "_INBOX_publisher_other.>", "_INBOX_worker.>", "_INBOX_worker.x", "_INBOX_consumer.>", "_INBOX_operator.>", "_INBOX_monitor.>",
-		"renewals.>", "renewals.due.default", "renewals.paid.*.*", "renewals.dead.>", "$KV.>", "$JS.>", "$JS.ACK.>", "$JS.API.>", "$JS.EVENT.>", "$SYS.>", "renewals.mirror.results.>",
+		">", "*", "*.>", "_INBOX.>", "$JS.monitor.>", "_INBOX_publisher_default.>", "_INBOX_publisher_other.>", "_INBOX_worker.>", "_INBOX_worker.x", "_INBOX_consumer.>", "_INBOX_operator.>", "_INBOX_provisioner.>", "_INBOX_monitor.>",
+		"renewals.>", "renewals.due.default", "renewals.paid.*.*", "renewals.dead.>", "$KV.>", "$JS.>", "$JS.ACK.>", "$JS.API.>", "$JS.EVENT.>", "$JS.EVENT.ADVISORY.STREAM.UPDATED.RENEWAL_JOURNAL", "$JS.EVENT.ADVISORY.API", "$SYS.>", "renewals.mirror.results.>",
 	}
 )
 
@@ -447,13 +451,13 @@ var mayDo = map[string]struct {
 		},
 		other: []string{
 			"renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.unresolved.r.default", "renewals.rejected.r.default",
-			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
+			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "renewals.unresolved.r.other", "renewals.dead.k.other", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
 			"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "renewals.parked.s.p.1-abc.default", "$JS.ACK.RENEWALS_LATER.later-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS_LATER.later-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS_LATER.later-default",
 		},
-		subscribe: []string{"_INBOX_worker.>", "_INBOX_worker.x"},
+		subscribe: []string{"_INBOX_worker.>", "_INBOX_worker.x", "$JS.EVENT.ADVISORY.STREAM.UPDATED.RENEWAL_JOURNAL"},
 	},
 	"consumer": {
 		api: streamsUnder{
@@ -465,18 +469,27 @@ var mayDo = map[string]struct {
 	},
 	"operator": {
 		api: streamsUnder{
-			"STREAM.CREATE.%s": allStreams, "STREAM.UPDATE.%s": allStreams, "STREAM.INFO.%s": allStreams,
-			"STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
 			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, worker.StreamDead, presenceStream},
 			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal, worker.StreamDead},
 			"CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal, worker.StreamDead},
 		},
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
-			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.mark.journal", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
-			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
+			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.captured.r.other", "$JS.FC.KV_RENEWAL_WORKERS.x",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
+	},
+	"provisioner": {
+		api: streamsUnder{
+			"STREAM.CREATE.%s": allStreams, "STREAM.UPDATE.%s": allStreams, "STREAM.INFO.%s": allStreams,
+			"STREAM.MSG.GET.%s": {worker.StreamJournal, worker.StreamMarks, worker.StreamMarksCopy},
+		},
+		other: []string{
+			"renewals.mark.journal",
+			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
+		},
+		subscribe: []string{"_INBOX_provisioner.>"},
 	},
 	"monitor": {
 		prefix: "$JS.monitor.API.",
@@ -493,7 +506,7 @@ var mayDo = map[string]struct {
 func TestDeployedRolesDoNothingElse(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, "node.conf", 1)
-	d.does("operator", "provision")
+	d.does("provisioner", "provision")
 	d.mirror(1)
 	for role, may := range mayDo {
 		t.Run(role, func(t *testing.T) {
@@ -569,7 +582,7 @@ func TestDeployedRolesDoNothingElse(t *testing.T) {
 func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, "node.conf", 1)
-	d.does("operator", "provision")
+	d.does("provisioner", "provision")
 	d.mirror(1)
 	file := filepath.Join(d.dir, "jobs.jsonl")
 	write(t, file, string(job(1, "soft-decline-1"))+"\n")
@@ -694,7 +707,7 @@ func TestDeployedOnThreeNodes(t *testing.T) {
 	await(t, 30*time.Second, "the servers to have a leader", func() bool {
 		return slices.ContainsFunc(d.servers, func(s *server.Server) bool { return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 })
 	})
-	d.does("operator", "provision", "--replicas=3")
+	d.does("provisioner", "provision", "--replicas=3")
 	d.mirror(3)
 	watching := d.as("consumer", "watch", "--json", "--since=1h")
 	d.as("worker", "work")
@@ -781,7 +794,7 @@ func TestDeployedCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := d.start(options)
-	for _, role := range []string{"publisher", "worker", "operator"} {
+	for _, role := range []string{"publisher", "worker", "operator", "provisioner"} {
 		out, err := exec.Command(program, "provision", "--print-permissions", "--json", "--account=default", "--role="+role).Output()
 		if err != nil {
 			t.Fatal(err)
@@ -804,7 +817,7 @@ func TestDeployedCredentials(t *testing.T) {
 			natsJWT(t, accountSeed, account, public, claims), seed))
 		write(t, d.context(role), fmt.Sprintf(`{"url":%q,"creds":%q,"inbox_prefix":%q}`, s.ClientURL(), filepath.Join(d.dir, role+".creds"), grants[0].Inbox))
 	}
-	d.does("operator", "provision")
+	d.does("provisioner", "provision")
 	d.as("worker", "work")
 	file := filepath.Join(d.dir, "jobs.jsonl")
 	write(t, file, string(job(1, "ok-1"))+"\n")

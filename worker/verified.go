@@ -25,8 +25,15 @@ func advisories() (subjects []string) {
 	return subjects
 }
 
-// Advisories are the subjects that a worker follows, for permissions.
+// Advisories are the subjects that a worker follows.
 var Advisories = advisories()
+
+// AdvisoryFilters match them, for permissions, in a list so short that a user's JWT with it fits into the 4 KB that a
+// server takes of a client's first line. What else they match are names as well, no messages.
+var AdvisoryFilters = []string{
+	"$JS.EVENT.ADVISORY.STREAM.CREATED.*", "$JS.EVENT.ADVISORY.STREAM.DELETED.*", "$JS.EVENT.ADVISORY.STREAM.UPDATED.*",
+	"$JS.EVENT.ADVISORY.CONSUMER.CREATED.*.*", "$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.*", "$JS.EVENT.ADVISORY.CONSUMER.PAUSE.*.*",
+}
 
 // follow leaves an entry in news whenever something of this worker's was changed. A subject that it may not follow
 // costs it the minute until it looks by itself.

@@ -14,7 +14,7 @@ import (
 // permissionSettings ask provision for what each role needs on NATS, in place of its work.
 type permissionSettings struct {
 	PrintPermissions bool     `help:"Print the least that each role must be allowed on NATS, and change nothing."`
-	Role             string   `help:"With --print-permissions: publisher, worker, consumer, operator or monitor. Default: all of them."`
+	Role             string   `help:"With --print-permissions: publisher, worker, consumer, operator, provisioner or monitor. Default: all of them."`
 	Account          []string `help:"With --print-permissions: the accounts. Default: those that are configured."`
 	JSON             bool     `name:"json" help:"With --print-permissions: as JSON, for tools that make user credentials."`
 }
@@ -71,14 +71,15 @@ func (p permissionSettings) print(w io.Writer, configured func() ([]messages.Acc
 type role string
 
 const (
-	rolePublisher role = "publisher" // a billing system: jobs of one account
-	roleWorker    role = "worker"    // renewals work
-	roleConsumer  role = "consumer"  // whoever acts on results
-	roleOperator  role = "operator"  // provision, show, resolve, cancel, dead
-	roleMonitor   role = "monitor"   // renewals status
+	rolePublisher   role = "publisher"   // a billing system: jobs of one account
+	roleWorker      role = "worker"      // renewals work
+	roleConsumer    role = "consumer"    // whoever acts on results
+	roleOperator    role = "operator"    // show, resolve, cancel, dead: whoever is on call
+	roleProvisioner role = "provisioner" // provision: nobody else changes a stream
+	roleMonitor     role = "monitor"     // renewals status
 )
 
-var roles = []role{rolePublisher, roleWorker, roleConsumer, roleOperator, roleMonitor}
+var roles = []role{rolePublisher, roleWorker, roleConsumer, roleOperator, roleProvisioner, roleMonitor}
 
 func rolesText() string {
 	names := make([]string, len(roles))
@@ -114,6 +115,9 @@ var marks = []string{worker.StreamMarks, worker.StreamMarksCopy}
 // bucket is the stream behind the workers' bucket.
 const bucket = "KV_" + worker.BucketWorkers
 
+// everyStream is all that provision makes, the bucket's included.
+var everyStream = append([]string{worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket}, marks...)
+
 // monitorDomain is under what name a monitor reaches JetStream: it has a NATS account of its own, into which the parts of
 // the API that it needs are imported. Their usual names answer there that the account has no JetStream.
 const monitorDomain = "monitor"
@@ -133,16 +137,16 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		return grants
 	case roleWorker:
 		may = slices.Concat(
-			info(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
-			info(marks...), messagesOf(marks...), []string{worker.MarkSubjects},
+			info(everyStream...),
+			messagesOf(marks...), []string{worker.MarkSubjects},
 			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal),
 			read(worker.StreamJournal),
 			presences(),
 			[]string{"$KV." + worker.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
-			// Records of every account: whoever sweeps settles what any worker abandoned.
-			records(messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindRejected,
+			recordsOf(accounts, messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindRejected,
 				messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed),
-			[]string{messages.DeadSubject("*", "*")},
+			// Of every account: whoever sweeps settles what any worker abandoned.
+			records(messages.KindUnresolved), []string{messages.DeadSubject("*", "*")},
 		)
 		for _, a := range accounts {
 			may = append(may, messages.ParkedFilter(a)) // nobody else: who may write there may empty the stream
@@ -158,11 +162,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		may = slices.Concat(info(worker.StreamJournal), read(worker.StreamJournal), acks(worker.StreamJournal, "*"))
 	case roleOperator:
 		may = slices.Concat(
-			[]string{"$JS.API.INFO"}, // asked for before a bucket is made
-			info(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
-			api("STREAM.CREATE", worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
-			api("STREAM.UPDATE", worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket),
-			info(marks...), api("STREAM.CREATE", marks...), api("STREAM.UPDATE", marks...), messagesOf(marks...), []string{worker.MarkSubjects},
+			info(everyStream...),
 			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead),
 			api("STREAM.MSG.DELETE", worker.StreamDead),
 			read(worker.StreamJournal), read(worker.StreamDead),
@@ -172,12 +172,18 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		for _, a := range accounts {
 			may = append(may, messages.DueSubject(a), messages.CaptureSubject(a)) // dead letters that are replayed
 		}
+	case roleProvisioner:
+		may = slices.Concat(
+			api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
+			// A journal that was restored is accepted by a new mark, which names the journal's last record.
+			messagesOf(worker.StreamJournal), messagesOf(marks...), []string{worker.MarkSubjects},
+		)
 		for _, c := range consumers(accounts) {
 			may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter, "$JS.API.CONSUMER.INFO."+c.stream+"."+c.name)
 		}
 	case roleMonitor:
 		may = slices.Concat(
-			info(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket), info(marks...),
+			info(everyStream...),
 			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal), // the oldest jobs, and what is unresolved
 			presences(),
 		)
@@ -200,7 +206,7 @@ func newGrant(r role, a messages.Account, may []string) grant {
 	g.Permissions.Publish.Allow = slices.Compact(may)
 	g.Permissions.Subscribe.Allow = []string{g.InboxPrefix + ".>"}
 	if r == roleWorker { // what the server tells of changes: names, no messages
-		g.Permissions.Subscribe.Allow = slices.Concat(g.Permissions.Subscribe.Allow, worker.Advisories)
+		g.Permissions.Subscribe.Allow = slices.Concat(g.Permissions.Subscribe.Allow, worker.AdvisoryFilters)
 	}
 	return g
 }
@@ -258,6 +264,22 @@ func acks(stream, consumer string) []string {
 func records(kinds ...messages.Kind) (subjects []string) {
 	for _, k := range kinds {
 		subjects = append(subjects, messages.RecordSubject(k, "*", "*"))
+	}
+	return subjects
+}
+
+// mostOwn is for how many accounts a worker's records are listed one by one: further ones would only make the list long.
+const mostOwn = 20
+
+// recordsOf are those of some accounts, so that a worker of few accounts cannot speak for others.
+func recordsOf(accounts []messages.Account, kinds ...messages.Kind) (subjects []string) {
+	if len(accounts) > mostOwn {
+		return records(kinds...)
+	}
+	for _, k := range kinds {
+		for _, a := range accounts {
+			subjects = append(subjects, messages.RecordSubject(k, "*", a))
+		}
 	}
 	return subjects
 }

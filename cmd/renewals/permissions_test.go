@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,9 +27,9 @@ func TestPrintPermissions(t *testing.T) {
 		args      []string
 		want      []string // role and account of each grant
 	}{
-		{"nothing configured", nil, nil, []string{"publisher default", "worker", "consumer", "operator", "monitor"}},
-		{"one account", variables{"KLARNA_ACCOUNT": "se"}, nil, []string{"publisher se", "worker", "consumer", "operator", "monitor"}},
-		{"several accounts", variables{"RENEWALS_CONFIG": file}, nil, []string{"publisher de", "publisher se", "worker", "consumer", "operator", "monitor"}},
+		{"nothing configured", nil, nil, []string{"publisher default", "worker", "consumer", "operator", "provisioner", "monitor"}},
+		{"one account", variables{"KLARNA_ACCOUNT": "se"}, nil, []string{"publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
+		{"several accounts", variables{"RENEWALS_CONFIG": file}, nil, []string{"publisher de", "publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
 		{"one role", variables{"RENEWALS_CONFIG": file}, []string{"--role=publisher"}, []string{"publisher de", "publisher se"}},
 		{"other accounts, one of them twice", variables{"RENEWALS_CONFIG": file}, []string{"--role=publisher", "--account=no,fi", "--account=no"}, []string{"publisher fi", "publisher no"}},
 	} {
@@ -47,7 +48,7 @@ func TestPrintPermissions(t *testing.T) {
 			inboxes[g.InboxPrefix] = true
 			want := []string{g.InboxPrefix + ".>"}
 			if g.Role == roleWorker {
-				want = append(want, worker.Advisories...)
+				want = append(want, worker.AdvisoryFilters...)
 			}
 			if !slices.Equal(g.Permissions.Subscribe.Allow, want) {
 				t.Errorf("%s: %s may subscribe to %v, want %v", row.situation, g.Role, g.Permissions.Subscribe.Allow, want)
@@ -81,6 +82,64 @@ func TestPermissionsNameTheirAccounts(t *testing.T) {
 	}
 }
 
+// S73: whoever is on call drops dead letters; no job, no record and no stream.
+func TestOperatorChangesNoStream(t *testing.T) {
+	t.Parallel()
+	operator, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=operator")
+	provisioner, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=provisioner")
+	const drops = `"$JS.API.STREAM.MSG.DELETE.RENEWAL_DEAD"`
+	if !strings.Contains(operator, drops) {
+		t.Errorf("the operator lacks %s", drops)
+	}
+	for _, no := range []string{"STREAM.CREATE", "STREAM.UPDATE", "STREAM.DELETE", "STREAM.PURGE", "MSG.DELETE", "STREAM.RESTORE", "CONSUMER.CREATE.RENEWALS", "renewals.mark"} {
+		if strings.Contains(strings.ReplaceAll(operator, drops, ""), no) {
+			t.Errorf("the operator is given %s", no)
+		}
+	}
+	for _, no := range []string{"STREAM.DELETE", "STREAM.PURGE", "MSG.DELETE", "STREAM.RESTORE", `"renewals.paid`, `"renewals.due`, "MSG.NEXT", "CONSUMER.DELETE"} {
+		if strings.Contains(provisioner, no) {
+			t.Errorf("the provisioner is given %s", no)
+		}
+	}
+}
+
+// A worker of few accounts speaks for no other, but settles what others abandoned; of many, one list serves all.
+func TestWorkersOwnRecords(t *testing.T) {
+	t.Parallel()
+	few, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
+	for _, kind := range []string{"charging", "pending", "paid", "dunning", "rejected", "capturing", "captured", "capture_failed"} {
+		if strings.Contains(few, `"renewals.`+kind+`.*.*"`) || !strings.Contains(few, `"renewals.`+kind+`.*.se"`) || !strings.Contains(few, `"renewals.`+kind+`.*.de"`) {
+			t.Errorf("records of kind %s, of two accounts:\n%s", kind, few)
+		}
+	}
+	for _, all := range []string{`"renewals.unresolved.*.*"`, `"renewals.dead.*.*"`} {
+		if !strings.Contains(few, all) {
+			t.Errorf("a sweeper lacks %s", all)
+		}
+	}
+	var names []string
+	for n := range mostOwn + 1 {
+		names = append(names, "a"+strconv.Itoa(n))
+	}
+	many, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account="+strings.Join(names, ","))
+	if !strings.Contains(many, `"renewals.charging.*.*"`) || strings.Contains(many, `"renewals.charging.*.a1"`) {
+		t.Errorf("records of %d accounts are listed one by one", len(names))
+	}
+}
+
+// Every subject that a worker follows is in the shorter list that it is given.
+func TestAdvisoryFilters(t *testing.T) {
+	t.Parallel()
+	for _, subject := range worker.Advisories {
+		if !slices.ContainsFunc(worker.AdvisoryFilters, func(filter string) bool {
+			want, got := strings.Split(filter, "."), strings.Split(subject, ".")
+			return slices.EqualFunc(want, got, func(w, g string) bool { return w == "*" || w == g })
+		}) {
+			t.Errorf("a worker may not follow %s", subject)
+		}
+	}
+}
+
 func TestPermissionsAskedForInVain(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -89,7 +148,7 @@ func TestPermissionsAskedForInVain(t *testing.T) {
 	}{
 		{[]string{"--role=worker"}, "--role: set without --print-permissions"},
 		{[]string{"--account=se"}, "--account: set without --print-permissions; the accounts to provision are KLARNA_ACCOUNT"},
-		{[]string{"--print-permissions", "--role=admin"}, `--role: "admin", expected one of publisher, worker, consumer, operator, monitor`},
+		{[]string{"--print-permissions", "--role=admin"}, `--role: "admin", expected one of publisher, worker, consumer, operator, provisioner, monitor`},
 		{[]string{"--print-permissions", "--account=*"}, "--account: "},
 	} {
 		if _, told := finish(t, exitUsage, nil, "", append([]string{"provision"}, row.args...)...); !strings.Contains(told, row.want) {
