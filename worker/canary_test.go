@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +60,8 @@ func TestConditionOf(t *testing.T) {
 	}
 }
 
-// S48, S51: many jobs that are turned away for their own sake pause nobody, and one canary serves those of one moment.
+// S48, S51: many jobs that are turned away for their own sake pause nobody, and one canary serves those of one moment. In
+// the end they are the merchant's trouble.
 func TestS51OddAnswersPauseNobody(t *testing.T) {
 	const odd, good = 15, 60
 	w := newWorld(t)
@@ -64,7 +69,7 @@ func TestS51OddAnswersPauseNobody(t *testing.T) {
 		w.publish(w.due("odd-"+strconv.Itoa(n), "403-bare-"+strconv.Itoa(n), 1))
 	}
 	var worker *Worker
-	w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = 16; o.RetryDelays = []time.Duration{time.Hour} })
+	w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = 16 })
 	w.await("every odd job to be turned away", func() bool { return len(w.orders()) >= odd })
 	for n := range good {
 		w.publish(w.due("good-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -73,13 +78,17 @@ func TestS51OddAnswersPauseNobody(t *testing.T) {
 	if why := (*worker.running.Load())[0].paused(); len(why) > 0 {
 		t.Errorf("paused: %v", why)
 	}
-	if n := w.canaries(); n == 0 || n > odd/2 {
-		t.Errorf("canaries for %d odd answers of one moment: %d", odd, n)
+	if n := w.canaries(); n == 0 || n > len(w.orders())/8 {
+		t.Errorf("canaries: %d, while Klarna was asked for orders %d times", n, len(w.orders()))
 	}
+	w.advance(unreadFor)
+	w.awaitEmpty()
+	ended := map[string]int{}
 	for _, r := range w.results() {
-		if r.Kind != messages.KindPaid {
-			t.Errorf("%s: %s", r.ID, r)
-		}
+		ended[r.String()]++
+	}
+	if ended["paid"] != good || ended["dunning refused_without_code"] != odd {
+		t.Errorf("ended: %v, want %d paid and %d refused without a code", ended, good, odd)
 	}
 }
 
@@ -123,6 +132,57 @@ func TestS55HostHasMoved(t *testing.T) {
 				t.Errorf("orders: %d, want %d", orders, jobs)
 			}
 		})
+	}
+}
+
+// S52: Klarna answers the look at an expired order 404 without a word, as Kustom does. That capture waits, and ends; the
+// account's charges go on.
+func TestS52LookAtAnExpiredOrder(t *testing.T) {
+	w := newWorld(t)
+	target, err := url.Parse(w.klarna.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := httputil.NewSingleHostReverseProxy(target)
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/ordermanagement/") {
+			rw.WriteHeader(http.StatusNotFound)
+			return
+		}
+		forward.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(server.Close)
+	endpoint, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var worker *Worker
+	w.startWith(&worker, func(o *Options) { o.Accounts[0].Klarna = client })
+	order := w.authorise("s52", "ok-s52")
+	w.capture(messages.Capture{ID: "s52/capture", SubscriptionID: "s52", Period: "2026-12", OrderID: order})
+	last := func() told {
+		all := w.records()
+		return all[len(all)-1]
+	}
+	w.await("two looks", func() bool { return last().State.NotEvaluated.N >= 2 })
+	if c := last().State.Claim; !c.FirstSentAt.IsZero() || !c.Released || c.Capture.Amount != 0 {
+		t.Errorf("claim: %+v, want one that only counts", c)
+	}
+	if why := (*worker.running.Load())[0].paused(); len(why) > 0 {
+		t.Errorf("paused: %v", why)
+	}
+	w.publish(w.due("s52-other", "ok-other", 1))
+	w.await("another's charge", func() bool { return len(w.results()) == 2 })
+	w.advance(unreadFor)
+	w.awaitEmpty()
+	w.expect(2, "paid", "paid", "capture_failed no_such_order")
+	w.expectTaken()
+	if r := w.results()[2]; r.Status != http.StatusNotFound || r.Notify || r.Category != messages.CategoryMerchantError {
+		t.Errorf("result: %+v, want the merchant's 404", r)
 	}
 }
 
