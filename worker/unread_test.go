@@ -216,3 +216,30 @@ func TestS52NoSuchOrder(t *testing.T) {
 		})
 	}
 }
+
+// S94: captures and charges go different ways to Klarna: what is heard of the one is no witness for the other, and what
+// nobody there evaluated is none at all.
+func TestS94Witnesses(t *testing.T) {
+	o := DefaultOptions()
+	o.Name, o.Accounts, o.Now = "w", []Account{{Name: "default"}}, func() time.Time { return noon }
+	w, err := New(nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &account{Account: w.accounts[0], Worker: w}
+	now := a.now()
+	for _, tt := range []struct {
+		capture bool
+		err     error
+		want    bool
+	}{
+		{false, answered(403, ""), false}, {true, answered(404, ""), false}, {false, answered(500, ""), false}, {false, answered(429, ""), false},
+		{true, nil, true}, {false, answered(403, ""), false}, {true, answered(404, ""), true},
+		{false, answered(403, "TOKEN_CANCELLED"), true}, {false, answered(403, ""), true},
+	} {
+		at := a.evaluated(tt.capture, tt.err)
+		if at.IsZero() == tt.want || tt.want && at.Sub(now).Abs() > time.Minute {
+			t.Errorf("capture %t, answer %v: last evaluated at %s, want %t", tt.capture, tt.err, at, tt.want)
+		}
+	}
+}
