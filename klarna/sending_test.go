@@ -157,3 +157,11 @@ func TestS54ConnectionIsJudgedBeforeItsNextUse(t *testing.T) {
 		_ = here.Close()
 	}
 }
+
+// A proxy that the environment names must not see tokens and API keys: only the configuration's own is used. Go never proxies
+// loopback, so that no request to a test's server would show it.
+func TestNoProxyFromTheEnvironment(t *testing.T) {
+	if newTransport(Config{}).Proxy != nil {
+		t.Error("a proxy that nobody configured")
+	}
+}

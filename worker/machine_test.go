@@ -477,3 +477,16 @@ func TestOrderInHandIsKept(t *testing.T) {
 		}
 	})
 }
+
+// A lease ends when it says, not a moment sooner for whoever waits for it.
+func TestLeaseEndsWhenItSays(t *testing.T) {
+	r := testRules()
+	open, q := charging(), first()
+	q.Nonce = "b"
+	if st := deliver(open, q, open.Claim.LeaseUntil.Add(-time.Millisecond), r); st.Then != actNak || st.Record != "" {
+		t.Errorf("a millisecond before the lease ends: %+v, want it to wait", st)
+	}
+	if st := deliver(open, q, open.Claim.LeaseUntil, r); st.Then != actCharge || st.State.Claim.Nonce != "b" {
+		t.Errorf("when the lease ends: %+v, want the claim taken over", st)
+	}
+}

@@ -1,9 +1,12 @@
 package worker
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,5 +232,70 @@ func TestHashIsStored(t *testing.T) {
 	stored := fmt.Sprintf("%x", sha256.Sum256([]byte("\x00\x00\x00\x00\x00\x00\x00\x07default\x00\x00\x00\x00\x00\x00\x00\x05token\x00\x00\x00\x00\x00\x00\x00\x02{}")))
 	if got := hash([]byte("{}"), "default", "token"); got != stored {
 		t.Errorf("hash = %s, want %s", got, stored)
+	}
+}
+
+// The last question before the first byte is asked of captures as of charges: the claim may have ended while a connection was waited for.
+func TestNothingIsSentUnderAClaimThatEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		try  func(*account, *job, holding) func(context.Context) (klarna.CreatedOrder, error)
+	}{{"charge", (*account).charge}, {"capture", (*account).capture}} {
+		var asked atomic.Int64
+		a, j, h := accountAsking(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1) })
+		j.capture = &messages.Capture{}
+		h.Claim.Capture = &Capture{OrderID: "order-1", Amount: 1}
+		h.Claim.LeaseUntil = a.now().Add(a.opts.TryTimeout)
+		_, err := tt.try(a, j, h)(t.Context())
+		if !errors.Is(err, errLate) || klarna.ClassOf(err) != klarna.ClassNotSent || asked.Load() != 0 {
+			t.Errorf("%s: %v after %d requests, want none sent", tt.name, err, asked.Load())
+		}
+	}
+}
+
+// One delivery goes on trying only within its budget, and not while the account is paused.
+func TestTryingEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		budget time.Duration
+		pauses bool
+		most   int64
+	}{
+		{"with its budget", 400 * time.Millisecond, false, 1}, // the first pause is a quarter of a second to three quarters
+		{"with more of it", 1500 * time.Millisecond, false, 3},
+		{"with a pause of the account", time.Minute, true, 1},
+	} {
+		var asked atomic.Int64
+		asks := make(chan *account, 1)
+		a, j, h := accountAsking(t, func(w http.ResponseWriter, _ *http.Request) {
+			asked.Add(1)
+			if tt.pauses {
+				a := <-asks
+				a.circuit.open(pauseBreaker, "a test")
+				asks <- a
+			}
+			w.WriteHeader(http.StatusInternalServerError)
+		})
+		asks <- a
+		a.opts.TryBudget = tt.budget
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		got := a.ask(ctx, j, h)
+		cancel()
+		if n := asked.Load(); n < 1 || n > tt.most || got.HandBack {
+			t.Errorf("%s: %d requests, handed back: %t; want 1 to %d and not", tt.name, n, got.HandBack, tt.most)
+		}
+	}
+}
+
+// A shutdown does not cut a try that is under way: its answer may be an order.
+func TestStopWaitsForTheAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.publish(w.due("stop", "slow-250-ok-1", 1))
+	stop := w.start()
+	w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })
+	stop()
+	w.expect(1, "paid")
+	if n := len(w.orders()); n != 1 {
+		t.Errorf("%d requests, want the one that was under way", n)
 	}
 }
