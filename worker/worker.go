@@ -330,6 +330,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
 		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(), rules: rules{keyWindow: w.opts.KeyWindow}},
+		&overdue{Worker: w, moments: map[string]time.Time{}},
 	}
 	var running sync.WaitGroup
 	running.Go(func() { w.survive(stopping, "settings", w.guard) })
