@@ -107,11 +107,14 @@ type marks struct {
 	suspicious bool      // a write failed, the connection broke, or a read showed less than the mark
 	reconnects uint64
 	looked     time.Time // when the marks were last read and found right
+	lookedOn   uint64    // the connection they were read on, see connection
+
+	soon chan struct{} // a look is due at once
 }
 
 func newMarks(js jetstream.JetStream, log zerolog.Logger, every time.Duration) *marks {
 	return &marks{
-		js: js, log: log, every: every, single: make(chan struct{}, 1), now: time.Now,
+		js: js, log: log, every: every, single: make(chan struct{}, 1), soon: make(chan struct{}, 1), now: time.Now,
 		noticed: func(string) {}, agreed: func(mark, bool) {}, suspicious: true,
 	}
 }
@@ -148,16 +151,21 @@ func (m *marks) begin(ctx context.Context) turn {
 
 // together is a turn beside others; ok is false while the next is to go alone.
 func (m *marks) together() (t turn, ok bool) {
-	var reconnects uint64
-	if nc := m.js.Conn(); nc != nil {
-		reconnects = nc.Stats().Reconnects
-	}
+	reconnects := m.connection()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if reconnects != m.reconnects {
 		m.reconnects, m.suspicious = reconnects, true
 	}
 	return turn{mark: m.known}, !m.suspicious && m.now().Sub(m.confirmed) <= markSilence
+}
+
+// connection counts the connections to the broker.
+func (m *marks) connection() uint64 {
+	if nc := m.js.Conn(); nc != nil {
+		return nc.Stats().Reconnects
+	}
+	return 0
 }
 
 func (m *marks) held() turn {
@@ -220,21 +228,41 @@ func (m *marks) setBack(accepted int, how string) {
 	}
 	m.mu.Unlock()
 	if fresh {
+		m.lookSoon() // so that others hear of it
 		m.telling.Lock()
 		defer m.telling.Unlock()
 		m.noticed(how)
 	}
 }
 
+func (m *marks) lookSoon() {
+	select {
+	case m.soon <- struct{}{}:
+	default:
+	}
+}
+
 // doubtful says that nothing may be sent under a claim: the journal was set back, or the marks were not read for
-// so long that others may work by an operator's word that is not known here.
+// so long that others may work by an operator's word that is not known here. They were not read either on a new connection: the broker
+// may have come back with an older journal, and what others have written since the last look is above the mark that is held here.
 func (m *marks) doubtful() bool {
 	if m == nil {
 		return false
 	}
+	if m.unread() {
+		return true
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.known.SetBack != "" || m.stale()
+}
+
+// unread says that the marks were not read on this connection yet.
+func (m *marks) unread() bool {
+	on := m.connection()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return on != m.lookedOn
 }
 
 // stale is for a caller that holds the lock. Both clocks count: the monotonic one stops while a machine is suspended.
@@ -260,7 +288,7 @@ func (m *marks) snapshot() mark {
 // look reads the marks of all workers, compares the journal with them, and writes them where they have become
 // higher. An error says nothing about the journal.
 func (m *marks) look(ctx context.Context) error {
-	began := m.now()
+	began, on := m.now(), m.connection()
 	journal, err := m.js.Stream(ctx, StreamJournal)
 	if err != nil {
 		return fmt.Errorf("stream %s: %w%s", StreamJournal, err, hint(err))
@@ -296,7 +324,7 @@ func (m *marks) look(ctx context.Context) error {
 	m.telling.Lock()
 	defer m.telling.Unlock()
 	m.mu.Lock()
-	m.looked = began
+	m.looked, m.lookedOn = began, on
 	wrong := m.known.SetBack != ""
 	m.mu.Unlock()
 	if !wrong {
@@ -354,9 +382,31 @@ func (m *marks) compare(ctx context.Context, journal jetstream.Stream, known mar
 	return nil
 }
 
-// run looks until ctx ends.
+// run looks every few seconds, and at once on a new connection or after a set-back was noticed, until ctx ends.
 func (m *marks) run(ctx context.Context, unread func(error)) {
-	for sleep(ctx, m.every) {
+	var connected chan nats.Status
+	if nc := m.js.Conn(); nc != nil {
+		connected = nc.StatusChanged(nats.CONNECTED)
+		defer nc.RemoveStatusListener(connected)
+	}
+	for {
+		wait := m.every
+		if m.unread() {
+			wait /= 10
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-m.soon:
+		case _, open := <-connected:
+			if !open {
+				connected = nil
+			}
+		}
+		timer.Stop()
 		one, cancel := context.WithTimeout(ctx, m.every)
 		err := m.look(one)
 		cancel()

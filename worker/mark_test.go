@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -315,6 +316,45 @@ func TestS71FirstWriteGoesAlone(t *testing.T) {
 	m.now = func() time.Time { return time.Now().Add(2 * markSilence) }
 	if next := m.begin(t.Context()); !next.alone {
 		t.Error("after silence the next write goes with others")
+	}
+}
+
+// S71: while this worker was idle, another has written beyond the mark that is held here. Then the broker comes back with
+// an older journal. On a new connection nothing is sent before the marks of all were read.
+func TestS71NothingOnANewConnectionBeforeTheMarksAreRead(t *testing.T) {
+	w := newWorld(t)
+	idle := newMarks(w.js, zerolog.Nop(), 3*time.Second)
+	if err := idle.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var told atomic.Value
+	idle.noticed = func(how string) { told.Store(how) }
+	if idle.doubtful() {
+		t.Fatal("in doubt after the marks were read")
+	}
+	empty := w.backUp(StreamJournal)
+	w.markEvery = 50 * time.Millisecond
+	stop := w.start()
+	w.publish(w.due("s71", "ok-1", 1))
+	w.awaitEmpty()
+	w.marked()
+	stop()
+	w.restore(StreamJournal, empty)
+	reconnects := w.js.Conn().Stats().Reconnects
+	if err := w.js.Conn().ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	w.await("the new connection", func() bool { return w.js.Conn().IsConnected() && w.js.Conn().Stats().Reconnects > reconnects })
+	if !idle.doubtful() {
+		t.Fatal("not in doubt on a new connection")
+	}
+	ctx, end := context.WithCancel(t.Context())
+	running := make(chan struct{})
+	go func() { defer close(running); idle.run(ctx, func(error) {}) }()
+	defer func() { end(); <-running }()
+	w.await("the look", func() bool { return !idle.unread() })
+	if idle.end(idle.begin(t.Context()), &nats.Msg{}, 1, nil); !idle.doubtful() || told.Load() == nil {
+		t.Error("the first record of an older journal, which is not above the mark of all, is no set-back")
 	}
 }
 
