@@ -21,7 +21,7 @@ const storyPage = "STORIES.md"
 
 var (
 	citation   = regexp.MustCompile(`\bS([0-9]{1,2})\b`)
-	nameCites  = regexp.MustCompile(`^Test((?:S[0-9]{1,2})+)[A-Z]`)
+	nameCites  = regexp.MustCompile(`[a-z]((?:S[0-9]{1,2})+)[A-Z]`)
 	number     = regexp.MustCompile(`[0-9]+`)
 	namedTests = regexp.MustCompile("((?:`\\w+`, )*`\\w+`) in `([\\w/]+)`")
 	testName   = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
