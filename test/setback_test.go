@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -367,4 +368,50 @@ func fetchText(t *testing.T, address string) (code int, text string) {
 		t.Fatal(err)
 	}
 	return answer.StatusCode, string(body)
+}
+
+// setBack starts the broker on a journal from the middle of the run and publishes every job again. Nothing is asked of
+// Klarna before an operator has accepted the journal. It returns the jobs that have to end as before: nobody can tell a
+// second message ID of a period from its first, so that the slower of two rivals stays away, and what was
+// rightly undecided may be decided now.
+func (c *chaosRun) setBack(told []story) (again []story) {
+	c.t.Helper()
+	at := func() int { return c.w.klarna.Simulator.Books().Requests }
+	c.w.markIsAt(c.w.journalInfo(func(*jetstream.StreamInfo) bool { return true }).State.LastSeq)
+	c.nodes[0].setBack(c.older)
+	c.workers[0].kill()
+	c.workers[0] = c.worker(0)
+	before := at()
+	c.made = map[messages.IdempotencyKey]bool{}
+	for _, o := range c.w.klarna.Simulator.Books().Orders {
+		c.made[messages.IdempotencyKey(o.IdempotencyKey)] = true
+		for _, taken := range o.Captures {
+			c.made[messages.IdempotencyKey(taken.IdempotencyKey)] = true
+		}
+	}
+	var captures []story
+	for _, s := range told {
+		switch {
+		case s.rival && !s.capture && !c.made[s.key] || c.undecided[s.key]:
+		case s.capture:
+			captures = append(captures, s)
+		default:
+			again = append(again, s)
+			c.send("renewals.due.default", s.payload)
+		}
+	}
+	await(c.t, 30*time.Second, "the pause of every worker", func() bool { return c.w.pausedWorkers() >= len(c.workers) })
+	if n := at() - before; n > 0 {
+		c.t.Errorf("%d requests before an operator has accepted the journal", n)
+	}
+	if err := c.w.provisioned("--accept-restored-journal"); err != nil {
+		c.t.Fatal(err)
+	}
+	decided := func() bool { return c.decidable() == 0 }
+	await(c.t, time.Minute, "every charge that can be decided to leave the stream again", decided)
+	for _, s := range captures { // which need a paid renewal
+		c.send("renewals.capture.default", s.payload)
+	}
+	await(c.t, time.Minute, "every capture that can be decided to leave the stream again", decided)
+	return append(again, captures...)
 }
