@@ -51,6 +51,9 @@ type deployed struct {
 	klarna  *klarnasim.Server
 }
 
+// storeKey is what a server encrypts its store with.
+const storeKey = "k3c1f0a9be2d6478508f7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39281"
+
 // users are those of deploy/nats/accounts.conf with their inbox prefixes and JetStream domains.
 var users = []struct{ name, nkey, inbox, domain string }{
 	{"publisher", "NATS_PUBLISHER_DEFAULT_NKEY", "_INBOX_publisher_default", ""},
@@ -65,12 +68,13 @@ var users = []struct{ name, nkey, inbox, domain string }{
 
 // deploy starts servers from a file of deploy/nats. Nothing of it is changed but what differs between machines: its
 // variables, addresses and ports.
-func deploy(t *testing.T, file string, nodes int) *deployed {
+func deploy(t *testing.T, file string, nodes int, change ...func(*server.Options)) *deployed {
 	t.Helper()
 	d := &deployed{t: t, dir: t.TempDir(), log: &violations{}}
 	certificates(t, d.dir)
 	values := map[string]string{
 		"NATS_TLS_CERT": filepath.Join(d.dir, "server.pem"), "NATS_TLS_KEY": filepath.Join(d.dir, "server.key"), "NATS_TLS_CA": filepath.Join(d.dir, "ca.pem"),
+		"NATS_JS_KEY": storeKey,
 	}
 	for _, u := range users {
 		seed, public := nkey(t, prefixUser)
@@ -86,13 +90,16 @@ func deploy(t *testing.T, file string, nodes int) *deployed {
 		if err := options.ProcessConfigFile(filepath.Join(d.dir, name, file)); err != nil {
 			t.Fatal(err)
 		}
-		if !options.SyncAlways || options.StoreDir == "" || options.TLSConfig == nil {
-			t.Fatalf("%s: sync always %t, store %q, TLS %t", file, options.SyncAlways, options.StoreDir, options.TLSConfig != nil)
+		if !options.SyncAlways || options.StoreDir == "" || options.TLSConfig == nil || options.JetStreamKey != storeKey || options.JetStreamCipher != server.ChaCha {
+			t.Fatalf("%s: sync always %t, store %q, TLS %t, cipher %s", file, options.SyncAlways, options.StoreDir, options.TLSConfig != nil, options.JetStreamCipher)
 		}
 		options.Host, options.Port, options.HTTPPort = "127.0.0.1", server.RANDOM_PORT, 0
 		if nodes > 1 {
 			options.Cluster.Host, options.Cluster.Port = "127.0.0.1", server.RANDOM_PORT
 			options.Routes = server.RoutesFromStr(strings.Join(routes, ","))
+		}
+		for _, c := range change {
+			c(options)
 		}
 		s := d.start(options)
 		if nodes > 1 {
@@ -892,7 +899,7 @@ func TestDeployedConfigurations(t *testing.T) {
 	certificates(t, dir)
 	env := []string{
 		"NATS_NAME=nats-1", "NATS_STORE=" + filepath.Join(dir, "store"), "NATS_TLS_CERT=" + filepath.Join(dir, "server.pem"),
-		"NATS_TLS_KEY=" + filepath.Join(dir, "server.key"), "NATS_TLS_CA=" + filepath.Join(dir, "ca.pem"),
+		"NATS_TLS_KEY=" + filepath.Join(dir, "server.key"), "NATS_TLS_CA=" + filepath.Join(dir, "ca.pem"), "NATS_JS_KEY=" + storeKey,
 	}
 	for _, u := range users {
 		_, public := nkey(t, prefixUser)
@@ -932,7 +939,7 @@ func TestDeployedCompose(t *testing.T) {
 	}
 	dir := t.TempDir()
 	natsAddr, klarnaAddr := freeAddress(t), freeAddress(t)
-	hosts := strings.NewReplacer("nats:4222", natsAddr, "0.0.0.0:4222", natsAddr, "klarna:8089", klarnaAddr, "0.0.0.0:8089", klarnaAddr, "0.0.0.0:9464", "127.0.0.1:0", "0.0.0.0:8222", "127.0.0.1:0", "/data", dir)
+	hosts := strings.NewReplacer("nats:4222", natsAddr, "0.0.0.0:4222", natsAddr, "klarna:8089", klarnaAddr, "0.0.0.0:8089", klarnaAddr, "0.0.0.0:9464", "127.0.0.1:0", "0.0.0.0:8222", "127.0.0.1:0", "/data", dir, "$$", "$")
 	write(t, filepath.Join(dir, "nats.conf"), hosts.Replace(compose.Configs["nats"].Content))
 	run := func(binary string, args []string, env map[string]string, stdin string) *process {
 		p := &process{cmd: exec.Command(binary, args...), done: make(chan struct{})}
@@ -964,7 +971,11 @@ func TestDeployedCompose(t *testing.T) {
 		}
 		return run(program, args, s.Environment, stdin)
 	}
-	run(broker, []string{"-c", filepath.Join(dir, "nats.conf")}, nil, "")
+	key := regexp.MustCompile(`\$\{NATS_JS_KEY:-(.+)\}`).FindStringSubmatch(compose.Services["nats"].Environment["NATS_JS_KEY"])
+	if key == nil {
+		t.Fatal("NATS has no key for its store")
+	}
+	run(broker, []string{"-c", filepath.Join(dir, "nats.conf")}, map[string]string{"NATS_JS_KEY": key[1]}, "")
 	service("klarna", "")
 	if p := service("provision", ""); p.exit(20*time.Second) != 0 {
 		t.Fatalf("provision: %s", p.text())
