@@ -16,6 +16,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/big"
 	"net"
@@ -412,7 +413,7 @@ var (
 		"CONSUMER.PAUSE.%s.x", "CONSUMER.RESET.%s.x", "CONSUMER.UNPIN.%s.x", "CONSUMER.LEADER.STEPDOWN.%s.x",
 	}
 	otherSubjects = []string{
-		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ",
+		"$JS.API.INFO", "$JS.monitor.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ",
 		"renewals.due.default", "renewals.due.other", "renewals.due.default.x", "renewals.capture.default", "renewals.capture.other", "renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default",
 		"renewals.unresolved.r.default", "renewals.rejected.r.default", "renewals.cancelled.r.default", "renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default",
 		"renewals.charging.r.other", "renewals.pending.r.other", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.unresolved.r.other", "renewals.rejected.r.other", "renewals.captured.r.other",
@@ -459,7 +460,7 @@ var mayDo = map[string]struct {
 		other: []string{
 			"renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.unresolved.r.default", "renewals.rejected.r.default",
 			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "renewals.unresolved.r.other", "renewals.dead.k.other", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
-			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
+			"$JS.API.INFO", "$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
 			"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "renewals.parked.s.p.1-abc.default", "$JS.ACK.RENEWALS_LATER.later-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS_LATER.later-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS_LATER.later-default",
@@ -483,7 +484,7 @@ var mayDo = map[string]struct {
 		},
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
-			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.captured.r.other", "$JS.FC.KV_RENEWAL_WORKERS.x",
+			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.captured.r.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
 	},
@@ -504,7 +505,7 @@ var mayDo = map[string]struct {
 			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal},
 			"CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
 		},
-		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x"},
+		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.monitor.API.INFO"},
 		subscribe: []string{"_INBOX_monitor.>"},
 	},
 }
@@ -714,7 +715,37 @@ func TestDeployedOnThreeNodes(t *testing.T) {
 	await(t, 30*time.Second, "the servers to have a leader", func() bool {
 		return slices.ContainsFunc(d.servers, func(s *server.Server) bool { return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == 3 })
 	})
+	// One copy of each stream is a warning for everybody who looks, until there are three.
+	if said := d.does("provisioner", "provision", "--replicas=1"); !strings.Contains(said, "stream RENEWAL_JOURNAL has 1 of at least 3 replicas") {
+		t.Errorf("provision says %s", said)
+	}
+	few := func(want float64) {
+		t.Helper()
+		w := d.as("worker", "work")
+		var address []string
+		await(t, 20*time.Second, "the metric to say so", func() bool {
+			if address = regexp.MustCompile(`"address":"([0-9.:]+)"`).FindStringSubmatch(w.text()); address == nil {
+				return false
+			}
+			response, err := http.Get("http://" + address[1] + "/metrics")
+			if err != nil {
+				return false
+			}
+			defer response.Body.Close()
+			text, _ := io.ReadAll(response.Body)
+			return strings.Contains(string(text), fmt.Sprintf("\nrenewals_few_replicas %v\n", want)) && strings.Contains(w.text(), "charging renewals")
+		})
+		w.kill()
+	}
+	few(7)
+	if said := d.does("monitor", "status"); !strings.Contains(said, "\n  warning: stream RENEWAL_JOURNAL has 1 of at least 3 replicas in this cluster") {
+		t.Errorf("status says %s", said)
+	}
 	d.does("provisioner", "provision", "--replicas=3")
+	few(0)
+	if said := d.does("monitor", "status"); strings.Contains(said, "replicas") {
+		t.Errorf("status says %s", said)
+	}
 	d.mirror(3)
 	watching := d.as("consumer", "watch", "--json", "--since=1h")
 	d.as("worker", "work")

@@ -41,6 +41,9 @@ func (w *Worker) clockFault() string {
 		return sentence
 	}
 	fault := w.clockMoved()
+	if fault != "" && w.noBucket.Load() {
+		return fault // that the bucket is missing says why, and is a pause
+	}
 	if fault != "" && w.setPause(pauseClock, fault) {
 		w.opts.Log.Warn().Msg(fault + ": nothing is sent and nothing expires until the clock was compared with the broker's again")
 	}

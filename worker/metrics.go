@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/klarna-renewals/renewals/klarna"
@@ -43,6 +44,8 @@ type Metrics struct {
 	parked     *prometheus.GaugeVec
 	ackPending *prometheus.GaugeVec
 	unserved   prometheus.Gauge
+	few        prometheus.Gauge
+	quota      prometheus.Gauge
 
 	deviation  *prometheus.GaugeVec
 	deviating  sync.Mutex
@@ -104,7 +107,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "renewals_unserved_jobs", Help: "Jobs in the stream for accounts that no live worker serves.",
 		}),
 	}
-	r.MustRegister(m.unserved)
+	m.few = prometheus.NewGauge(prometheus.GaugeOpts{Name: "renewals_few_replicas", Help: "Streams in a cluster with fewer than three copies: the loss of a machine may be the loss of a memory."})
+	m.quota = prometheus.NewGauge(prometheus.GaugeOpts{Name: "renewals_quota_ratio", Help: "How much of what the NATS account may store is taken, as a share of 1; 0 without a limit. At 1 the broker refuses jobs and records."})
+	r.MustRegister(m.unserved, m.few, m.quota)
+	m.deviation.WithLabelValues(deviation(jetstream.ErrStreamNotFound)).Set(0)
 	m.panics.WithLabelValues("") // see Worker.caught
 	for _, stream := range []string{StreamJournal, StreamDead} {
 		m.republish.WithLabelValues(stream).Add(0)

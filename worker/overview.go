@@ -27,8 +27,14 @@ type Overview struct {
 	Unresolved []messages.Unresolved `json:"unresolved,omitempty"`
 	// NotVisited were unresolved once, and not looked at now, since there are so many.
 	NotVisited int `json:"unresolved_not_visited,omitempty"`
-	// Deviation names a setting of a stream that the promise rests on and that somebody changed.
-	Deviation string `json:"deviation,omitempty"`
+	// Deviation names a setting of a stream that the promise rests on and that somebody changed, or the bucket where it is
+	// missing; with the names of others that are off. Deviations has each in a sentence.
+	Deviation  string   `json:"deviation,omitempty"`
+	Deviations []string `json:"deviations,omitempty"`
+	// Warnings are what keeps nobody from charging and still should not be so.
+	Warnings []string `json:"warnings,omitempty"`
+	// WorkersUnknown says that the bucket in which workers tell of themselves is missing.
+	WorkersUnknown bool `json:"workers_unknown,omitempty"`
 
 	deep bool
 }
@@ -59,6 +65,8 @@ type AccountOverview struct {
 	Expiring int `json:"uncaptured_expiring"`
 	// Unreadable are records of the account that stand in the way of a waiting job, each in a sentence.
 	Unreadable []string `json:"unreadable,omitempty"`
+
+	blind bool // nobody knows of its workers
 }
 
 // Human says why the account needs a person; "" when it does not.
@@ -82,7 +90,7 @@ func (a AccountOverview) Human() string {
 	if len(a.Paused) > 0 {
 		why = append(why, "paused")
 	}
-	if a.Backlog > 0 && a.Workers == 0 {
+	if a.Backlog > 0 && a.Workers == 0 && !a.blind {
 		why = append(why, "no worker serves it")
 	}
 	return strings.Join(why, ", ")
@@ -95,6 +103,15 @@ const oldestJobs = 20
 // letters, unresolved renewals or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
 	o, err := look(ctx, js, now, true, nil)
+	if quota, unknown := readQuota(ctx, js); err == nil && unknown == nil {
+		switch warning := quota.Warning(); {
+		case quota.Full():
+			o.Deviations = append(o.Deviations, warning)
+			o.Deviation = cmp.Or(o.Deviation, warning)
+		case warning != "":
+			o.Warnings = append(o.Warnings, warning)
+		}
+	}
 	for i := range o.Accounts {
 		if a := &o.Accounts[i]; err == nil && a.Parked > 0 {
 			a.ParkedUntil, err = nextParked(ctx, js, a.Name)
@@ -107,23 +124,23 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 // glance: dead letters, unresolved renewals and undecided claims.
 func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known resolved) (Overview, error) {
 	o := Overview{At: now, deep: deep}
-	var off *Deviation
-	if _, err := Verify(ctx, js); errors.As(err, &off) {
-		o.Deviation = off.Error()
-	} else if err != nil {
+	found, err := Inspect(ctx, js)
+	if err != nil && found.Missing != streamWorkers {
 		return o, err
 	}
+	o.judge(found, err)
 	accounts := map[messages.Account]*AccountOverview{}
 	of := func(a messages.Account) *AccountOverview {
 		if accounts[a] == nil {
-			accounts[a] = &AccountOverview{Name: a}
+			accounts[a] = &AccountOverview{Name: a, blind: o.WorkersUnknown}
 		}
 		return accounts[a]
 	}
 
-	var err error
-	if o.Workers, err = Workers(ctx, js); err != nil {
-		return o, err
+	if !o.WorkersUnknown {
+		if o.Workers, err = Workers(ctx, js); err != nil {
+			return o, err
+		}
 	}
 	for _, w := range o.Workers {
 		for name, n := range w.Expiring {
@@ -205,6 +222,22 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 	}
 	slices.SortFunc(o.Accounts, func(a, b AccountOverview) int { return cmp.Compare(a.Name, b.Name) })
 	return o, nil
+}
+
+// judge takes in how the streams compare with what they must be; missing is the error of a bucket that is not there.
+func (o *Overview) judge(found Inspection, missing error) {
+	for _, off := range found.Deviations {
+		o.Deviations = append(o.Deviations, off.Error())
+	}
+	if err := found.Err(); err != nil {
+		o.Deviation = err.Error()
+	}
+	if missing != nil {
+		o.WorkersUnknown = true
+		o.Deviations = append(o.Deviations, missing.Error())
+		o.Deviation = cmp.Or(o.Deviation, missing.Error())
+	}
+	o.Warnings = append(o.Warnings, found.Warnings()...)
 }
 
 // subjects counts the messages of a stream by subject.

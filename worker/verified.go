@@ -73,6 +73,7 @@ const verifyGap = 500 * time.Millisecond
 func (w *Worker) guard(ctx context.Context) {
 	news := make(chan struct{}, 1)
 	defer w.follow(news)()
+	w.checkQuota(ctx)
 	for {
 		timer := time.NewTimer(w.verifyEvery)
 		told := false
@@ -95,6 +96,7 @@ func (w *Worker) guard(ctx context.Context) {
 
 func (w *Worker) checkAll(ctx context.Context) {
 	w.checkStreams(ctx)
+	w.checkQuota(ctx)
 	for _, a := range *w.running.Load() {
 		a.check(ctx)
 	}
@@ -122,11 +124,20 @@ func (w *Worker) checkStreams(ctx context.Context) {
 
 // verify checks the settings of the streams, and learns how long the journal remembers.
 func (w *Worker) verify(ctx context.Context) error {
-	retention, err := Verify(ctx, w.js)
+	found, err := Inspect(ctx, w.js)
+	w.noBucket.Store(found.Missing == streamWorkers)
 	if err != nil {
 		return err
 	}
-	w.remember(w.now(), retention)
+	w.metrics.few.Set(float64(len(found.Few)))
+	if warnings := found.Warnings(); len(warnings) > 0 && !w.fewTold {
+		w.opts.Log.Warn().Strs("streams", warnings).Msg("fewer copies than survive the loss of a machine")
+		w.fewTold = true
+	}
+	if err := found.Err(); err != nil {
+		return err
+	}
+	w.remember(w.now(), found.Retention)
 	return nil
 }
 

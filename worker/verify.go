@@ -44,8 +44,6 @@ func (d *Deviation) remedy() string {
 		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
 	case d.Setting == "ack_wait":
 		return "run `renewals provision --ack-wait " + defaultAckWait.String() + " --force=ack_wait`, or give tries less time"
-	case d.Setting == settingQuota:
-		return "raise the quota of the NATS account, or free space in it"
 	case fixedSettings[d.Setting] && d.Consumer != "":
 		return "no update changes it: delete the consumer and run `renewals provision`, its jobs come again"
 	case fixedSettings[d.Setting], d.Setting == "retention" && (d.Got == "workqueue" || d.Want == "workqueue"):
@@ -53,9 +51,6 @@ func (d *Deviation) remedy() string {
 	}
 	return "run `renewals provision` to put it right"
 }
-
-// settingQuota names, in a Deviation, what the NATS account may store.
-const settingQuota = "account quota"
 
 // settings are the fields of a configuration by their names in JetStream's API, without those at their zero value and
 // without limits that are none.
@@ -233,6 +228,8 @@ type Inspection struct {
 	// Few are the streams in a cluster with fewer than three copies, and how many they have: the loss of one machine is the
 	// loss of a memory.
 	Few map[string]int
+	// Missing is the first stream that is not there, in which case those after it were not looked at; the bucket's is the last.
+	Missing string
 }
 
 // Warnings are what keeps nobody from charging and still should not be so, in a sentence each.
@@ -280,6 +277,9 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 	for _, wanted := range append([]jetstream.StreamConfig{p.journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == StreamJournal })...) {
 		stream, err := js.Stream(ctx, wanted.Name)
 		if err != nil {
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				found.Missing = wanted.Name
+			}
 			return found, fmt.Errorf("%s: %w%s", called(wanted.Name), err, hint(err))
 		}
 		info := stream.CachedInfo()

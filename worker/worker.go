@@ -121,6 +121,12 @@ type Worker struct {
 	expiring atomic.Pointer[map[messages.Account]int] // what it then found, see [Presence]
 	compared atomic.Pointer[comparison]               // of the clocks, the last one that could be relied upon
 	running  atomic.Pointer[[]*account]
+	noBucket atomic.Bool // workers cannot tell of themselves, nor compare clocks
+
+	quotaNext          time.Time // before then the account's quota is not asked for
+	quotaTold, fewTold bool      // in the log
+	quotaFull          bool      // when it was last asked for
+
 	marks    *marks       // of the journal; set once before anything is claimed
 	restored atomic.Int64 // before this moment, in ns since 1970, the journal may have forgotten what it knew; 0: never
 

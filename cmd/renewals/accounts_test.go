@@ -10,6 +10,21 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 )
 
+// Without a rate of its own an account takes nine tenths of what Klarna allows where it is.
+func TestRateByDefault(t *testing.T) {
+	t.Parallel()
+	for endpoint, want := range map[string]float64{
+		"eu": 180, "na": 180, "oc": 180, "kustom": 180, "eu-playground": 45, "na-playground": 45, "oc-playground": 45, "kustom-playground": 45,
+		"https://gateway.example.com/klarna": 180, "http://127.0.0.1:8088": 0,
+	} {
+		e := accountEntry{Name: "shop", Endpoint: endpoint, Username: "K1_a", password: testPassword, where: func(key string) string { return key }}
+		a, err := e.account(time.Minute, false, zerolog.Nop())
+		if err != nil || a.Rate != want {
+			t.Errorf("%s: rate %v, %v; want %v", endpoint, a.Rate, err, want)
+		}
+	}
+}
+
 // S70: the worker learns for which endpoint and merchant it charges, and no more of the user name than that.
 func TestAccountNamesItsMerchant(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -232,5 +233,25 @@ func TestDevBrokenPromise(t *testing.T) {
 	}
 	if !strings.Contains(told.String(), "(standard renewal): dunning token_cancelled, expected paid") || strings.Contains(out.String(), "the promise holds") {
 		t.Errorf("got %s%s", out.String(), told.String())
+	}
+}
+
+// What dev keeps holds tokens and a password, if only simulated ones: nobody else reads it.
+func TestDevStoreIsPrivate(t *testing.T) {
+	t.Parallel()
+	parent := t.TempDir()
+	for _, c := range []devCmd{{Store: filepath.Join(parent, "a", "b")}, {}} {
+		store, err := c.directory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Store == "" {
+			defer os.RemoveAll(store)
+		}
+		for path := store; path != parent && path != filepath.Dir(os.TempDir()) && path != filepath.Clean(os.TempDir()); path = filepath.Dir(path) {
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("%s: mode %v, %v; want 0700", path, info.Mode(), err)
+			}
+		}
 	}
 }

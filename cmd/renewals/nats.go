@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -263,6 +264,24 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 		case <-time.After(500*time.Millisecond + rand.N(time.Second)):
 		}
 	}
+}
+
+// inClear says that what goes over this connection can be read on its way; "" where it is encrypted, or does not leave
+// the machine.
+func inClear(nc *nats.Conn) string {
+	_, err := nc.TLSConnectionState()
+	return clearTo(nc.ConnectedUrlRedacted(), err == nil)
+}
+
+func clearTo(server string, encrypted bool) string {
+	u, err := url.Parse(server)
+	if err != nil || encrypted || u.Scheme == "wss" || u.Scheme == "tls" || u.Hostname() == "localhost" {
+		return ""
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsLoopback() {
+		return ""
+	}
+	return "the connection to " + server + " is not encrypted: whoever is on its way reads customer tokens, with which Klarna can be had to charge; set up TLS on the servers, and NATS_URL=tls://…"
 }
 
 // lostConnection is why the context of a connection ended, where it was not the user who ended it.

@@ -88,3 +88,40 @@ func TestNothingIsSentLater(t *testing.T) {
 		t.Errorf("Publish without a connection: %v, want %v", err, nats.ErrReconnectBufExceeded)
 	}
 }
+
+// A connection that can be read on its way is told of, loudly, by the worker and by status; not one within the machine.
+func TestConnectionInClear(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		server    string
+		encrypted bool
+		want      bool
+	}{
+		{"nats://nats.example.com:4222", false, true}, {"nats://10.0.0.1:4222", false, true}, {"ws://nats.example.com:80", false, true}, {"nats://[2001:db8::1]:4222", false, true},
+		{"nats://nats.example.com:4222", true, false}, {"tls://nats.example.com:4222", false, false}, {"wss://nats.example.com:443", false, false},
+		{"nats://127.0.0.1:4222", false, false}, {"nats://localhost:4222", false, false}, {"nats://[::1]:4222", false, false},
+	} {
+		if got := clearTo(row.server, row.encrypted); (got != "") != row.want {
+			t.Errorf("%s, encrypted %t: %q", row.server, row.encrypted, got)
+		}
+	}
+	env := environmentFor(broker(t, nil), simulator(t))
+	finish(t, exitDone, env, "", "provision")
+	const loud = "is not encrypted: whoever is on its way reads customer tokens"
+	if out, _ := finish(t, exitDone, env, "", "status"); strings.Contains(out, loud) {
+		t.Errorf("status on loopback says %s", out)
+	}
+	// By a name that is not one of loopback's, though it is.
+	env = env.with("NATS_URL", strings.Replace(env["NATS_URL"], "127.0.0.1", "0.0.0.0", 1))
+	if out, _ := finish(t, exitDone, env, "", "status"); !strings.Contains(out, "\n  warning: the connection to nats://0.0.0.0:") || !strings.Contains(out, loud) {
+		t.Errorf("status says %s", out)
+	}
+	if out, _ := finish(t, exitDone, env, "", "status", "--json"); !strings.Contains(out, `"warnings":["the connection to `) {
+		t.Errorf("status --json says %s", out)
+	}
+	p := start(t, env, "", "work")
+	eventually(t, "the worker to say it", func() bool {
+		said := p.stdout.String() + p.stderr.String()
+		return strings.Contains(said, "INSECURE: ") && strings.Contains(said, loud)
+	})
+}

@@ -118,6 +118,9 @@ const bucket = "KV_" + worker.BucketWorkers
 // everyStream is all that provision makes, the bucket's included.
 var everyStream = append([]string{worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket}, marks...)
 
+// quota asks how much of what the NATS account may store is taken.
+var quota = []string{"$JS.API.INFO"}
+
 // monitorDomain is under what name a monitor reaches JetStream: it has a NATS account of its own, into which the parts of
 // the API that it needs are imported. Their usual names answer there that the account has no JetStream.
 const monitorDomain = "monitor"
@@ -137,7 +140,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		return grants
 	case roleWorker:
 		may = slices.Concat(
-			info(everyStream...),
+			quota, info(everyStream...),
 			messagesOf(marks...), []string{worker.MarkSubjects},
 			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal),
 			read(worker.StreamJournal),
@@ -162,7 +165,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		may = slices.Concat(info(worker.StreamJournal), read(worker.StreamJournal), acks(worker.StreamJournal, "*"))
 	case roleOperator:
 		may = slices.Concat(
-			info(everyStream...),
+			quota, info(everyStream...),
 			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead),
 			api("STREAM.MSG.DELETE", worker.StreamDead),
 			read(worker.StreamJournal), read(worker.StreamDead),
@@ -183,7 +186,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		}
 	case roleMonitor:
 		may = slices.Concat(
-			info(everyStream...),
+			quota, info(everyStream...),
 			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal), // the oldest jobs, and what is unresolved
 			presences(),
 		)

@@ -71,6 +71,9 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 	if err != nil {
 		return false, err
 	}
+	if warning := inClear(js.Conn()); warning != "" {
+		o.Warnings = append(o.Warnings, warning)
+	}
 	human := needsHuman(o)
 	if c.JSON {
 		o.Accounts, o.Workers = append([]worker.AccountOverview{}, o.Accounts...), append([]worker.Presence{}, o.Workers...) // never null
@@ -95,8 +98,8 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 // needsHuman says what no machine will put right; never nil, for JSON.
 func needsHuman(o worker.Overview) []string {
 	why := []string{}
-	if o.Deviation != "" {
-		why = append(why, "nothing is charged: "+o.Deviation)
+	for _, off := range o.Deviations {
+		why = append(why, "nothing is charged: "+off)
 	}
 	for _, a := range o.Accounts {
 		if human := a.Human(); human != "" {
@@ -119,6 +122,10 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 	}
 	for _, sentence := range human {
 		fmt.Fprintln(w, "  !", printable(sentence))
+	}
+
+	for _, warning := range o.Warnings {
+		fmt.Fprintln(w, "  warning:", printable(warning))
 	}
 
 	fmt.Fprintln(w)
@@ -155,7 +162,11 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 
 	fmt.Fprintln(w)
 	if len(o.Workers) == 0 {
-		fmt.Fprintln(w, "no worker is live")
+		if o.WorkersUnknown {
+			fmt.Fprintln(w, "which workers are live is not known without the bucket")
+		} else {
+			fmt.Fprintln(w, "no worker is live")
+		}
 	} else {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "WORKER\tUP\tACCOUNTS")

@@ -16,8 +16,12 @@ func TestStatusForPeople(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 	o := worker.Overview{
-		At:        now,
-		Deviation: "stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
+		At: now,
+		Deviations: []string{
+			"stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
+			"stream RENEWAL_DEAD: setting sealed: found true, expected none; no update changes it: the stream must be made anew from a backup",
+		},
+		Warnings: []string{"stream RENEWAL_JOURNAL has 1 of at least 3 replicas"},
 		Accounts: []worker.AccountOverview{
 			{Name: "de", Workers: 2, Parked: 7, ParkedUntil: now.Add(3 * time.Hour), NearlyFull: map[string]float64{"charge-de": 0.83}, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
 			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
@@ -39,6 +43,8 @@ func TestStatusForPeople(t *testing.T) {
 	got := b.String()
 	for _, want := range []string{
 		"2026-12-01 03:00:00 UTC  NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting deny_purge",
+		"\n  ! nothing is charged: stream RENEWAL_DEAD: setting sealed",
+		"\n  warning: stream RENEWAL_JOURNAL has 1 of at least 3 replicas\n",
 		"  ! account de: waiting jobs fill the queue's max_ack_pending\n",
 		"  ! account se: unresolved renewals, dead letters, authorisations that expire uncaptured, paused, no worker serves it\n",
 		"ACCOUNT  BACKLOG  CAPTURES  OLDEST  IN FLIGHT  WORKERS  PARKED  UNRESOLVED  DEAD LETTERS  EXPIRING  UNDECIDED  KEY LEFT  PAUSED\n",

@@ -98,6 +98,9 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
+	if warning := inClear(js.Conn()); warning != "" {
+		log.Error().Msg("INSECURE: " + warning)
+	}
 	w, err := worker.New(js, options)
 	if err != nil {
 		return usageError{err}
