@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -89,6 +91,55 @@ func TestS51OddAnswersPauseNobody(t *testing.T) {
 	}
 	if ended["paid"] != good || ended["dunning refused_without_code"] != odd {
 		t.Errorf("ended: %v, want %d paid and %d refused without a code", ended, good, odd)
+	}
+}
+
+// S51: answers of one moment share one canary, those of the next have their own; what was not heard serves nobody. Whoever has
+// mended something lets the next one go at once.
+func TestS51OneCanaryForMany(t *testing.T) {
+	var asked atomic.Int64
+	var status atomic.Int64
+	status.Store(http.StatusNotFound)
+	a, _, _ := accountAsking(t, func(w http.ResponseWriter, r *http.Request) {
+		if want := "/customer-token/v1/tokens/" + canaryToken; r.Method != http.MethodGet || r.URL.Path != want {
+			t.Errorf("%s %s, want GET %s", r.Method, r.URL.Path, want)
+		}
+		asked.Add(1)
+		w.WriteHeader(int(status.Load()))
+	})
+	a.canary = newCanary()
+	var asking sync.WaitGroup
+	for range 50 {
+		asking.Go(func() {
+			if got := a.turnedAway(); got != well {
+				t.Errorf("condition %d, want well", got)
+			}
+		})
+	}
+	asking.Wait()
+	if n := asked.Load(); n != 1 {
+		t.Errorf("canaries: %d, want 1", n)
+	}
+	a.canary.at = time.Now().Add(-canaryFresh)
+	status.Store(http.StatusTooManyRequests)
+	for range 2 {
+		if got := a.turnedAway(); got != unheard || a.circuit.pauses.any() {
+			t.Errorf("told to wait: %d, paused %v", got, a.circuit.pauses.active())
+		}
+		a.limit = newLimit(0)
+	}
+	status.Store(http.StatusForbidden)
+	if got := a.turnedAway(); got != unwell || !a.circuit.pauses.has(pauseNotEvaluated) {
+		t.Errorf("a firewall: %d, paused %v", got, a.circuit.pauses.active())
+	}
+	before := asked.Load()
+	if got := a.turnedAway(); got != unwell || asked.Load() != before || before != 4 {
+		t.Errorf("while paused: %d, canaries %d after %d, want 4 and none more", got, asked.Load(), before)
+	}
+	a.running.Store(&[]*account{a})
+	a.Retry()
+	if len(a.canary.again) != 1 {
+		t.Error("a change lets no canary go")
 	}
 }
 

@@ -166,6 +166,22 @@ func TestCircuit(t *testing.T) {
 			t.Errorf("not closed: %v", *said)
 		}
 	})
+	t.Run("S55: no job is the probe while the canary is not well", func(t *testing.T) {
+		c, _ := open(t)
+		c.open(pauseBreaker, "")
+		c.open(pauseNotEvaluated, "")
+		c.ticket.Store(true)
+		c.retry() // a probe may go, were it not for that
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(20*time.Millisecond, cancel)
+		if c.probe(ctx) || c.admit() {
+			t.Error("a job is pulled, or let through")
+		}
+		c.close(pauseNotEvaluated)
+		if !c.probe(t.Context()) || !c.admit() || c.admit() {
+			t.Error("not one job afterwards, while the breaker is open")
+		}
+	})
 	t.Run("rate limits and waiting end with the worker", func(t *testing.T) {
 		c, _ := open(t)
 		c.open(pauseNotEvaluated, "")

@@ -73,6 +73,11 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 		if _, ok := a.myTurn(t.Context(), first); !ok {
 			t.Error("the probe may not be claimed")
 		}
+		s.leave(first)
+		a.circuit.open(pauseNotEvaluated, "")
+		if _, ok := a.myTurn(t.Context(), first); ok {
+			t.Error("S55: a job may be claimed while the canary is not well")
+		}
 	})
 }
 

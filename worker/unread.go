@@ -56,7 +56,7 @@ func (n NotEvaluated) comesTo(c Claim, o outcome, now time.Time, r rules) messag
 	}
 	klarna := o.Canary == wellKlarna || o.EvaluatedAt.After(n.Since.Add(2*r.clockMargin))
 	switch {
-	case klarna && c.UndecidedTries == 0 && !c.Answered2xx && !c.Contradicted && !now.Before(n.Since.Add(unreadFor)):
+	case klarna && c.UndecidedTries == 0 && !c.Answered2xx && !now.Before(n.Since.Add(unreadFor)):
 		return messages.ReasonRefusedWithoutCode
 	case c.FirstSentAt.IsZero() && !now.Before(n.Since.Add(notEvaluatedLimit)):
 		return messages.ReasonNotEvaluated

@@ -88,6 +88,19 @@ func TestUnread(t *testing.T) {
 	}
 }
 
+// S51: a key whose clock runs ends with its window, not sooner.
+func TestUnreadWhileTheClockRuns(t *testing.T) {
+	n := NotEvaluated{N: unreadTries, Since: noon}
+	for _, tt := range []struct {
+		sent time.Time
+		want messages.Reason
+	}{{time.Time{}, messages.ReasonNotEvaluated}, {noon.Add(time.Hour), ""}} {
+		if got := n.comesTo(Claim{FirstSentAt: tt.sent}, unread(well), noon.Add(notEvaluatedLimit), testRules()); got != tt.want {
+			t.Errorf("first sent at %s: %q, want %q", tt.sent, got, tt.want)
+		}
+	}
+}
+
 // S49: while the account is paused nobody gives up a claim under which nothing was sent, and another attempt least of all.
 func TestS49NothingIsGivenUpWhilePaused(t *testing.T) {
 	r := testRules()
