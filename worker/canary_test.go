@@ -117,6 +117,7 @@ func TestS51OneCanaryForMany(t *testing.T) {
 		})
 	}
 	asking.Wait()
+	a.turnedAway()
 	if n := asked.Load(); n != 1 {
 		t.Errorf("canaries: %d, want 1", n)
 	}
