@@ -2190,7 +2190,7 @@ func brokenRules() []brokenRule {
 		{"after a 5xx comes the settle delay, too", "errors that come early", judging(func(r *rules) { r.settleDelay, r.clockMargin = 0, 0 })},
 		{"a refusal settles later, for clocks that are ahead", "errors that come early, clocks apart", judging(func(r *rules) { r.clockMargin = 0 })},
 		{"what one delivery has left undecided the next one knows", "errors that come early",
-			concluding(func(_ State, _ *holding, o *outcome) { o.UndecidedAt = time.Time{} })},
+			concluding(func(_ State, _ *holding, o *outcome) { o.UndecidedAt = modelDay.Add(-time.Hour) })},
 		{"a refusal that came too soon decides nothing", "errors that come early", believing(func(o outcome) bool { return o.TooSoon })},
 		{"pending is not paid", "fraud checks",
 			concluding(func(_ State, _ *holding, o *outcome) {
