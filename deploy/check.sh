@@ -28,6 +28,12 @@ echo "== the Dockerfile's steps"
 # In a copy of the repository with a tag, so that it is seen whether the version is stamped.
 mkdir "$work/src" "$work/out"
 (cd .. && git ls-files -z --cached --others --exclude-standard | xargs -0 tar --ignore-failed-read -cf - .git) | tar -xf - -C "$work/src"
+if [ -f "$work/src/.git" ]; then # a worktree: the tag would be the repository's
+	rm "$work/src/.git"
+	git -C "$work/src" init -q
+	git -C "$work/src" add -A
+	git -C "$work/src" -c user.name=check -c user.email=check@localhost commit -qm check
+fi
 git -C "$work/src" -c user.name=check -c user.email=check@localhost tag -f -a -m check v1.99.9 >/dev/null
 steps=$("$work/check" --run .)
 while IFS= read -r step; do

@@ -737,13 +737,19 @@ func TestDeployedOnThreeNodes(t *testing.T) {
 		})
 		w.kill()
 	}
+	status := func() string { // a worker that was killed may have said that it is paused
+		t.Helper()
+		p := d.as("monitor", "status")
+		p.exit(30 * time.Second)
+		return p.text()
+	}
 	few(7)
-	if said := d.does("monitor", "status"); !strings.Contains(said, "\n  warning: stream RENEWAL_JOURNAL has 1 of at least 3 replicas in this cluster") {
+	if said := status(); !strings.Contains(said, "\n  warning: stream RENEWAL_JOURNAL has 1 of at least 3 replicas in this cluster") {
 		t.Errorf("status says %s", said)
 	}
 	d.does("provisioner", "provision", "--replicas=3")
 	few(0)
-	if said := d.does("monitor", "status"); strings.Contains(said, "replicas") {
+	if said := status(); !strings.Contains(said, "ACCOUNT") && !strings.Contains(said, "no jobs") || strings.Contains(said, "replicas") {
 		t.Errorf("status says %s", said)
 	}
 	d.mirror(3)
