@@ -72,8 +72,6 @@ func TestS59BucketIsNamed(t *testing.T) {
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	w.publishTo("default", w.due("later", "ok-1", 1, w.dueIn(time.Hour)), nil)
-	w.await("the job to be parked", func() bool { return len(w.waiting()) == 1 })
 	if err := w.js.DeleteKeyValue(t.Context(), BucketWorkers); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +79,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 		err := worker.Ready()
 		return err != nil && strings.Contains(err.Error(), "bucket "+BucketWorkers)
 	})
+	w.publish(w.due("sub", "ok-1", 1)) // waits
 	w.advance(comparedFor + time.Second)
 	if worker.clockFault() == "" {
 		t.Error("the clock is relied upon without a comparison")
@@ -106,6 +105,9 @@ func TestS59BucketIsNamed(t *testing.T) {
 	all := strings.Join(o.Deviations, "\n")
 	if len(o.Deviations) != 3 || !strings.Contains(all, "bucket "+BucketWorkers) || !strings.Contains(all, "setting max_msgs:") || !strings.Contains(all, "setting max_msgs_per_subject:") || !o.WorkersUnknown {
 		t.Errorf("Look names %q, want the bucket and both settings", o.Deviations)
+	}
+	if len(o.Accounts) != 1 || o.Accounts[0].Backlog != 1 {
+		t.Errorf("accounts %+v, want the one whose job waits", o.Accounts)
 	}
 	for _, a := range o.Accounts {
 		if strings.Contains(a.Human(), "no worker") {
