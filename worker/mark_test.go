@@ -484,3 +484,51 @@ func TestS71ClaimFromBeforeTheOperatorsWord(t *testing.T) {
 		t.Error("outdated where the journal was never set back")
 	}
 }
+
+// S71: what the stream says of itself is held against the mark: another stream, another record at its place, and one that is missing
+// although nothing has aged that far.
+func TestMarkIsComparedWithTheStream(t *testing.T) {
+	made := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	record := &jetstream.RawStreamMsg{Sequence: 7, Subject: "renewals.paid.x.default", Header: nats.Header{"a": {"b"}}, Data: []byte("{}")}
+	hash := recordHash(record.Subject, record.Header, record.Data)
+	for _, tt := range []struct {
+		name             string
+		stream           stubStream
+		setBack, suspect bool
+	}{
+		{"as it was", stubStream{created: made, first: 1, stored: record}, false, false},
+		{"made anew with the same records", stubStream{created: made.Add(time.Hour), first: 1, stored: record}, true, false},
+		{"another record at the mark", stubStream{created: made, first: 1, stored: &jetstream.RawStreamMsg{Sequence: 7, Subject: "renewals.dunning.x.default"}}, true, false},
+		{"cut short, or read from the past", stubStream{created: made, first: 1}, false, true},
+		{"aged beyond the mark", stubStream{created: made, first: 8}, false, false},
+	} {
+		setBack := false
+		m := newMarks(nil, zerolog.Nop(), time.Hour)
+		m.noticed, m.suspicious = func(string) { setBack = true }, false
+		if err := m.compare(t.Context(), tt.stream, mark{Created: made, Sequence: 7, SHA256: hash}); err != nil {
+			t.Fatal(err)
+		}
+		if setBack != tt.setBack || m.suspicious != tt.suspect {
+			t.Errorf("%s: set back %t, suspicious %t; want %t, %t", tt.name, setBack, m.suspicious, tt.setBack, tt.suspect)
+		}
+	}
+}
+
+// stubStream is a stream with one record, or none.
+type stubStream struct {
+	jetstream.Stream
+	created time.Time
+	first   uint64
+	stored  *jetstream.RawStreamMsg
+}
+
+func (s stubStream) CachedInfo() *jetstream.StreamInfo {
+	return &jetstream.StreamInfo{Created: s.created, State: jetstream.StreamState{FirstSeq: s.first}}
+}
+
+func (s stubStream) GetMsg(context.Context, uint64, ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+	if s.stored == nil {
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return s.stored, nil
+}
