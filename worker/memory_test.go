@@ -24,7 +24,7 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 		t.Fatalf("memory %s, %v, want %s", got, err, before)
 	}
 	age(Provisioning{Retention: after})
-	if got, err := Verify(t.Context(), w.js); err != nil || !near(got, before) {
+	if got, err := Verify(t.Context(), w.js); err != nil || !near(got, before+retentionMargin) {
 		t.Errorf("memory %s after the age was raised, %v, want still %s", got, err, before)
 	}
 	stream, err := w.js.Stream(t.Context(), StreamJournal)
@@ -41,8 +41,8 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 		ago  time.Duration
 		want time.Duration
 	}{
-		{"just raised", config.Metadata[remembersSince], 0, before},
-		{"a month later", config.Metadata[remembersSince], -before, 2 * before},
+		{"just raised", config.Metadata[remembersSince], 0, before + retentionMargin},
+		{"a month later", config.Metadata[remembersSince], -before, 2*before + retentionMargin},
 		{"a year later", config.Metadata[remembersSince], -12 * before, after},
 		{"never raised", "", 0, after},
 	} {
@@ -52,18 +52,19 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 		}
 	}
 
-	// Raised by hand, under a running worker.
+	// Changed by hand, under a running worker.
 	running, now := &Worker{}, time.Now()
-	running.remember(now, before)
-	for _, days := range []int{0, 10, 90, 200} {
-		passed := time.Duration(days) * 24 * time.Hour
-		running.remember(now.Add(passed), after)
-		if got, want := time.Duration(running.oldest.Load())+retentionMargin, min(before+passed, after); got != want {
-			t.Errorf("%d days after the age was raised: memory %s, want %s", days, got, want)
+	remembers := func(passed, retention, want time.Duration) {
+		t.Helper()
+		running.remember(now.Add(passed), retention)
+		if got := time.Duration(running.oldest.Load()); got != want {
+			t.Errorf("after %s, with an age of %s: periods of the last %s, want %s", passed, retention, got, want)
 		}
 	}
-	running.remember(now, before) // lowered again
-	if got := time.Duration(running.oldest.Load()) + retentionMargin; got > before {
-		t.Errorf("memory %s, want at most %s", got, before)
-	}
+	const day = 24 * time.Hour
+	remembers(0, before, before-retentionMargin)
+	remembers(10*day, after, before-retentionMargin+10*day)
+	remembers(200*day, after, after-retentionMargin)
+	remembers(200*day, 3*time.Second, 0) // somebody emptied it
+	remembers(201*day, after, day)       // what falls due from then on is charged
 }

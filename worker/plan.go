@@ -269,7 +269,7 @@ func memory(c jetstream.StreamConfig, now time.Time) time.Duration {
 		age = defaultRetention
 	}
 	if since, err := time.Parse(time.RFC3339, c.Metadata[remembersSince]); err == nil {
-		age = min(age, now.Sub(since))
+		age = min(age, now.Sub(since)+retentionMargin) // that moment stays, so nothing of the margin is needed
 	}
 	return age
 }

@@ -144,12 +144,12 @@ func (w *Worker) verify(ctx context.Context) error {
 // remember learns how long ago a period may have fallen due whose charge the journal would know of. An age that somebody
 // raises while the worker runs brings nothing back: the memory grows with the time from then on.
 func (w *Worker) remember(now time.Time, retention time.Duration) {
-	since := now.Add(-retention)
+	since := now.Add(-max(retention-retentionMargin, 0))
 	if known := w.since.Load(); known != nil && known.After(since) {
 		since = *known
 	}
 	w.since.Store(&since)
-	w.oldest.Store(int64(now.Sub(since) - retentionMargin))
+	w.oldest.Store(int64(now.Sub(since)))
 }
 
 // check pauses the account while one of its consumers is missing or not as it must be: nobody else's jobs wait for that.

@@ -116,7 +116,7 @@ type Worker struct {
 	pauses   pauses                                   // of all accounts
 	outage   outage                                   // of the broker
 	oldest   atomic.Int64                             // a period that fell due longer ago than this duration is too old to charge
-	since    atomic.Pointer[time.Time]                // the journal has every record
+	since    atomic.Pointer[time.Time]                // a period that fell due then has all its records
 	leading  atomic.Bool                              // this worker sweeps
 	expiring atomic.Pointer[map[messages.Account]int] // what it then found, see [Presence]
 	compared atomic.Pointer[comparison]               // of the clocks, the last one that could be relied upon
