@@ -65,8 +65,10 @@ type chaosRun struct {
 	wires   []*wire
 	workers []*process
 	faults  map[string]int
-	older   string                           // a copy of the journal's files from the middle of the run; "" in a cluster
-	made    map[messages.IdempotencyKey]bool // what Klarna had made before the journal was set back; nil before that
+
+	stepping *stepping                        // a worker whose clock somebody sets
+	older    string                           // a copy of the journal's files from the middle of the run; "" in a cluster
+	made     map[messages.IdempotencyKey]bool // what Klarna had made before the journal was set back; nil before that
 
 	undecided map[messages.IdempotencyKey]bool // jobs that stay so for now, by right
 }
@@ -95,12 +97,16 @@ func chaos(t *testing.T, nodes int) {
 		c.workers = append(c.workers, c.worker(i))
 	}
 
+	own := newWire(t, c.nodes[0].addr())
+	c.stepping = startStepping(t, own.addr, c.w.klarna.URL)
+
 	stop := make(chan struct{})
 	stories := make(chan []story, 1)
 	go func() { stories <- c.publish(rand.New(rand.NewPCG(seed, 1)), stop) }()
 	c.wreck(length)
 	close(stop)
 	told := <-stories
+	c.stepping.stop()
 
 	// Klarna and the network are well again: everything must come to its end.
 	c.w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Faults = 0 })
@@ -158,7 +164,7 @@ func (c *chaosRun) wreck(length time.Duration) {
 		case <-time.After(time.Duration(200+c.rand.IntN(600)) * time.Millisecond):
 		}
 		i, d := c.rand.IntN(len(c.workers)), time.Duration(c.rand.IntN(1000))*time.Millisecond
-		what := c.rand.IntN(12)
+		what := c.rand.IntN(13)
 		copying := !copied && time.Now().After(half)
 		if (what == 0 || copying) && downed.TryLock() {
 			copied = copied || copying
@@ -174,6 +180,15 @@ func (c *chaosRun) wreck(length time.Duration) {
 				n.start()
 				n.awaitListening()
 				pause(2 * time.Second) // a cluster may lose one node at a time
+			})
+			continue
+		}
+		if what == 12 {
+			c.faults["clock stepped"]++
+			c.stepping.offset.Store(int64(steps[c.rand.IntN(len(steps))]))
+			healing.Go(func() {
+				pause(500*time.Millisecond + 2*d)
+				c.stepping.offset.Store(0)
 			})
 			continue
 		}
