@@ -261,7 +261,7 @@ func TestTryingEnds(t *testing.T) {
 		pauses bool
 		most   int64
 	}{
-		{"with its budget", 400 * time.Millisecond, false, 1}, // the first pause is a quarter of a second to three quarters
+		{"with its budget", 200 * time.Millisecond, false, 1}, // the first pause is a quarter of a second at least
 		{"with more of it", 1500 * time.Millisecond, false, 3},
 		{"with a pause of the account", time.Minute, true, 1},
 	} {
