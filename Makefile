@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz chaos bench bench-memory deploy-check asyncapi build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory deploy-check asyncapi build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@$(GO) run ./cmd/renewals dev
@@ -34,6 +34,9 @@ fuzz: ## fuzz every input that comes from outside, 30 s each
 	$(GO) test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZTIME) ./klarna
 	$(GO) test -run '^$$' -fuzz '^FuzzParseState$$' -fuzztime $(FUZZTIME) ./worker
 	$(GO) test -run '^$$' -fuzz '^FuzzOrder$$' -fuzztime $(FUZZTIME) ./klarna/klarnasim
+
+model: ## search every state of the model's small worlds; at most 10 minutes
+	$(GO) test -count=1 -timeout 20m -run '^TestModel' ./worker -model.whole
 
 CHAOS ?= 100s
 chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 8 minutes

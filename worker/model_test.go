@@ -1711,8 +1711,11 @@ func (w *modelWorld) tell(m move) string {
 // TestModelSmallWorlds visits every state of the small worlds; with -short, the
 // nearest of each.
 func TestModelSmallWorlds(t *testing.T) {
-	limit := math.MaxInt
-	if testing.Short() {
+	limit := 100_000 // more than most of them have
+	switch {
+	case *whole:
+		limit = math.MaxInt
+	case testing.Short():
 		limit = 3_000
 	}
 	for _, s := range smallWorlds(t) {
@@ -1802,6 +1805,8 @@ func TestModelWalks(t *testing.T) {
 		})
 	}
 }
+
+var whole = flag.Bool("model.whole", false, "whether the largest of the small worlds of the model are visited to their last state; `make model` does")
 
 var deeper = flag.Int("model.deeper", 0, "how many deliveries and faults the small worlds of the model have on top; each multiplies their states by ten")
 
