@@ -119,7 +119,7 @@ func (s *scanner) markup(text []byte) {
 
 // whole returns the integer that is written with a fraction or an exponent: 1999.0, 2e3.
 func whole(text []byte) (n int64, ok bool) {
-	if len(text) > 64 || bytes.IndexAny(text, ".eE") < 0 {
+	if len(text) > 64 || !bytes.ContainsAny(text, ".eE") {
 		return 0, false
 	}
 	if _, exponent, has := strings.Cut(strings.ToLower(string(text)), "e"); has && len(strings.TrimLeft(exponent, "+-0")) > 2 {

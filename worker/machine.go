@@ -17,8 +17,6 @@ import (
 // contradicted itself. See the tests of this file before removing one.
 
 const (
-	// earliest is how long before its due_at a job may arrive and wait.
-	earliest = messages.Earliest
 	// staleAfter is how long past its own deadline an open claim is left to the
 	// delivery of its job before anybody else may settle it.
 	staleAfter = 2 * time.Hour
