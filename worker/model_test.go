@@ -906,7 +906,7 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 	case acceptsNameless:
 		w.make(b, fraudAccepted)
 		b.nameless = true
-	case declines, refusesToken, notAllowed:
+	case declines, refusesToken, notAllowed, rejects:
 		b.refused, b.said = r, true
 	case takesLong, failsEarly:
 		i := slices.IndexFunc(w.flights[:], func(f flight) bool { return !f.open })
@@ -1005,12 +1005,14 @@ const (
 	takesLong                    // no answer yet
 	failsEarly                   // 500, and Klarna is still at work on it
 	notAllowed                   // CAPTURE_NOT_ALLOWED: expired, or more than is left
+	rejects                      // an order whose fraud status is REJECTED, and that nobody sees again
 )
 
 func (r reply) String() string {
 	return [...]string{"answers with an order", "answers with a pending order", "answers with a rejected order", "makes an order and answers 500",
 		"makes an order and does not name it", "answers 2xx without an order", "answers 500", "answers PAYMENT_METHOD_FAILED", "answers TOKEN_CANCELLED",
-		"answers 401", "answers 429", "answers 503 with an error object", "cannot be reached", "takes long", "answers 500 and goes on", "answers CAPTURE_NOT_ALLOWED"}[r]
+		"answers 401", "answers 429", "answers 503 with an error object", "cannot be reached", "takes long", "answers 500 and goes on", "answers CAPTURE_NOT_ALLOWED",
+		"answers with an order that comes to nothing"}[r]
 }
 
 // answer is the reply as the worker hears it.
@@ -1029,6 +1031,8 @@ func (r reply) answer(made string, status fraud) (klarna.CreatedOrder, error) {
 		return refusal(403, "TOKEN_CANCELLED")
 	case notAllowed:
 		return refusal(403, "CAPTURE_NOT_ALLOWED")
+	case rejects:
+		return klarna.CreatedOrder{OrderID: "order-0", FraudStatus: statusRejected}, nil
 	case turnsAway:
 		return refusal(401, "")
 	case limits:
@@ -1074,7 +1078,7 @@ func (w *modelWorld) possible(h *hand, r reply) bool {
 		return fresh || replayed == declines || w.denies && b.nameless && (h.tally.Answered2xx || h.tally.before.Answered2xx)
 	case refusesToken, notAllowed:
 		return capturing == (r == notAllowed) && (hidden || replayed == r || no && replayed == 0 && !b.stored())
-	case acceptsPending, acceptsRejected:
+	case acceptsPending, acceptsRejected, rejects:
 		return fresh && !capturing
 	}
 	return fresh
@@ -1853,6 +1857,9 @@ func smallWorlds(tb testing.TB) []*setting {
 		{name: "errors that come early", postings: []posting{first}, horizon: soon,
 			replies: []reply{failsEarly, declines},
 			budget:  budget{deliveries: 3, faults: 2, crashes: 1}},
+		{name: "errors that come early, and a fraud check", postings: []posting{first}, horizon: soon,
+			replies: []reply{failsEarly, rejects},
+			budget:  budget{deliveries: 2, faults: 2}},
 		{name: "errors that come early, clocks apart", postings: []posting{first}, skew: apart, horizon: soon,
 			replies: []reply{failsEarly, declines},
 			budget:  budget{deliveries: 2, faults: 2}},
@@ -2197,6 +2204,22 @@ func brokenRules() []brokenRule {
 		{"what one delivery has left undecided the next one knows", "errors that come early",
 			concluding(func(_ State, _ *holding, o *outcome) { o.UndecidedAt = modelDay.Add(-time.Hour) })},
 		{"a refusal that came too soon decides nothing", "errors that come early", believing(func(o outcome) bool { return o.TooSoon })},
+		{"an order that Klarna rejected decides no sooner", "errors that come early, and a fraud check",
+			func(m *machinery) {
+				m.hear = func(t *tally, order klarna.CreatedOrder, err error, began, ended time.Time, r rules) bool {
+					again := t.hear(order, err, began, ended, r)
+					if order.FraudStatus == statusRejected {
+						t.Answer, t.Made = answerFraudRejected, order.OrderID
+					}
+					return again
+				}
+			}},
+		{"who sent nothing takes back no more than its own", "a cancelled token",
+			concluding(func(_ State, h *holding, o *outcome) {
+				if o.Unsent {
+					h.Claim.UndecidedTries = 0
+				}
+			})},
 		{"pending is not paid", "fraud checks",
 			concluding(func(_ State, _ *holding, o *outcome) {
 				if o.Answer == answerPending {
