@@ -68,14 +68,25 @@ func (w *Worker) follow(news chan struct{}) (stop func()) {
 // verifyGap is how long after a change the settings are looked at once more.
 const verifyGap = 500 * time.Millisecond
 
+// unansweredGap is how long after settings that could not be read the next look at them is.
+const unansweredGap = 5 * time.Second
+
 // guard stops claiming while a stream does not have the settings that the promise rests on, or an account while one of
-// its consumers has not, until somebody has put them right.
+// its consumers has not, until somebody has put them right. It looks first when the server surely tells of changes:
+// what changed after the start's look and before that is told to nobody.
 func (w *Worker) guard(ctx context.Context) {
 	news := make(chan struct{}, 1)
 	defer w.follow(news)()
-	w.checkQuota(ctx)
+	one, cancel := context.WithTimeout(ctx, publishTimeout)
+	_ = w.js.Conn().FlushWithContext(one) // without an answer the look below gets none either, and comes again
+	cancel()
+	answered := w.checkAll(ctx)
 	for {
-		timer := time.NewTimer(w.verifyEvery)
+		wait := w.verifyEvery
+		if !answered {
+			wait = min(wait, unansweredGap)
+		}
+		timer := time.NewTimer(wait)
 		told := false
 		select {
 		case <-ctx.Done():
@@ -87,23 +98,25 @@ func (w *Worker) guard(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		w.checkAll(ctx)
+		answered = w.checkAll(ctx)
 		if told && sleep(ctx, verifyGap) { // the server may tell of a change before it answers by it
-			w.checkAll(ctx)
+			answered = w.checkAll(ctx)
 		}
 	}
 }
 
-func (w *Worker) checkAll(ctx context.Context) {
-	w.checkStreams(ctx)
+// checkAll says whether the server answered about everything.
+func (w *Worker) checkAll(ctx context.Context) (answered bool) {
+	answered = w.checkStreams(ctx)
 	w.checkQuota(ctx)
 	for _, a := range *w.running.Load() {
-		a.check(ctx)
+		answered = a.check(ctx) && answered
 	}
+	return answered
 }
 
-// checkStreams pauses everything while a stream or the bucket is not as it must be.
-func (w *Worker) checkStreams(ctx context.Context) {
+// checkStreams pauses everything while a stream or the bucket is not as it must be. It says whether it learned that.
+func (w *Worker) checkStreams(ctx context.Context) (answered bool) {
 	err := w.verify(ctx)
 	var off *Deviation
 	switch {
@@ -119,7 +132,9 @@ func (w *Worker) checkStreams(ctx context.Context) {
 		}
 	default: // no answer says nothing about the settings
 		w.opts.Log.Debug().Err(err).Msg("settings not verified")
+		return false
 	}
+	return true
 }
 
 // verify checks the settings of the streams, and learns how long the journal remembers.
@@ -153,7 +168,8 @@ func (w *Worker) remember(now time.Time, retention time.Duration) {
 }
 
 // check pauses the account while one of its consumers is missing or not as it must be: nobody else's jobs wait for that.
-func (a *account) check(ctx context.Context) {
+// It says whether it learned that.
+func (a *account) check(ctx context.Context) (answered bool) {
 	for name, subject := range consumers(a.Name) {
 		one, cancel := context.WithTimeout(ctx, publishTimeout)
 		_, err := a.consumer(one, a.Name, name, subject)
@@ -163,10 +179,10 @@ func (a *account) check(ctx context.Context) {
 		case err == nil:
 		case errors.As(err, &off), missing(err):
 			a.hold(err)
-			return
+			return true
 		default:
 			a.log.Debug().Err(err).Str("consumer", name).Msg("consumer not verified")
-			return
+			return false
 		}
 	}
 	a.metrics.deviate(a.Name, nil)
@@ -176,6 +192,7 @@ func (a *account) check(ctx context.Context) {
 	if a.pauses.has(pauseSettings) {
 		a.metrics.paused.WithLabelValues(string(a.Name), pauseSettings).Set(1)
 	}
+	return true
 }
 
 // hold stops pulling for the account, probes included.
