@@ -10,6 +10,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // canaryToken names no customer: tokens are random, and this is the UUID that is never made.
@@ -139,11 +140,11 @@ func (c *canary) retry() {
 // turnedAway asks whose trouble it is that Klarna did not read a request: where
 // the canary is not well it is the account's, which then waits until the canary is.
 func (a *account) turnedAway() condition {
-	if a.circuit.pauses.has(pauseNotEvaluated) {
+	if a.circuit.pauses.Has(gate.PauseNotEvaluated) {
 		return unwell
 	}
 	heard := a.condition()
-	if heard == unwell && a.circuit.open(pauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
+	if heard == unwell && a.circuit.open(gate.PauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
 		a.beside("canary", a.untilWell)
 	}
 	return heard
@@ -154,7 +155,7 @@ func (a *account) untilWell(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(longestPause), backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
-	for a.circuit.pauses.has(pauseNotEvaluated) {
+	for a.circuit.pauses.Has(gate.PauseNotEvaluated) {
 		timer := time.NewTimer(pause.NextBackOff())
 		select {
 		case <-ctx.Done():
@@ -169,7 +170,7 @@ func (a *account) untilWell(ctx context.Context) {
 			a.canary.mu.Lock()
 			a.canary.heard, a.canary.at = heard, time.Now()
 			a.canary.mu.Unlock()
-			a.circuit.close(pauseNotEvaluated)
+			a.circuit.close(gate.PauseNotEvaluated)
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // canaries is how often Klarna was asked for the token that names no customer.
@@ -124,14 +125,14 @@ func TestS51OneCanaryForMany(t *testing.T) {
 	a.canary.at = time.Now().Add(-canaryFresh)
 	status.Store(http.StatusTooManyRequests)
 	for range 2 {
-		if got := a.turnedAway(); got != unheard || a.circuit.pauses.any() {
-			t.Errorf("told to wait: %d, paused %v", got, a.circuit.pauses.active())
+		if got := a.turnedAway(); got != unheard || a.circuit.pauses.Any() {
+			t.Errorf("told to wait: %d, paused %v", got, a.circuit.pauses.Active())
 		}
 		a.limit = newLimit(0)
 	}
 	status.Store(http.StatusForbidden)
-	if got := a.turnedAway(); got != unwell || !a.circuit.pauses.has(pauseNotEvaluated) {
-		t.Errorf("a firewall: %d, paused %v", got, a.circuit.pauses.active())
+	if got := a.turnedAway(); got != unwell || !a.circuit.pauses.Has(gate.PauseNotEvaluated) {
+		t.Errorf("a firewall: %d, paused %v", got, a.circuit.pauses.Active())
 	}
 	before := asked.Load()
 	if got := a.turnedAway(); got != unwell || asked.Load() != before || before != 4 {
@@ -159,7 +160,7 @@ func TestS55HostHasMoved(t *testing.T) {
 			w.startWith(&worker)
 			w.await("the pause", func() bool {
 				running := worker.running.Load()
-				return running != nil && (*running)[0].circuit.pauses.has(pauseNotEvaluated) && (*running)[0].inFlight.Load() == 0
+				return running != nil && (*running)[0].circuit.pauses.Has(gate.PauseNotEvaluated) && (*running)[0].inFlight.Load() == 0
 			})
 			w.advance(48 * time.Hour)
 			tried, asked := len(w.orders()), w.canaries()

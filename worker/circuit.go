@@ -11,19 +11,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/klarna-renewals/renewals/klarna"
-)
-
-// Reasons for which an account is paused. They are label values of a metric:
-// closed and append-only.
-const (
-	pauseNotEvaluated = "not_evaluated" // Klarna turns requests away unread: a password, a host or a firewall is wrong
-	pauseBreaker      = "breaker"       // a run of answers that decide nothing
-	pauseSettings     = "settings"      // a stream lost a setting that the promise rests on
-	pauseClock        = "clock"         // this machine's clock is off
-	pauseJournal      = "journal"       // the broker does not take records
-	pauseRateLimited  = "rate_limited"  // Klarna said when to ask again
-
-	pauseRefusedByConfig = "refused_by_config" // Klarna refuses all tokens for the merchant's own fault
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 const (
@@ -39,7 +27,7 @@ const (
 // are not pulled are not claimed. While its requests are turned away unread not even
 // that one goes, but the canary.
 type circuit struct {
-	pauses  pauses
+	pauses  gate.Pauses
 	changed func(reason string, open bool, sentence string)
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
 
@@ -87,10 +75,10 @@ func (c *circuit) signal() {
 func (c *circuit) probe(ctx context.Context) bool {
 	for {
 		changes := c.changes()
-		if !c.pauses.any() {
+		if !c.pauses.Any() {
 			return ctx.Err() == nil
 		}
-		if c.pauses.has(pauseNotEvaluated) {
+		if c.pauses.Has(gate.PauseNotEvaluated) {
 			select {
 			case <-ctx.Done():
 				return false
@@ -123,7 +111,7 @@ func (c *circuit) probe(ctx context.Context) bool {
 // admit says whether a job may be charged: any while nothing is paused, else
 // only the probe. What was asked for before the pause began still arrives and goes back.
 func (c *circuit) admit() bool {
-	return !c.pauses.any() || !c.pauses.has(pauseNotEvaluated) && c.ticket.CompareAndSwap(true, false)
+	return !c.pauses.Any() || !c.pauses.Has(gate.PauseNotEvaluated) && c.ticket.CompareAndSwap(true, false)
 }
 
 // retry lets the next probe go at once: somebody has changed something.
@@ -138,7 +126,7 @@ func (c *circuit) retry() {
 // handled is told of every job once it is done with, and how many tries there
 // had been before: a probe that had nothing to ask is followed by the next at once.
 func (c *circuit) handled(before uint64) {
-	if c.heard.Load() != before || !c.pauses.any() {
+	if c.heard.Load() != before || !c.pauses.Any() {
 		return
 	}
 	c.mu.Lock()
@@ -171,20 +159,20 @@ func (c *circuit) count(failure error) {
 	}
 	switch {
 	case failure == nil:
-		c.close(pauseBreaker)
+		c.close(gate.PauseBreaker)
 	case c.breaker.State() != gobreaker.StateClosed:
-		c.open(pauseBreaker, "a run of timeouts and errors that decide nothing")
+		c.open(gate.PauseBreaker, "a run of timeouts and errors that decide nothing")
 	}
 }
 
 // open pauses the account. It says whether the reason is new.
 func (c *circuit) open(reason, sentence string) bool {
-	if !c.pauses.set(reason, sentence) {
+	if !c.pauses.Set(reason, sentence) {
 		return false
 	}
 	c.ticket.Store(false) // of an earlier pause
 	c.mu.Lock()
-	if reason == pauseRefusedByConfig {
+	if reason == gate.PauseRefusedByConfig {
 		c.pause.MaxInterval = merchantPause
 	}
 	c.resume = time.Now().Add(c.pause.NextBackOff())
@@ -195,10 +183,10 @@ func (c *circuit) open(reason, sentence string) bool {
 }
 
 func (c *circuit) close(reason string) {
-	if !c.pauses.lift(reason) {
+	if !c.pauses.Lift(reason) {
 		return
 	}
-	if reason == pauseRefusedByConfig {
+	if reason == gate.PauseRefusedByConfig {
 		c.mu.Lock()
 		c.pause.MaxInterval = longestPause
 		c.mu.Unlock()

@@ -3,6 +3,8 @@ package worker
 import (
 	"fmt"
 	"time"
+
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 const (
@@ -37,14 +39,14 @@ func (w *Worker) now() time.Time {
 // clockFault says why [Worker.now] cannot be relied upon, or "". It is asked
 // where something is sent or expires, since a ticker would be late by up to its period; what it finds is a pause at once.
 func (w *Worker) clockFault() string {
-	if sentence := w.pauses.why(pauseClock); sentence != "" {
+	if sentence := w.pauses.Why(gate.PauseClock); sentence != "" {
 		return sentence
 	}
 	fault := w.clockMoved()
 	if fault != "" && w.noBucket.Load() {
 		return fault // that the bucket is missing says why, and is a pause
 	}
-	if fault != "" && w.setPause(pauseClock, fault) {
+	if fault != "" && w.setPause(gate.PauseClock, fault) {
 		w.opts.Log.Warn().Msg(fault + ": nothing is sent and nothing expires until the clock was compared with the broker's again")
 	}
 	return fault
@@ -93,13 +95,13 @@ func (p *presence) compareClocks(sent comparison, stamped time.Time) {
 		// Which of the two is wrong is not known: neither is gone by, so that a broker whose clock
 		// jumps ends no window.
 		sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", ahead.Round(time.Second), maxSkew)
-		if p.setPause(pauseClock, sentence) {
+		if p.setPause(gate.PauseClock, sentence) {
 			p.opts.Log.Error().Dur("skew_ms", ahead).Msg(sentence)
 		}
 		return
 	}
 	p.compared.Store(&seen)
-	if p.liftPause(pauseClock) {
+	if p.liftPause(gate.PauseClock) {
 		p.opts.Log.Debug().Dur("skew_ms", ahead).Msg("the clock is right: claiming goes on")
 	}
 }

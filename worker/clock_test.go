@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // clocks are a machine's, moved by hand.
@@ -64,18 +65,18 @@ func TestS78ClockIsAskedAtTheSend(t *testing.T) {
 				t.Errorf("now moved by %s, want what has passed: %s", got, c.monotonic-monotonic)
 			}
 			err := a.sendable(claim)
-			if (err != nil) != (tt.fault != "") || !strings.Contains(a.pauses.why(pauseClock), tt.fault) {
-				t.Fatalf("sendable: %v, paused: %q; want %q", err, a.pauses.why(pauseClock), tt.fault)
+			if (err != nil) != (tt.fault != "") || !strings.Contains(a.pauses.Why(gate.PauseClock), tt.fault) {
+				t.Fatalf("sendable: %v, paused: %q; want %q", err, a.pauses.Why(gate.PauseClock), tt.fault)
 			}
 			p.compareClocks(p.reading(), c.wall)
 			if err := a.sendable(claim); err != nil && c.wall.Sub(before) < time.Minute {
-				t.Errorf("sendable after a comparison: %v, paused: %v", err, a.pauses.active())
+				t.Errorf("sendable after a comparison: %v, paused: %v", err, a.pauses.Active())
 			}
 		})
 	}
 	t.Run("paused, whatever the clocks show", func(t *testing.T) {
 		a, _, _, claim := compared(t)
-		a.setPause(pauseClock, "off")
+		a.setPause(gate.PauseClock, "off")
 		if a.sendable(claim) == nil {
 			t.Error("sent on a clock that is off")
 		}
@@ -130,7 +131,7 @@ func TestS78NothingExpires(t *testing.T) {
 			if tt.next.Record == "" {
 				t.Fatalf("%+v writes nothing", tt.next)
 			}
-			a.pauses.lift(pauseClock)
+			a.pauses.Lift(gate.PauseClock)
 			c.wall = c.wall.Add(50 * time.Second)
 			// There is no journal: writing would panic.
 			next, _, err := a.advance(t.Context(), effort{}, &job{}, Entry{State: open}, func(State) step { return tt.next }, tally{})
@@ -184,7 +185,7 @@ func TestS78ClockSteps(t *testing.T) {
 			w.await("a try", func() bool { return len(w.orders()) > 0 })
 			off.Store(true)
 			set.Store(int64(step))
-			w.await("the pause", func() bool { return worker.pauses.why(pauseClock) != "" })
+			w.await("the pause", func() bool { return worker.pauses.Why(gate.PauseClock) != "" })
 			tries, records := len(w.orders()), len(w.records())
 			w.publish(w.due("new", "ok-3", 1, func(j map[string]any) { j["expires_at"] = w.now().Add(2 * time.Hour).UTC().Format(time.RFC3339) }))
 			w.verified()

@@ -14,6 +14,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // TestS28S49WrongPassword: for two days the password is wrong. Nobody is dunned,
@@ -29,7 +30,7 @@ func TestS28S49WrongPassword(t *testing.T) {
 	w.startWith(&worker)
 	w.await("the pause", func() bool {
 		live, err := Workers(t.Context(), w.js)
-		return err == nil && len(live) == 1 && live[0].Accounts["default"].Paused[pauseNotEvaluated] != "" && (*worker.running.Load())[0].inFlight.Load() == 0
+		return err == nil && len(live) == 1 && live[0].Accounts["default"].Paused[gate.PauseNotEvaluated] != "" && (*worker.running.Load())[0].inFlight.Load() == 0
 	})
 	w.advance(48 * time.Hour)
 	tried, asked := len(w.orders()), w.canaries()
@@ -121,7 +122,7 @@ func TestClockOff(t *testing.T) {
 	})
 	w.await("the pause", func() bool {
 		live, err := Workers(t.Context(), w.js)
-		return err == nil && len(live) == 1 && live[0].Paused[pauseClock] != ""
+		return err == nil && len(live) == 1 && live[0].Paused[gate.PauseClock] != ""
 	})
 	w.publish(w.due("clock", "ok-1", 1))
 	w.verified()
@@ -150,26 +151,26 @@ func TestCircuit(t *testing.T) {
 		for range breakerRun - 1 {
 			c.hear(klarna.ClassCut)
 		}
-		if c.pauses.any() {
+		if c.pauses.Any() {
 			t.Fatal("open after a run that an answer broke")
 		}
 		c.hear(klarna.ClassNotSent)
 		c.hear(klarna.ClassUnknown) // of a job that was at work already
-		if !c.pauses.has(pauseBreaker) {
+		if !c.pauses.Has(gate.PauseBreaker) {
 			t.Fatal("not open")
 		}
-		if c.probe(t.Context()); !c.pauses.any() {
+		if c.probe(t.Context()); !c.pauses.Any() {
 			t.Error("closed by nothing")
 		}
 		c.hear(klarna.ClassRefused)
-		if c.pauses.any() || len(*said) != 2 {
+		if c.pauses.Any() || len(*said) != 2 {
 			t.Errorf("not closed: %v", *said)
 		}
 	})
 	t.Run("S55: no job is the probe while the canary is not well", func(t *testing.T) {
 		c, _ := open(t)
-		c.open(pauseBreaker, "")
-		c.open(pauseNotEvaluated, "")
+		c.open(gate.PauseBreaker, "")
+		c.open(gate.PauseNotEvaluated, "")
 		c.ticket.Store(true)
 		c.retry() // a probe may go, were it not for that
 		ctx, cancel := context.WithCancel(t.Context())
@@ -177,14 +178,14 @@ func TestCircuit(t *testing.T) {
 		if c.probe(ctx) || c.admit() {
 			t.Error("a job is pulled, or let through")
 		}
-		c.close(pauseNotEvaluated)
+		c.close(gate.PauseNotEvaluated)
 		if !c.probe(t.Context()) || !c.admit() || c.admit() {
 			t.Error("not one job afterwards, while the breaker is open")
 		}
 	})
 	t.Run("rate limits and waiting end with the worker", func(t *testing.T) {
 		c, _ := open(t)
-		c.open(pauseNotEvaluated, "")
+		c.open(gate.PauseNotEvaluated, "")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if c.probe(ctx) {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // lookEvery is how often the gauges that repeat the broker's numbers are set.
@@ -56,7 +57,7 @@ func (w *Worker) setPause(reason, sentence string) bool {
 	for _, a := range w.accounts {
 		w.metrics.paused.WithLabelValues(string(a.Name), reason).Set(1)
 	}
-	return w.pauses.set(reason, sentence)
+	return w.pauses.Set(reason, sentence)
 }
 
 // liftPause takes a reason away. It says whether it was there.
@@ -64,18 +65,18 @@ func (w *Worker) liftPause(reason string) bool {
 	for _, a := range w.accounts {
 		w.metrics.paused.WithLabelValues(string(a.Name), reason).Set(0)
 	}
-	return w.pauses.lift(reason)
+	return w.pauses.Lift(reason)
 }
 
 // watchOutages pauses all claiming while the broker takes no records.
 func (w *Worker) watchOutages() {
 	w.outage.begin = func(sentence string, err error) {
-		if w.setPause(pauseJournal, sentence) {
+		if w.setPause(gate.PauseJournal, sentence) {
 			w.opts.Log.Error().Err(err).Msg("nothing is claimed until the broker takes records again; what is in hand is kept and written again until then")
 		}
 	}
 	w.outage.end = func() {
-		if w.liftPause(pauseJournal) {
+		if w.liftPause(gate.PauseJournal) {
 			w.opts.Log.Info().Msg("the broker takes records again: claiming goes on")
 		}
 	}
@@ -92,7 +93,7 @@ func (w *Worker) Ready() error {
 		return errors.New("not started")
 	}
 	var why []string
-	for reason, sentence := range w.pauses.active() {
+	for reason, sentence := range w.pauses.Active() {
 		why = append(why, reason+": "+sentence)
 	}
 	if len(why) > 0 {

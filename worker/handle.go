@@ -14,6 +14,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // freshness is how long a job may wait here for its turn. Its AckWait runs
@@ -72,12 +73,12 @@ func (a *account) handle(ctx context.Context, d delivery) {
 // anybody. It waits for a slot and for the account's rate, before the claim: a lease is not spent on waiting.
 func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
 	left := func() time.Duration { return freshness - a.now().Sub(j.received) }
-	paused := a.circuit.pauses.any() // then this is the probe
+	paused := a.circuit.pauses.Any() // then this is the probe
 	j.probe = paused
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.circuit.pauses.has(pauseNotEvaluated) || a.marks.doubtful() || a.unfit.any() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.any() {
+	if a.circuit.pauses.Has(gate.PauseNotEvaluated) || a.marks.doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.Any() {
 		return time.Second, false
 	}
 	if len(j.slots.taken) > a.circuit.places(a.limit.sharedBy()) { // it came before the run of refusals did

@@ -21,6 +21,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // brokerStore makes the test binary a broker with that store.
@@ -98,10 +99,10 @@ func TestNothingLeftBehind(t *testing.T) {
 			l.await("the orders", func() bool { return l.klarna.Simulator.Counts().Orders == leakJobs })
 		}},
 		{name: "a slow charge under way", job: "slow-300-", into: (*leakWorld).asked},
-		{name: "an open breaker", job: "503-bare-", into: func(l *leakWorld) { l.paused(pauseBreaker) }},
+		{name: "an open breaker", job: "503-bare-", into: func(l *leakWorld) { l.paused(gate.PauseBreaker) }},
 		{name: "a wrong password", job: "401-", into: func(l *leakWorld) {
 			l.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "401" })
-			l.paused(pauseNotEvaluated)
+			l.paused(gate.PauseNotEvaluated)
 		}},
 		{name: "NATS away", job: "ok-", into: func(l *leakWorld) {
 			l.await("the orders", func() bool { return l.klarna.Simulator.Counts().Orders == leakJobs })
@@ -113,7 +114,7 @@ func TestNothingLeftBehind(t *testing.T) {
 			l.await("the answer", func() bool { return l.klarna.Simulator.Counts().Requests > 0 })
 		}},
 		{name: "NATS away, an open breaker", job: "cut-", into: func(l *leakWorld) {
-			l.paused(pauseBreaker)
+			l.paused(gate.PauseBreaker)
 			l.killBroker()
 		}},
 		{name: "no account has its consumers", broken: true},
@@ -231,7 +232,7 @@ func (l *leakWorld) asked() {
 func (l *leakWorld) paused(reason string) {
 	l.await("pause "+reason, func() bool {
 		accounts := l.running.running.Load()
-		return accounts != nil && (*accounts)[0].circuit.pauses.has(reason) && (*accounts)[0].inFlight.Load() == 0
+		return accounts != nil && (*accounts)[0].circuit.pauses.Has(reason) && (*accounts)[0].inFlight.Load() == 0
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // S27: a Klarna that says to come back in an hour is asked again after a minute,
@@ -197,7 +198,7 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 			if gap := time.Duration(second.Load() - first.Load()); tt.tries == 2 && gap < time.Second {
 				t.Errorf("tried again after %s, want a second at least", gap)
 			}
-			if tt.tries == 1 && a.paused()[pauseRateLimited] == "" {
+			if tt.tries == 1 && a.paused()[gate.PauseRateLimited] == "" {
 				t.Errorf("paused: %v, want it to be seen", a.paused())
 			}
 		})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // Metrics are what a worker counts. Labels are closed sets: accounts of the
@@ -145,7 +146,7 @@ func (m *Metrics) start(a messages.Account) {
 	for _, v := range []*prometheus.HistogramVec{m.charge, m.endToEnd} {
 		v.WithLabelValues(account)
 	}
-	for _, reason := range []string{pauseNotEvaluated, pauseBreaker, pauseSettings, pauseClock, pauseJournal, pauseRateLimited, pauseRefusedByConfig, pauseSetBack, pauseUnchecked} {
+	for _, reason := range []string{gate.PauseNotEvaluated, gate.PauseBreaker, gate.PauseSettings, gate.PauseClock, gate.PauseJournal, gate.PauseRateLimited, gate.PauseRefusedByConfig, pauseSetBack, pauseUnchecked} {
 		m.paused.WithLabelValues(account, reason).Set(0)
 	}
 	for _, kind := range messages.WarningKinds() {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // What a result needs of the broker, in the words for when it fails.
@@ -39,7 +41,7 @@ var passingCodes = [...]jetstream.ErrorCode{
 }
 
 // An outage is a broker that keeps nothing: its quota or disk is full, its stream
-// has no leader, its network is away. Nothing new is claimed meanwhile, by [pauseJournal]. What is in hand is
+// has no leader, its network is away. Nothing new is claimed meanwhile, by [gate.PauseJournal]. What is in hand is
 // written again and again and so finds out when that is over; where nothing is in
 // hand, one job at a time tries to claim.
 type outage struct {
@@ -124,9 +126,9 @@ func (o *outage) worked(part string) {
 
 // wait waits until jobs may be pulled. trial: only one may, to try its claim, by
 // somebody who is idle. ok is false once ctx has ended.
-func (o *outage) wait(ctx context.Context, p *pauses, idle func() bool) (trial, ok bool) {
+func (o *outage) wait(ctx context.Context, p *gate.Pauses, idle func() bool) (trial, ok bool) {
 	for ctx.Err() == nil {
-		lifted, only := p.only(pauseJournal)
+		lifted, only := p.Only(gate.PauseJournal)
 		if lifted == nil {
 			return false, true
 		}
@@ -166,7 +168,7 @@ func (o *outage) mayTry() bool {
 
 // admit says whether a job may be claimed: any while nothing is paused, and one
 // at a time while nothing but the journal is.
-func (o *outage) admit(p *pauses) bool {
-	lifted, only := p.only(pauseJournal)
+func (o *outage) admit(p *gate.Pauses) bool {
+	lifted, only := p.Only(gate.PauseJournal)
 	return lifted == nil || only && o.mayTry() && o.ticket.CompareAndSwap(true, false)
 }

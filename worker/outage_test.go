@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // store bounds what the broker's account may keep on disk, in bytes; -1: no bound.
@@ -78,12 +79,12 @@ func TestS53QuotaFull(t *testing.T) {
 	w.startWith(&worker, oneHand, func(o *Options) { o.TryTimeout, o.Metrics = 2*time.Second, NewMetrics(registry) })
 	w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })
 	w.fill()
-	w.await("the pause", func() bool { return worker.pauses.has(pauseJournal) })
+	w.await("the pause", func() bool { return worker.pauses.Has(gate.PauseJournal) })
 	if err := worker.Ready(); err == nil || !strings.Contains(err.Error(), "journal: the journal takes no records: ") || !strings.Contains(err.Error(), "10002") && !strings.Contains(err.Error(), "% of the 2 MB") {
 		t.Errorf("ready: %v, want the refusal named", err)
 	}
-	if n := metric(t, registry, "renewals_account_paused", pauseJournal); n != 1 {
-		t.Errorf("accounts paused for %s: %v, want 1", pauseJournal, n)
+	if n := metric(t, registry, "renewals_account_paused", gate.PauseJournal); n != 1 {
+		t.Errorf("accounts paused for %s: %v, want 1", gate.PauseJournal, n)
 	}
 	w.await("the answer", func() bool { return len(w.orders()) == 1 })
 	w.during(6*time.Second, func() bool { return len(w.orders()) == 1 && len(w.records()) == 1 && w.left() == 4 })
@@ -93,7 +94,7 @@ func TestS53QuotaFull(t *testing.T) {
 	if n := len(w.orders()); n != 4 {
 		t.Errorf("requests: %d, want one for each renewal", n)
 	}
-	if worker.pauses.has(pauseJournal) || metric(t, registry, "renewals_account_paused", pauseJournal) != 0 {
+	if worker.pauses.Has(gate.PauseJournal) || metric(t, registry, "renewals_account_paused", gate.PauseJournal) != 0 {
 		t.Error("still paused")
 	}
 }
@@ -124,10 +125,10 @@ func TestClaimsRefused(t *testing.T) {
 	})
 	w.await("the pause, in the worker's presence", func() bool {
 		live, err := Workers(t.Context(), w.js)
-		return err == nil && len(live) == 1 && strings.Contains(live[0].Paused[pauseJournal], "takes no records: ") && strings.Contains(live[0].Paused[pauseJournal], "10002")
+		return err == nil && len(live) == 1 && strings.Contains(live[0].Paused[gate.PauseJournal], "takes no records: ") && strings.Contains(live[0].Paused[gate.PauseJournal], "10002")
 	})
-	if n := metric(t, registry, "renewals_account_paused", pauseJournal); n != 2 {
-		t.Errorf("accounts paused for %s: %v, want 2", pauseJournal, n)
+	if n := metric(t, registry, "renewals_account_paused", gate.PauseJournal); n != 2 {
+		t.Errorf("accounts paused for %s: %v, want 2", gate.PauseJournal, n)
 	}
 	before := claims.Load()
 	w.await("claims that try", func() bool { return claims.Load() >= before+2 })
@@ -142,7 +143,7 @@ func TestClaimsRefused(t *testing.T) {
 	if n, orders := len(w.orders()), len(w.klarna.Simulator.Books().Orders); n != 20 || orders != 20 {
 		t.Errorf("requests %d, orders %d, want 20", n, orders)
 	}
-	w.await("the end of the pause", func() bool { return metric(t, registry, "renewals_account_paused", pauseJournal) == 0 })
+	w.await("the end of the pause", func() bool { return metric(t, registry, "renewals_account_paused", gate.PauseJournal) == 0 })
 }
 
 // TestOutage: when claiming pauses, who may try meanwhile, and when it goes on.
@@ -151,17 +152,17 @@ func TestOutage(t *testing.T) {
 	passing := &jetstream.APIError{Code: 400, ErrorCode: 10164}
 	type world struct {
 		*outage
-		*pauses
+		*gate.Pauses
 	}
 	open := func() world {
-		w := world{&outage{}, &pauses{}}
-		w.begin = func(sentence string, _ error) { w.set(pauseJournal, sentence) }
-		w.end = func() { w.lift(pauseJournal) }
+		w := world{&outage{}, &gate.Pauses{}}
+		w.begin = func(sentence string, _ error) { w.Set(gate.PauseJournal, sentence) }
+		w.end = func() { w.Lift(gate.PauseJournal) }
 		return w
 	}
 	admitted := func(w world, times int) (n int) {
 		for range times {
-			if w.admit(w.pauses) {
+			if w.admit(w.Pauses) {
 				n++
 			}
 		}
@@ -221,23 +222,23 @@ func TestOutage(t *testing.T) {
 		}, true, 0},
 		{"a moment later, while the clock is off as well", func(w world) {
 			w.noticed(journalWrites, full)
-			w.set(pauseClock, "")
+			w.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, true, 0},
 		{"the clock alone", func(w world) {
-			w.set(pauseClock, "")
+			w.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, false, 0},
 		{"one has tried", func(w world) {
 			w.noticed(journalWrites, full)
 			<-time.After(trialPause)
-			w.admit(w.pauses)
+			w.admit(w.Pauses)
 			<-time.After(trialPause)
 		}, true, 0},
 		{"one has tried, and the next may", func(w world) {
 			w.noticed(journalWrites, full)
 			<-time.After(trialPause)
-			w.admit(w.pauses)
+			w.admit(w.Pauses)
 			<-time.After(2 * trialPause)
 		}, true, 1},
 	} {
@@ -245,8 +246,8 @@ func TestOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := open()
 				tt.happen(w)
-				if got := w.has(pauseJournal); got != tt.paused {
-					t.Errorf("paused: %t, want %t: %v", got, tt.paused, w.active())
+				if got := w.Has(gate.PauseJournal); got != tt.paused {
+					t.Errorf("paused: %t, want %t: %v", got, tt.paused, w.Active())
 				}
 				if got := admitted(w, 10); got != tt.admits {
 					t.Errorf("admitted: %d of 10, want %d", got, tt.admits)
@@ -281,9 +282,9 @@ func TestReadsRefused(t *testing.T) {
 	w.js = f
 	w.startWith(&worker)
 	w.js = ours
-	w.await("the pause", func() bool { return strings.Contains(worker.pauses.why(pauseJournal), "cannot be read") })
+	w.await("the pause", func() bool { return strings.Contains(worker.pauses.Why(gate.PauseJournal), "cannot be read") })
 	before := reads.Load()
-	w.during(3*time.Second, func() bool { return worker.pauses.has(pauseJournal) })
+	w.during(3*time.Second, func() bool { return worker.pauses.Has(gate.PauseJournal) })
 	if more := reads.Load() - before; more > 6 {
 		t.Errorf("reads in 3 s: %d, want one job at a time to try", more)
 	}

@@ -74,7 +74,7 @@ func (j *job) early(now time.Time) bool {
 // parkEarly parks a job that is early, or leaves it to the way of all others: its renewal may say that it is done,
 // or rejected, or half charged.
 func (a *account) parkEarly(j *job) (done bool) {
-	if !j.early(a.now()) || a.pauses.any() || a.marks.doubtful() {
+	if !j.early(a.now()) || a.pauses.Any() || a.marks.doubtful() {
 		return false
 	}
 	at, err := a.last(j)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 const (
@@ -167,7 +168,7 @@ func (p *presence) share() {
 		a.limit.share(max(workers[a.Name], 1))
 		if why := a.limit.closed(); (why != "") != a.rateLimited { // it begins and ends by time alone
 			a.rateLimited = why != ""
-			a.pauseChanged(pauseRateLimited, a.rateLimited, why)
+			a.pauseChanged(gate.PauseRateLimited, a.rateLimited, why)
 		}
 		p.metrics.rate.WithLabelValues(string(a.Name)).Set(a.limit.rate())
 	}
@@ -175,7 +176,7 @@ func (p *presence) share() {
 
 // pausesNow are all reasons there are, as text.
 func (p *presence) pausesNow() string {
-	now := fmt.Sprint(p.pauses.active())
+	now := fmt.Sprint(p.pauses.Active())
 	for _, a := range p.accounts {
 		now += fmt.Sprint(a.paused())
 	}
@@ -186,7 +187,7 @@ func (p *presence) pausesNow() string {
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
 	p.sent = p.reading()
-	me := Presence{Name: p.opts.Name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.active()}
+	me := Presence{Name: p.opts.Name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.Active()}
 	if expiring := p.expiring.Load(); expiring != nil {
 		me.Expiring = *expiring
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // A puller takes jobs from one consumer, never more than there are free hands
@@ -29,10 +31,10 @@ type puller struct {
 	consumer string
 	log      zerolog.Logger
 	now      func() time.Time
-	pauses   *pauses  // of the whole worker
-	outage   *outage  // of the broker
-	held     *pauses  // of the account, during which nothing is pulled at all
-	circuit  *circuit // of the account
+	pauses   *gate.Pauses // of the whole worker
+	outage   *outage      // of the broker
+	held     *gate.Pauses // of the account, during which nothing is pulled at all
+	circuit  *circuit     // of the account
 	lost     func(error)
 	limit    *limit
 	slots    *slots
@@ -211,7 +213,7 @@ func (p *puller) ready(ctx context.Context) int {
 		if !ok {
 			return 0
 		}
-		if lifted, _ := p.held.only(pauseSettings); lifted != nil {
+		if lifted, _ := p.held.Only(gate.PauseSettings); lifted != nil {
 			select {
 			case <-ctx.Done():
 				return 0
@@ -225,13 +227,13 @@ func (p *puller) ready(ctx context.Context) int {
 		changes := p.circuit.changes()
 		busy := int(p.slots.busy.Load())
 		wanted := min(p.slots.wanted(busy), p.circuit.places(p.limit.sharedBy())-busy)
-		switch paused := p.circuit.pauses.any(); {
+		switch paused := p.circuit.pauses.Any(); {
 		case !paused && trial:
 			return 1
 		case !paused && wanted > 0:
 			return min(wanted, p.limit.turns(freshness/2))
 		case paused && busy == 0:
-			if p.circuit.probe(ctx) && p.circuit.pauses.any() {
+			if p.circuit.probe(ctx) && p.circuit.pauses.Any() {
 				return 1
 			}
 			continue

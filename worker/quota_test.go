@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // S59: a quota that is nearly taken is a warning with a metric, one that refuses the next record is named by Ready and Look
@@ -84,7 +85,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 	if worker.clockFault() == "" {
 		t.Error("the clock is relied upon without a comparison")
 	}
-	if err := worker.Ready(); err == nil || strings.Contains(err.Error(), pauseClock+":") {
+	if err := worker.Ready(); err == nil || strings.Contains(err.Error(), gate.PauseClock+":") {
 		t.Errorf("Ready: %v, want the bucket alone", err)
 	}
 	if _, err := w.js.UpdateStream(t.Context(), func() jetstream.StreamConfig {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 const (
@@ -36,7 +37,7 @@ func (c *circuit) merchantProven() {
 	c.faults.proven = true
 	clear(c.faults.run)
 	c.mu.Unlock()
-	c.close(pauseRefusedByConfig)
+	c.close(gate.PauseRefusedByConfig)
 }
 
 // merchantFault notes a refusal of a token that only the merchant can mend. It
@@ -52,7 +53,7 @@ func (c *circuit) merchantFault(token string, workers int, probe bool) (own bool
 	pause := len(c.faults.run) >= run
 	c.mu.Unlock()
 	if pause {
-		c.open(pauseRefusedByConfig, "Klarna refuses one token after the other for something that only the merchant can mend: check merchant ID, API key and endpoint")
+		c.open(gate.PauseRefusedByConfig, "Klarna refuses one token after the other for something that only the merchant can mend: check merchant ID, API key and endpoint")
 	}
 	return !full || probe
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // S74: from one moment on Klarna refuses every token, since the account is
@@ -36,7 +37,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 			for n := range jobs {
 				w.publish(w.due("s74-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 			}
-			w.await("the pause", func() bool { return a.circuit.pauses.has(pauseRefusedByConfig) })
+			w.await("the pause", func() bool { return a.circuit.pauses.Has(gate.PauseRefusedByConfig) })
 			w.await("the jobs in flight to end", func() bool { return a.inFlight.Load() == 0 })
 			refused := 0
 			for _, r := range w.results() {
@@ -59,7 +60,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 			if len(putOff) > concurrency {
 				t.Errorf("put off: %d, want no more than were in flight", len(putOff))
 			}
-			if why := a.paused()[pauseRefusedByConfig]; why == "" || worker.Ready() == nil {
+			if why := a.paused()[gate.PauseRefusedByConfig]; why == "" || worker.Ready() == nil {
 				t.Errorf("paused: %q, ready: %v", why, worker.Ready())
 			}
 
@@ -130,8 +131,8 @@ func TestS74Runs(t *testing.T) {
 			c := newCircuit(func(string, bool, string) {})
 			c.merchantProven()
 			tt.what(t, c)
-			if c.pauses.has(pauseRefusedByConfig) != tt.paused {
-				t.Errorf("paused: %v, want %t", c.pauses.active(), tt.paused)
+			if c.pauses.Has(gate.PauseRefusedByConfig) != tt.paused {
+				t.Errorf("paused: %v, want %t", c.pauses.Active(), tt.paused)
 			}
 		})
 	}
@@ -166,8 +167,8 @@ func TestS74Judge(t *testing.T) {
 				a.circuit.merchantFault(strconv.Itoa(n), 1, false)
 			}
 			a.judge(&job{fingerprint: "token", probe: tt.probe}, tt.h, &tt.t)
-			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.circuit.pauses.any() != tt.paused || (tt.t.refusal == nil) != (tt.want != answerRefused) {
-				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.outcome, tt.t.refusal, a.circuit.pauses.active(), tt.want, tt.paused)
+			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.circuit.pauses.Any() != tt.paused || (tt.t.refusal == nil) != (tt.want != answerRefused) {
+				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.outcome, tt.t.refusal, a.circuit.pauses.Active(), tt.want, tt.paused)
 			}
 		})
 	}
@@ -207,7 +208,7 @@ func TestS74FewerInFlight(t *testing.T) {
 	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
 	a.circuit.merchantProven()
 	slots := newSlots(32)
-	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &pauses{}, circuit: a.circuit, limit: a.limit, slots: slots, freed: make(chan struct{})}
+	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &gate.Pauses{}, circuit: a.circuit, limit: a.limit, slots: slots, freed: make(chan struct{})}
 	if n := p.ready(t.Context()); n != 32 {
 		t.Errorf("jobs asked for: %d, want 32", n)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 func TestSlots(t *testing.T) {
@@ -64,7 +65,7 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 			turn <- ok
 		}()
 		synctest.Wait()
-		a.circuit.open(pauseBreaker, "")
+		a.circuit.open(gate.PauseBreaker, "")
 		s.leave(first)
 		if <-turn {
 			t.Error("a job that waited may be claimed though the account is paused")
@@ -74,7 +75,7 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 			t.Error("the probe may not be claimed")
 		}
 		s.leave(first)
-		a.circuit.open(pauseNotEvaluated, "")
+		a.circuit.open(gate.PauseNotEvaluated, "")
 		if _, ok := a.myTurn(t.Context(), first); ok {
 			t.Error("S55: a job may be claimed while the canary is not well")
 		}
@@ -140,7 +141,7 @@ func TestConcurrency(t *testing.T) {
 	var now, most atomic.Int64
 	full := make(chan struct{})
 	isFull := sync.OnceFunc(func() { close(full) })
-	gate := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -150,8 +151,8 @@ func TestConcurrency(t *testing.T) {
 		}
 		w.klarna.Simulator.ServeHTTP(rw, r)
 	}))
-	t.Cleanup(gate.Close)
-	endpoint, err := url.Parse(gate.URL)
+	t.Cleanup(front.Close)
+	endpoint, err := url.Parse(front.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -109,7 +109,7 @@ var errLate = errors.New("the claim ends before a try could")
 // its own. margin is for whoever takes over by a faster clock.
 func (w *Worker) fence(c Claim, margin time.Duration) error {
 	now := w.now()
-	if w.pauses.has(pauseSetBack) || w.marks.doubtful() {
+	if w.pauses.Has(pauseSetBack) || w.marks.doubtful() {
 		return errLate
 	}
 	if c.LeaseUntil.Sub(now) < w.opts.TryTimeout+margin || !now.Before(c.FirstSentAt.Add(w.opts.KeyWindow)) {
@@ -155,7 +155,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		t.EvaluatedAt = a.evaluated(h.Claim.Capture != nil, err)
 		t.Canary = a.learn(made.RateLimit, err)
 		a.judge(j, h, &t)
-		if !again || a.circuit.pauses.any() {
+		if !again || a.circuit.pauses.Any() {
 			return t
 		}
 		if pause == nil {

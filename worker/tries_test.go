@@ -14,6 +14,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // answered is an answer of Klarna with its error object.
@@ -271,7 +272,7 @@ func TestTryingEnds(t *testing.T) {
 			asked.Add(1)
 			if tt.pauses {
 				a := <-asks
-				a.circuit.open(pauseBreaker, "a test")
+				a.circuit.open(gate.PauseBreaker, "a test")
 				asks <- a
 			}
 			w.WriteHeader(http.StatusInternalServerError)

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // advisories are where the server tells of changes to what this worker binds. It tells of no consumer whose configuration
@@ -122,12 +123,12 @@ func (w *Worker) checkStreams(ctx context.Context) (answered bool) {
 	switch {
 	case err == nil:
 		w.metrics.deviate("", nil)
-		if w.liftPause(pauseSettings) {
+		if w.liftPause(gate.PauseSettings) {
 			w.opts.Log.Info().Msg("the streams are as they must be again: claiming goes on")
 		}
 	case errors.As(err, &off), missing(err):
 		w.metrics.deviate("", err)
-		if w.setPause(pauseSettings, err.Error()) {
+		if w.setPause(gate.PauseSettings, err.Error()) {
 			w.opts.Log.Error().Err(err).Msg("nothing is claimed until this is put right")
 		}
 	default: // no answer says nothing about the settings
@@ -186,11 +187,11 @@ func (a *account) check(ctx context.Context) (answered bool) {
 		}
 	}
 	a.metrics.deviate(a.Name, nil)
-	if a.unfit.lift(pauseSettings) {
-		a.pauseChanged(pauseSettings, false, "")
+	if a.unfit.Lift(gate.PauseSettings) {
+		a.pauseChanged(gate.PauseSettings, false, "")
 	}
-	if a.pauses.has(pauseSettings) {
-		a.metrics.paused.WithLabelValues(string(a.Name), pauseSettings).Set(1)
+	if a.pauses.Has(gate.PauseSettings) {
+		a.metrics.paused.WithLabelValues(string(a.Name), gate.PauseSettings).Set(1)
 	}
 	return true
 }
@@ -198,10 +199,10 @@ func (a *account) check(ctx context.Context) (answered bool) {
 // hold stops pulling for the account, probes included.
 func (a *account) hold(err error) {
 	a.metrics.deviate(a.Name, err)
-	if a.unfit.set(pauseSettings, err.Error()) {
-		a.pauseChanged(pauseSettings, true, err.Error())
+	if a.unfit.Set(gate.PauseSettings, err.Error()) {
+		a.pauseChanged(gate.PauseSettings, true, err.Error())
 	} else {
-		a.metrics.paused.WithLabelValues(string(a.Name), pauseSettings).Set(1)
+		a.metrics.paused.WithLabelValues(string(a.Name), gate.PauseSettings).Set(1)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // twoAccounts starts a worker of two accounts; ready says why each waits.
@@ -29,7 +30,7 @@ func (w *Worker) why(name messages.Account) string {
 	if running := w.running.Load(); running != nil {
 		for _, a := range *running {
 			if a.Name == name {
-				return a.paused()[pauseSettings]
+				return a.paused()[gate.PauseSettings]
 			}
 		}
 	}
@@ -160,7 +161,7 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 			if v := metric(t, registry, "renewals_deviation", tt.setting); v != 1 {
 				t.Errorf("renewals_deviation is %v, want 1", v)
 			}
-			if v := metric(t, registry, "renewals_account_paused", pauseSettings); v != 1 {
+			if v := metric(t, registry, "renewals_account_paused", gate.PauseSettings); v != 1 {
 				t.Errorf("renewals_account_paused is %v, want 1", v)
 			}
 		})

@@ -31,6 +31,7 @@ import (
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // Account is one Klarna merchant account that the worker charges for.
@@ -113,7 +114,7 @@ type Worker struct {
 	opts     Options
 	metrics  *Metrics
 	accounts []Account
-	pauses   pauses                                   // of all accounts
+	pauses   gate.Pauses                              // of all accounts
 	outage   outage                                   // of the broker
 	oldest   atomic.Int64                             // a period that fell due longer ago than this duration is too old to charge
 	since    atomic.Pointer[time.Time]                // a period that fell due then has all its records
@@ -248,7 +249,7 @@ type account struct {
 	owners  owners
 	beside  func(task string, run func(context.Context)) // runs a task while the account runs; nil before
 	pullers []*puller                                    // of charges, of those that were parked, and of captures
-	unfit   pauses                                       // for its own consumers' sake
+	unfit   gate.Pauses                                  // for its own consumers' sake
 	log     zerolog.Logger
 
 	inFlight atomic.Int64 // deliveries being handled
@@ -332,7 +333,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return first
 	}
 	w.running.Store(&accounts)
-	w.setPause(pauseClock, "the clock was not compared with the broker's yet")
+	w.setPause(gate.PauseClock, "the clock was not compared with the broker's yet")
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
 		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(), rules: rules{keyWindow: w.opts.KeyWindow}},
@@ -493,7 +494,7 @@ func (a *account) run(ctx context.Context) error {
 func (a *account) serve(ctx context.Context, d delivery) {
 	inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
 	inFlight.Set(float64(a.inFlight.Add(1)))
-	if tries := a.circuit.heard.Load(); !a.unfit.any() && !a.hollow(ctx, d) && a.circuit.admit() {
+	if tries := a.circuit.heard.Load(); !a.unfit.Any() && !a.hollow(ctx, d) && a.circuit.admit() {
 		a.handle(ctx, d)
 		a.circuit.handled(tries)
 	} else {
@@ -505,13 +506,13 @@ func (a *account) serve(ctx context.Context, d delivery) {
 
 // paused are the reasons for which the account's jobs wait, each with a sentence.
 func (a *account) paused() map[string]string {
-	reasons := a.circuit.pauses.active()
+	reasons := a.circuit.pauses.Active()
 	if reasons == nil {
 		reasons = map[string]string{}
 	}
-	maps.Copy(reasons, a.unfit.active())
+	maps.Copy(reasons, a.unfit.Active())
 	if why := a.limit.closed(); why != "" {
-		reasons[pauseRateLimited] = why
+		reasons[gate.PauseRateLimited] = why
 	}
 	return reasons
 }
@@ -523,7 +524,7 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 		value = 1
 	}
 	a.metrics.paused.WithLabelValues(string(a.Name), reason).Set(value)
-	if reason == pauseBreaker {
+	if reason == gate.PauseBreaker {
 		a.metrics.breaker.WithLabelValues(string(a.Name)).Set(value)
 	}
 	if paused {
@@ -537,7 +538,7 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 func (a *account) rulesNow() rules {
 	r := a.rules
 	r.jitter = 0.8 + 0.4*rand.Float64()
-	r.paused = a.circuit.pauses.any() || a.clockFault() != ""
+	r.paused = a.circuit.pauses.Any() || a.clockFault() != ""
 	if t := a.restored.Load(); t != 0 {
 		r.restored = time.Unix(0, t).UTC()
 	}
