@@ -19,6 +19,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // settledState is what a renewal's last record says once it is paid.
@@ -129,7 +130,7 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	shown.broker = shown.wall
 	w.compared.Store(&shown)
 	return &account{
-		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log, noticed: func(string, error) {}}, rules: testRules(), limit: newLimit(0),
+		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log, noticed: func(string, error) {}}, rules: testRules(), limiter: gate.NewLimiter(0),
 		circuit: newCircuit(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),
 	}, paid
 }

@@ -53,7 +53,7 @@ func (c condition) listens() bool { return c == well || c == wellKlarna }
 
 // conditionOf reads the canary's answer: a 404 is what it has to be.
 func conditionOf(err error) condition {
-	if errors.Is(err, errNoTurn) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, gate.ErrNoTurn) || errors.Is(err, context.Canceled) {
 		return unheard
 	}
 	answered, ok := errors.AsType[*klarna.Error](err)
@@ -78,7 +78,7 @@ func conditionOf(err error) condition {
 func (a *account) askCanary() condition {
 	ctx, cancel := context.WithTimeout(a.finishing, min(canaryTimeout, a.opts.TryTimeout))
 	defer cancel()
-	_, err := aside(ctx, a, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
+	_, err := gate.Aside(ctx, a.limiter, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
 		t, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(canaryToken))
 		return t, t.RateLimit, err
 	})

@@ -54,7 +54,7 @@ func TestConditionOf(t *testing.T) {
 		{"not reachable", &klarna.NotSentError{Err: errors.New("dial")}, unwell},
 		{"no answer", &klarna.UnknownError{TimedOut: true}, unwell},
 		{"asked too often", object(429, "TOO_MANY_REQUESTS"), unheard},
-		{"no turn", errNoTurn, unheard},
+		{"no turn", gate.ErrNoTurn, unheard},
 		{"the worker ends", &klarna.UnknownError{Cut: true, Err: context.Canceled}, unheard},
 	} {
 		if got := conditionOf(tt.err); got != tt.want {
@@ -128,7 +128,7 @@ func TestS51OneCanaryForMany(t *testing.T) {
 		if got := a.turnedAway(); got != unheard || a.circuit.pauses.Any() {
 			t.Errorf("told to wait: %d, paused %v", got, a.circuit.pauses.Active())
 		}
-		a.limit = newLimit(0)
+		a.limiter = gate.NewLimiter(0)
 	}
 	status.Store(http.StatusForbidden)
 	if got := a.turnedAway(); got != unwell || !a.circuit.pauses.Has(gate.PauseNotEvaluated) {

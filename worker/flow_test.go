@@ -276,7 +276,7 @@ func TestClosedByKlarna(t *testing.T) {
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	(*worker.running.Load())[0].limit.hear(klarna.RateLimit{}, true, time.Second)
+	(*worker.running.Load())[0].limiter.Learn(klarna.RateLimit{}, tooMany(time.Second))
 	for n := range 20 {
 		w.publish(w.due("closed-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}

@@ -81,10 +81,10 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	if a.circuit.pauses.Has(gate.PauseNotEvaluated) || a.marks.doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.Any() {
 		return time.Second, false
 	}
-	if len(j.slots.taken) > a.circuit.places(a.limit.sharedBy()) { // it came before the run of refusals did
+	if len(j.slots.taken) > a.circuit.places(a.limiter.SharedBy()) { // it came before the run of refusals did
 		return time.Second, false
 	}
-	ok, wait = a.limit.wait(ctx, left())
+	ok, wait = a.limiter.Wait(ctx, left())
 	if ctx.Err() != nil {
 		wait = 0
 	}

@@ -6,7 +6,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,68 +17,6 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 )
-
-// S27: a Klarna that says to come back in an hour is asked again after a minute,
-// by one request, and is shown to take none for as long as that lasts.
-func TestS27RetryAfterAnHour(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLimit(100)
-		l.hear(klarna.RateLimit{}, true, time.Hour)
-		if ok, longer := l.wait(t.Context(), freshness); ok || longer != time.Minute {
-			t.Errorf("wait = %t, %s; want none for a minute", ok, longer)
-		}
-		if why := l.closed(); !strings.Contains(why, "00:01:00") {
-			t.Errorf("closed = %q, want the time when it is asked again", why)
-		}
-		l.hear(klarna.RateLimit{}, false, 0) // to what was asked before
-		if l.closed() == "" {
-			t.Error("opened by an answer from before")
-		}
-		for range 2 {
-			<-time.After(time.Minute)
-			if l.closed() != "" || l.turns(time.Second) != 1 {
-				t.Errorf("after a minute: closed %q, %d turns; want one request to ask", l.closed(), l.turns(time.Second))
-			}
-			asked := 0
-			for range 10 {
-				if ok, _ := l.wait(t.Context(), patience/2); ok {
-					asked++
-				}
-			}
-			if asked != 1 {
-				t.Errorf("%d requests asked whether it is over, want 1", asked)
-			}
-			l.hear(klarna.RateLimit{}, true, time.Hour)
-		}
-		<-time.After(time.Minute)
-		l.wait(t.Context(), 0)
-		l.hear(klarna.RateLimit{}, false, 0)
-		for range 10 {
-			if ok, _ := l.wait(t.Context(), time.Second); !ok {
-				t.Error("still closed after an answer")
-			}
-		}
-		if n := l.turns(time.Second); n != 100 {
-			t.Errorf("turns in a second: %d, want 100", n)
-		}
-	})
-}
-
-// S27: waiting for what others are told takes no longer than was agreed.
-func TestS27WaitsNoLongerThanAgreed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLimit(1)
-		l.hear(klarna.RateLimit{}, true, 3*time.Second)
-		began := time.Now()
-		ok, _ := l.wait(t.Context(), 5*time.Second)
-		if took := time.Since(began); !ok || took != 3*time.Second {
-			t.Errorf("wait = %t after %s, want a turn after 3 s", ok, took)
-		}
-		if ok, longer := l.wait(t.Context(), time.Second/2); ok || longer != time.Second {
-			t.Errorf("wait = %t, %s; want to be told a second", ok, longer)
-		}
-	})
-}
 
 // entryOf is a presence that somebody announced.
 type entryOf struct {
@@ -101,12 +38,12 @@ func TestS27ShareOfTheRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := &account{Account: w.accounts[0], Worker: w, limit: newLimit(90), circuit: newCircuit(func(string, bool, string) {})}
+		a := &account{Account: w.accounts[0], Worker: w, limiter: gate.NewLimiter(90), circuit: newCircuit(func(string, bool, string) {})}
 		p := &presence{Worker: w, accounts: []*account{a}, seen: map[string]sighting{}}
 		expect := func(when string, want float64) {
 			t.Helper()
 			p.share()
-			if got := a.limit.rate(); got != want {
+			if got := a.limiter.Rate(); got != want {
 				t.Errorf("%s: %v requests/s, want %v", when, got, want)
 			}
 		}
@@ -126,7 +63,7 @@ func TestS27ShareOfTheRate(t *testing.T) {
 // S30: a job that has waited here for its freshness goes back without a turn.
 func TestS30StaleJobGoesBack(t *testing.T) {
 	a, _, _, _ := compared(t)
-	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
+	a.limiter, a.circuit = gate.NewLimiter(0), newCircuit(func(string, bool, string) {})
 	for _, tt := range []struct {
 		waited time.Duration
 		want   bool
@@ -153,7 +90,7 @@ func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, holdi
 	a.opts.Now = func() time.Time { return at.Add(time.Since(began)) }
 	a.opts.Monotonic = func() time.Duration { return time.Hour + time.Since(began) }
 	a.compared.Store(&comparison{broker: at, wall: at, monotonic: time.Hour})
-	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
+	a.limiter, a.circuit = gate.NewLimiter(0), newCircuit(func(string, bool, string) {})
 	a.finishing, a.recording = t.Context(), t.Context()
 	if a.Klarna, err = klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 10 * time.Second, Credentials: klarna.StaticCredentials("merchant", "secret")}); err != nil {
 		t.Fatal(err)
@@ -231,19 +168,24 @@ func TestS27EveryRequestCounts(t *testing.T) {
 				w.Header().Set("Retry-After", "30")
 				w.WriteHeader(http.StatusTooManyRequests)
 			})
-			a.limit = newLimit(0.001)
+			a.limiter = gate.NewLimiter(0.001)
 			if tt.turn {
-				a.limit.wait(t.Context(), 0) // somebody took the turn
+				a.limiter.Wait(t.Context(), 0) // somebody took the turn
 				tt.ask(a, j)
 				if n := asked.Load(); n != 0 {
 					t.Errorf("requests without a turn: %d", n)
 				}
-				a.limit = newLimit(0)
+				a.limiter = gate.NewLimiter(0)
 			}
 			tt.ask(a, j)
-			if n := asked.Load(); n != 1 || a.limit.closed() == "" {
-				t.Errorf("requests: %d, limit closed: %q; want one, which was told to wait", n, a.limit.closed())
+			if n := asked.Load(); n != 1 || a.limiter.Closed() == "" {
+				t.Errorf("requests: %d, limit closed: %q; want one, which was told to wait", n, a.limiter.Closed())
 			}
 		})
 	}
+}
+
+// tooMany is Klarna's word that it was asked too often.
+func tooMany(retryAfter time.Duration) error {
+	return &klarna.Error{StatusCode: http.StatusTooManyRequests, RetryAfter: retryAfter}
 }

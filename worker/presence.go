@@ -165,12 +165,12 @@ func (p *presence) share() {
 		}
 	}
 	for _, a := range p.accounts {
-		a.limit.share(max(workers[a.Name], 1))
-		if why := a.limit.closed(); (why != "") != a.rateLimited { // it begins and ends by time alone
+		a.limiter.Share(max(workers[a.Name], 1))
+		if why := a.limiter.Closed(); (why != "") != a.rateLimited { // it begins and ends by time alone
 			a.rateLimited = why != ""
 			a.pauseChanged(gate.PauseRateLimited, a.rateLimited, why)
 		}
-		p.metrics.rate.WithLabelValues(string(a.Name)).Set(a.limit.rate())
+		p.metrics.rate.WithLabelValues(string(a.Name)).Set(a.limiter.Rate())
 	}
 }
 
@@ -192,7 +192,7 @@ func (p *presence) announce(ctx context.Context) {
 		me.Expiring = *expiring
 	}
 	for _, a := range p.accounts {
-		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limit.rate(), Paused: a.paused(), NearlyFull: a.nearlyFullOf(a.Name)}
+		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Paused: a.paused(), NearlyFull: a.nearlyFullOf(a.Name)}
 	}
 	value, err := json.Marshal(me)
 	if err == nil {

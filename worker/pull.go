@@ -36,7 +36,7 @@ type puller struct {
 	held     *gate.Pauses // of the account, during which nothing is pulled at all
 	circuit  *circuit     // of the account
 	lost     func(error)
-	limit    *limit
+	limiter  *gate.Limiter
 	slots    *slots
 	freed    <-chan struct{} // one entry when more jobs may be wanted
 
@@ -89,7 +89,7 @@ func newPuller(a *account, consumer string, slots *slots) *puller {
 	}
 	stream := streamOf(consumer)
 	p := &puller{
-		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, held: &a.unfit, lost: a.hold, circuit: a.circuit, limit: a.limit, slots: slots,
+		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, held: &a.unfit, lost: a.hold, circuit: a.circuit, limiter: a.limiter, slots: slots,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + stream + "." + consumer,
 		jobs:    make(chan delivery, a.Concurrency+spare(a.Concurrency)),
 		news:    make(chan struct{}, 1),
@@ -221,17 +221,17 @@ func (p *puller) ready(ctx context.Context) int {
 				continue
 			}
 		}
-		if !p.limit.open(ctx) {
+		if !p.limiter.Open(ctx) {
 			return 0
 		}
 		changes := p.circuit.changes()
 		busy := int(p.slots.busy.Load())
-		wanted := min(p.slots.wanted(busy), p.circuit.places(p.limit.sharedBy())-busy)
+		wanted := min(p.slots.wanted(busy), p.circuit.places(p.limiter.SharedBy())-busy)
 		switch paused := p.circuit.pauses.Any(); {
 		case !paused && trial:
 			return 1
 		case !paused && wanted > 0:
-			return min(wanted, p.limit.turns(freshness/2))
+			return min(wanted, p.limiter.Turns(freshness/2))
 		case paused && busy == 0:
 			if p.circuit.probe(ctx) && p.circuit.pauses.Any() {
 				return 1

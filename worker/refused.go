@@ -92,7 +92,7 @@ func (a *account) judge(j *job, h holding, t *tally) {
 		if d.FixBy != messages.FixByMerchant {
 			break
 		}
-		if own := a.circuit.merchantFault(j.fingerprint, a.limit.sharedBy(), j.probe); !own && h.SetsClock {
+		if own := a.circuit.merchantFault(j.fingerprint, a.limiter.SharedBy(), j.probe); !own && h.SetsClock {
 			// Every try of the key was answered by a definite no: its clock need not run. Klarna may
 			// repeat this one, so that the job is no good for a probe.
 			t.Answer, t.refusal, t.Unsent, t.RetryAfter = answerNone, nil, true, merchantPause

@@ -162,7 +162,7 @@ func TestS74Judge(t *testing.T) {
 		{"an order that Klarna rejected", tally{outcome: outcome{Answer: answerFraudRejected}}, holding{}, false, answerFraudRejected, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := &account{limit: newLimit(0), circuit: newCircuit(func(string, bool, string) {})}
+			a := &account{limiter: gate.NewLimiter(0), circuit: newCircuit(func(string, bool, string) {})}
 			for n := range merchantRunUnproven {
 				a.circuit.merchantFault(strconv.Itoa(n), 1, false)
 			}
@@ -205,10 +205,10 @@ func TestS74SharedByTheWorkers(t *testing.T) {
 // came before the run go on.
 func TestS74FewerInFlight(t *testing.T) {
 	a, _, _, _ := compared(t)
-	a.limit, a.circuit = newLimit(0), newCircuit(func(string, bool, string) {})
+	a.limiter, a.circuit = gate.NewLimiter(0), newCircuit(func(string, bool, string) {})
 	a.circuit.merchantProven()
 	slots := newSlots(32)
-	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &gate.Pauses{}, circuit: a.circuit, limit: a.limit, slots: slots, freed: make(chan struct{})}
+	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &gate.Pauses{}, circuit: a.circuit, limiter: a.limiter, slots: slots, freed: make(chan struct{})}
 	if n := p.ready(t.Context()); n != 32 {
 		t.Errorf("jobs asked for: %d, want 32", n)
 	}

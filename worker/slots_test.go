@@ -52,7 +52,7 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &account{
 			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}},
-			limit: newLimit(0), circuit: newCircuit(func(string, bool, string) {}),
+			limiter: gate.NewLimiter(0), circuit: newCircuit(func(string, bool, string) {}),
 		}
 		s := newSlots(1)
 		first, second := &job{slots: s, received: a.now()}, &job{slots: s, received: a.now()}

@@ -10,7 +10,11 @@ import (
 
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
+
+// maxRetryAfter is how long one answer may put a job off.
+const maxRetryAfter = time.Minute
 
 // tally is what the tries of one delivery have taught so far.
 type tally struct {
@@ -33,7 +37,7 @@ func (t *tally) hear(order klarna.CreatedOrder, err error, began, ended time.Tim
 	}
 	refusal, refused := errors.AsType[*klarna.Error](err)
 	if refused {
-		t.RetryAfter = min(refusal.RetryAfter, maxClosed)
+		t.RetryAfter = min(refusal.RetryAfter, maxRetryAfter)
 	}
 
 	switch class {
@@ -173,7 +177,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		}
 		turn := sleep(ctx, wait)
 		if turn {
-			turn, _ = a.limit.wait(ctx, deadline.Sub(a.now()))
+			turn, _ = a.limiter.Wait(ctx, deadline.Sub(a.now()))
 		}
 		if !turn {
 			t.HandBack = ctx.Err() != nil
@@ -237,7 +241,7 @@ func (a *account) evaluated(capture bool, err error) time.Time {
 // learn tells the account's limit and circuit of a try. Where Klarna turned it
 // away unread, it asks what that says of the account.
 func (a *account) learn(told klarna.RateLimit, err error) condition {
-	a.learnRate(told, err)
+	a.limiter.Learn(told, err)
 	class := klarna.ClassOf(err)
 	a.circuit.hear(class)
 	if class != klarna.ClassNotEvaluated {
@@ -246,40 +250,15 @@ func (a *account) learn(told klarna.RateLimit, err error) condition {
 	return a.turnedAway()
 }
 
-// learnRate tells the account's limit what an answer says of it.
-func (a *account) learnRate(told klarna.RateLimit, err error) {
-	var retryAfter time.Duration
-	if answered, ok := errors.AsType[*klarna.Error](err); ok {
-		told, retryAfter = answered.RateLimit, answered.RetryAfter
-	} else if err != nil {
-		return // that is no answer
-	}
-	a.limit.hear(told, klarna.ClassOf(err) == klarna.ClassRateLimited, retryAfter)
-}
-
-// errNoTurn is a question that was not asked, since the account's rate is needed for charges.
-var errNoTurn = errors.New("no turn at Klarna soon enough")
-
-// aside asks Klarna something beside the tries of a job. It counts against the
-// account's rate like these; what has no turn within tokenTimeout is not asked.
-func aside[T any](ctx context.Context, a *account, ask func(context.Context) (T, klarna.RateLimit, error)) (answer T, err error) {
-	if turn, _ := a.limit.wait(ctx, tokenTimeout); !turn {
-		return answer, errNoTurn
-	}
-	answer, told, err := ask(ctx)
-	a.learnRate(told, err)
-	return answer, err
-}
-
 func (a *account) asideOrder(ctx context.Context, id string) (klarna.Order, error) {
-	return aside(ctx, a, func(ctx context.Context) (klarna.Order, klarna.RateLimit, error) {
+	return gate.Aside(ctx, a.limiter, func(ctx context.Context) (klarna.Order, klarna.RateLimit, error) {
 		o, err := a.Klarna.Order(ctx, id)
 		return o, o.RateLimit, err
 	})
 }
 
 func (a *account) asideToken(ctx context.Context, j *job) (klarna.Token, error) {
-	return aside(ctx, a, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
+	return gate.Aside(ctx, a.limiter, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
 		t, err := a.Klarna.Token(ctx, klarna.NewCustomerToken(j.reading.Job.CustomerToken.Reveal()))
 		return t, t.RateLimit, err
 	})
@@ -307,7 +286,7 @@ func (a *account) tokenStatus(j *job, t tally) string {
 // poll asks for the fraud status of an order that Klarna has made.
 func (a *account) poll(j *job, orderID string) (accepted, final bool, err error) {
 	order, err := a.Klarna.Order(a.finishing, orderID) // the turn is the delivery's, see myTurn
-	a.learnRate(order.RateLimit, err)
+	a.limiter.Learn(order.RateLimit, err)
 	if err != nil {
 		return false, false, fmt.Errorf("get order: %w", err)
 	}
@@ -347,7 +326,7 @@ const lookTimeout = 10 * time.Second
 // to wait; ok is false then.
 func (a *account) look(ctx context.Context, j *job, of *Order) (_ tally, ok bool) {
 	j.orderID = of.ID
-	if turn, _ := a.limit.wait(ctx, freshness); !turn {
+	if turn, _ := a.limiter.Wait(ctx, freshness); !turn {
 		return tally{}, false
 	}
 	one, cancel := context.WithTimeout(a.finishing, lookTimeout)

@@ -243,7 +243,7 @@ type account struct {
 	*Worker
 	journal *Journal
 	rules   rules
-	limit   *limit
+	limiter *gate.Limiter
 	circuit *circuit
 	canary  canary
 	owners  owners
@@ -315,7 +315,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	for i, config := range w.accounts {
 		a := &account{
 			Account: config, Worker: w, journal: journal,
-			finishing: finishing, recording: recording, limit: newLimit(config.Rate),
+			finishing: finishing, recording: recording, limiter: gate.NewLimiter(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
 		a.circuit, a.canary = newCircuit(a.pauseChanged), newCanary()
@@ -511,7 +511,7 @@ func (a *account) paused() map[string]string {
 		reasons = map[string]string{}
 	}
 	maps.Copy(reasons, a.unfit.Active())
-	if why := a.limit.closed(); why != "" {
+	if why := a.limiter.Closed(); why != "" {
 		reasons[gate.PauseRateLimited] = why
 	}
 	return reasons

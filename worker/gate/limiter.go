@@ -1,7 +1,8 @@
-package worker
+package gate
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"time"
@@ -11,10 +12,10 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 )
 
-// limit is this worker's part of the rate that an account has at Klarna, where
+// A Limiter is this worker's part of the rate that an account has at Klarna, where
 // it is counted for all workers together.
 // https://docs.klarna.com/api-reference/rate-limit/
-type limit struct {
+type Limiter struct {
 	limiter *rate.Limiter
 
 	mu       sync.Mutex
@@ -39,28 +40,29 @@ const (
 // not ours, and requests do not arrive as evenly as they leave.
 const toldMargin = 0.95
 
-func newLimit(requestsPerSecond float64) *limit {
-	l := &limit{limiter: rate.NewLimiter(rate.Inf, 1), whole: requestsPerSecond, workers: 1}
+// NewLimiter is for a rate of all workers together; 0 is unlimited.
+func NewLimiter(requestsPerSecond float64) *Limiter {
+	l := &Limiter{limiter: rate.NewLimiter(rate.Inf, 1), whole: requestsPerSecond, workers: 1}
 	l.set()
 	return l
 }
 
-// share says how many workers the rate is for.
-func (l *limit) share(workers int) {
+// Share says how many workers the rate is for.
+func (l *Limiter) Share(workers int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.workers = workers
 	l.set()
 }
 
-// sharedBy is how many workers the rate is for, at least 1.
-func (l *limit) sharedBy() int {
+// SharedBy is how many workers the rate is for, at least 1.
+func (l *Limiter) SharedBy() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.workers
 }
 
-func (l *limit) set() {
+func (l *Limiter) set() {
 	r := l.whole
 	if safe := l.told * toldMargin; safe > 0 && (r == 0 || safe < r) {
 		r = safe
@@ -74,16 +76,27 @@ func (l *limit) set() {
 	}
 }
 
-// rate is this worker's share in requests/s; 0: unlimited.
-func (l *limit) rate() float64 {
+// Rate is this worker's share in requests/s; 0: unlimited.
+func (l *Limiter) Rate() float64 {
 	if r := l.limiter.Limit(); r != rate.Inf {
 		return float64(r)
 	}
 	return 0
 }
 
+// Learn slows down to what an answer says: told beside a nil err, or err itself. Any other error is no answer.
+func (l *Limiter) Learn(told klarna.RateLimit, err error) {
+	var retryAfter time.Duration
+	if answered, ok := errors.AsType[*klarna.Error](err); ok {
+		told, retryAfter = answered.RateLimit, answered.RetryAfter
+	} else if err != nil {
+		return
+	}
+	l.hear(told, klarna.ClassOf(err) == klarna.ClassRateLimited, retryAfter)
+}
+
 // hear slows down to what an answer says.
-func (l *limit) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration) {
+func (l *Limiter) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -106,8 +119,8 @@ func (l *limit) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration)
 	}
 }
 
-// closed says until when Klarna asked to wait, where that is worth telling; "" while it takes requests.
-func (l *limit) closed() string {
+// Closed says until when Klarna asked to wait, where that is worth telling; "" while it takes requests.
+func (l *Limiter) Closed() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.refused || time.Until(l.closedTo) <= 0 {
@@ -116,8 +129,8 @@ func (l *limit) closed() string {
 	return "Klarna takes no requests (429); it is asked again at " + l.closedTo.UTC().Format(time.TimeOnly) + " UTC"
 }
 
-// open waits until Klarna takes requests again. false: ctx ended.
-func (l *limit) open(ctx context.Context) bool {
+// Open waits until Klarna takes requests again. false: ctx ended.
+func (l *Limiter) Open(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
 		closed := time.Until(l.closedTo)
@@ -131,8 +144,8 @@ func (l *limit) open(ctx context.Context) bool {
 	}
 }
 
-// turns is how many requests this worker may make within d, at least 1.
-func (l *limit) turns(d time.Duration) int {
+// Turns is how many requests this worker may make within d, at least 1.
+func (l *Limiter) Turns(d time.Duration) int {
 	l.mu.Lock()
 	refused := l.refused
 	l.mu.Unlock()
@@ -146,9 +159,9 @@ func (l *limit) turns(d time.Duration) int {
 	return max(1, int(float64(r)*d.Seconds()))
 }
 
-// wait waits for this worker's turn, at most d. Where it would take longer, or
+// Wait waits for this worker's turn, at most d. Where it would take longer, or
 // ctx ends, it says how long it would have taken.
-func (l *limit) wait(ctx context.Context, d time.Duration) (ok bool, longer time.Duration) {
+func (l *Limiter) Wait(ctx context.Context, d time.Duration) (ok bool, longer time.Duration) {
 	for {
 		closed, wait := l.turn(d)
 		switch {
@@ -165,7 +178,7 @@ func (l *limit) wait(ctx context.Context, d time.Duration) (ok bool, longer time
 
 // turn takes the next turn, unless Klarna said to wait, or the turn comes later
 // than d: then none is taken, since one that is given back does not come back whole.
-func (l *limit) turn(d time.Duration) (closed, wait time.Duration) {
+func (l *Limiter) turn(d time.Duration) (closed, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if closed = time.Until(l.closedTo); closed > 0 {
@@ -182,4 +195,33 @@ func (l *limit) turn(d time.Duration) (closed, wait time.Duration) {
 		l.closedTo = time.Now().Add(wait + patience)
 	}
 	return 0, wait
+}
+
+// ErrNoTurn is a question that was not asked, since the account's rate is needed for charges.
+var ErrNoTurn = errors.New("no turn at Klarna soon enough")
+
+// asideWait is how long a question beside the jobs waits for its turn. What it would tell is an extra.
+const asideWait = 2 * time.Second
+
+// Aside asks Klarna something beside the tries of a job. It counts against the
+// account's rate like these; [ErrNoTurn] is one that has no turn soon enough and was not asked.
+func Aside[T any](ctx context.Context, l *Limiter, ask func(context.Context) (T, klarna.RateLimit, error)) (answer T, err error) {
+	if turn, _ := l.Wait(ctx, asideWait); !turn {
+		return answer, ErrNoTurn
+	}
+	answer, told, err := ask(ctx)
+	l.Learn(told, err)
+	return answer, err
+}
+
+// sleep waits for d and says whether it did: not when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
 }
