@@ -131,7 +131,7 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	w.compared.Store(&shown)
 	return &account{
 		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log, noticed: func(string, error) {}}, rules: testRules(), limiter: gate.NewLimiter(0),
-		circuit: newCircuit(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),
+		breaker: gate.NewBreaker(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),
 	}, paid
 }
 

@@ -20,6 +20,8 @@ const canaryToken = "00000000-0000-0000-0000-000000000000"
 const (
 	// canaryTimeout bounds the canary: Klarna may be slow, but is then asked again.
 	canaryTimeout = 10 * time.Second
+	// canaryPause is how long the pauses between canaries grow.
+	canaryPause = 30 * time.Second
 	// canaryFresh is how long an answer to the canary serves others: many jobs may be turned away at once.
 	canaryFresh = 3 * time.Second
 )
@@ -140,11 +142,11 @@ func (c *canary) retry() {
 // turnedAway asks whose trouble it is that Klarna did not read a request: where
 // the canary is not well it is the account's, which then waits until the canary is.
 func (a *account) turnedAway() condition {
-	if a.circuit.pauses.Has(gate.PauseNotEvaluated) {
+	if a.breaker.PausedFor(gate.PauseNotEvaluated) {
 		return unwell
 	}
 	heard := a.condition()
-	if heard == unwell && a.circuit.open(gate.PauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
+	if heard == unwell && a.breaker.Open(gate.PauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
 		a.beside("canary", a.untilWell)
 	}
 	return heard
@@ -153,9 +155,9 @@ func (a *account) turnedAway() condition {
 // untilWell sends the canary with growing pauses, and no job, until it is well.
 func (a *account) untilWell(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(longestPause), backoff.WithMultiplier(2),
+		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(canaryPause), backoff.WithMultiplier(2),
 		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
-	for a.circuit.pauses.Has(gate.PauseNotEvaluated) {
+	for a.breaker.PausedFor(gate.PauseNotEvaluated) {
 		timer := time.NewTimer(pause.NextBackOff())
 		select {
 		case <-ctx.Done():
@@ -170,7 +172,7 @@ func (a *account) untilWell(ctx context.Context) {
 			a.canary.mu.Lock()
 			a.canary.heard, a.canary.at = heard, time.Now()
 			a.canary.mu.Unlock()
-			a.circuit.close(gate.PauseNotEvaluated)
+			a.breaker.Close(gate.PauseNotEvaluated)
 		}
 	}
 }

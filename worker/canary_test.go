@@ -125,14 +125,14 @@ func TestS51OneCanaryForMany(t *testing.T) {
 	a.canary.at = time.Now().Add(-canaryFresh)
 	status.Store(http.StatusTooManyRequests)
 	for range 2 {
-		if got := a.turnedAway(); got != unheard || a.circuit.pauses.Any() {
-			t.Errorf("told to wait: %d, paused %v", got, a.circuit.pauses.Active())
+		if got := a.turnedAway(); got != unheard || a.breaker.Paused() {
+			t.Errorf("told to wait: %d, paused %v", got, a.breaker.Reasons())
 		}
 		a.limiter = gate.NewLimiter(0)
 	}
 	status.Store(http.StatusForbidden)
-	if got := a.turnedAway(); got != unwell || !a.circuit.pauses.Has(gate.PauseNotEvaluated) {
-		t.Errorf("a firewall: %d, paused %v", got, a.circuit.pauses.Active())
+	if got := a.turnedAway(); got != unwell || !a.breaker.PausedFor(gate.PauseNotEvaluated) {
+		t.Errorf("a firewall: %d, paused %v", got, a.breaker.Reasons())
 	}
 	before := asked.Load()
 	if got := a.turnedAway(); got != unwell || asked.Load() != before || before != 4 {
@@ -160,7 +160,7 @@ func TestS55HostHasMoved(t *testing.T) {
 			w.startWith(&worker)
 			w.await("the pause", func() bool {
 				running := worker.running.Load()
-				return running != nil && (*running)[0].circuit.pauses.Has(gate.PauseNotEvaluated) && (*running)[0].inFlight.Load() == 0
+				return running != nil && (*running)[0].breaker.PausedFor(gate.PauseNotEvaluated) && (*running)[0].inFlight.Load() == 0
 			})
 			w.advance(48 * time.Hour)
 			tried, asked := len(w.orders()), w.canaries()

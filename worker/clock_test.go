@@ -33,7 +33,7 @@ func compared(t *testing.T) (*account, *presence, *clocks, Claim) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{Account: w.accounts[0], Worker: w, rules: rules{clockMargin: time.Second}, circuit: newCircuit(func(string, bool, string) {})}
+	a := &account{Account: w.accounts[0], Worker: w, rules: rules{clockMargin: time.Second}, breaker: gate.NewBreaker(func(string, bool, string) {})}
 	p := &presence{Worker: w, accounts: []*account{a}}
 	p.compareClocks(p.reading(), c.wall)
 	now := w.now()

@@ -59,7 +59,7 @@ func TestS28S49WrongPassword(t *testing.T) {
 // TestBreaker: while Klarna is down jobs stay in the stream unclaimed, and one
 // at a time finds out whether it is back.
 func TestBreaker(t *testing.T) {
-	const jobs = 60
+	const jobs, breakerRun = 60, 10
 	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "503-bare-" })
 	for n := range jobs {
@@ -132,66 +132,6 @@ func TestClockOff(t *testing.T) {
 	off.Store(0)
 	w.awaitEmpty()
 	w.expect(1, "paid")
-}
-
-func TestCircuit(t *testing.T) {
-	open := func(*testing.T) (*circuit, *[]string) {
-		var said []string
-		c := newCircuit(func(reason string, open bool, _ string) {
-			said = append(said, reason+" "+strconv.FormatBool(open))
-		})
-		return c, &said
-	}
-	t.Run("a run of nothing opens the breaker, an answer closes it", func(t *testing.T) {
-		c, said := open(t)
-		for range breakerRun - 1 {
-			c.hear(klarna.ClassUnknown)
-		}
-		c.hear(klarna.ClassOK)
-		for range breakerRun - 1 {
-			c.hear(klarna.ClassCut)
-		}
-		if c.pauses.Any() {
-			t.Fatal("open after a run that an answer broke")
-		}
-		c.hear(klarna.ClassNotSent)
-		c.hear(klarna.ClassUnknown) // of a job that was at work already
-		if !c.pauses.Has(gate.PauseBreaker) {
-			t.Fatal("not open")
-		}
-		if c.probe(t.Context()); !c.pauses.Any() {
-			t.Error("closed by nothing")
-		}
-		c.hear(klarna.ClassRefused)
-		if c.pauses.Any() || len(*said) != 2 {
-			t.Errorf("not closed: %v", *said)
-		}
-	})
-	t.Run("S55: no job is the probe while the canary is not well", func(t *testing.T) {
-		c, _ := open(t)
-		c.open(gate.PauseBreaker, "")
-		c.open(gate.PauseNotEvaluated, "")
-		c.ticket.Store(true)
-		c.retry() // a probe may go, were it not for that
-		ctx, cancel := context.WithCancel(t.Context())
-		time.AfterFunc(20*time.Millisecond, cancel)
-		if c.probe(ctx) || c.admit() {
-			t.Error("a job is pulled, or let through")
-		}
-		c.close(gate.PauseNotEvaluated)
-		if !c.probe(t.Context()) || !c.admit() || c.admit() {
-			t.Error("not one job afterwards, while the breaker is open")
-		}
-	})
-	t.Run("rate limits and waiting end with the worker", func(t *testing.T) {
-		c, _ := open(t)
-		c.open(gate.PauseNotEvaluated, "")
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if c.probe(ctx) {
-			t.Error("probe after the end")
-		}
-	})
 }
 
 // TestS37FrozenBeforeTheSend: a worker claims and freezes; another takes over and

@@ -73,15 +73,15 @@ func (a *account) handle(ctx context.Context, d delivery) {
 // anybody. It waits for a slot and for the account's rate, before the claim: a lease is not spent on waiting.
 func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
 	left := func() time.Duration { return freshness - a.now().Sub(j.received) }
-	paused := a.circuit.pauses.Any() // then this is the probe
+	paused := a.breaker.Paused() // then this is the probe
 	j.probe = paused
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.circuit.pauses.Has(gate.PauseNotEvaluated) || a.marks.doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.circuit.pauses.Any() {
+	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.breaker.Paused() {
 		return time.Second, false
 	}
-	if len(j.slots.taken) > a.circuit.places(a.limiter.SharedBy()) { // it came before the run of refusals did
+	if len(j.slots.taken) > a.breaker.Places(a.limiter.SharedBy()) { // it came before the run of refusals did
 		return time.Second, false
 	}
 	ok, wait = a.limiter.Wait(ctx, left())

@@ -147,7 +147,7 @@ func TestNothingLeftBehind(t *testing.T) {
 	}
 }
 
-const leakJobs = 2 * breakerRun
+const leakJobs = 20 // twice what opens the breaker
 
 // leakWorld is a world whose tests run alone: goroutines do not say whose they are.
 type leakWorld struct {
@@ -232,7 +232,7 @@ func (l *leakWorld) asked() {
 func (l *leakWorld) paused(reason string) {
 	l.await("pause "+reason, func() bool {
 		accounts := l.running.running.Load()
-		return accounts != nil && (*accounts)[0].circuit.pauses.Has(reason) && (*accounts)[0].inFlight.Load() == 0
+		return accounts != nil && (*accounts)[0].breaker.PausedFor(reason) && (*accounts)[0].inFlight.Load() == 0
 	})
 }
 

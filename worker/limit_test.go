@@ -38,7 +38,7 @@ func TestS27ShareOfTheRate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a := &account{Account: w.accounts[0], Worker: w, limiter: gate.NewLimiter(90), circuit: newCircuit(func(string, bool, string) {})}
+		a := &account{Account: w.accounts[0], Worker: w, limiter: gate.NewLimiter(90), breaker: gate.NewBreaker(func(string, bool, string) {})}
 		p := &presence{Worker: w, accounts: []*account{a}, seen: map[string]sighting{}}
 		expect := func(when string, want float64) {
 			t.Helper()
@@ -63,7 +63,7 @@ func TestS27ShareOfTheRate(t *testing.T) {
 // S30: a job that has waited here for its freshness goes back without a turn.
 func TestS30StaleJobGoesBack(t *testing.T) {
 	a, _, _, _ := compared(t)
-	a.limiter, a.circuit = gate.NewLimiter(0), newCircuit(func(string, bool, string) {})
+	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
 	for _, tt := range []struct {
 		waited time.Duration
 		want   bool
@@ -90,7 +90,7 @@ func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, holdi
 	a.opts.Now = func() time.Time { return at.Add(time.Since(began)) }
 	a.opts.Monotonic = func() time.Duration { return time.Hour + time.Since(began) }
 	a.compared.Store(&comparison{broker: at, wall: at, monotonic: time.Hour})
-	a.limiter, a.circuit = gate.NewLimiter(0), newCircuit(func(string, bool, string) {})
+	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
 	a.finishing, a.recording = t.Context(), t.Context()
 	if a.Klarna, err = klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 10 * time.Second, Credentials: klarna.StaticCredentials("merchant", "secret")}); err != nil {
 		t.Fatal(err)

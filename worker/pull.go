@@ -31,10 +31,10 @@ type puller struct {
 	consumer string
 	log      zerolog.Logger
 	now      func() time.Time
-	pauses   *gate.Pauses // of the whole worker
-	outage   *outage      // of the broker
-	held     *gate.Pauses // of the account, during which nothing is pulled at all
-	circuit  *circuit     // of the account
+	pauses   *gate.Pauses  // of the whole worker
+	outage   *outage       // of the broker
+	held     *gate.Pauses  // of the account, during which nothing is pulled at all
+	breaker  *gate.Breaker // of the account
 	lost     func(error)
 	limiter  *gate.Limiter
 	slots    *slots
@@ -89,7 +89,7 @@ func newPuller(a *account, consumer string, slots *slots) *puller {
 	}
 	stream := streamOf(consumer)
 	p := &puller{
-		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, held: &a.unfit, lost: a.hold, circuit: a.circuit, limiter: a.limiter, slots: slots,
+		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, held: &a.unfit, lost: a.hold, breaker: a.breaker, limiter: a.limiter, slots: slots,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + stream + "." + consumer,
 		jobs:    make(chan delivery, a.Concurrency+spare(a.Concurrency)),
 		news:    make(chan struct{}, 1),
@@ -224,16 +224,16 @@ func (p *puller) ready(ctx context.Context) int {
 		if !p.limiter.Open(ctx) {
 			return 0
 		}
-		changes := p.circuit.changes()
+		changes := p.breaker.Changes()
 		busy := int(p.slots.busy.Load())
-		wanted := min(p.slots.wanted(busy), p.circuit.places(p.limiter.SharedBy())-busy)
-		switch paused := p.circuit.pauses.Any(); {
+		wanted := min(p.slots.wanted(busy), p.breaker.Places(p.limiter.SharedBy())-busy)
+		switch paused := p.breaker.Paused(); {
 		case !paused && trial:
 			return 1
 		case !paused && wanted > 0:
 			return min(wanted, p.limiter.Turns(freshness/2))
 		case paused && busy == 0:
-			if p.circuit.probe(ctx) && p.circuit.pauses.Any() {
+			if p.breaker.Probe(ctx) && p.breaker.Paused() {
 				return 1
 			}
 			continue

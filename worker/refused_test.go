@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"math"
 	"strconv"
 	"testing"
 
@@ -10,6 +9,9 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 )
+
+// How many refusals in a row pause an account, after Klarna has taken an order and before it has.
+const refusedRun, refusedUnproven = 20, 3
 
 // S74: from one moment on Klarna refuses every token, since the account is
 // another merchant's. At most twenty renewals end by it, whatever is in flight; the others wait, and are charged
@@ -20,7 +22,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 		name    string
 		proven  bool
 		refused int
-	}{{"after an order", true, merchantRun}, {"since the start", false, merchantRunUnproven}} {
+	}{{"after an order", true, refusedRun}, {"since the start", false, refusedUnproven}} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			var worker *Worker
@@ -37,7 +39,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 			for n := range jobs {
 				w.publish(w.due("s74-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 			}
-			w.await("the pause", func() bool { return a.circuit.pauses.Has(gate.PauseRefusedByConfig) })
+			w.await("the pause", func() bool { return a.breaker.PausedFor(gate.PauseRefusedByConfig) })
 			w.await("the jobs in flight to end", func() bool { return a.inFlight.Load() == 0 })
 			refused := 0
 			for _, r := range w.results() {
@@ -83,61 +85,6 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 	}
 }
 
-// S74: what is a run, and what ends it.
-func TestS74Runs(t *testing.T) {
-	const workers = 1
-	fault := func(t *testing.T, c *circuit, tokens ...int) {
-		t.Helper()
-		for _, n := range tokens {
-			if !c.merchantFault(strconv.Itoa(n), workers, false) {
-				t.Fatalf("refusal of token %d put off", n)
-			}
-		}
-	}
-	numbers := func(from, to int) (all []int) {
-		for n := from; n <= to; n++ {
-			all = append(all, n)
-		}
-		return all
-	}
-	for _, tt := range []struct {
-		name   string
-		what   func(t *testing.T, c *circuit)
-		paused bool
-	}{
-		{"nineteen", func(t *testing.T, c *circuit) { fault(t, c, numbers(1, 19)...) }, false},
-		{"twenty", func(t *testing.T, c *circuit) { fault(t, c, numbers(1, 20)...) }, true},
-		{"one token many times", func(t *testing.T, c *circuit) { fault(t, c, make([]int, 50)...) }, false},
-		{"a success between", func(t *testing.T, c *circuit) {
-			fault(t, c, numbers(1, 19)...)
-			c.merchantProven()
-			fault(t, c, numbers(20, 38)...)
-		}, false},
-		{"a success afterwards", func(t *testing.T, c *circuit) {
-			fault(t, c, numbers(1, 20)...)
-			c.merchantProven()
-		}, false},
-		{"one too many, under way already", func(t *testing.T, c *circuit) {
-			fault(t, c, numbers(1, 20)...)
-			if c.merchantFault("21", workers, false) || c.merchantFault("22", workers, false) {
-				t.Error("taken for the token's own")
-			}
-			if !c.merchantFault("23", workers, true) {
-				t.Error("the probe's put off: nobody would hear that it is not mended")
-			}
-		}, true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCircuit(func(string, bool, string) {})
-			c.merchantProven()
-			tt.what(t, c)
-			if c.pauses.Has(gate.PauseRefusedByConfig) != tt.paused {
-				t.Errorf("paused: %v, want %t", c.pauses.Active(), tt.paused)
-			}
-		})
-	}
-}
-
 // S74: which answers say something of the account, and what becomes of a
 // refusal that is put off.
 func TestS74Judge(t *testing.T) {
@@ -162,42 +109,15 @@ func TestS74Judge(t *testing.T) {
 		{"an order that Klarna rejected", tally{outcome: outcome{Answer: answerFraudRejected}}, holding{}, false, answerFraudRejected, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := &account{limiter: gate.NewLimiter(0), circuit: newCircuit(func(string, bool, string) {})}
-			for n := range merchantRunUnproven {
-				a.circuit.merchantFault(strconv.Itoa(n), 1, false)
+			a := &account{limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {})}
+			for n := range refusedUnproven {
+				a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 			}
 			a.judge(&job{fingerprint: "token", probe: tt.probe}, tt.h, &tt.t)
-			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.circuit.pauses.Any() != tt.paused || (tt.t.refusal == nil) != (tt.want != answerRefused) {
-				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.outcome, tt.t.refusal, a.circuit.pauses.Active(), tt.want, tt.paused)
+			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.breaker.Paused() != tt.paused || (tt.t.refusal == nil) != (tt.want != answerRefused) {
+				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.outcome, tt.t.refusal, a.breaker.Reasons(), tt.want, tt.paused)
 			}
 		})
-	}
-}
-
-// S74: the workers of an account share what may be refused, and fewer charges
-// are in flight the closer it comes.
-func TestS74SharedByTheWorkers(t *testing.T) {
-	for _, tt := range []struct {
-		workers int
-		proven  bool
-		run     int // so far
-		places  int
-		most    int
-	}{
-		{1, true, 0, math.MaxInt, 20}, {1, true, 5, math.MaxInt, 20}, {1, true, 6, 14, 20}, {1, true, 19, 1, 20}, {1, true, 20, 1, 20},
-		{2, true, 3, 7, 10}, {4, true, 0, math.MaxInt, 5}, {10, true, 2, 3, 5},
-		{1, false, 0, math.MaxInt, 3}, {1, false, 1, 2, 3}, {2, false, 0, math.MaxInt, 1}, {10, false, 1, 1, 1},
-	} {
-		c := newCircuit(func(string, bool, string) {})
-		if tt.proven {
-			c.merchantProven()
-		}
-		for n := range tt.run {
-			c.merchantFault(strconv.Itoa(n), tt.workers, false)
-		}
-		if got := c.refusable(tt.workers); got != tt.most || c.places(tt.workers) != tt.places {
-			t.Errorf("%d workers, proven %t, %d refused: %d in a row and %d in flight, want %d and %d", tt.workers, tt.proven, tt.run, got, c.places(tt.workers), tt.most, tt.places)
-		}
 	}
 }
 
@@ -205,15 +125,15 @@ func TestS74SharedByTheWorkers(t *testing.T) {
 // came before the run go on.
 func TestS74FewerInFlight(t *testing.T) {
 	a, _, _, _ := compared(t)
-	a.limiter, a.circuit = gate.NewLimiter(0), newCircuit(func(string, bool, string) {})
-	a.circuit.merchantProven()
+	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
+	a.breaker.MerchantProven()
 	slots := newSlots(32)
-	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &gate.Pauses{}, circuit: a.circuit, limiter: a.limiter, slots: slots, freed: make(chan struct{})}
+	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &gate.Pauses{}, breaker: a.breaker, limiter: a.limiter, slots: slots, freed: make(chan struct{})}
 	if n := p.ready(t.Context()); n != 32 {
 		t.Errorf("jobs asked for: %d, want 32", n)
 	}
-	for n := range merchantRun - 1 {
-		a.circuit.merchantFault(strconv.Itoa(n), 1, false)
+	for n := range refusedRun - 1 {
+		a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 	}
 	if n := p.ready(t.Context()); n != 1 {
 		t.Errorf("jobs asked for after 19 refusals: %d, want 1", n)

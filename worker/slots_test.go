@@ -52,7 +52,7 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &account{
 			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}},
-			limiter: gate.NewLimiter(0), circuit: newCircuit(func(string, bool, string) {}),
+			limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {}),
 		}
 		s := newSlots(1)
 		first, second := &job{slots: s, received: a.now()}, &job{slots: s, received: a.now()}
@@ -65,7 +65,7 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 			turn <- ok
 		}()
 		synctest.Wait()
-		a.circuit.open(gate.PauseBreaker, "")
+		a.breaker.Open(gate.PauseBreaker, "")
 		s.leave(first)
 		if <-turn {
 			t.Error("a job that waited may be claimed though the account is paused")
@@ -75,7 +75,7 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 			t.Error("the probe may not be claimed")
 		}
 		s.leave(first)
-		a.circuit.open(gate.PauseNotEvaluated, "")
+		a.breaker.Open(gate.PauseNotEvaluated, "")
 		if _, ok := a.myTurn(t.Context(), first); ok {
 			t.Error("S55: a job may be claimed while the canary is not well")
 		}

@@ -159,7 +159,7 @@ func (a *account) ask(ctx context.Context, j *job, h holding) tally {
 		t.EvaluatedAt = a.evaluated(h.Claim.Capture != nil, err)
 		t.Canary = a.learn(made.RateLimit, err)
 		a.judge(j, h, &t)
-		if !again || a.circuit.pauses.Any() {
+		if !again || a.breaker.Paused() {
 			return t
 		}
 		if pause == nil {
@@ -238,12 +238,12 @@ func (a *account) evaluated(capture bool, err error) time.Time {
 	return time.Time{}
 }
 
-// learn tells the account's limit and circuit of a try. Where Klarna turned it
+// learn tells the account's limiter and breaker of a try. Where Klarna turned it
 // away unread, it asks what that says of the account.
 func (a *account) learn(told klarna.RateLimit, err error) condition {
 	a.limiter.Learn(told, err)
 	class := klarna.ClassOf(err)
-	a.circuit.hear(class)
+	a.breaker.Hear(class)
 	if class != klarna.ClassNotEvaluated {
 		return unheard
 	}

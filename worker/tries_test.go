@@ -272,7 +272,7 @@ func TestTryingEnds(t *testing.T) {
 			asked.Add(1)
 			if tt.pauses {
 				a := <-asks
-				a.circuit.open(gate.PauseBreaker, "a test")
+				a.breaker.Open(gate.PauseBreaker, "a test")
 				asks <- a
 			}
 			w.WriteHeader(http.StatusInternalServerError)

@@ -244,7 +244,7 @@ type account struct {
 	journal *Journal
 	rules   rules
 	limiter *gate.Limiter
-	circuit *circuit
+	breaker *gate.Breaker
 	canary  canary
 	owners  owners
 	beside  func(task string, run func(context.Context)) // runs a task while the account runs; nil before
@@ -318,7 +318,7 @@ func (w *Worker) Run(ctx context.Context) error {
 			finishing: finishing, recording: recording, limiter: gate.NewLimiter(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
-		a.circuit, a.canary = newCircuit(a.pauseChanged), newCanary()
+		a.breaker, a.canary = gate.NewBreaker(a.pauseChanged), newCanary()
 		var unfit error
 		if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) { unfit, err = a.bind(ctx); return err }); err != nil || ctx.Err() != nil {
 			return err
@@ -395,7 +395,7 @@ func hint(err error) string {
 func (w *Worker) Retry() {
 	if accounts := w.running.Load(); accounts != nil {
 		for _, a := range *accounts {
-			a.circuit.retry()
+			a.breaker.Retry()
 			a.canary.retry()
 		}
 	}
@@ -494,9 +494,9 @@ func (a *account) run(ctx context.Context) error {
 func (a *account) serve(ctx context.Context, d delivery) {
 	inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
 	inFlight.Set(float64(a.inFlight.Add(1)))
-	if tries := a.circuit.heard.Load(); !a.unfit.Any() && !a.hollow(ctx, d) && a.circuit.admit() {
+	if tries := a.breaker.Tries(); !a.unfit.Any() && !a.hollow(ctx, d) && a.breaker.Admit() {
 		a.handle(ctx, d)
-		a.circuit.handled(tries)
+		a.breaker.Handled(tries)
 	} else {
 		a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
 		_ = d.msg.Nak() // lost: it comes again after AckWait
@@ -506,7 +506,7 @@ func (a *account) serve(ctx context.Context, d delivery) {
 
 // paused are the reasons for which the account's jobs wait, each with a sentence.
 func (a *account) paused() map[string]string {
-	reasons := a.circuit.pauses.Active()
+	reasons := a.breaker.Reasons()
 	if reasons == nil {
 		reasons = map[string]string{}
 	}
@@ -538,7 +538,7 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 func (a *account) rulesNow() rules {
 	r := a.rules
 	r.jitter = 0.8 + 0.4*rand.Float64()
-	r.paused = a.circuit.pauses.Any() || a.clockFault() != ""
+	r.paused = a.breaker.Paused() || a.clockFault() != ""
 	if t := a.restored.Load(); t != 0 {
 		r.restored = time.Unix(0, t).UTC()
 	}
