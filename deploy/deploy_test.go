@@ -335,13 +335,13 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 	if want := map[string]int{"Stream": 6, "KeyValue": 1, "Consumer": 3}; !reflect.DeepEqual(made, want) {
 		t.Errorf("resources: %v, want %v", made, want)
 	}
-	for _, name := range []string{worker.StreamJobs, worker.StreamJournal, worker.StreamDead, worker.StreamLater, worker.StreamMarks, worker.StreamMarksCopy, "KV_" + worker.BucketWorkers} {
+	for _, name := range []string{messages.StreamJobs, messages.StreamJournal, messages.StreamDead, messages.StreamLater, messages.StreamMarks, messages.StreamMarksCopy, "KV_" + worker.BucketWorkers} {
 		if got, want := streamConfig(t, theirs, name), streamConfig(t, ours, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("stream %s:\n got %+v\nwant %+v", name, got, want)
 		}
 	}
 	for name, stream := range map[string]string{
-		worker.ConsumerName("default"): worker.StreamJobs, worker.CaptureConsumerName("default"): worker.StreamJobs, worker.LaterConsumerName("default"): worker.StreamLater,
+		worker.ConsumerName("default"): messages.StreamJobs, worker.CaptureConsumerName("default"): messages.StreamJobs, worker.LaterConsumerName("default"): messages.StreamLater,
 	} {
 		if got, want := consumerConfig(t, theirs, stream, name), consumerConfig(t, ours, stream, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("consumer %s:\n got %+v\nwant %+v", name, got, want)
@@ -378,7 +378,7 @@ func TestMirrorKeepsWhatTheJournalKeeps(t *testing.T) {
 	if err := worker.Provision(t.Context(), js, worker.Provisioning{}); err != nil {
 		t.Fatal(err)
 	}
-	journal := streamConfig(t, js, worker.StreamJournal)
+	journal := streamConfig(t, js, messages.StreamJournal)
 	var mirror jetstream.StreamConfig
 	if err := json.Unmarshal([]byte(read(t, "nats/results.json")), &mirror); err != nil {
 		t.Fatal(err)

@@ -23,6 +23,13 @@ type CreateOrderRequest struct {
 	BeforeSend func() error
 }
 
+// The fraud statuses that decide. There are others, and none: they decide nothing.
+// https://docs.klarna.com/payments/after-payments/order-management/more-actions/pending-orders
+const (
+	FraudAccepted = "ACCEPTED"
+	FraudRejected = "REJECTED"
+)
+
 // CreatedOrder is an order that exists.
 type CreatedOrder struct {
 	OrderID string

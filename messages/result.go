@@ -57,6 +57,9 @@ type Pending struct {
 	CorrelationID string `json:"correlation_id,omitempty"`
 }
 
+// FraudAccepted is the fraud status of every order that was paid, in Klarna's word.
+const FraudAccepted = "ACCEPTED"
+
 // Paid says that Klarna made the order and accepted it. Captured false says that the money still needs a capture.
 type Paid struct {
 	Record

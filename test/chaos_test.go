@@ -15,12 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
-
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 )
 
 // TestChaos breaks everything at once and then compares the simulator's books
@@ -309,7 +309,7 @@ func (c *chaosRun) publish(r *rand.Rand, stop <-chan struct{}) (told []story) {
 func (c *chaosRun) capture(told []story, most int) (captures []story) {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
-	journal, err := worker.OpenJournal(ctx, c.w.js, zerolog.Nop())
+	records, err := journal.Open(ctx, c.w.js, zerolog.Nop())
 	if err != nil {
 		return nil // the broker is away
 	}
@@ -318,8 +318,8 @@ func (c *chaosRun) capture(told []story, most int) (captures []story) {
 		if s.captures == "" || most == 0 {
 			continue
 		}
-		at, err := journal.Last(ctx, s.renewal)
-		if err != nil || at.State.Phase != worker.PhasePaid {
+		at, err := records.Last(ctx, s.renewal)
+		if err != nil || at.State.Phase != journal.PhasePaid {
 			continue
 		}
 		follow := story{capture: true, want: "captured"}
@@ -365,15 +365,15 @@ func (c *chaosRun) send(subject string, payload []byte) {
 func (c *chaosRun) decidable() int {
 	ctx, cancel := context.WithTimeout(c.t.Context(), 10*time.Second)
 	defer cancel()
-	stream, err := c.w.js.Stream(ctx, worker.StreamJobs)
+	stream, err := c.w.js.Stream(ctx, messages.StreamJobs)
 	if err != nil {
 		return 1
 	}
-	later, err := c.w.js.Stream(ctx, worker.StreamLater)
+	later, err := c.w.js.Stream(ctx, messages.StreamLater)
 	if err != nil {
 		return 1
 	}
-	journal, err := worker.OpenJournal(ctx, c.w.js, zerolog.Nop())
+	records, err := journal.Open(ctx, c.w.js, zerolog.Nop())
 	if err != nil {
 		return 1
 	}
@@ -396,13 +396,13 @@ func (c *chaosRun) decidable() int {
 		if m.Subject == "renewals.capture.default" {
 			renewal, key = captureKeys(m.Data)
 		}
-		at, err := journal.Last(ctx, renewal)
+		at, err := records.Last(ctx, renewal)
 		if err != nil {
 			return 1
 		}
 		claim := at.State.Claim
 		switch {
-		case claim != nil && (at.State.Phase == worker.PhaseCharging || at.State.Phase == worker.PhaseCapturing) && claim.Answered2xx && claim.Contradicted:
+		case claim != nil && (at.State.Phase == journal.PhaseCharging || at.State.Phase == journal.PhaseCapturing) && claim.Answered2xx && claim.Contradicted:
 			c.undecided[key] = true // its own, or it waits for the one that is
 		case c.made != nil && !c.made[key] && claim != nil && claim.Restored:
 			c.undecided[key] = true // a refusal is not believed until a try that was forgotten must have ended

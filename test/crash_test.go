@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // TestS8KilledAtEachStep kills a worker with SIGKILL between any two steps and
@@ -69,7 +69,7 @@ func TestS8ParkingKilledAtEachStep(t *testing.T) {
 			p.kill()
 
 			w.start(env, "work")
-			await(t, wait, "the job to leave the streams", func() bool { return w.left() == 0 && w.leftIn(worker.StreamLater) == 0 })
+			await(t, wait, "the job to leave the streams", func() bool { return w.left() == 0 && w.leftIn(messages.StreamLater) == 0 })
 			w.settledOnce(1)
 		})
 	}

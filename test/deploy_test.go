@@ -357,7 +357,7 @@ func TestDeployedRolesDoTheirWork(t *testing.T) {
 	}
 	d.does("provisioner", "provision") // changes nothing, and may beside a worker
 
-	d.sweeps(worker.StreamJournal)
+	d.sweeps(messages.StreamJournal)
 	if refused := d.log.seen(); len(refused) > 0 {
 		t.Errorf("refused:\n%s", strings.Join(refused, "\n"))
 	}
@@ -441,7 +441,7 @@ type streamsUnder map[string][]string
 
 const presenceStream = "KV_" + worker.BucketWorkers
 
-var allStreams = []string{worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, presenceStream}
+var allStreams = []string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, presenceStream}
 
 // mayDo is what each role is meant to be able to do, written down once more by hand: nothing else.
 var mayDo = map[string]struct {
@@ -453,9 +453,9 @@ var mayDo = map[string]struct {
 	"publisher": {other: []string{"renewals.due.default", "renewals.capture.default"}, subscribe: []string{"_INBOX_publisher_default.>"}},
 	"worker": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamMarks, worker.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
-			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, presenceStream},
-			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
+			"CONSUMER.CREATE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, presenceStream},
+			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
 		},
 		other: []string{
 			"renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.unresolved.r.default", "renewals.rejected.r.default",
@@ -469,18 +469,18 @@ var mayDo = map[string]struct {
 	},
 	"consumer": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": {worker.StreamJournal}, "CONSUMER.CREATE.%s.x": {worker.StreamJournal}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal},
-			"CONSUMER.DELETE.%s.x": {worker.StreamJournal}, "CONSUMER.INFO.%s.x": {worker.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal},
+			"STREAM.INFO.%s": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal},
+			"CONSUMER.DELETE.%s.x": {messages.StreamJournal}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
 		},
 		other:     []string{"$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0"},
 		subscribe: []string{"_INBOX_consumer.>"},
 	},
 	"operator": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead}, "STREAM.MSG.DELETE.%s": {worker.StreamDead},
-			"CONSUMER.CREATE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {worker.StreamJournal, worker.StreamDead, presenceStream},
-			"CONSUMER.DELETE.%s.x": {worker.StreamJournal, worker.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {worker.StreamJournal, worker.StreamDead},
-			"CONSUMER.MSG.NEXT.%s.x": {worker.StreamJournal, worker.StreamDead},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead}, "STREAM.MSG.DELETE.%s": {messages.StreamDead},
+			"CONSUMER.CREATE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, messages.StreamDead, presenceStream},
+			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, messages.StreamDead},
+			"CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamDead},
 		},
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
@@ -491,7 +491,7 @@ var mayDo = map[string]struct {
 	"provisioner": {
 		api: streamsUnder{
 			"STREAM.CREATE.%s": allStreams, "STREAM.UPDATE.%s": allStreams, "STREAM.INFO.%s": allStreams,
-			"STREAM.MSG.GET.%s": {worker.StreamJournal, worker.StreamMarks, worker.StreamMarksCopy},
+			"STREAM.MSG.GET.%s": {messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy},
 		},
 		other: []string{
 			"renewals.mark.journal",
@@ -502,7 +502,7 @@ var mayDo = map[string]struct {
 	"monitor": {
 		prefix: "$JS.monitor.API.",
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {worker.StreamJobs, worker.StreamLater, worker.StreamJournal},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal},
 			"CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
 		},
 		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.monitor.API.INFO"},
@@ -626,10 +626,10 @@ func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 		if _, err := streams.Publish(t.Context(), messages.RecordSubject(messages.KindCancelled, messages.NewRenewalKey("x", "y"), "default"), []byte(`{}`)); err != nil {
 			t.Fatal(err)
 		}
-		return state(worker.StreamJournal).LastSeq
+		return state(messages.StreamJournal).LastSeq
 	}
-	before, jobs, dead := records(), state(worker.StreamJobs).LastSeq, state(worker.StreamDead).LastSeq
-	readers := state(worker.StreamJournal).Consumers
+	before, jobs, dead := records(), state(messages.StreamJobs).LastSeq, state(messages.StreamDead).LastSeq
+	readers := state(messages.StreamJournal).Consumers
 	renewal, _ := keys(job(1, ""))
 	record := messages.RecordSubject(messages.KindDunning, renewal, "default")
 	targets := []string{
@@ -673,13 +673,13 @@ func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 	if got, want := records(), before+1; got != want {
 		t.Errorf("records in the journal: %d, want %d", got, want)
 	}
-	if got := state(worker.StreamJobs).LastSeq; got != jobs {
+	if got := state(messages.StreamJobs).LastSeq; got != jobs {
 		t.Errorf("jobs: %d, want %d", got, jobs)
 	}
-	if got := state(worker.StreamDead).LastSeq; got != dead {
+	if got := state(messages.StreamDead).LastSeq; got != dead {
 		t.Errorf("dead letters: %d, want %d", got, dead)
 	}
-	if got := state(worker.StreamJournal).Consumers; got != readers {
+	if got := state(messages.StreamJournal).Consumers; got != readers {
 		t.Errorf("consumers of the journal: %d, want %d, the mirror's", got, readers)
 	}
 
@@ -698,7 +698,7 @@ func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 	if err := inside.PublishRequest("$JS.API.STREAM.MSG.GET.RENEWAL_JOURNAL", record, []byte(`{"seq":1}`)); err != nil {
 		t.Fatal(err)
 	}
-	journal, err := streams.Stream(t.Context(), worker.StreamJournal)
+	journal, err := streams.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}

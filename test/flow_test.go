@@ -247,7 +247,7 @@ func TestStopDuringSlowCharges(t *testing.T) {
 	if handedOver == 0 || handedOver == jobs || latest > time.Second {
 		t.Errorf("charges that began after the signal: %d, the last after %s; want some of %d, each within a second", handedOver, latest, jobs)
 	}
-	consumer, err := w.js.Consumer(t.Context(), worker.StreamJobs, worker.ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, worker.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,7 +341,7 @@ func TestDeletedConsumer(t *testing.T) {
 			p := w.start([]string{"NATS_URL=nats://" + wire.addr}, "work")
 			w.awaitWorkers(1)
 			wire.set(tt.away, false)
-			if err := w.js.DeleteConsumer(t.Context(), worker.StreamJobs, worker.ConsumerName("default")); err != nil {
+			if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, worker.ConsumerName("default")); err != nil {
 				t.Fatal(err)
 			}
 			wire.set(false, false)

@@ -7,7 +7,6 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // TestS26BrokerAwayAfterTheCharge: the result cannot be published for a while
@@ -94,7 +93,7 @@ func TestS40OrderInHandOfAFrozenWorker(t *testing.T) {
 			}
 			var letter messages.DeadLetter
 			await(t, 30*time.Second, "the dead letter", func() bool {
-				dead, err := w.js.Stream(t.Context(), worker.StreamDead)
+				dead, err := w.js.Stream(t.Context(), messages.StreamDead)
 				if err != nil || dead.CachedInfo().State.Msgs == 0 {
 					return false
 				}

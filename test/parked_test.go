@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // TestParkedThroughAFullQuota: the account's quota is full at the moment when a parked job comes out. The server takes its schedule
@@ -27,7 +27,7 @@ func TestParkedThroughAFullQuota(t *testing.T) {
 	due := time.Now().Add(4 * time.Second)
 	w.publish(job(1, "ok-1", func(j map[string]any) { j["due_at"] = due.UTC().Format(time.RFC3339) }))
 	parked := func() uint64 {
-		stream, err := w.js.Stream(t.Context(), worker.StreamLater)
+		stream, err := w.js.Stream(t.Context(), messages.StreamLater)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // jetStreamAs is JetStream as one of the users.
@@ -32,7 +31,7 @@ func (d *deployed) jetStreamAs(user string) (jetstream.JetStream, *violations) {
 // aged is the journal with another age, as whoever shortens it would write it.
 func aged(t *testing.T, js jetstream.JetStream, age time.Duration) error {
 	t.Helper()
-	stream, err := js.Stream(t.Context(), worker.StreamJournal)
+	stream, err := js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +58,13 @@ func TestDeployedS73JournalsAge(t *testing.T) {
 		t.Error("the operator has shortened the journal's age")
 	}
 	for what, try := range map[string]func(context.Context) error{
-		"STREAM.DELETE": func(ctx context.Context) error { return operator.DeleteStream(ctx, worker.StreamJournal) },
-		"STREAM.PURGE":  func(ctx context.Context) error { return api(ctx, operator, "STREAM.PURGE."+worker.StreamJournal, "") },
+		"STREAM.DELETE": func(ctx context.Context) error { return operator.DeleteStream(ctx, messages.StreamJournal) },
+		"STREAM.PURGE":  func(ctx context.Context) error { return api(ctx, operator, "STREAM.PURGE."+messages.StreamJournal, "") },
 		"STREAM.MSG.DELETE": func(ctx context.Context) error {
-			return api(ctx, operator, "STREAM.MSG.DELETE."+worker.StreamJournal, `{"seq":1}`)
+			return api(ctx, operator, "STREAM.MSG.DELETE."+messages.StreamJournal, `{"seq":1}`)
 		},
 		"STREAM.CREATE": func(ctx context.Context) error {
-			return api(ctx, operator, "STREAM.CREATE."+worker.StreamJobs, `{"name":"RENEWALS"}`)
+			return api(ctx, operator, "STREAM.CREATE."+messages.StreamJobs, `{"name":"RENEWALS"}`)
 		},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -86,7 +85,7 @@ func TestDeployedS73JournalsAge(t *testing.T) {
 	}
 
 	provisioner, _ := d.jetStreamAs("provisioner")
-	if err := api(t.Context(), provisioner, "STREAM.PURGE."+worker.StreamJournal, ""); err == nil {
+	if err := api(t.Context(), provisioner, "STREAM.PURGE."+messages.StreamJournal, ""); err == nil {
 		t.Error("the provisioner may empty the journal")
 	}
 	if err := aged(t, provisioner, time.Hour); err != nil {
@@ -146,7 +145,7 @@ func TestDeployedS91PublishersHeaders(t *testing.T) {
 		})
 	}
 	waiting := func() uint64 {
-		later, err := inside.Stream(t.Context(), worker.StreamLater)
+		later, err := inside.Stream(t.Context(), messages.StreamLater)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -157,7 +156,7 @@ func TestDeployedS91PublishersHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, 20*time.Second, "the early job to be parked", func() bool { return waiting() == 1 })
-	later, err := inside.Stream(t.Context(), worker.StreamLater)
+	later, err := inside.Stream(t.Context(), messages.StreamLater)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,11 +194,11 @@ func TestDeployedS91PublishersHeaders(t *testing.T) {
 	if err != nil || after.Subject != before.Subject || !bytes.Equal(after.Data, before.Data) {
 		t.Errorf("the job that waits: %v, %v", after, err)
 	}
-	jobs, err := inside.Stream(t.Context(), worker.StreamJobs)
+	jobs, err := inside.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	journal, err := inside.Stream(t.Context(), worker.StreamJournal)
+	journal, err := inside.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}

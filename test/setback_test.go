@@ -58,7 +58,7 @@ func (w *world) journalInfo(ready func(*jetstream.StreamInfo) bool) *jetstream.S
 	await(w.t, 30*time.Second, "the journal", func() bool {
 		ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
 		defer cancel()
-		stream, err := w.js.Stream(ctx, worker.StreamJournal)
+		stream, err := w.js.Stream(ctx, messages.StreamJournal)
 		if err != nil {
 			return false
 		}
@@ -78,11 +78,11 @@ type kept struct {
 func (w *world) mark() (k kept, err error) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
 	defer cancel()
-	stream, err := w.js.Stream(ctx, worker.StreamMarks)
+	stream, err := w.js.Stream(ctx, messages.StreamMarks)
 	if err != nil {
 		return k, err
 	}
-	m, err := stream.GetLastMsgForSubject(ctx, worker.MarkSubjects)
+	m, err := stream.GetLastMsgForSubject(ctx, messages.MarkSubjects)
 	if err != nil {
 		return k, err
 	}
@@ -185,7 +185,7 @@ func TestS87ClusterIsNoSetBack(t *testing.T) {
 		t.Helper()
 		was := leader()
 		await(t, 30*time.Second, "another leader", func() bool {
-			_, _ = w.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+worker.StreamJournal, nil, 2*time.Second)
+			_, _ = w.js.Conn().Request("$JS.API.STREAM.LEADER.STEPDOWN."+messages.StreamJournal, nil, 2*time.Second)
 			return leader() != was
 		})
 	}
@@ -248,7 +248,7 @@ func (w *world) provisioned(args ...string) error {
 
 // journalFiles is where a broker of its own process keeps the journal.
 func (n *node) journalFiles() string {
-	return filepath.Join(filepath.Dir(n.config), "jetstream", "R", "streams", worker.StreamJournal)
+	return filepath.Join(filepath.Dir(n.config), "jetstream", "R", "streams", messages.StreamJournal)
 }
 
 // copyJournal is a copy of the journal's files, taken while the broker is stopped.

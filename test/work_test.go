@@ -18,7 +18,6 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // TestThousandJobsTwoWorkers is the main job: published from a file, charged by
@@ -159,7 +158,7 @@ func TestS29BadJobs(t *testing.T) {
 	if len(results) != len(bad) {
 		t.Fatalf("results: %d, want %d", len(results), len(bad))
 	}
-	dead, err := w.js.Stream(t.Context(), worker.StreamDead)
+	dead, err := w.js.Stream(t.Context(), messages.StreamDead)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -250,7 +250,7 @@ func (w *world) records() []record {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
-	stream, err := w.js.Stream(ctx, worker.StreamJournal)
+	stream, err := w.js.Stream(ctx, messages.StreamJournal)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func (w *world) results() []record {
 }
 
 // left is how many jobs are still in the stream.
-func (w *world) left() uint64 { w.t.Helper(); return w.leftIn(worker.StreamJobs) }
+func (w *world) left() uint64 { w.t.Helper(); return w.leftIn(messages.StreamJobs) }
 
 func (w *world) leftIn(name string) uint64 {
 	w.t.Helper()

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -47,9 +47,9 @@ func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 func near(day int64, now time.Time) bool { return day <= dayOf(now.Add(keptAhead)) }
 
 // note takes in the last record of a renewal, as far as it was read.
-func (a authorisations) note(r messages.RenewalKey, account messages.Account, s State, sequence uint64, now time.Time) {
+func (a authorisations) note(r messages.RenewalKey, account messages.Account, s journal.State, sequence uint64, now time.Time) {
 	delete(a.soon, r)
-	if !s.uncaptured() || s.Order.CaptureBefore.IsZero() {
+	if !s.Uncaptured() || s.Order.CaptureBefore.IsZero() {
 		return
 	}
 	day := dayOf(s.Order.CaptureBefore)
@@ -72,7 +72,7 @@ func (s *sweeper) recall(ctx context.Context) error {
 			continue
 		}
 		if err := s.reread(ctx, day, records); err != nil {
-			return fmt.Errorf("read %s again: %w", StreamJournal, err)
+			return fmt.Errorf("read %s again: %w", messages.StreamJournal, err)
 		}
 		delete(s.authorised.later, day)
 	}
@@ -82,7 +82,7 @@ func (s *sweeper) recall(ctx context.Context) error {
 // reread finds the authorisations in a range of records that end on a day. Some
 // of them have been captured since: that is asked before they are counted.
 func (s *sweeper) reread(ctx context.Context, day int64, in span) error {
-	records, err := s.js.OrderedConsumer(ctx, StreamJournal, jetstream.OrderedConsumerConfig{
+	records, err := s.js.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: in.first, HeadersOnly: true, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *sweeper) reread(ctx context.Context, day int64, in span) error {
 			if err != nil {
 				return false
 			}
-			if state, err := ParseState(m.Headers().Get(messages.HeaderState)); err == nil && state.uncaptured() && dayOf(state.Order.CaptureBefore) == day {
+			if state, err := journal.ParseState(m.Headers().Get(messages.HeaderState)); err == nil && state.Uncaptured() && dayOf(state.Order.CaptureBefore) == day {
 				s.authorised.soon[r] = authorisation{account, state.Order.CaptureBefore}
 			}
 			return meta.Sequence.Stream == in.last
@@ -126,7 +126,7 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 			continue
 		}
 		at, err := s.journal.Last(ctx, r)
-		if _, odd := errors.AsType[*UnreadableError](err); odd {
+		if _, odd := errors.AsType[*journal.UnreadableError](err); odd {
 			s.opts.Log.Error().Err(err).Msg("record not understood")
 			continue
 		}
@@ -134,7 +134,7 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 			return err
 		}
 		s.authorised.note(r, a.account, at.State, at.Sequence, s.now())
-		if at.State.uncaptured() {
+		if at.State.Uncaptured() {
 			expiring[a.account]++
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // A merchant that captures late has many authorisations open: what the sweeper
@@ -23,7 +24,7 @@ func TestAuthorisationsAreBounded(t *testing.T) {
 	authorised := newAuthorisations()
 	before := used()
 	for n := range many {
-		s := State{Phase: PhasePaid, Order: &Order{Amount: 1599, CaptureBefore: now.Add(6*24*time.Hour + time.Duration(n)*10*time.Second)}}
+		s := journal.State{Phase: journal.PhasePaid, Order: &journal.Order{Amount: 1599, CaptureBefore: now.Add(6*24*time.Hour + time.Duration(n)*10*time.Second)}}
 		authorised.note(messages.RenewalKey("renewal-"+strconv.Itoa(n)), "default", s, uint64(n+1), now)
 	}
 	if took := int64(used()) - int64(before); took > 1<<20 {
@@ -46,20 +47,20 @@ func TestAuthorisationsAreBounded(t *testing.T) {
 func TestAuthorisationsThatEndSoon(t *testing.T) {
 	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 	a := newAuthorisations()
-	order := Order{Amount: 1599, CaptureBefore: now.Add(3 * 24 * time.Hour)}
-	a.note("r", "default", State{Order: &order}, 1, now)
+	order := journal.Order{Amount: 1599, CaptureBefore: now.Add(3 * 24 * time.Hour)}
+	a.note("r", "default", journal.State{Order: &order}, 1, now)
 	if len(a.soon) != 1 || len(a.later) != 0 {
 		t.Errorf("one that ends in three days: %+v", a)
 	}
 	longer := order
 	longer.CaptureBefore = now.Add(20 * 24 * time.Hour)
-	a.note("r", "default", State{Order: &longer}, 2, now)
+	a.note("r", "default", journal.State{Order: &longer}, 2, now)
 	if len(a.soon) != 0 || len(a.later) != 1 {
 		t.Errorf("one whose end was moved: %+v", a)
 	}
-	a.note("r", "default", State{Order: &order}, 3, now)
+	a.note("r", "default", journal.State{Order: &order}, 3, now)
 	order.Captured = order.Amount
-	a.note("r", "default", State{Order: &order}, 4, now)
+	a.note("r", "default", journal.State{Order: &order}, 4, now)
 	if len(a.soon) != 0 {
 		t.Errorf("one that was captured: %+v", a)
 	}

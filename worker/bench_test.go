@@ -13,58 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
-
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 )
-
-// settledState is what a renewal's last record says once it is paid.
-func settledState() State {
-	claimed := charging()
-	h := holding{Claim: *claimed.Claim, SetsClock: true}
-	return conclude(claimed, h, accepted, noon.Add(time.Second), testRules()).State
-}
-
-func BenchmarkStateEncode(b *testing.B) {
-	s := settledState()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := s.Encode(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkParseState(b *testing.B) {
-	header, err := settledState().Encode()
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	b.SetBytes(int64(len(header)))
-	for b.Loop() {
-		if _, err := ParseState(header); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkMachine is both decisions of a charge: what its delivery means, and what its answer.
-func BenchmarkMachine(b *testing.B) {
-	r, q, s := testRules(), first(), empty()
-	b.ReportAllocs()
-	for b.Loop() {
-		claimed := deliver(s, q, noon, r)
-		h := holding{Claim: *claimed.State.Claim, SetsClock: true}
-		if conclude(claimed.State, h, accepted, noon.Add(time.Second), r).Record != messages.KindPaid {
-			b.Fatal("not paid")
-		}
-	}
-}
 
 // BenchmarkHandle is one job from its delivery to its acknowledgement: read, validated, claimed, sent, recorded, logged
 // and counted. Klarna is a loopback connection in this process that answers every request with the same bytes, so HTTP is
@@ -77,7 +33,7 @@ func BenchmarkHandle(b *testing.B) {
 		`"customer_token":"0b1d9815-165e-42e2-8867-35bc03789e00","order":{"purchase_currency":"EUR","order_amount":3198,"order_tax_amount":510,"auto_capture":true,` +
 		`"merchant_reference1":"1234834-2026-12","order_lines":[` + benchLine("19-402") + `,` + benchLine("19-403") + `]}}`)
 	header := nats.Header{messages.HeaderMsgID: {"1234834/2026-12/1"}}
-	reply := "$JS.ACK." + StreamJobs + "." + ConsumerName("default") + ".1.1.1." + strconv.FormatInt(time.Now().UnixNano(), 10) + ".0"
+	reply := "$JS.ACK." + messages.StreamJobs + "." + ConsumerName("default") + ".1.1.1." + strconv.FormatInt(time.Now().UnixNano(), 10) + ".0"
 	slots := newSlots(1)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -100,11 +56,20 @@ type confirming struct {
 	paid *atomic.Int64 // renewals
 }
 
+func (confirming) Stream(context.Context, string) (jetstream.Stream, error) {
+	return emptyStream{}, nil
+}
+
+// emptyStream has the settings of a journal.
+type emptyStream struct{ jetstream.Stream }
+
+func (emptyStream) CachedInfo() *jetstream.StreamInfo { return &jetstream.StreamInfo{} }
+
 func (c confirming) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	if strings.HasPrefix(m.Subject, "renewals.paid.") {
 		c.paid.Add(1)
 	}
-	return &jetstream.PubAck{Stream: StreamJournal, Sequence: 1}, nil
+	return &jetstream.PubAck{Stream: messages.StreamJournal, Sequence: 1}, nil
 }
 
 // benchAccount is an account at work, and how many renewals are paid.
@@ -125,12 +90,16 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	records, err := journal.Open(b.Context(), js, o.Log)
+	if err != nil {
+		b.Fatal(err)
+	}
 	w.oldest.Store(int64(defaultRetention - retentionMargin))
 	shown := w.reading()
 	shown.broker = shown.wall
 	w.compared.Store(&shown)
 	return &account{
-		Account: w.accounts[0], Worker: w, journal: &Journal{js: js, log: o.Log, noticed: func(string, error) {}}, rules: testRules(), limiter: gate.NewLimiter(0),
+		Account: w.accounts[0], Worker: w, journal: records, rules: journal.NewRules(o.timing(), 2*time.Minute), limiter: gate.NewLimiter(0),
 		breaker: gate.NewBreaker(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),
 	}, paid
 }

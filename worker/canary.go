@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // canaryToken names no customer: tokens are random, and this is the UUID that is never made.
@@ -33,51 +33,38 @@ const (
 type canary struct {
 	mu     sync.Mutex
 	asking chan struct{} // closed once the question under way is answered; nil: none is
-	heard  condition
+	heard  journal.Canary
 	at     time.Time
 	again  chan struct{} // a person has mended something
 }
 
 func newCanary() canary { return canary{again: make(chan struct{}, 1)} }
 
-// A condition is what the canary tells of the way to Klarna.
-type condition uint8
-
-const (
-	unheard    condition = iota // not asked, or told to wait
-	unwell                      // nobody listens who would know of tokens
-	well                        // somebody listens who does not know the token
-	wellKlarna                  // and it is Klarna's application, by the object that it sends
-)
-
-// listens says that the account's requests arrive.
-func (c condition) listens() bool { return c == well || c == wellKlarna }
-
 // conditionOf reads the canary's answer: a 404 is what it has to be.
-func conditionOf(err error) condition {
+func conditionOf(err error) journal.Canary {
 	if errors.Is(err, gate.ErrNoTurn) || errors.Is(err, context.Canceled) {
-		return unheard
+		return journal.CanaryUnheard
 	}
 	answered, ok := errors.AsType[*klarna.Error](err)
 	switch {
 	case !ok: // no answer; or a token where there is none, by somebody who says yes to everything
-		return unwell
+		return journal.CanaryUnwell
 	case answered.StatusCode == http.StatusNotFound && answered.HasErrorObject:
-		return wellKlarna
+		return journal.CanaryWellKlarna
 	case answered.StatusCode == http.StatusNotFound:
-		return well
+		return journal.CanaryWell
 	}
 	switch klarna.ClassOf(err) {
 	case klarna.ClassRateLimited:
-		return unheard
+		return journal.CanaryUnheard
 	case klarna.ClassRefused:
-		return well
+		return journal.CanaryWell
 	}
-	return unwell
+	return journal.CanaryUnwell
 }
 
 // ask sends the canary. It counts against the account's rate.
-func (a *account) askCanary() condition {
+func (a *account) askCanary() journal.Canary {
 	ctx, cancel := context.WithTimeout(a.finishing, min(canaryTimeout, a.opts.TryTimeout))
 	defer cancel()
 	_, err := gate.Aside(ctx, a.limiter, func(ctx context.Context) (klarna.Token, klarna.RateLimit, error) {
@@ -85,19 +72,19 @@ func (a *account) askCanary() condition {
 		return t, t.RateLimit, err
 	})
 	heard := conditionOf(err)
-	if !heard.listens() {
+	if !heard.Listens() {
 		a.log.Debug().Err(err).Msg("the canary is not well")
 	}
 	return heard
 }
 
 // condition sends the canary, one for all who ask at the same time.
-func (a *account) condition() condition {
+func (a *account) condition() journal.Canary {
 	c := &a.canary
 	for {
 		c.mu.Lock()
 		asking := c.asking
-		if asking == nil && c.heard != unheard && time.Since(c.at) < canaryFresh {
+		if asking == nil && c.heard != journal.CanaryUnheard && time.Since(c.at) < canaryFresh {
 			defer c.mu.Unlock()
 			return c.heard
 		}
@@ -113,17 +100,17 @@ func (a *account) condition() condition {
 			defer c.mu.Unlock()
 			return c.heard
 		case <-a.finishing.Done():
-			return unheard
+			return journal.CanaryUnheard
 		}
 	}
-	heard := unheard
+	heard := journal.CanaryUnheard
 	defer func() { c.answer(heard) }()
 	heard = a.askCanary()
 	return heard
 }
 
 // answer tells everybody who waits what the canary said.
-func (c *canary) answer(heard condition) {
+func (c *canary) answer(heard journal.Canary) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heard, c.at = heard, time.Now()
@@ -141,12 +128,12 @@ func (c *canary) retry() {
 
 // turnedAway asks whose trouble it is that Klarna did not read a request: where
 // the canary is not well it is the account's, which then waits until the canary is.
-func (a *account) turnedAway() condition {
+func (a *account) turnedAway() journal.Canary {
 	if a.breaker.PausedFor(gate.PauseNotEvaluated) {
-		return unwell
+		return journal.CanaryUnwell
 	}
 	heard := a.condition()
-	if heard == unwell && a.breaker.Open(gate.PauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
+	if heard == journal.CanaryUnwell && a.breaker.Open(gate.PauseNotEvaluated, "Klarna turns requests away unread: check user name, password, endpoint and what stands between") && a.beside != nil {
 		a.beside("canary", a.untilWell)
 	}
 	return heard
@@ -168,7 +155,7 @@ func (a *account) untilWell(ctx context.Context) {
 			pause.Reset()
 		case <-timer.C:
 		}
-		if heard := a.askCanary(); heard.listens() {
+		if heard := a.askCanary(); heard.Listens() {
 			a.canary.mu.Lock()
 			a.canary.heard, a.canary.at = heard, time.Now()
 			a.canary.mu.Unlock()

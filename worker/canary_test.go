@@ -18,6 +18,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // canaries is how often Klarna was asked for the token that names no customer.
@@ -40,22 +41,22 @@ func TestConditionOf(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		err  error
-		want condition
+		want journal.Canary
 	}{
-		{"Klarna does not know the token", object(404, "NOT_FOUND"), wellKlarna},
-		{"S94: anybody does not know the path", answered(404, ""), well},
-		{"Klarna forbids the question", object(403, "FORBIDDEN"), well},
-		{"there is such a token", nil, unwell},
-		{"a password is wrong", object(401, "UNAUTHORIZED"), unwell},
-		{"a firewall", answered(403, ""), unwell},
-		{"S55: the host has moved", answered(308, ""), unwell},
-		{"a gate wants a password", answered(407, ""), unwell},
-		{"Klarna is down", object(503, "SERVICE_UNAVAILABLE"), unwell},
-		{"not reachable", &klarna.NotSentError{Err: errors.New("dial")}, unwell},
-		{"no answer", &klarna.UnknownError{TimedOut: true}, unwell},
-		{"asked too often", object(429, "TOO_MANY_REQUESTS"), unheard},
-		{"no turn", gate.ErrNoTurn, unheard},
-		{"the worker ends", &klarna.UnknownError{Cut: true, Err: context.Canceled}, unheard},
+		{"Klarna does not know the token", object(404, "NOT_FOUND"), journal.CanaryWellKlarna},
+		{"S94: anybody does not know the path", turnedDown(404, ""), journal.CanaryWell},
+		{"Klarna forbids the question", object(403, "FORBIDDEN"), journal.CanaryWell},
+		{"there is such a token", nil, journal.CanaryUnwell},
+		{"a password is wrong", object(401, "UNAUTHORIZED"), journal.CanaryUnwell},
+		{"a firewall", turnedDown(403, ""), journal.CanaryUnwell},
+		{"S55: the host has moved", turnedDown(308, ""), journal.CanaryUnwell},
+		{"a gate wants a password", turnedDown(407, ""), journal.CanaryUnwell},
+		{"Klarna is down", object(503, "SERVICE_UNAVAILABLE"), journal.CanaryUnwell},
+		{"not reachable", &klarna.NotSentError{Err: errors.New("dial")}, journal.CanaryUnwell},
+		{"no answer", &klarna.UnknownError{TimedOut: true}, journal.CanaryUnwell},
+		{"asked too often", object(429, "TOO_MANY_REQUESTS"), journal.CanaryUnheard},
+		{"no turn", gate.ErrNoTurn, journal.CanaryUnheard},
+		{"the worker ends", &klarna.UnknownError{Cut: true, Err: context.Canceled}, journal.CanaryUnheard},
 	} {
 		if got := conditionOf(tt.err); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
@@ -84,7 +85,7 @@ func TestS51OddAnswersPauseNobody(t *testing.T) {
 	if n := w.canaries(); n == 0 || n > len(w.orders())/8 {
 		t.Errorf("canaries: %d, while Klarna was asked for orders %d times", n, len(w.orders()))
 	}
-	w.advance(unreadFor)
+	w.advance(15 * time.Minute)
 	w.awaitEmpty()
 	ended := map[string]int{}
 	for _, r := range w.results() {
@@ -112,7 +113,7 @@ func TestS51OneCanaryForMany(t *testing.T) {
 	var asking sync.WaitGroup
 	for range 50 {
 		asking.Go(func() {
-			if got := a.turnedAway(); got != well {
+			if got := a.turnedAway(); got != journal.CanaryWell {
 				t.Errorf("condition %d, want well", got)
 			}
 		})
@@ -125,17 +126,17 @@ func TestS51OneCanaryForMany(t *testing.T) {
 	a.canary.at = time.Now().Add(-canaryFresh)
 	status.Store(http.StatusTooManyRequests)
 	for range 2 {
-		if got := a.turnedAway(); got != unheard || a.breaker.Paused() {
+		if got := a.turnedAway(); got != journal.CanaryUnheard || a.breaker.Paused() {
 			t.Errorf("told to wait: %d, paused %v", got, a.breaker.Reasons())
 		}
 		a.limiter = gate.NewLimiter(0)
 	}
 	status.Store(http.StatusForbidden)
-	if got := a.turnedAway(); got != unwell || !a.breaker.PausedFor(gate.PauseNotEvaluated) {
+	if got := a.turnedAway(); got != journal.CanaryUnwell || !a.breaker.PausedFor(gate.PauseNotEvaluated) {
 		t.Errorf("a firewall: %d, paused %v", got, a.breaker.Reasons())
 	}
 	before := asked.Load()
-	if got := a.turnedAway(); got != unwell || asked.Load() != before || before != 4 {
+	if got := a.turnedAway(); got != journal.CanaryUnwell || asked.Load() != before || before != 4 {
 		t.Errorf("while paused: %d, canaries %d after %d, want 4 and none more", got, asked.Load(), before)
 	}
 	a.running.Store(&[]*account{a})
@@ -230,7 +231,7 @@ func TestS52LookAtAnExpiredOrder(t *testing.T) {
 	}
 	w.publish(w.due("s52-other", "ok-other", 1))
 	w.await("another's charge", func() bool { return len(w.results()) == 2 })
-	w.advance(unreadFor)
+	w.advance(15 * time.Minute)
 	w.awaitEmpty()
 	w.expect(2, "paid", "paid", "capture_failed no_such_order")
 	w.expectTaken()

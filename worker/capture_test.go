@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
 )
 
 // authorise charges a renewal whose order has to be captured.
@@ -74,7 +74,7 @@ func part(id string, amount int64) messages.Capture {
 // last decodes the newest record of a kind.
 func last[E messages.Event](w *world) (e E) {
 	w.t.Helper()
-	j, err := OpenJournal(w.t.Context(), w.js, DefaultOptions().Log)
+	j, err := journal.Open(w.t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -297,13 +297,13 @@ func TestCaptureVariants(t *testing.T) {
 func TestCaptureUnresolved(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		resolve func(*Journal, messages.RenewalKey, Decision) error
+		resolve func(*journal.Journal, messages.RenewalKey, journal.Decision) error
 		want    string
 	}{
-		{"captured", func(j *Journal, r messages.RenewalKey, d Decision) error {
+		{"captured", func(j *journal.Journal, r messages.RenewalKey, d journal.Decision) error {
 			return j.ResolveCaptured(t.Context(), r, "capture-9", d)
 		}, "captured"},
-		{"not captured", func(j *Journal, r messages.RenewalKey, d Decision) error {
+		{"not captured", func(j *journal.Journal, r messages.RenewalKey, d journal.Decision) error {
 			return j.ResolveNotCaptured(t.Context(), r, d)
 		}, "capture_failed not_captured"},
 	} {
@@ -324,13 +324,13 @@ func TestCaptureUnresolved(t *testing.T) {
 			w.capture(part("c2", 100)) // may not be made before it is known what became of the first
 			w.awaitEmpty()
 
-			j, err := OpenJournal(t.Context(), w.js, DefaultOptions().Log)
+			j, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, decision := messages.NewRenewalKey("sub", "2026-12"), Decision{Actor: "ann", Note: "looked it up", At: w.now()}
+			r, decision := messages.NewRenewalKey("sub", "2026-12"), journal.Decision{Actor: "ann", Note: "looked it up", At: w.now()}
 			for _, wrong := range []error{j.ResolvePaid(t.Context(), r, "order-9", true, decision), j.ResolveNotCharged(t.Context(), r, decision)} {
-				var refused *RefusedError
+				var refused *journal.RefusedError
 				if !errors.As(wrong, &refused) {
 					t.Errorf("a verdict on the charge: %v, want it refused", wrong)
 				}

@@ -5,12 +5,10 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 const (
-	// maxSkew is how far a machine's clock may be off the broker's. Less is
-	// corrected, see [Worker.now]; more is a machine that nobody looks after.
-	maxSkew = time.Minute
 	// maxStep is how far the machine's two clocks may move apart between two
 	// comparisons. The monotonic one stands still while the machine is suspended, the
 	// other one jumps when somebody sets it: in both cases the time is anybody's guess.
@@ -82,7 +80,7 @@ func (p *presence) compareClocks(sent comparison, stamped time.Time) {
 	seen := p.reading()
 	took := seen.monotonic - sent.monotonic
 	for _, a := range p.accounts {
-		if took < 0 || took > a.rules.clockMargin {
+		if took < 0 || took > a.rules.ClockMargin {
 			return
 		}
 	}
@@ -91,10 +89,10 @@ func (p *presence) compareClocks(sent comparison, stamped time.Time) {
 	}
 	seen.broker = stamped.Add(took / 2)
 	ahead := seen.wall.Sub(seen.broker)
-	if ahead.Abs() > maxSkew {
+	if ahead.Abs() > journal.MaxSkew {
 		// Which of the two is wrong is not known: neither is gone by, so that a broker whose clock
 		// jumps ends no window.
-		sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", ahead.Round(time.Second), maxSkew)
+		sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", ahead.Round(time.Second), journal.MaxSkew)
 		if p.setPause(gate.PauseClock, sentence) {
 			p.opts.Log.Error().Dur("skew_ms", ahead).Msg(sentence)
 		}

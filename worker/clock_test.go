@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // clocks are a machine's, moved by hand.
@@ -23,7 +23,7 @@ func (c *clocks) pass(d time.Duration) { c.wall, c.monotonic = c.wall.Add(d), c.
 
 // compared is an account on such a machine, whose clock was just compared with
 // the broker's, and a claim of it that may be sent.
-func compared(t *testing.T) (*account, *presence, *clocks, Claim) {
+func compared(t *testing.T) (*account, *presence, *clocks, journal.Claim) {
 	t.Helper()
 	c := &clocks{wall: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), monotonic: time.Hour}
 	o := DefaultOptions()
@@ -33,11 +33,11 @@ func compared(t *testing.T) (*account, *presence, *clocks, Claim) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{Account: w.accounts[0], Worker: w, rules: rules{clockMargin: time.Second}, breaker: gate.NewBreaker(func(string, bool, string) {})}
+	a := &account{Account: w.accounts[0], Worker: w, rules: journal.Rules{Timing: o.timing(), ClockMargin: time.Second}, breaker: gate.NewBreaker(func(string, bool, string) {})}
 	p := &presence{Worker: w, accounts: []*account{a}}
 	p.compareClocks(p.reading(), c.wall)
 	now := w.now()
-	return a, p, c, Claim{FirstSentAt: now, LeaseUntil: now.Add(2 * time.Minute)}
+	return a, p, c, journal.Claim{FirstSentAt: now, LeaseUntil: now.Add(2 * time.Minute)}
 }
 
 // S78: what may be sent is asked of the clock at the send, whatever moved it
@@ -117,15 +117,15 @@ func TestS78ComparisonsThatSayTooLittle(t *testing.T) {
 // S78: a step that rests on time having passed is not taken on such a clock.
 func TestS78NothingExpires(t *testing.T) {
 	a, _, c, claim := compared(t)
-	open := State{Phase: PhaseCharging, Claim: &claim}
+	open := journal.State{Phase: journal.PhaseCharging, Claim: &claim}
 	for _, tt := range []struct {
 		name string
-		next step
+		next journal.Transition
 	}{
-		{"a key's window", giveUp(open, messages.ReasonIdempotencyWindowExpired)},
-		{"a job", reject(State{}, request{}, messages.ReasonExpired)},
-		{"a period", reject(State{}, request{}, messages.ReasonTooOld)},
-		{"another's lease", carryOn(open, request{Nonce: "of another delivery"}, claim.LeaseUntil.Add(time.Hour), rules{keyWindow: 24 * time.Hour})},
+		{"a key's window", journal.Transition{Record: messages.KindUnresolved, Reason: messages.ReasonIdempotencyWindowExpired}},
+		{"a job", journal.Transition{Record: messages.KindRejected, Reason: messages.ReasonExpired}},
+		{"a period", journal.Transition{Record: messages.KindRejected, Reason: messages.ReasonTooOld}},
+		{"another's lease", journal.Transition{Record: messages.KindCharging, Then: journal.Try}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.next.Record == "" {
@@ -134,8 +134,8 @@ func TestS78NothingExpires(t *testing.T) {
 			a.pauses.Lift(gate.PauseClock)
 			c.wall = c.wall.Add(50 * time.Second)
 			// There is no journal: writing would panic.
-			next, _, err := a.advance(t.Context(), effort{}, &job{}, Entry{State: open}, func(State) step { return tt.next }, tally{})
-			if err != nil || next.Then != actNak || next.Record != "" {
+			next, _, err := a.advance(t.Context(), nil, &job{}, journal.Entry{State: open}, func(journal.State) journal.Transition { return tt.next }, journal.TryResult{})
+			if err != nil || next.Then != journal.Nak || next.Record != "" {
 				t.Errorf("advance = %+v, %v; want the job to come again", next, err)
 			}
 		})
@@ -196,7 +196,7 @@ func TestS78ClockSteps(t *testing.T) {
 				t.Errorf("records on a clock that was not compared: %v", w.records()[records:])
 			}
 			set.Store(0)
-			if step.Abs() < maxSkew { // what is corrected
+			if step.Abs() < journal.MaxSkew { // what is corrected
 				set.Store(int64(step))
 			}
 			off.Store(false)

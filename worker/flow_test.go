@@ -201,7 +201,7 @@ func TestRateBelowTheHands(t *testing.T) {
 	}
 	w.start(func(o *Options) { o.Accounts[0].Rate = 10; o.Accounts[0].Concurrency = 64 })
 	w.awaitEmpty()
-	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestClosedByKlarna(t *testing.T) {
 		w.publish(w.due("closed-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
 	w.awaitEmpty()
-	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestClocksApart(t *testing.T) {
 func TestS46JournalForgetsSooner(t *testing.T) {
 	w := newWorld(t)
 	w.start()
-	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,13 +294,13 @@ func TestS46ConsumerChanged(t *testing.T) {
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := consumer.CachedInfo().Config
 	config.MaxDeliver = 2
-	if _, err := w.js.UpdateConsumer(t.Context(), StreamJobs, config); err != nil {
+	if _, err := w.js.UpdateConsumer(t.Context(), messages.StreamJobs, config); err != nil {
 		t.Fatal(err)
 	}
 	w.verified()

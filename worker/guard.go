@@ -12,6 +12,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // lookEvery is how often the gauges that repeat the broker's numbers are set.
@@ -28,7 +29,7 @@ func (w *Worker) look(ctx context.Context) {
 	for _, a := range w.accounts {
 		mine[a.Name] = true
 	}
-	led, known := false, resolved{}
+	led, known := false, journal.Resolved{}
 	for n := 0; ; n++ {
 		if n%forgetResolved == 0 {
 			clear(known)

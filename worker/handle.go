@@ -7,14 +7,12 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
-
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 )
 
 // freshness is how long a job may wait here for its turn. Its AckWait runs
@@ -47,12 +45,12 @@ func (a *account) handle(ctx context.Context, d delivery) {
 		return
 	}
 	next, at, err := a.claim(ctx, j)
-	if err != nil && next.Then == actCharge {
+	if err != nil && next.Then == journal.Try {
 		next, err = a.withdraw(ctx, j, next.State, err)
 	} else if err == nil {
 		switch next.Then {
-		case actCharge:
-			held := a.held(at.State)
+		case journal.Try:
+			held := journal.Held(at.State, a.rules)
 			began := a.now()
 			answers := a.ask(ctx, j, held)
 			took := a.now().Sub(began)
@@ -60,9 +58,9 @@ func (a *account) handle(ctx context.Context, d delivery) {
 			j.slots.leave(j) // what follows, another job need not wait for
 			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(took.Seconds())
 			held.Authorised = a.authorised(j, answers)
-			answers.tokenStatus = a.tokenStatus(j, answers)
+			answers.TokenStatus = a.tokenStatus(j, answers)
 			next, err = a.record(j, at, held, answers)
-		case actPoll:
+		case journal.Poll:
 			next, err = a.recordFraudStatus(j, at)
 		}
 	}
@@ -78,7 +76,7 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.breaker.Paused() {
+	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.Doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.breaker.Paused() {
 		return time.Second, false
 	}
 	if len(j.slots.taken) > a.breaker.Places(a.limiter.SharedBy()) { // it came before the run of refusals did
@@ -93,19 +91,19 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 
 // claim asks the machine what the delivery means and writes what it says. A
 // charge that looks new is claimed without reading first: an empty renewal is part of the write's condition.
-func (a *account) claim(ctx context.Context, j *job) (step, Entry, error) {
-	at := Entry{State: State{Phase: PhaseNone}}
+func (a *account) claim(ctx context.Context, j *job) (journal.Transition, journal.Entry, error) {
+	at := journal.Entry{State: journal.State{Phase: journal.PhaseNone}}
 	if j.request.Verdict != "" || j.capture != nil || j.delivered > 1 || j.early(a.now()) {
 		var err error
 		if at, err = a.last(j); err != nil {
-			return step{}, at, err
+			return journal.Transition{}, at, err
 		}
 	}
-	return a.decide(ctx, j, at, func(s State) step { return deliver(s, j.request, a.now(), a.rulesNow()) })
+	return a.decide(ctx, j, at, func(s journal.State) journal.Transition { return journal.Deliver(s, j.request, a.now(), a.rulesNow()) })
 }
 
 // last reads the job's renewal.
-func (a *account) last(j *job) (Entry, error) {
+func (a *account) last(j *job) (journal.Entry, error) {
 	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
 	defer cancel()
 	return a.journal.Last(ctx, j.renewalKey)
@@ -114,57 +112,58 @@ func (a *account) last(j *job) (Entry, error) {
 // decide lets a function of the machine speak until the job goes by keys that are
 // its own and everything is known that the function asks for. Each goes by a
 // stand-in once at most; a job whose renewal changes again and again meanwhile goes back.
-func (a *account) decide(ctx context.Context, j *job, at Entry, speak func(State) step) (step, Entry, error) {
-	var answers tally
+func (a *account) decide(ctx context.Context, j *job, at journal.Entry, speak func(journal.State) journal.Transition) (journal.Transition, journal.Entry, error) {
+	var answers journal.TryResult
 	for range maxRounds {
 		one, cancel := context.WithTimeout(a.recording, claimTimeout)
-		next, now, err := a.advance(one, effort{}, j, at, speak, answers)
+		next, now, err := a.advance(one, nil, j, at, speak, answers)
 		cancel()
 		if at = now; err != nil {
 			return next, at, err
 		}
 		switch next.Then {
-		case actStandIn:
+		case journal.FileApart:
 			j.standIn(next)
 			if at, err = a.last(j); err != nil {
-				return step{}, at, err
+				return journal.Transition{}, at, err
 			}
-		case actLook:
+		case journal.Look:
 			var ok bool
 			if answers, ok = a.look(ctx, j, next.State.Order); !ok && answers.NotEvaluated {
 				return a.notLooked(j, at, answers)
 			} else if !ok {
-				return nak(a.rulesNow().delay(j.delivered)), at, nil
+				return journal.Later(a.rulesNow().Delay(j.delivered)), at, nil
 			}
 		default:
 			return next, at, nil
 		}
 	}
-	return step{}, at, errNoDecision
+	return journal.Transition{}, at, errNoDecision
 }
 
 // notLooked writes that the order of a capture could not be looked at, for its own sake.
-func (a *account) notLooked(j *job, at Entry, answers tally) (step, Entry, error) {
+func (a *account) notLooked(j *job, at journal.Entry, answers journal.TryResult) (journal.Transition, journal.Entry, error) {
 	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
 	defer cancel()
-	return a.advance(ctx, effort{}, j, at, func(s State) step { return lookedInVain(s, j.request, answers.outcome, a.now(), a.rulesNow()) }, answers)
+	return a.advance(ctx, nil, j, at, func(s journal.State) journal.Transition {
+		return journal.LookedInVain(s, j.request, answers.Outcome, a.now(), a.rulesNow())
+	}, answers)
 }
 
 // maxRounds is how often the machine is asked about one delivery at most. A job
 // is filed under its stand-in once, and looks at its order again when a capture came between.
 const maxRounds = 8
 
-// errNoProgress is a journal that refuses a record on top of what it says is the last.
-var errNoProgress = errors.New("the journal refuses a record on top of its last one")
-
 // errNoDecision is a job that the machine had no answer for.
 var errNoDecision = errors.New("no decision after several rounds")
 
 // record writes what the tries came to. It goes on until the journal has it or
 // the process ends: an answer in hand is not given up because the broker is away.
-func (a *account) record(j *job, at Entry, held holding, answers tally) (step, error) {
+func (a *account) record(j *job, at journal.Entry, held journal.HeldClaim, answers journal.TryResult) (journal.Transition, error) {
 	defer a.outage.keep()()
-	speak := func(s State) step { return conclude(s, held, answers.outcome, a.now(), a.rulesNow()) }
+	speak := func(s journal.State) journal.Transition {
+		return journal.Conclude(s, held, answers.Outcome, a.now(), a.rulesNow())
+	}
 	next, _, err := a.advance(a.recording, a.insist(j, answers.Made), j, at, speak, answers)
 	if err != nil {
 		a.notRecorded(j, answers.Made, err)
@@ -173,20 +172,22 @@ func (a *account) record(j *job, at Entry, held holding, answers tally) (step, e
 }
 
 // recordFraudStatus asks what became of a pending order and writes it.
-func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
-	orderID := a.spelledOrder(a.finishing, j.renewalKey, at.State.Claim.OrderID)
+func (a *account) recordFraudStatus(j *job, at journal.Entry) (journal.Transition, error) {
+	orderID := a.journal.SpelledOrder(a.finishing, j.renewalKey, at.State.Claim.OrderID)
 	accepted, final, err := a.poll(j, orderID)
 	if err != nil {
 		a.log.Warn().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("fraud status not known yet")
 	}
-	speak := func(s State) step { return polled(s, j.request, accepted, final, a.now(), a.rulesNow()) }
-	answers := tally{order: klarna.CreatedOrder{OrderID: orderID, FraudStatus: statusAccepted}}
+	speak := func(s journal.State) journal.Transition {
+		return journal.Polled(s, j.request, accepted, final, a.now(), a.rulesNow())
+	}
+	answers := journal.TryResult{Order: klarna.CreatedOrder{OrderID: orderID, FraudStatus: klarna.FraudAccepted}}
 	made := ""
 	switch {
 	case accepted:
-		made = stateID(orderID)
+		made = journal.StateID(orderID)
 	case final:
-		answers.Answer = answerFraudRejected
+		answers.Answer = journal.FraudRejected
 	}
 	defer a.outage.keep()()
 	next, _, err := a.advance(a.recording, a.insist(j, made), j, at, speak, answers)
@@ -197,83 +198,27 @@ func (a *account) recordFraudStatus(j *job, at Entry) (step, error) {
 }
 
 // advance lets a function of the machine speak to the renewal's last state until
-// a record that it asked for is written, or none is asked for. try says how often each
-// step towards it is made: what was read before a failed read is not acted upon.
-func (a *account) advance(ctx context.Context, try effort, j *job, at Entry, speak func(State) step, answers tally) (step, Entry, error) {
-	var pause *backoff.ExponentialBackOff
-	for {
-		next := speak(at.State)
-		if next.byTheClock() && a.clockFault() != "" {
-			return nak(time.Second), at, nil
-		}
-		if next.Record == "" {
-			return next, at, nil
-		}
-		m, event, err := a.message(ctx, j, next, answers)
-		for try.again(ctx, err) {
-			m, event, err = a.message(ctx, j, next, answers)
-		}
-		if err != nil {
-			return next, at, err
-		}
-		held := a.journal.marks.held()
-		sequence, err := a.write(ctx, &try, m, j.renewalKey, at.Sequence)
-		if errors.Is(err, ErrLost) {
-			on := at.Sequence
-			at, err = a.journal.Last(ctx, j.renewalKey)
-			for try.again(ctx, err) {
-				at, err = a.journal.Last(ctx, j.renewalKey)
+// a record that it asked for is written, or none is asked for.
+func (a *account) advance(ctx context.Context, p journal.Patience, j *job, at journal.Entry, speak func(journal.State) journal.Transition, answers journal.TryResult) (journal.Transition, journal.Entry, error) {
+	return a.journal.Apply(ctx, at, journal.Change{
+		Renewal: j.renewalKey,
+		Decide: func(s journal.State) (journal.Transition, error) {
+			next := speak(s)
+			if next.ByTheClock() && a.clockFault() != "" {
+				return journal.Later(time.Second), nil
 			}
-			if err != nil {
-				return next, at, err
-			}
-			if !same(m, at) {
-				if at.Sequence != on {
-					continue
-				}
-				// Refused although nothing is newer: a leader that was deposed reads, or judges.
-				if pause == nil {
-					pause = newPause()
-				}
-				if try.a == nil || !try.hold(ctx, pause.NextBackOff()) {
-					return next, at, errNoProgress
-				}
-				continue
-			}
-			sequence = at.Sequence // stored before, its answer was lost
-			a.journal.marks.end(held, m, sequence, nil)
-		}
-		if err != nil {
-			return next, at, err
-		}
-		a.recorded(j, next, event)
-		return next, Entry{Sequence: sequence, State: next.State}, nil
-	}
-}
-
-// write writes a record with as much effort as it is worth.
-func (a *account) write(ctx context.Context, try *effort, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
-	if try.a == nil {
-		return a.journal.Write(ctx, m, r, last)
-	}
-	sequence, _, err := a.journal.writeOnce(ctx, m, r, last)
-	for try.again(ctx, err) {
-		a.journal.retried()
-		sequence, _, err = a.journal.writeOnce(ctx, m, r, last)
-	}
-	return sequence, err
-}
-
-// held is the claim as this delivery wrote it. It started the key's clock where
-// lease and clock began at once.
-func (a *account) held(s State) holding {
-	c := *s.Claim
-	return holding{Claim: c, UndecidedAt: s.UndecidedAt, SetsClock: c.FirstSentAt.Equal(c.LeaseUntil.Add(-a.rules.ackWait))}
+			return next, nil
+		},
+		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
+			return a.say(ctx, j, next, answers)
+		},
+		Written: func(next journal.Transition, event messages.Event) { a.recorded(j, next, event) },
+	}, p)
 }
 
 // finish acknowledges a settled job, as the last thing that happens to it, and
 // sends back any other.
-func (a *account) finish(j *job, next step, err error) {
+func (a *account) finish(j *job, next journal.Transition, err error) {
 	if err == nil && next.Duplicate {
 		a.metrics.duplicates.WithLabelValues(string(a.Name)).Inc()
 	}
@@ -288,10 +233,10 @@ func (a *account) finish(j *job, next step, err error) {
 			level = zerolog.DebugLevel // that is told once, not for every job
 		}
 		a.log.WithLevel(level).Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be read or written")
-		err = j.msg.NakWithDelay(a.rulesNow().delay(1))
-	case next.Then == actPark:
+		err = j.msg.NakWithDelay(a.rulesNow().Delay(1))
+	case next.Then == journal.Park:
 		err = a.park(j, next)
-	case next.Then == actAck:
+	case next.Then == journal.Ack:
 		err = j.msg.Ack()
 	default:
 		err = j.msg.NakWithDelay(next.Delay)
@@ -311,8 +256,8 @@ func (a *account) handBack(j *job, wait time.Duration) {
 
 // bury files the job in RENEWAL_DEAD as it was received. The same dead letter
 // again, after a crash, is a duplicate by its ID.
-func (a *account) bury(j *job, next step) error {
-	if next.afterwards() {
+func (a *account) bury(j *job, next journal.Transition) error {
+	if next.Stray() {
 		a.metrics.stray.WithLabelValues(string(a.Name), string(next.Reason)).Inc()
 		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
 			Msg("Klarna made something that no result can name any more: a person must look at it")
@@ -320,15 +265,15 @@ func (a *account) bury(j *job, next step) error {
 	defer a.outage.keep()()
 	m := a.deadLetter(j, next)
 	publish := func() error {
-		ctx, cancel := context.WithTimeout(a.recording, publishTimeout)
+		ctx, cancel := context.WithTimeout(a.recording, journal.PublishTimeout)
 		defer cancel()
-		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(StreamDead))
+		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(messages.StreamDead))
 		a.outage.noticed(deadLetters, err)
 		return err
 	}
 	try, err := a.insist(j, next.Made), publish()
-	for try.again(a.recording, err) {
-		a.metrics.republish.WithLabelValues(StreamDead).Inc()
+	for try.Again(a.recording, err) {
+		a.metrics.republish.WithLabelValues(messages.StreamDead).Inc()
 		err = publish()
 	}
 	if err != nil {
@@ -357,9 +302,9 @@ func (a *account) recoverPanic(j *job) {
 	a.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).
 		Str("idempotency_key", string(j.request.Key)).Msg("handling a job panicked")
 	at, err := a.last(j)
-	var next step
+	var next journal.Transition
 	if err == nil {
-		next, _, err = a.decide(a.recording, j, at, func(s State) step { return panicked(s, j.request, a.now(), a.rulesNow()) })
+		next, _, err = a.decide(a.recording, j, at, func(s journal.State) journal.Transition { return journal.Panicked(s, j.request, a.now(), a.rulesNow()) })
 	}
 	a.finish(j, next, err)
 }

@@ -44,32 +44,3 @@ func TestLongOrderIDIsPolledAndCaptured(t *testing.T) {
 		t.Errorf("capture id of %d characters; Klarna's books: %d captures", len(c.CaptureID), len(taken))
 	}
 }
-
-func TestStateID(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		name, id string
-		hashed   bool
-	}{
-		{"a UUID", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", false},
-		{"the longest that is documented", strings.Repeat("x", 255), false},
-		{"one more", strings.Repeat("x", 256), true},
-		{"not UTF-8, which would come back as something else", "a\xff", true},
-		{"what looks like a hash", "sha256:1", true},
-	} {
-		got := stateID(row.id)
-		if (got != row.id) != row.hashed {
-			t.Errorf("%s: stateID = %q", row.name, got)
-		}
-		if row.hashed && spelled(got, row.id) != row.id {
-			t.Errorf("%s: spelled = %q, want the id", row.name, spelled(got, row.id))
-		}
-		if spelled(got, "another") != got || spelled(got, "") != got {
-			t.Errorf("%s: another id passes for it", row.name)
-		}
-	}
-	huge := strings.Repeat("x", maxSpelled+1)
-	if got := spelled(stateID(huge), huge); got != stateID(huge) {
-		t.Errorf("an id that fits into no message is spelled out in %d bytes", len(got))
-	}
-}

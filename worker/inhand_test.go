@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-
-	"github.com/klarna-renewals/renewals/messages"
 )
 
 // faulty is a JetStream of which a test fails reads and writes, or loses their
@@ -69,26 +69,39 @@ func (w *world) startFaulty(f faulty, change ...func(*Options)) (stop func()) {
 // over and was declined.
 func (w *world) decline(r messages.RenewalKey) {
 	w.t.Helper()
-	journal, err := OpenJournal(w.t.Context(), w.js, DefaultOptions().Log)
+	records, err := journal.Open(w.t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	at, err := journal.Last(w.t.Context(), r)
+	at, err := records.Last(w.t.Context(), r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	c := *at.State.Claim
 	c.Nonce, c.Worker = uuid.NewString(), "another"
-	next := at.State.claimed(c).settle(c.Key, Settlement{Kind: messages.KindDunning, SHA256: c.SHA256})
-	next.Phase = PhaseDunning
+	next := at.State
+	next.Phase, next.Claim = journal.PhaseDunning, &c
+	next.Settled = map[messages.IdempotencyKey]journal.Settlement{c.Key: {Kind: messages.KindDunning, SHA256: c.SHA256}}
 	event := messages.Dunning{Record: messages.Record{ID: "declined", Account: "default", RenewalKey: r, IdempotencyKey: c.Key}}
-	m, err := recordMessage(event, event.Record, next, w.now(), "", "")
+	w.writes(records, at, next, event, event.Record)
+}
+
+// writes writes a record on top of what was read.
+func (w *world) writes(records *journal.Journal, at journal.Entry, next journal.State, event messages.Event, about messages.Record) journal.Entry {
+	w.t.Helper()
+	_, at, err := records.Apply(w.t.Context(), at, journal.Change{
+		Renewal: about.RenewalKey,
+		Decide: func(journal.State) (journal.Transition, error) {
+			return journal.Transition{Record: event.Kind(), Key: about.IdempotencyKey, State: next}, nil
+		},
+		Record: func(context.Context, journal.Transition) (journal.Record, error) {
+			return journal.Record{Event: event, About: about, Time: w.now()}, nil
+		},
+	}, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := journal.Write(w.t.Context(), m, r, at.Sequence); err != nil {
-		w.t.Fatal(err)
-	}
+	return at
 }
 
 // S69: a 200 is in hand, another worker has recorded `dunning`, and the read that
@@ -352,7 +365,7 @@ func TestUnreadableUnderAnAnswer(t *testing.T) {
 	var told atomic.Int64
 	var written atomic.Bool
 	put := func(state string) {
-		stream, err := w.js.Stream(t.Context(), StreamJournal)
+		stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 		if err != nil {
 			t.Error(err)
 			return
@@ -389,7 +402,7 @@ func TestUnreadableUnderAnAnswer(t *testing.T) {
 	}
 	put(claim.Header.Get(messages.HeaderState)) // the claim as it was
 	w.awaitEmpty()
-	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -513,7 +526,7 @@ func TestNeverNegative(t *testing.T) {
 	}
 	a := &account{Account: Account{Name: "default"}, Worker: worker, log: o.Log}
 	ahead := time.Now().Add(time.Minute)
-	a.recorded(&job{published: ahead, received: ahead}, step{Record: messages.KindPaid, Then: actAck}, messages.Paid{})
+	a.recorded(&job{published: ahead, received: ahead}, journal.Transition{Record: messages.KindPaid, Then: journal.Ack}, messages.Paid{})
 	if l := line.Load(); l == nil || !strings.Contains(*l, `"end_to_end_ms":0`) || !strings.Contains(*l, `"handling_ms":0`) {
 		t.Errorf("log: %v, want no time below 0", l)
 	}
@@ -562,7 +575,7 @@ func TestS79NothingSentUnderAClaim(t *testing.T) {
 	}
 	w.await("the results", func() bool { return len(w.results()) == jobs })
 	for _, r := range w.results() {
-		if c := r.State.Claim; r.State.Phase != PhaseDunning || c.UndecidedTries != 0 || c.Contradicted || c.Tries != 1 {
+		if c := r.State.Claim; r.State.Phase != journal.PhaseDunning || c.UndecidedTries != 0 || c.Contradicted || c.Tries != 1 {
 			t.Errorf("%s with %+v, want dunning after the only try", r.State.Phase, c)
 		}
 	}

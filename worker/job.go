@@ -1,18 +1,15 @@
 package worker
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
-
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
 )
 
 // job is one delivery of a renewal-due job.
@@ -31,7 +28,7 @@ type job struct {
 	account    messages.Account
 	reading    messages.Reading
 	renewalKey messages.RenewalKey // or the stand-in's
-	request    request
+	request    journal.Request
 	problems   []messages.Problem // why the verdict, for a person
 	conflicts  messages.IdempotencyKey
 	fingerprint,
@@ -52,7 +49,7 @@ func (a *account) place(d delivery) (*job, error) {
 		stream: meta.Stream, sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
 	}
 	j.request.Nonce, j.request.Delivered = uuid.NewString(), j.delivered
-	if j.stream == StreamLater {
+	if j.stream == messages.StreamLater {
 		j.fired(a.Name)
 	}
 	return j, nil
@@ -68,12 +65,12 @@ func (a *account) read(j *job) {
 	} else {
 		j.reading = a.Rules.Read(j.msg.Data, j.msg.Header)
 		in := j.reading.Job
-		q.Hash = hash(in.Order, string(a.Name), in.CustomerToken.Reveal())
+		q.Hash = journal.Hash(in.Order, string(a.Name), in.CustomerToken.Reveal())
 		if !in.CustomerToken.IsZero() {
 			j.fingerprint = in.CustomerToken.Fingerprint()
 		}
 		if f := j.reading.Facts; !f.AutoCapture {
-			q.Authorised = &Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1}
+			q.Authorised = &journal.Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1}
 		}
 		q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, a.Policy
 	}
@@ -93,8 +90,8 @@ func (a *account) readCapture(j *job) {
 	r := a.Rules.ReadCapture(j.msg.Data, j.msg.Header)
 	j.capture, j.reading = &r.Capture, r.Common()
 	c := r.Capture
-	j.request.Capture = &wanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
-	j.request.Hash = hash(c.OrderLines, string(a.Name), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference)
+	j.request.Capture = &journal.CaptureWanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
+	j.request.Hash = journal.Hash(c.OrderLines, string(a.Name), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference)
 }
 
 // verdict says why a job may not be claimed at all, or nothing.
@@ -116,7 +113,7 @@ func (a *account) verdict(j *job) (messages.Reason, []messages.Problem) {
 
 // standIn files the job under its place in the stream, since its own keys
 // belong to another renewal or charge.
-func (j *job) standIn(next step) {
+func (j *job) standIn(next journal.Transition) {
 	why, conflicts := next.Reason, next.Conflicts
 	j.fileApart()
 	j.conflicts = conflicts
@@ -162,7 +159,7 @@ func (j *job) explain(why messages.Reason, by messages.IdempotencyKey, made stri
 	case messages.ReasonCancelled:
 		path, message = "period", "this period was cancelled"
 	case messages.ReasonTooManyAttempts:
-		path, message = "period", "this period has seen "+strconv.Itoa(maxSettled)+" message IDs, no further one is served"
+		path, message = "period", "this period has seen "+strconv.Itoa(journal.MaxSettled)+" message IDs, no further one is served"
 	case messages.ReasonIdempotencyWindowExpired:
 		message = "Klarna never said whether it made the " + thing + ", and its idempotency key may no longer be used: look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonContradictoryAnswers:
@@ -178,26 +175,12 @@ func (j *job) explain(why messages.Reason, by messages.IdempotencyKey, made stri
 	case messages.ReasonCaptureAfterFailure:
 		message = "Klarna made capture " + made + " although it was recorded as failed and another has followed: refund it, or the other"
 	case messages.ReasonPoison:
-		message = "the worker broke on this job " + strconv.Itoa(maxPanics) + " times; see its log"
+		message = "the worker broke on this job " + strconv.Itoa(journal.MaxPanics) + " times; see its log"
 	}
 	if by != "" && why != messages.ReasonConflict {
 		message += " (idempotency key " + string(by) + ")"
 	}
 	return []messages.Problem{{Path: path, Message: message}}
-}
-
-// hash is what a key stands for: the parts, each behind its length, so that no
-// two lists of parts give the same bytes. The last is the large one.
-func hash(last []byte, first ...string) string {
-	h := sha256.New()
-	var small [512]byte
-	b := small[:0]
-	for _, p := range first {
-		b = append(binary.BigEndian.AppendUint64(b, uint64(len(p))), p...)
-	}
-	h.Write(binary.BigEndian.AppendUint64(b, uint64(len(last))))
-	h.Write(last)
-	return hex.EncodeToString(h.Sum(small[:0]))
 }
 
 // replayOf reads which dead letter a message repeats; 0 when none.

@@ -183,7 +183,7 @@ func newLeakWorld(t *testing.T, token string) *leakWorld {
 		t.Fatal(err)
 	}
 	if token == "" {
-		if err := l.js.DeleteConsumer(t.Context(), StreamJobs, ConsumerName("default")); err != nil {
+		if err := l.js.DeleteConsumer(t.Context(), messages.StreamJobs, ConsumerName("default")); err != nil {
 			t.Fatal(err)
 		}
 		return l

@@ -11,11 +11,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // entryOf is a presence that somebody announced.
@@ -77,7 +77,7 @@ func TestS30StaleJobGoesBack(t *testing.T) {
 }
 
 // accountAsking is an account whose Klarna is a function, with the claim of a job.
-func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, holding) {
+func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, journal.HeldClaim) {
 	t.Helper()
 	server := httptest.NewServer(answer)
 	t.Cleanup(server.Close)
@@ -99,7 +99,7 @@ func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, holdi
 	j := &job{reading: messages.Read([]byte(`{"id":"1","customer_token":"token-1","order":{}}`), nil)}
 	j.request.Key = "key"
 	claim.Key = "key"
-	return a, j, holding{Claim: claim}
+	return a, j, journal.HeldClaim{Claim: claim}
 }
 
 // S27: within a delivery the next try waits for as long as Klarna says, and
@@ -109,12 +109,12 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 		status int
 		after  string
 		tries  int
-		want   answer
+		want   journal.Answer
 		delay  time.Duration
 	}{
-		{http.StatusTooManyRequests, "1", 2, answerAccepted, 0},
-		{http.StatusTooManyRequests, "3600", 1, answerNone, time.Minute},
-		{http.StatusServiceUnavailable, "1", 2, answerAccepted, 0}, // closes the account to nobody else
+		{http.StatusTooManyRequests, "1", 2, journal.Accepted, 0},
+		{http.StatusTooManyRequests, "3600", 1, journal.NoAnswer, time.Minute},
+		{http.StatusServiceUnavailable, "1", 2, journal.Accepted, 0}, // closes the account to nobody else
 	} {
 		t.Run(strconv.Itoa(tt.status)+" after "+tt.after, func(t *testing.T) {
 			var first, second atomic.Int64
@@ -130,7 +130,7 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 			})
 			got := a.ask(t.Context(), j, h)
 			if got.Tries != tt.tries || got.Answer != tt.want || got.RetryAfter != tt.delay {
-				t.Errorf("ask = %+v, want %d tries and to wait %s", got.outcome, tt.tries, tt.delay)
+				t.Errorf("ask = %+v, want %d tries and to wait %s", got.Outcome, tt.tries, tt.delay)
 			}
 			if gap := time.Duration(second.Load() - first.Load()); tt.tries == 2 && gap < time.Second {
 				t.Errorf("tried again after %s, want a second at least", gap)
@@ -145,19 +145,19 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 // S27: everything that Klarna is asked counts against the rate, and everything
 // that it answers tells of it.
 func TestS27EveryRequestCounts(t *testing.T) {
-	refusal := tally{refusal: &klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELLED", HasErrorObject: true}}
-	accepted := tally{outcome: outcome{Answer: answerAccepted, Made: "order-1"}, order: klarna.CreatedOrder{OrderID: "order-1"}}
+	refusal := journal.TryResult{Refusal: &klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELLED", HasErrorObject: true}}
+	accepted := journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted, Made: "order-1"}, Order: klarna.CreatedOrder{OrderID: "order-1"}}
 	for _, tt := range []struct {
 		name string
 		ask  func(*account, *job)
 		turn bool // is its own: not the delivery's
 	}{
 		{"the status of a token", func(a *account, j *job) { a.tokenStatus(j, refusal) }, true},
-		{"the end of an authorisation", func(a *account, j *job) { j.request.Authorised = &Order{}; a.authorised(j, accepted) }, true},
+		{"the end of an authorisation", func(a *account, j *job) { j.request.Authorised = &journal.Order{}; a.authorised(j, accepted) }, true},
 		{"the canary", func(a *account, _ *job) { a.askCanary() }, true},
 		{"a look before a capture", func(a *account, j *job) {
-			j.request.Capture = &wanted{}
-			a.look(context.Background(), j, &Order{ID: "order-1"})
+			j.request.Capture = &journal.CaptureWanted{}
+			a.look(context.Background(), j, &journal.Order{ID: "order-1"})
 		}, true},
 		{"a fraud status", func(a *account, j *job) { _, _, _ = a.poll(j, "order-1") }, false},
 	} {

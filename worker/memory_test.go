@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -27,7 +28,7 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 	if got, err := Verify(t.Context(), w.js); err != nil || !near(got, before+retentionMargin) {
 		t.Errorf("memory %s after the age was raised, %v, want still %s", got, err, before)
 	}
-	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	r.MustRegister(m.unserved, m.few, m.quota)
 	m.deviation.WithLabelValues(deviation(jetstream.ErrStreamNotFound)).Set(0)
 	m.panics.WithLabelValues("") // see Worker.caught
-	for _, stream := range []string{StreamJournal, StreamDead} {
+	for _, stream := range []string{messages.StreamJournal, messages.StreamDead} {
 		m.republish.WithLabelValues(stream).Add(0)
 	}
 	return m

@@ -8,17 +8,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
-// What a result needs of the broker, in the words for when it fails.
-const (
-	journalReads  = "the journal cannot be read"
-	journalWrites = "the journal takes no records"
-	deadLetters   = "the stream " + StreamDead + " takes no dead letters"
-)
+// deadLetters is what a result needs of the broker beside the journal, in the words for when it fails.
+const deadLetters = "the stream " + messages.StreamDead + " takes no dead letters"
 
 const (
 	// outageAfter is how long a part may fail before nothing new is claimed. An
@@ -76,7 +74,7 @@ func (o *outage) noticed(part string, err error) {
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	switch {
 	case errors.Is(err, context.Canceled): // the process ends
-	case final(err) && !(ok && refused.ErrorCode == codeSealed): // this record's own trouble
+	case journal.Final(err) && !(ok && refused.ErrorCode == journal.CodeSealed): // this record's own trouble
 	case ok:
 		o.failed(part, err, refused.Code != 503 && !slices.Contains(passingCodes[:], refused.ErrorCode))
 	default:
@@ -114,9 +112,9 @@ func (o *outage) worked(part string) {
 	paused := len(o.begun) > 0
 	delete(o.since, part)
 	delete(o.begun, part)
-	if part == journalWrites {
-		delete(o.since, journalReads)
-		delete(o.begun, journalReads)
+	if part == journal.Writes {
+		delete(o.since, journal.Reads)
+		delete(o.begun, journal.Reads)
 	}
 	o.troubled.Store(len(o.since) > 0)
 	if paused && len(o.begun) == 0 {

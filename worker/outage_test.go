@@ -11,13 +11,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // store bounds what the broker's account may keep on disk, in bytes; -1: no bound.
@@ -175,53 +175,55 @@ func TestOutage(t *testing.T) {
 		admits int // of ten jobs at once
 	}{
 		{"nothing", func(world) {}, false, 10},
-		{"a quota is full", func(w world) { w.noticed(journalWrites, full) }, true, 0},
-		{"a stream is sealed", func(w world) { w.noticed(journalWrites, &jetstream.APIError{Code: 400, ErrorCode: codeSealed}) }, true, 0},
-		{"a code of tomorrow", func(w world) { w.noticed(journalWrites, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
-		{"no answer", func(w world) { w.noticed(journalWrites, context.DeadlineExceeded) }, true, 0},
-		{"one record is too large", func(w world) { w.noticed(journalWrites, nats.ErrMaxPayload) }, false, 10},
-		{"the worker stops", func(w world) { w.noticed(journalWrites, context.Canceled) }, false, 10},
+		{"a quota is full", func(w world) { w.noticed(journal.Writes, full) }, true, 0},
+		{"a stream is sealed", func(w world) {
+			w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: journal.CodeSealed})
+		}, true, 0},
+		{"a code of tomorrow", func(w world) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
+		{"no answer", func(w world) { w.noticed(journal.Writes, context.DeadlineExceeded) }, true, 0},
+		{"one record is too large", func(w world) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, false, 10},
+		{"the worker stops", func(w world) { w.noticed(journal.Writes, context.Canceled) }, false, 10},
 		{"an election", func(w world) {
-			w.noticed(journalWrites, passing)
+			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter / 2)
-			w.noticed(journalWrites, passing)
+			w.noticed(journal.Writes, passing)
 		}, false, 10},
 		{"an election without end", func(w world) {
-			w.noticed(journalWrites, passing)
+			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter)
-			w.noticed(journalWrites, passing)
+			w.noticed(journal.Writes, passing)
 		}, true, 0},
 		{"an election now and then", func(w world) {
 			for range 5 {
-				w.noticed(journalWrites, passing)
+				w.noticed(journal.Writes, passing)
 				<-time.After(outageAfter)
-				w.noticed(journalWrites, nil)
+				w.noticed(journal.Writes, nil)
 			}
 		}, false, 10},
 		{"reads and writes fail, a write works", func(w world) {
-			w.noticed(journalWrites, full)
-			w.noticed(journalReads, context.DeadlineExceeded)
-			w.noticed(journalWrites, nil)
+			w.noticed(journal.Writes, full)
+			w.noticed(journal.Reads, context.DeadlineExceeded)
+			w.noticed(journal.Writes, nil)
 		}, false, 10},
 		{"writes fail, a read works", func(w world) {
-			w.noticed(journalWrites, full)
-			w.noticed(journalReads, nil)
+			w.noticed(journal.Writes, full)
+			w.noticed(journal.Reads, nil)
 		}, true, 0},
 		{"dead letters fail, a record is written", func(w world) {
 			w.noticed(deadLetters, full)
-			w.noticed(journalWrites, nil)
+			w.noticed(journal.Writes, nil)
 		}, true, 0},
 		{"a moment later", func(w world) {
-			w.noticed(journalWrites, full)
+			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 		}, true, 1},
 		{"a moment later, with an answer in hand", func(w world) {
 			w.keep()
-			w.noticed(journalWrites, full)
+			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 		}, true, 0},
 		{"a moment later, while the clock is off as well", func(w world) {
-			w.noticed(journalWrites, full)
+			w.noticed(journal.Writes, full)
 			w.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, true, 0},
@@ -230,13 +232,13 @@ func TestOutage(t *testing.T) {
 			<-time.After(trialPause)
 		}, false, 0},
 		{"one has tried", func(w world) {
-			w.noticed(journalWrites, full)
+			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 			w.admit(w.Pauses)
 			<-time.After(trialPause)
 		}, true, 0},
 		{"one has tried, and the next may", func(w world) {
-			w.noticed(journalWrites, full)
+			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 			w.admit(w.Pauses)
 			<-time.After(2 * trialPause)
@@ -361,18 +363,14 @@ func TestWriteNotYetApplied(t *testing.T) {
 		}
 		return nil
 	}}
-	journal, err := OpenJournal(t.Context(), f, DefaultOptions().Log)
+	records, err := journal.Open(t.Context(), f, DefaultOptions().Log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := messages.NewRenewalKey("10164", "2026-12")
 	event := messages.Charging{Record: messages.Record{ID: "1", Account: "default", RenewalKey: r}}
-	m, err := recordMessage(event, event.Record, State{Phase: PhaseNone}, w.now(), "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if sequence, err := journal.Write(t.Context(), m, r, 0); err != nil || sequence != 1 {
-		t.Errorf("Write: %d, %v, want sequence 1", sequence, err)
+	if at := w.writes(records, journal.Entry{}, journal.State{Phase: journal.PhaseNone}, event, event.Record); at.Sequence != 1 {
+		t.Errorf("written as record %d, want sequence 1", at.Sequence)
 	}
 }
 

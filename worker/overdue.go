@@ -7,10 +7,10 @@ import (
 	"maps"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/klarna-renewals/renewals/messages"
 )
 
 const (
@@ -44,9 +44,9 @@ func (o *overdue) run(ctx context.Context) {
 
 // look publishes what is overdue again. Each parked job is read once.
 func (o *overdue) look(ctx context.Context) error {
-	stream, err := o.js.Stream(ctx, StreamLater)
+	stream, err := o.js.Stream(ctx, messages.StreamLater)
 	if err != nil {
-		return fmt.Errorf("bind stream %s: %w", StreamLater, err)
+		return fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
 	waiting, _, err := parkedSubjects(ctx, o.js, messages.ParkedFilter("*"), 0)
 	if err != nil {
@@ -96,10 +96,10 @@ func (o *overdue) again(ctx context.Context, m *jetstream.RawStreamMsg) error {
 	for name, values := range m.Header {
 		header[name] = values
 	}
-	one, cancel := context.WithTimeout(ctx, publishTimeout)
+	one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 	defer cancel()
 	_, err := o.js.PublishMsg(one, &nats.Msg{Subject: m.Subject, Header: header, Data: m.Data},
-		jetstream.WithExpectStream(StreamLater), jetstream.WithExpectLastSequencePerSubject(m.Sequence))
+		jetstream.WithExpectStream(messages.StreamLater), jetstream.WithExpectLastSequencePerSubject(m.Sequence))
 	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return nil
 	}

@@ -18,7 +18,7 @@ func TestOverdueIsParkedAgain(t *testing.T) {
 	stop := w.startWith(&started)
 	last := func() *jetstream.RawStreamMsg {
 		t.Helper()
-		stream, err := w.js.Stream(t.Context(), StreamLater)
+		stream, err := w.js.Stream(t.Context(), messages.StreamLater)
 		if err != nil {
 			t.Fatal(err)
 		}

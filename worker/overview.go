@@ -5,16 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-
-	"github.com/klarna-renewals/renewals/messages"
 )
 
 // An Overview is how everything stands at one moment: what `renewals status`
@@ -122,7 +120,7 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 
 // look is [Look]; without deep it leaves out what costs the broker more than a
 // glance: dead letters, unresolved renewals and undecided claims.
-func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known resolved) (Overview, error) {
+func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known journal.Resolved) (Overview, error) {
 	o := Overview{At: now, deep: deep}
 	found, err := Inspect(ctx, js)
 	if err != nil && found.Missing != streamWorkers {
@@ -166,7 +164,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 			}
 		}
 	}
-	jobs, err := subjects(ctx, js, StreamJobs, ">")
+	jobs, err := subjects(ctx, js, messages.StreamJobs, ">")
 	if err != nil {
 		return o, err
 	}
@@ -183,7 +181,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 		return o, err
 	}
 	if deep {
-		dead, err := subjects(ctx, js, StreamDead, messages.DeadSubject("*", "*"))
+		dead, err := subjects(ctx, js, messages.StreamDead, messages.DeadSubject("*", "*"))
 		if err != nil {
 			return o, err
 		}
@@ -191,14 +189,14 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 			of(messages.Account(subject[strings.LastIndexByte(subject, '.')+1:])).Dead += int(n)
 		}
 	}
-	journal, err := OpenJournal(ctx, js, zerolog.Nop())
+	records, err := journal.Open(ctx, js, zerolog.Nop())
 	switch {
 	case err != nil && o.Deviation == "":
 		return o, err
 	case err != nil:
 		deep = false // the deviation says it
 	case deep:
-		if o.Unresolved, o.NotVisited, err = journal.waiting(ctx, known, mostVisits); err != nil {
+		if o.Unresolved, o.NotVisited, err = records.Waiting(ctx, known, journal.MostVisits); err != nil {
 			return o, err
 		}
 		for _, u := range o.Unresolved {
@@ -213,7 +211,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 		if deep {
 			jobs = oldestJobs
 		}
-		if err := a.look(ctx, js, journal, jobs); err != nil {
+		if err := a.look(ctx, js, records, jobs); err != nil {
 			return o, err
 		}
 	}
@@ -254,7 +252,7 @@ func subjects(ctx context.Context, js jetstream.JetStream, stream, filter string
 }
 
 // look reads the account's oldest jobs and what the journal says of them.
-func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, journal *Journal, jobs int) error {
+func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, records *journal.Journal, jobs int) error {
 	for name, subject := range consumers(a.Name) {
 		stream, err := js.Stream(ctx, streamOf(name))
 		if err != nil {
@@ -276,7 +274,7 @@ func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, jour
 			if jobs == 1 {
 				continue
 			}
-			if err := a.undecided(ctx, journal, m); err != nil {
+			if err := a.undecided(ctx, records, m); err != nil {
 				return err
 			}
 		}
@@ -285,7 +283,7 @@ func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, jour
 }
 
 // undecided notes since when Klarna has left a job undecided.
-func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *jetstream.RawStreamMsg) error {
+func (a *AccountOverview) undecided(ctx context.Context, records *journal.Journal, m *jetstream.RawStreamMsg) error {
 	header := m.Header
 	if strings.HasPrefix(m.Subject, messages.LaterSubject("")) {
 		header, _ = messages.Unpark(header)
@@ -299,8 +297,8 @@ func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *je
 	if !identified {
 		return nil
 	}
-	at, err := journal.Last(ctx, renewal)
-	var unreadable *UnreadableError
+	at, err := records.Last(ctx, renewal)
+	var unreadable *journal.UnreadableError
 	if errors.As(err, &unreadable) {
 		a.Unreadable = append(a.Unreadable, unreadable.Error())
 		return nil
@@ -309,66 +307,11 @@ func (a *AccountOverview) undecided(ctx context.Context, journal *Journal, m *je
 		return err
 	}
 	s := at.State
-	if !s.open() || !s.holds(key) || s.Claim.FirstSentAt.IsZero() || s.Claim.Tries == 0 && s.Claim.UndecidedTries == 0 {
+	if !s.Open() || !s.Holds(key) || s.Claim.FirstSentAt.IsZero() || s.Claim.Tries == 0 && s.Claim.UndecidedTries == 0 {
 		return nil
 	}
 	if a.Undecided.IsZero() || s.Claim.FirstSentAt.Before(a.Undecided) {
 		a.Undecided = s.Claim.FirstSentAt
 	}
 	return nil
-}
-
-// Unresolved lists the renewals that wait for an operator, the oldest first.
-func (j *Journal) Unresolved(ctx context.Context) ([]messages.Unresolved, error) {
-	all, _, err := j.waiting(ctx, nil, math.MaxInt)
-	return all, err
-}
-
-// mostVisits is how many renewals that were unresolved once are looked at in one go. Each visit is a read of a
-// record that may be months old, and claims wait behind it.
-const mostVisits = 2000
-
-// resolved are renewals that were unresolved and are no more, by the subject of
-// those records and how many there were: without a further one they are not unresolved again.
-type resolved map[string]uint64
-
-// waiting is [Journal.Unresolved] with at most so many visits; left is how many renewals it did not get to. It does not visit
-// what is known to be resolved, and adds to that unless it is nil, so that the next call gets further.
-func (j *Journal) waiting(ctx context.Context, known resolved, most int) (waiting []messages.Unresolved, left int, err error) {
-	given, err := subjects(ctx, j.js, StreamJournal, messages.RecordSubject(messages.KindUnresolved, "*", "*"))
-	if err != nil {
-		return nil, 0, err
-	}
-	maps.DeleteFunc(known, func(subject string, _ uint64) bool { return given[subject] == 0 })
-	for subject, n := range given {
-		_, r, _, err := messages.ParseRecordSubject(subject)
-		if err != nil || known[subject] == n {
-			continue
-		}
-		if most--; most < 0 {
-			left++
-			continue
-		}
-		at, err := j.Last(ctx, r)
-		var unreadable *UnreadableError
-		if errors.As(err, &unreadable) {
-			continue // whoever has a job for it meets it
-		}
-		if err != nil {
-			return nil, 0, err
-		}
-		if at.State.Phase != PhaseUnresolved {
-			if known != nil {
-				known[subject] = n
-			}
-			continue
-		}
-		record, err := j.unresolved(ctx, r)
-		if err != nil {
-			return nil, 0, err
-		}
-		waiting = append(waiting, record)
-	}
-	slices.SortFunc(waiting, func(a, b messages.Unresolved) int { return a.At.Compare(b.At) })
-	return waiting, left, nil
 }

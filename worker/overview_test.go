@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // What was resolved is not visited again by the gauges, until it is unresolved once more.
 func TestResolvedIsNotVisitedAgain(t *testing.T) {
 	w := newWorld(t)
-	journal, err := OpenJournal(t.Context(), w.js, DefaultOptions().Log)
+	records, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,15 +26,15 @@ func TestResolvedIsNotVisitedAgain(t *testing.T) {
 		w.await("the end of the key's window", func() bool { return len(w.results()) > results })
 		stop()
 	}
-	known := resolved{}
+	known := journal.Resolved{}
 	waiting := func(want int, visited uint64) {
 		t.Helper()
-		reads, err := w.js.Conn().SubscribeSync("$JS.API.STREAM.MSG.GET." + StreamJournal)
+		reads, err := w.js.Conn().SubscribeSync("$JS.API.STREAM.MSG.GET." + messages.StreamJournal)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = reads.Unsubscribe() }()
-		got, left, err := journal.waiting(t.Context(), known, mostVisits)
+		got, left, err := records.Waiting(t.Context(), known, journal.MostVisits)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,12 +47,12 @@ func TestResolvedIsNotVisitedAgain(t *testing.T) {
 		}
 	}
 	giveUp(1)
-	if _, left, err := journal.waiting(t.Context(), known, 0); err != nil || left != 1 {
+	if _, left, err := records.Waiting(t.Context(), known, 0); err != nil || left != 1 {
 		t.Errorf("%d left without a visit, %v, want 1", left, err)
 	}
 	waiting(1, 2)
 	waiting(1, 2)
-	if err := journal.ResolveNotCharged(t.Context(), messages.NewRenewalKey("sub", "2026-12"), Decision{Actor: "anna", At: w.now()}); err != nil {
+	if err := records.ResolveNotCharged(t.Context(), messages.NewRenewalKey("sub", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}); err != nil {
 		t.Fatal(err)
 	}
 	waiting(0, 1)

@@ -11,18 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/klarna-renewals/renewals/messages"
 )
-
-// StreamLater is where jobs wait that came before they were due: each a message schedule, which at its moment
-// becomes a job again. In RENEWALS they would hold a place of max_ack_pending each, and a full consumer hands out
-// nothing that is due. RENEWALS itself must never have schedules: with them whoever may publish one of its subjects
-// may empty the stream and write on all the others.
-// https://docs.nats.io/nats-concepts/jetstream/streams#configuration
-const StreamLater = "RENEWALS_LATER"
 
 // LaterConsumerName is the durable consumer that hands out the parked jobs of an account once they are due.
 func LaterConsumerName(a messages.Account) string { return "later-" + string(a) }
@@ -30,18 +23,14 @@ func LaterConsumerName(a messages.Account) string { return "later-" + string(a) 
 // streamOf is the stream that a consumer of jobs hands out from.
 func streamOf(consumer string) string {
 	if strings.HasPrefix(consumer, LaterConsumerName("")) {
-		return StreamLater
+		return messages.StreamLater
 	}
-	return StreamJobs
+	return messages.StreamJobs
 }
-
-// firedEarly is how long before its moment a job may come back from where it waited: a schedule is made of whole
-// seconds, and clocks differ. It is not parked again for that.
-const firedEarly = 2 * time.Second
 
 func (p Provisioning) later() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:              StreamLater,
+		Name:              messages.StreamLater,
 		Description:       "Jobs that came before they were due, until they are.",
 		Subjects:          []string{messages.LaterSubject("*"), messages.ParkedFilter("*"), retrySubject},
 		Retention:         jetstream.WorkQueuePolicy,
@@ -68,22 +57,22 @@ func canSchedule(js jetstream.JetStream, s jetstream.Stream) error {
 
 // early says that the job is to be parked unless the journal knows better. It needs no turn at Klarna for that.
 func (j *job) early(now time.Time) bool {
-	return j.request.Verdict == "" && j.capture == nil && j.request.DueAt.Sub(now) > firedEarly
+	return j.request.Verdict == "" && j.capture == nil && j.request.DueAt.Sub(now) > journal.FiredEarly
 }
 
 // parkEarly parks a job that is early, or leaves it to the way of all others: its renewal may say that it is done,
 // or rejected, or half charged.
 func (a *account) parkEarly(j *job) (done bool) {
-	if !j.early(a.now()) || a.pauses.Any() || a.marks.doubtful() {
+	if !j.early(a.now()) || a.pauses.Any() || a.marks.Doubtful() {
 		return false
 	}
 	at, err := a.last(j)
 	if err != nil {
-		a.finish(j, step{}, err)
+		a.finish(j, journal.Transition{}, err)
 		return true
 	}
-	next := deliver(at.State, j.request, a.now(), a.rulesNow())
-	if next.Then != actPark {
+	next := journal.Deliver(at.State, j.request, a.now(), a.rulesNow())
+	if next.Then != journal.Park {
 		return false
 	}
 	a.finish(j, next, nil)
@@ -95,11 +84,11 @@ var errNotStored = errors.New("the server took it for a duplicate and did not st
 
 // park acknowledges an early job once it is stored as a schedule, and only then. Whatever goes wrong before, it comes
 // again: then its schedule replaces the one that may be stored, on the same subject.
-func (a *account) park(j *job, next step) error {
+func (a *account) park(j *job, next journal.Transition) error {
 	if err := a.publishParked(j); err != nil {
 		a.metrics.writes.WithLabelValues(string(a.Name)).Inc()
 		a.log.Warn().Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("early job goes back: it could not be parked")
-		return j.msg.NakWithDelay(min(a.rulesNow().delay(j.delivered), next.Until.Sub(a.now())))
+		return j.msg.NakWithDelay(min(a.rulesNow().Delay(j.delivered), next.Until.Sub(a.now())))
 	}
 	a.log.Debug().Str("idempotency_key", string(j.request.Key)).Msg("parked until it is due")
 	return j.msg.Ack()
@@ -115,14 +104,14 @@ func (a *account) publishParked(j *job) error {
 		Subject: subject, Data: j.msg.Data,
 		Header: messages.Parked{ID: in.ID, Account: a.Name, Published: j.published, DueAt: in.DueAt, Original: j.msg.Header}.Header(),
 	}
-	ctx, cancel := context.WithTimeout(a.recording, publishTimeout)
+	ctx, cancel := context.WithTimeout(a.recording, journal.PublishTimeout)
 	defer cancel()
-	ack, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(StreamLater))
+	ack, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(messages.StreamLater))
 	if err == nil && ack.Duplicate {
 		err = errNotStored
 	}
 	if err != nil {
-		return fmt.Errorf("park the job in %s: %w", StreamLater, err)
+		return fmt.Errorf("park the job in %s: %w", messages.StreamLater, err)
 	}
 	return nil
 }
@@ -189,9 +178,9 @@ func parkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 		prefix = "$JS." + o.Domain + ".API."
 	}
 	body, _ := json.Marshal(map[string]any{"subjects_filter": filter, "offset": offset})
-	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+StreamLater, body)
+	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+messages.StreamLater, body)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", StreamLater, err)
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
 	}
 	var answer struct {
 		Error *jetstream.APIError `json:"error"`
@@ -201,10 +190,10 @@ func parkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 		} `json:"state"`
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", StreamLater, err)
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
 	}
 	if answer.Error != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", StreamLater, answer.Error)
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, answer.Error)
 	}
 	return answer.State.Subjects, answer.Total, nil
 }
@@ -212,9 +201,9 @@ func parkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 // nextParked is the first moment among an account's oldest parked jobs; zero without any. Jobs are stored by when they
 // came, not by when they are due: with more than these the first may come out sooner, never later.
 func nextParked(ctx context.Context, js jetstream.JetStream, a messages.Account) (first time.Time, err error) {
-	stream, err := js.Stream(ctx, StreamLater)
+	stream, err := js.Stream(ctx, messages.StreamLater)
 	if err != nil {
-		return first, fmt.Errorf("bind stream %s: %w", StreamLater, err)
+		return first, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
 	next := uint64(1)
 	for range oldestJobs {
@@ -262,7 +251,7 @@ func (w *Worker) nearlyFullOf(a messages.Account) map[string]float64 {
 
 // looksLater counts what came out of RENEWALS_LATER among the jobs, and after a deep look what still waits there.
 func (o *Overview) looksLater(ctx context.Context, js jetstream.JetStream, known map[messages.Account]*AccountOverview, of func(messages.Account) *AccountOverview) error {
-	fired, err := subjects(ctx, js, StreamLater, messages.LaterSubject("*"))
+	fired, err := subjects(ctx, js, messages.StreamLater, messages.LaterSubject("*"))
 	if err != nil {
 		return err
 	}

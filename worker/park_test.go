@@ -13,12 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/klarna-renewals/renewals/klarna"
-	"github.com/klarna-renewals/renewals/messages"
 )
 
 // dueIn makes a job fall due so much later.
@@ -29,7 +29,7 @@ func (w *world) dueIn(d time.Duration) func(map[string]any) {
 // waiting are the subjects on which jobs are parked.
 func (w *world) waiting() (all []string) {
 	w.t.Helper()
-	found, err := subjects(w.t.Context(), w.js, StreamLater, messages.ParkedFilter("*"))
+	found, err := subjects(w.t.Context(), w.js, messages.StreamLater, messages.ParkedFilter("*"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (w *world) awaitParked(n int) {
 func (w *world) awaitDone() {
 	w.t.Helper()
 	w.await("every job to be done", func() bool {
-		later, err := w.js.Stream(w.t.Context(), StreamLater)
+		later, err := w.js.Stream(w.t.Context(), messages.StreamLater)
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -65,13 +65,13 @@ func parks(m *nats.Msg) bool { return strings.HasPrefix(m.Subject, "renewals.par
 func TestS77EarlyJobsWaitOutside(t *testing.T) {
 	const early, due, places = 100, 10, 20
 	w := newWorld(t)
-	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	config := consumer.CachedInfo().Config
 	config.MaxAckPending = places
-	if _, err := w.js.UpdateConsumer(t.Context(), StreamJobs, config); err != nil {
+	if _, err := w.js.UpdateConsumer(t.Context(), messages.StreamJobs, config); err != nil {
 		t.Fatal(err)
 	}
 	// The worker would refuse so small a consumer, and 100,000 jobs take long to publish.
@@ -141,7 +141,7 @@ func TestS77ParkedJobComesOutAsItWas(t *testing.T) {
 	noID := func(j map[string]any) { delete(j, "id"); j["metadata"] = map[string]string{"plan": "premium"} }
 	header := nats.Header{
 		"Nats-Msg-Id": {"só/1"}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "Renewals-Id": {"a stranger's"},
-		"Renewals-Published": {"2020-01-01T00:00:00Z"}, "Nats-Expected-Stream": {StreamJobs},
+		"Renewals-Published": {"2020-01-01T00:00:00Z"}, "Nats-Expected-Stream": {messages.StreamJobs},
 	}
 	w.publishTo("default", w.due("as-it-was", "ok-1", 1, noID, w.dueIn(4*time.Second)), header)
 	r := prometheus.NewRegistry()
@@ -155,11 +155,11 @@ func TestS77ParkedJobComesOutAsItWas(t *testing.T) {
 			t.Errorf("paid %+v, want the ID of the header and the metadata", p)
 		}
 	}
-	journal, err := w.js.Stream(t.Context(), StreamJournal)
+	records, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}
-	paid, err := journal.GetLastMsgForSubject(t.Context(), messages.RecordSubject(messages.KindPaid, "*", "*"))
+	paid, err := records.GetLastMsgForSubject(t.Context(), messages.RecordSubject(messages.KindPaid, "*", "*"))
 	if err != nil || paid.Header.Get("traceparent") != header["traceparent"][0] {
 		t.Errorf("traceparent of the result: %q, %v", paid.Header.Get("traceparent"), err)
 	}
@@ -268,8 +268,8 @@ func TestParkedConflict(t *testing.T) {
 		t.Errorf("results %v, want one of each and one order", got)
 	}
 	letters, _ := w.deadLetters()
-	if len(letters) != 1 || letters[0].Stream != StreamLater || letters[0].Subject != messages.DueSubject("default") {
-		t.Errorf("dead letters: %+v, want one from %s that is replayed where jobs are published", letters, StreamLater)
+	if len(letters) != 1 || letters[0].Stream != messages.StreamLater || letters[0].Subject != messages.DueSubject("default") {
+		t.Errorf("dead letters: %+v, want one from %s that is replayed where jobs are published", letters, messages.StreamLater)
 	}
 }
 
@@ -279,11 +279,11 @@ func TestParkedRenewalCancelled(t *testing.T) {
 	w.publish(w.due("cancelled", "ok-1", 1, w.dueIn(4*time.Second)))
 	w.start()
 	w.awaitParked(1)
-	journal, err := OpenJournal(t.Context(), w.js, DefaultOptions().Log)
+	records, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := journal.Cancel(t.Context(), "default", "cancelled", "2026-12", Decision{Actor: "anna", At: w.now()}); err != nil {
+	if err := records.Cancel(t.Context(), "default", "cancelled", "2026-12", journal.Decision{Actor: "anna", At: w.now()}); err != nil {
 		t.Fatal(err)
 	}
 	w.awaitDone()
@@ -329,7 +329,7 @@ func TestS91PublishersHeadersMoveNothing(t *testing.T) {
 			accepted++
 		}
 	}
-	stream, err := w.js.Stream(t.Context(), StreamJobs)
+	stream, err := w.js.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +408,7 @@ func (s oldServer) CreateStream(ctx context.Context, c jetstream.StreamConfig) (
 // TestServerWithoutSchedules: a server that cannot park is refused by name, before there is anything to lose.
 func TestServerWithoutSchedules(t *testing.T) {
 	w := newWorld(t)
-	for _, name := range []string{StreamLater, StreamJobs} {
+	for _, name := range []string{messages.StreamLater, messages.StreamJobs} {
 		if err := w.js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
@@ -417,8 +417,8 @@ func TestServerWithoutSchedules(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "message schedules") || !strings.Contains(err.Error(), "2.12") {
 		t.Errorf("provision: %v, want the missing schedules by name", err)
 	}
-	if _, err := w.js.Stream(t.Context(), StreamJobs); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		t.Errorf("%s was made: %v", StreamJobs, err)
+	if _, err := w.js.Stream(t.Context(), messages.StreamJobs); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		t.Errorf("%s was made: %v", messages.StreamJobs, err)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -81,7 +83,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 	}
 	forgets, err := p.losesMemory(ctx, js)
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", StreamJournal, err)
+		return fmt.Errorf("look up stream %s: %w", messages.StreamJournal, err)
 	}
 	todo, err := p.plan(ctx, js)
 	if err != nil {
@@ -102,7 +104,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 		}
 	}
 	if forgets && p.AcceptEmptyJournal {
-		if _, err := AcceptRestoredJournal(ctx, js); err != nil {
+		if _, err := journal.AcceptRestored(ctx, js); err != nil {
 			return err
 		}
 	}
@@ -226,7 +228,7 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 	got, want := settingsOf(found), settingsOf(wanted)
 	asked := map[string]bool{
 		"num_replicas":     p.Replicas != 0,
-		"max_age":          wanted.Name == StreamJournal && p.Retention != 0 || wanted.Name == StreamDead && p.DeadRetention != 0,
+		"max_age":          wanted.Name == messages.StreamJournal && p.Retention != 0 || wanted.Name == messages.StreamDead && p.DeadRetention != 0,
 		"duplicate_window": p.forces(ForceDuplicateWindow),
 		"max_consumers":    got["max_consumers"] == nil, // the server's limit, not none
 	}
@@ -248,7 +250,7 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 		changes = append(changes, c)
 	}
 	err = merge(found, want, names, &target)
-	if err == nil && wanted.Name == StreamJournal && target.MaxAge > found.MaxAge && found.MaxAge > 0 {
+	if err == nil && wanted.Name == messages.StreamJournal && target.MaxAge > found.MaxAge && found.MaxAge > 0 {
 		target.Metadata = maps.Clone(target.Metadata)
 		if target.Metadata == nil {
 			target.Metadata = map[string]string{}

@@ -29,13 +29,13 @@ func (w *world) changed(stream string, change func(*jetstream.StreamConfig)) {
 
 func (w *world) consumerChanged(name string, change func(*jetstream.ConsumerConfig)) {
 	w.t.Helper()
-	consumer, err := w.js.Consumer(w.t.Context(), StreamJobs, name)
+	consumer, err := w.js.Consumer(w.t.Context(), messages.StreamJobs, name)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	c := consumer.CachedInfo().Config
 	change(&c)
-	if _, err := w.js.UpdateConsumer(w.t.Context(), StreamJobs, c); err != nil {
+	if _, err := w.js.UpdateConsumer(w.t.Context(), messages.StreamJobs, c); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -61,12 +61,12 @@ func (w *world) provisions(p Provisioning) (told []string, err error) {
 // S72: provision without flags leaves what exists as it is, whatever the defaults are.
 func TestS72ProvisionTakesNothingAway(t *testing.T) {
 	w := newWorld(t)
-	w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = 400 * 24 * time.Hour })
-	w.changed(StreamDead, func(c *jetstream.StreamConfig) { c.MaxAge = 0; c.Duplicates = 48 * time.Hour })
-	w.changed(StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour })
+	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = 400 * 24 * time.Hour })
+	w.changed(messages.StreamDead, func(c *jetstream.StreamConfig) { c.MaxAge = 0; c.Duplicates = 48 * time.Hour })
+	w.changed(messages.StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour })
 	w.consumerChanged(ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.AckWait = 7 * time.Minute })
 	before := map[string]string{}
-	streams := []string{StreamJournal, StreamDead, StreamJobs, StreamMarks, StreamMarksCopy, streamWorkers}
+	streams := []string{messages.StreamJournal, messages.StreamDead, messages.StreamJobs, messages.StreamMarks, messages.StreamMarksCopy, streamWorkers}
 	for _, name := range streams {
 		before[name] = settingText("", settings{"": settingsOf(w.streamConfig(name))})
 	}
@@ -81,7 +81,7 @@ func TestS72ProvisionTakesNothingAway(t *testing.T) {
 	}
 
 	// What is asked for and would take safety away is left, named with what to type; the rest is done.
-	w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.AllowDirect = true })
+	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.AllowDirect = true })
 	lower := Provisioning{Retention: 120 * 24 * time.Hour, DeadRetention: 500 * 24 * time.Hour, AckWait: 3 * time.Minute}
 	told, err = w.provisions(lower)
 	var refused *LoweringError
@@ -98,7 +98,7 @@ func TestS72ProvisionTakesNothingAway(t *testing.T) {
 			t.Errorf("told %q, want %q", told, want)
 		}
 	}
-	if c := w.streamConfig(StreamJournal); c.AllowDirect || c.MaxAge != 400*24*time.Hour {
+	if c := w.streamConfig(messages.StreamJournal); c.AllowDirect || c.MaxAge != 400*24*time.Hour {
 		t.Errorf("allow_direct %t, max_age %s, want only the first put right", c.AllowDirect, c.MaxAge)
 	}
 
@@ -107,10 +107,10 @@ func TestS72ProvisionTakesNothingAway(t *testing.T) {
 	if _, err := w.provisions(lower); !errors.As(err, &refused) || strings.Contains(err.Error(), ForceMaxAge) {
 		t.Errorf("provision: %v, want ack_wait refused alone", err)
 	}
-	if c := w.streamConfig(StreamJournal); c.MaxAge != 120*24*time.Hour {
+	if c := w.streamConfig(messages.StreamJournal); c.MaxAge != 120*24*time.Hour {
 		t.Errorf("max_age %s, want what was forced", c.MaxAge)
 	}
-	if c := w.streamConfig(StreamJobs); c.Duplicates != time.Hour {
+	if c := w.streamConfig(messages.StreamJobs); c.Duplicates != time.Hour {
 		t.Errorf("duplicate window %s, want what was forced", c.Duplicates)
 	}
 	lower.Force = append(lower.Force, ForceAckWait)
@@ -122,8 +122,8 @@ func TestS72ProvisionTakesNothingAway(t *testing.T) {
 // S72: raising needs no force, and what is below what the promise needs is raised unasked.
 func TestProvisionRaises(t *testing.T) {
 	w := newWorld(t)
-	w.changed(StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute; c.MaxConsumers = -1 })
-	w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second; c.MaxAge = time.Hour })
+	w.changed(messages.StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute; c.MaxConsumers = -1 })
+	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second; c.MaxAge = time.Hour })
 	told, err := w.provisions(Provisioning{DeadRetention: 500 * 24 * time.Hour})
 	if err != nil {
 		t.Fatal(err)
@@ -164,60 +164,60 @@ func TestS46EverySettingIsCompared(t *testing.T) {
 		stream, setting string // setting "": may differ
 		change          change
 	}{
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Description = "ours" }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{"team": "billing"} }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Compression = jetstream.S2Compression }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 0 }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "renewals.refunded.*.*") }},
-		{StreamJournal, "", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }},
-		{StreamDead, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
-		{StreamDead, "", func(c *jetstream.StreamConfig) { c.DenyDelete = true }},
-		{StreamJobs, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }},
-		{StreamJobs, "", func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Description = "ours" }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{"team": "billing"} }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Compression = jetstream.S2Compression }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 0 }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "renewals.refunded.*.*") }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }},
+		{messages.StreamDead, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
+		{messages.StreamDead, "", func(c *jetstream.StreamConfig) { c.DenyDelete = true }},
+		{messages.StreamJobs, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }},
+		{messages.StreamJobs, "", func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour }},
 
-		{StreamJournal, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 30*24*time.Hour - time.Second }},
-		{StreamJournal, "max_msgs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 1e6 }},
-		{StreamJournal, "max_bytes", func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 30 }},
-		{StreamJournal, "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }},
-		{StreamJournal, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
-		{StreamJournal, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
-		{StreamJournal, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true; c.DenyPurge = false }},
-		{StreamJournal, "allow_msg_ttl", func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }},
-		{StreamJournal, "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
-		{StreamJournal, "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},
-		{StreamJournal, "republish", func(c *jetstream.StreamConfig) {
+		{messages.StreamJournal, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 30*24*time.Hour - time.Second }},
+		{messages.StreamJournal, "max_msgs", func(c *jetstream.StreamConfig) { c.MaxMsgs = 1e6 }},
+		{messages.StreamJournal, "max_bytes", func(c *jetstream.StreamConfig) { c.MaxBytes = 1 << 30 }},
+		{messages.StreamJournal, "max_msgs_per_subject", func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 1 }},
+		{messages.StreamJournal, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
+		{messages.StreamJournal, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
+		{messages.StreamJournal, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true; c.DenyPurge = false }},
+		{messages.StreamJournal, "allow_msg_ttl", func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }},
+		{messages.StreamJournal, "deny_delete", func(c *jetstream.StreamConfig) { c.DenyDelete = false }},
+		{messages.StreamJournal, "deny_purge", func(c *jetstream.StreamConfig) { c.DenyPurge = false }},
+		{messages.StreamJournal, "republish", func(c *jetstream.StreamConfig) {
 			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
 		}},
-		{StreamJournal, "subject_transform", func(c *jetstream.StreamConfig) {
+		{messages.StreamJournal, "subject_transform", func(c *jetstream.StreamConfig) {
 			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "renewals.paid.*.*", Destination: "renewals.dunning.{{wildcard(1)}}.{{wildcard(2)}}"}
 		}},
-		{StreamJournal, "subjects", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }},
-		{StreamJournal, "no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
-		{StreamJournal, "discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew }},
-		{StreamJournal, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }},
-		{StreamJournal, "sources", func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: StreamDead}} }},
-		{StreamJournal, "mirror", func(c *jetstream.StreamConfig) {
-			c.Subjects, c.Duplicates, c.Mirror = nil, 0, &jetstream.StreamSource{Name: StreamDead}
+		{messages.StreamJournal, "subjects", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }},
+		{messages.StreamJournal, "no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},
+		{messages.StreamJournal, "discard", func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardNew }},
+		{messages.StreamJournal, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }},
+		{messages.StreamJournal, "sources", func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: messages.StreamDead}} }},
+		{messages.StreamJournal, "mirror", func(c *jetstream.StreamConfig) {
+			c.Subjects, c.Duplicates, c.Mirror = nil, 0, &jetstream.StreamSource{Name: messages.StreamDead}
 		}},
-		{StreamJournal, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
-		{StreamJournal, "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
-		{StreamJournal, "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
-		{StreamJournal, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
-		{StreamDead, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 29 * 24 * time.Hour }},
-		{StreamDead, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
-		{StreamDead, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
-		{StreamJobs, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }},
-		{StreamJobs, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 24 * time.Hour }},
-		{StreamJobs, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
-		{StreamJobs, "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 10 }},
-		{StreamJobs, "allow_msg_schedules", func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }},
-		{StreamJobs, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true }},
-		{StreamJobs, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }},
-		{StreamJobs, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
-		{StreamMarks, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
-		{StreamMarks, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
+		{messages.StreamJournal, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
+		{messages.StreamJournal, "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
+		{messages.StreamJournal, "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+		{messages.StreamJournal, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
+		{messages.StreamDead, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 29 * 24 * time.Hour }},
+		{messages.StreamDead, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
+		{messages.StreamDead, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
+		{messages.StreamJobs, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }},
+		{messages.StreamJobs, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 24 * time.Hour }},
+		{messages.StreamJobs, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
+		{messages.StreamJobs, "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 10 }},
+		{messages.StreamJobs, "allow_msg_schedules", func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }},
+		{messages.StreamJobs, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true }},
+		{messages.StreamJobs, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }},
+		{messages.StreamJobs, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
+		{messages.StreamMarks, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+		{messages.StreamMarks, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
 		{streamWorkers, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
 	} {
 		t.Run(tt.stream+" "+tt.setting, func(t *testing.T) {
@@ -293,17 +293,17 @@ func TestS46EveryConsumerSettingIsCompared(t *testing.T) {
 				_, err := verifyConsumer(ctx, w.js, "default", name, messages.DueSubject("default"), need)
 				return err
 			}
-			consumer, err := w.js.Consumer(t.Context(), StreamJobs, name)
+			consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, name)
 			if err != nil {
 				t.Fatal(err)
 			}
 			c := consumer.CachedInfo().Config
 			tt.change(&c)
-			if _, err := w.js.UpdateConsumer(t.Context(), StreamJobs, c); err != nil || c.PauseUntil != nil {
-				if err := w.js.DeleteConsumer(t.Context(), StreamJobs, name); err != nil {
+			if _, err := w.js.UpdateConsumer(t.Context(), messages.StreamJobs, c); err != nil || c.PauseUntil != nil {
+				if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, name); err != nil {
 					t.Fatal(err)
 				}
-				_, err := w.js.CreateConsumer(t.Context(), StreamJobs, c)
+				_, err := w.js.CreateConsumer(t.Context(), messages.StreamJobs, c)
 				if tt.setting == "deliver_policy" && err != nil {
 					t.Skip("a work queue has none but all")
 				}
@@ -327,11 +327,11 @@ func TestS46EveryConsumerSettingIsCompared(t *testing.T) {
 			case strings.Contains(off.Error(), "--force=ack_wait"):
 				p.AckWait, p.Force = defaultAckWait, []string{ForceAckWait}
 			case strings.Contains(off.Error(), "delete the consumer"):
-				if err := w.js.DeleteConsumer(t.Context(), StreamJobs, name); err != nil {
+				if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, name); err != nil {
 					t.Fatal(err)
 				}
 			case strings.Contains(off.Error(), "nats consumer resume"):
-				if _, err := w.js.ResumeConsumer(t.Context(), StreamJobs, name); err != nil {
+				if _, err := w.js.ResumeConsumer(t.Context(), messages.StreamJobs, name); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -76,7 +77,7 @@ var errNoResponders = errors.New("ask for jobs: no responders: JetStream is not 
 // gone asks, where nobody answers a request for jobs, whether the consumer was
 // deleted while there was no request that the server could have told so.
 func (p *puller) gone(ctx context.Context) bool {
-	one, cancel := context.WithTimeout(ctx, publishTimeout)
+	one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 	defer cancel()
 	_, err := p.js.Consumer(one, p.stream, p.consumer)
 	return errors.Is(err, jetstream.ErrConsumerNotFound)

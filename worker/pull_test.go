@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -83,7 +84,7 @@ func TestS31FrozenWhileIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	asked, err := js.Conn().SubscribeSync("$JS.API.CONSUMER.MSG.NEXT." + StreamJobs + "." + ConsumerName("default"))
+	asked, err := js.Conn().SubscribeSync("$JS.API.CONSUMER.MSG.NEXT." + messages.StreamJobs + "." + ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestS31FrozenWhileIdle(t *testing.T) {
 	}
 	w.start()
 	w.awaitEmpty()
-	consumer, err := js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}

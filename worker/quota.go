@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -88,10 +89,10 @@ func (w *Worker) checkQuota(ctx context.Context) {
 	w.metrics.quota.Set(quota.Share())
 	switch full := quota.Full(); {
 	case full:
-		w.outage.failed(journalWrites, quota, true)
+		w.outage.failed(journal.Writes, quota, true)
 		w.quotaFull = true
 	case w.quotaFull: // a worker without jobs has nothing to find it out with
-		w.outage.worked(journalWrites)
+		w.outage.worked(journal.Writes)
 		w.quotaFull = false
 	}
 	warning := quota.Warning()

@@ -8,6 +8,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // How many refusals in a row pause an account, after Klarna has taken an order and before it has.
@@ -90,23 +91,28 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 func TestS74Judge(t *testing.T) {
 	notFound := &klarna.Error{StatusCode: 404, Code: "TOKEN_NOT_FOUND", HasErrorObject: true}
 	money := &klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true}
+	refused := func(e *klarna.Error) journal.TryResult {
+		var r journal.TryResult
+		r.Hear(klarna.CreatedOrder{}, e, midday, midday, journal.Rules{})
+		return r
+	}
 	for _, tt := range []struct {
 		name   string
-		t      tally
-		h      holding
+		t      journal.TryResult
+		h      journal.HeldClaim
 		probe  bool
-		want   answer
+		want   journal.Answer
 		paused bool
 		unsent bool
 	}{
-		{"another of the run", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{SetsClock: true}, false, answerNone, true, true},
-		{"the probe", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{SetsClock: true}, true, answerRefused, true, false},
-		{"a key with an earlier try", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{}, false, answerRefused, true, false},
-		{"a capture", tally{outcome: outcome{Answer: answerRefused}, refusal: notFound}, holding{SetsClock: true, Claim: Claim{Capture: &Capture{}}}, false, answerRefused, true, false},
-		{"nothing heard", tally{}, holding{SetsClock: true}, true, answerNone, true, false},
-		{"the customer's", tally{outcome: outcome{Answer: answerRefused}, refusal: money}, holding{}, false, answerRefused, false, false},
-		{"an order", tally{outcome: outcome{Answer: answerAccepted}}, holding{}, false, answerAccepted, false, false},
-		{"an order that Klarna rejected", tally{outcome: outcome{Answer: answerFraudRejected}}, holding{}, false, answerFraudRejected, false, false},
+		{"another of the run", refused(notFound), journal.HeldClaim{SetsClock: true}, false, journal.NoAnswer, true, true},
+		{"the probe", refused(notFound), journal.HeldClaim{SetsClock: true}, true, journal.Refused, true, false},
+		{"a key with an earlier try", refused(notFound), journal.HeldClaim{}, false, journal.Refused, true, false},
+		{"a capture", refused(notFound), journal.HeldClaim{SetsClock: true, Claim: journal.Claim{Capture: &journal.Capture{}}}, false, journal.Refused, true, false},
+		{"nothing heard", journal.TryResult{}, journal.HeldClaim{SetsClock: true}, true, journal.NoAnswer, true, false},
+		{"the customer's", refused(money), journal.HeldClaim{}, false, journal.Refused, false, false},
+		{"an order", journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted}}, journal.HeldClaim{}, false, journal.Accepted, false, false},
+		{"an order that Klarna rejected", journal.TryResult{Outcome: journal.Outcome{Answer: journal.FraudRejected}}, journal.HeldClaim{}, false, journal.FraudRejected, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &account{limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {})}
@@ -114,8 +120,8 @@ func TestS74Judge(t *testing.T) {
 				a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 			}
 			a.judge(&job{fingerprint: "token", probe: tt.probe}, tt.h, &tt.t)
-			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.breaker.Paused() != tt.paused || (tt.t.refusal == nil) != (tt.want != answerRefused) {
-				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.outcome, tt.t.refusal, a.breaker.Reasons(), tt.want, tt.paused)
+			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.breaker.Paused() != tt.paused || (tt.t.Refusal == nil) != (tt.want != journal.Refused) {
+				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.Outcome, tt.t.Refusal, a.breaker.Reasons(), tt.want, tt.paused)
 			}
 		})
 	}

@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // This file runs workers in this process against a real broker and the
@@ -209,7 +209,7 @@ type told struct {
 	Category  messages.Category `json:"category"`
 	Notify    bool              `json:"notify_customer"`
 	Retryable bool              `json:"retryable"`
-	State     State             `json:"-"`
+	State     journal.State     `json:"-"`
 }
 
 func (r told) String() string { return strings.TrimSpace(string(r.Kind) + " " + string(r.Reason)) }
@@ -217,7 +217,7 @@ func (r told) String() string { return strings.TrimSpace(string(r.Kind) + " " + 
 // records reads the journal.
 func (w *world) records() []told {
 	w.t.Helper()
-	stream, err := w.js.Stream(w.t.Context(), StreamJournal)
+	stream, err := w.js.Stream(w.t.Context(), messages.StreamJournal)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func (w *world) records() []told {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if r.State, err = ParseState(m.Header.Get(messages.HeaderState)); err != nil {
+		if r.State, err = journal.ParseState(m.Header.Get(messages.HeaderState)); err != nil {
 			w.t.Fatal(err)
 		}
 		all = append(all, r)
@@ -257,7 +257,7 @@ func (w *world) results() []told {
 
 func (w *world) left() int {
 	w.t.Helper()
-	stream, err := w.js.Stream(w.t.Context(), StreamJobs)
+	stream, err := w.js.Stream(w.t.Context(), messages.StreamJobs)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func (w *world) expect(orders int, want ...string) {
 
 func (w *world) deadLetters() (letters []messages.DeadLetter, payloads []string) {
 	w.t.Helper()
-	stream, err := w.js.Stream(w.t.Context(), StreamDead)
+	stream, err := w.js.Stream(w.t.Context(), messages.StreamDead)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -609,7 +609,7 @@ func TestS45PurgedJob(t *testing.T) {
 	stop := w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
 	stop()
-	stream, err := w.js.Stream(t.Context(), StreamJobs)
+	stream, err := w.js.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -629,7 +629,7 @@ func TestS45PurgedJob(t *testing.T) {
 // forget, and what they cannot refuse is noticed.
 func TestS46JournalChanged(t *testing.T) {
 	w := newWorld(t)
-	stream, err := w.js.Stream(t.Context(), StreamJournal)
+	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -672,7 +672,7 @@ func TestS47HostileJob(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	w.publishTo("default", []byte("not a job"), nats.Header{
-		"Nats-Expected-Stream": {StreamJobs}, "Nats-Msg-Id": {"twice"}, "Renewals-State": {"{}"}, "Renewals-Replay": {"1"}, "Status": {"404"},
+		"Nats-Expected-Stream": {messages.StreamJobs}, "Nats-Msg-Id": {"twice"}, "Renewals-State": {"{}"}, "Renewals-Replay": {"1"}, "Status": {"404"},
 	})
 	w.publishTo("default", nil, nats.Header{"Status": {"409"}, "Description": {"Consumer Deleted"}})
 	w.publishTo("default", []byte(strings.Repeat("x", 500<<10)), nats.Header{"Long": {strings.Repeat("y", 10<<10)}})

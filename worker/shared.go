@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // strayShared is the reason under which an order or a capture is counted that came back for a second renewal.
@@ -49,7 +50,7 @@ func (o *owners) claim(id, owner string) (shared bool) {
 
 // mine is the answer of a try, unless the order or the capture in it is another renewal's: then it is not known what
 // became of this one, and Klarna is asked again under the same key. What is repeated for its own renewal is a replay.
-func (a *account) mine(j *job, h holding, made klarna.CreatedOrder, err error) (klarna.CreatedOrder, error) {
+func (a *account) mine(j *job, h journal.HeldClaim, made klarna.CreatedOrder, err error) (klarna.CreatedOrder, error) {
 	if err != nil || made.OrderID == "" {
 		return made, err
 	}
@@ -57,7 +58,7 @@ func (a *account) mine(j *job, h holding, made klarna.CreatedOrder, err error) (
 	if h.Claim.Capture != nil { // a renewal may have many
 		owner = string(h.Claim.Key)
 	}
-	id := stateID(made.OrderID)
+	id := journal.StateID(made.OrderID)
 	if !a.owners.claim(id, owner) {
 		return made, nil
 	}

@@ -10,10 +10,10 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // S54: something before Klarna hands one order to three renewals. One is paid with it, the two others are not announced; they
@@ -97,8 +97,8 @@ func TestS54Owners(t *testing.T) {
 	w.startWith(&worker, func(o *Options) { o.Metrics = NewMetrics(registry) })
 	w.await("the worker", func() bool { return worker.Ready() == nil })
 	a := (*worker.running.Load())[0]
-	one, other := holding{Claim: Claim{Key: "k1", Capture: &Capture{}}}, holding{Claim: Claim{Key: "k2", Capture: &Capture{}}}
-	made := klarna.CreatedOrder{OrderID: "capture-1", FraudStatus: statusAccepted}
+	one, other := journal.HeldClaim{Claim: journal.Claim{Key: "k1", Capture: &journal.Capture{}}}, journal.HeldClaim{Claim: journal.Claim{Key: "k2", Capture: &journal.Capture{}}}
+	made := klarna.CreatedOrder{OrderID: "capture-1", FraudStatus: klarna.FraudAccepted}
 	if _, err := a.mine(&job{renewalKey: "r"}, one, made, nil); err != nil {
 		t.Errorf("a capture: %v", err)
 	}

@@ -6,11 +6,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-
-	"github.com/klarna-renewals/renewals/messages"
 )
 
 // S75: RENEWALS is made anew and counts from 1 again, and a job at a used sequence
@@ -40,7 +40,7 @@ func TestS75ConflictAtAUsedSequence(t *testing.T) {
 		{"other", w.due("s75", "ok-2", 1)},           // the same bytes, which mean another charge there
 	} {
 		stop()
-		if err := w.js.DeleteStream(t.Context(), StreamJobs); err != nil {
+		if err := w.js.DeleteStream(t.Context(), messages.StreamJobs); err != nil {
 			t.Fatal(err)
 		}
 		if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default", "other"}}); err != nil {
@@ -58,60 +58,21 @@ func TestS75ConflictAtAUsedSequence(t *testing.T) {
 	}
 }
 
-// S75: a message goes by one stand-in at most, whatever is filed there.
-func TestConflictUnderAStandInEndsThere(t *testing.T) {
-	r := testRules()
-	q := first()
-	q.StandIn, q.Verdict = true, messages.ReasonConflict
-	another := q
-	another.Hash = "another order"
-	unread := first()
-	unread.StandIn, unread.Hash = true, ""
-	counting := panicked(empty(), unread, noon, r).State
-	if !counting.open() {
-		t.Fatalf("got %+v, want a claim that counts panics", counting)
-	}
-	filed := deliver(empty(), q, noon, r).State
-
-	for _, row := range []struct {
-		name      string
-		step      step
-		record    messages.Kind
-		reason    messages.Reason
-		duplicate bool
-	}{
-		{"nothing is there", deliver(empty(), q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"its own result", deliver(filed, q, noon, r), "", messages.ReasonConflict, true},
-		{"the result of another", deliver(filed, another, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"panics were counted there", deliver(counting, q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"reading it breaks after its result", panicked(filed, unread, noon, r), "", messages.ReasonConflict, true},
-		{"reading it breaks after another's claim", panicked(with(counting, func(c *Claim) { c.SHA256 = "read once" }), unread, noon, r), messages.KindCharging, "", false},
-	} {
-		st := row.step
-		if st.Then == actStandIn || st.Record != row.record || st.Reason != row.reason || st.Duplicate != row.duplicate || st.Reason != "" && !st.Dead {
-			t.Errorf("%s: got %+v", row.name, st)
-		}
-		if st.Record == messages.KindRejected && st.State.open() {
-			t.Errorf("%s: leaves a claim open", row.name)
-		}
-	}
-}
-
 // No loop is without a bound: a machine that finds no answer, and a journal that
 // refuses every record although it has nothing newer, send the job back.
 func TestDeciding(t *testing.T) {
 	w := newWorld(t)
-	journal, err := OpenJournal(t.Context(), w.js, zerolog.Nop())
+	records, err := journal.Open(t.Context(), w.js, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}, journal: journal, recording: t.Context()}
+	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}, journal: records, recording: t.Context()}
 	asked := 0
-	_, _, err = a.decide(t.Context(), &job{msg: &nats.Msg{}}, Entry{}, func(State) step {
+	_, _, err = a.decide(t.Context(), &job{msg: &nats.Msg{}}, journal.Entry{}, func(journal.State) journal.Transition {
 		if asked++; asked > 100 {
 			t.Fatal("asked a hundred times")
 		}
-		return step{Then: actStandIn, Reason: messages.ReasonConflict}
+		return journal.Transition{Then: journal.FileApart, Reason: messages.ReasonConflict}
 	})
 	if !errors.Is(err, errNoDecision) {
 		t.Errorf("got %v after %d rounds", err, asked)
@@ -149,10 +110,10 @@ func TestLetterAboutAnOrderAfterDunning(t *testing.T) {
 	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}}
 	j := &job{msg: &nats.Msg{Data: payload}, sequence: 7, account: "default"}
 	a.opts.Now = w.now
-	for i, next := range []step{
-		{Reason: messages.ReasonIdempotencyWindowExpired, Key: k1},
-		{Reason: messages.ReasonOrderAfterDunning, Key: k1, Made: "order-2"},
-		{Reason: messages.ReasonOrderAfterDunning, Key: k1, Made: "order-2"}, // again, after a crash
+	for i, next := range []journal.Transition{
+		{Reason: messages.ReasonIdempotencyWindowExpired, Key: messages.IdempotencyKey("a1")},
+		{Reason: messages.ReasonOrderAfterDunning, Key: messages.IdempotencyKey("a1"), Made: "order-2"},
+		{Reason: messages.ReasonOrderAfterDunning, Key: messages.IdempotencyKey("a1"), Made: "order-2"}, // again, after a crash
 	} {
 		ack, err := w.js.PublishMsg(t.Context(), a.deadLetter(j, next))
 		if err != nil || ack.Duplicate != (i == 2) {

@@ -12,14 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // More failure stories, in the worlds of scenario_test.go. The names of tests carry their numbers.
@@ -80,7 +80,7 @@ func (w *world) patient(o *Options) {
 // bodies are the events of one kind, as they were published.
 func bodies[E messages.Event](w *world) (all []E) {
 	w.t.Helper()
-	stream, err := w.js.Stream(w.t.Context(), StreamJournal)
+	stream, err := w.js.Stream(w.t.Context(), messages.StreamJournal)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -226,15 +226,15 @@ func TestS4S23S24UnknownUntilAPersonKnows(t *testing.T) {
 			w.advance(30 * 24 * time.Hour)
 			waiting(1)
 
-			journal, err := OpenJournal(t.Context(), w.js, DefaultOptions().Log)
+			records, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 			if err != nil {
 				t.Fatal(err)
 			}
-			renewal, decided := messages.NewRenewalKey("s4", "2026-12"), Decision{Actor: "anna", At: w.now()}
+			renewal, decided := messages.NewRenewalKey("s4", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}
 			if tt.orderID != "" {
-				err = journal.ResolvePaid(t.Context(), renewal, tt.orderID, true, decided)
+				err = records.ResolvePaid(t.Context(), renewal, tt.orderID, true, decided)
 			} else {
-				err = journal.ResolveNotCharged(t.Context(), renewal, decided)
+				err = records.ResolveNotCharged(t.Context(), renewal, decided)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -421,7 +421,7 @@ func TestS17OneResultEach(t *testing.T) {
 	w.startOn(losing)
 	// What Klarna refuses after it may have made an order stays undecided until the key's window closes.
 	w.await("what can be decided", func() bool {
-		last := map[string]State{}
+		last := map[string]journal.State{}
 		settled, undecided := 0, 0
 		for _, r := range w.records() {
 			renewal, _, _ := strings.Cut(string(r.ID), "/")
@@ -429,7 +429,7 @@ func TestS17OneResultEach(t *testing.T) {
 		}
 		for _, s := range last {
 			settled += len(s.Settled)
-			if s.open() && s.Claim.Contradicted {
+			if s.Open() && s.Claim.Contradicted {
 				undecided += 2 - len(s.Settled)
 			}
 		}
@@ -536,10 +536,10 @@ func TestS20S21S22Ladder(t *testing.T) {
 		t.Errorf("charges: %d with %d requests, want 3", len(keys), len(w.orders()))
 	}
 	records := w.records()
-	if s := records[len(records)-1].State; s.open() || !s.Claim.Released || len(s.Settled) != 3 {
+	if s := records[len(records)-1].State; s.Open() || !s.Claim.Released || len(s.Settled) != 3 {
 		t.Errorf("state after the last attempt: %+v, want nothing open", s)
 	}
-	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -640,7 +640,7 @@ func TestS30StaleDeliveries(t *testing.T) {
 			t.Errorf("requests with key %s: %d, want 1", key, n)
 		}
 	}
-	consumer, err := w.js.Consumer(t.Context(), StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -750,14 +750,14 @@ func TestS35OtherJobsFlow(t *testing.T) {
 		if m.Subject != subject || !strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
 			return nil
 		}
-		if panics.Add(1) == maxPanics/2 {
+		if panics.Add(1) == journal.MaxPanics/2 {
 			w.hold(charged)
 		}
 		panic("poison")
 	}}
 	w.publish(w.due("s35", "ok-1", 1))
 	w.startOn(poison, func(o *Options) { o.Accounts[0].Concurrency, o.Metrics = 2, NewMetrics(registry) })
-	w.await("panics", func() bool { return panics.Load() == maxPanics/2 })
+	w.await("panics", func() bool { return panics.Load() == journal.MaxPanics/2 })
 	for n := range others {
 		w.publish(w.due("s35-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
@@ -765,8 +765,8 @@ func TestS35OtherJobsFlow(t *testing.T) {
 	close(charged)
 	w.awaitEmpty()
 	w.expect(others, append(slices.Repeat([]string{"paid"}, others), "rejected poison")...)
-	if n := metric(t, registry, "renewals_panics_total", ""); n != maxPanics || panics.Load() != maxPanics {
-		t.Errorf("panics: %d, counted %v, want %d", panics.Load(), n, maxPanics)
+	if n := metric(t, registry, "renewals_panics_total", ""); n != journal.MaxPanics || panics.Load() != journal.MaxPanics {
+		t.Errorf("panics: %d, counted %v, want %d", panics.Load(), n, journal.MaxPanics)
 	}
 	if letters, _ := w.deadLetters(); len(letters) != 1 || letters[0].Reason != messages.ReasonPoison {
 		t.Errorf("dead letters: %+v, want the poison job", letters)
@@ -822,11 +822,11 @@ func TestS44LateRejection(t *testing.T) {
 	}}, oneHand)
 	w.publish(w.due("s44", "ok-1", 2))
 	w.await("the rejection", frozen.Load)
-	journal, err := OpenJournal(t.Context(), w.js, DefaultOptions().Log)
+	records, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := journal.ResolveNotCharged(t.Context(), messages.NewRenewalKey("s44", "2026-12"), Decision{Actor: "anna", At: w.now()}); err != nil {
+	if err := records.ResolveNotCharged(t.Context(), messages.NewRenewalKey("s44", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}); err != nil {
 		t.Fatal(err)
 	}
 	w.start()
@@ -847,7 +847,7 @@ func TestS47ExpectedSequence(t *testing.T) {
 	w.publish(w.due("s47", "ok-1", 1))
 	w.start()
 	w.awaitEmpty()
-	hostile := nats.Header{jetstream.ExpectedLastSeqHeader: {"1"}, jetstream.ExpectedStreamHeader: {StreamJobs}}
+	hostile := nats.Header{jetstream.ExpectedLastSeqHeader: {"1"}, jetstream.ExpectedStreamHeader: {messages.StreamJobs}}
 	w.publishTo("default", []byte("not a job"), hostile)
 	w.awaitEmpty()
 	w.expect(1, "paid", "rejected invalid")
@@ -871,7 +871,7 @@ func TestPublishRetriesAreCounted(t *testing.T) {
 	}}, func(o *Options) { o.Metrics = NewMetrics(registry) })
 	w.awaitEmpty()
 	w.expect(1, "paid")
-	if n := metric(t, registry, "renewals_publish_retries_total", StreamJournal); n != 2 {
+	if n := metric(t, registry, "renewals_publish_retries_total", messages.StreamJournal); n != 2 {
 		t.Errorf("publish retries: %v, want those of the claim and of the result", n)
 	}
 }
@@ -892,10 +892,10 @@ func TestS68DeclinedTooSoon(t *testing.T) {
 	stop()
 	paid := 0
 	for _, r := range w.results() {
-		if r.State.Phase == PhasePaid {
+		if r.State.Phase == journal.PhasePaid {
 			paid++
 		}
-		if r.State.Phase == PhaseDunning && r.State.Claim.UndecidedTries == 0 {
+		if r.State.Phase == journal.PhaseDunning && r.State.Claim.UndecidedTries == 0 {
 			t.Errorf("%+v, want the undecided try before the decline kept", r.State.Claim)
 		}
 	}

@@ -6,20 +6,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Names of what lives in JetStream. Other systems bind to them.
-const (
-	StreamJobs    = "RENEWALS"
-	StreamJournal = "RENEWAL_JOURNAL"
-	StreamDead    = "RENEWAL_DEAD"
-	BucketWorkers = "RENEWAL_WORKERS"
+// BucketWorkers is where live workers tell of themselves.
+const BucketWorkers = "RENEWAL_WORKERS"
 
-	streamWorkers = "KV_" + BucketWorkers
-)
+const streamWorkers = "KV_" + BucketWorkers
 
 // ConsumerName is the durable consumer that hands out the charges of an account.
 func ConsumerName(a messages.Account) string { return "charge-" + string(a) }
@@ -75,12 +69,12 @@ const (
 
 // ErrJournalMissing means that the journal is gone while jobs wait: without it
 // nobody knows which of them were charged. An operator restores it from a backup, or says that it may be empty.
-var ErrJournalMissing = errors.New("stream " + StreamJournal + " is missing while " + StreamJobs + " holds jobs: the memory of what was charged is lost; " +
+var ErrJournalMissing = errors.New("stream " + messages.StreamJournal + " is missing while " + messages.StreamJobs + " holds jobs: the memory of what was charged is lost; " +
 	"restore it from a backup, or run `renewals provision --accept-empty-journal` if nothing in the queue can have been charged")
 
 // streams are those that Provision makes, the bucket's among them, in the order in which they are made and verified.
 func (p Provisioning) streams() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{p.later(), p.marks(0), p.marks(1), p.journal(), p.dead(), p.jobs(), p.workers()}
+	return []jetstream.StreamConfig{p.later(), p.marks(messages.StreamMarks, messages.SubjectMark), p.marks(messages.StreamMarksCopy, messages.SubjectMarkCopy), p.journal(), p.dead(), p.jobs(), p.workers()}
 }
 
 // guardJournal refuses to let an empty journal take the place of a lost one.
@@ -88,18 +82,18 @@ func (p Provisioning) guardJournal(ctx context.Context, js jetstream.JetStream) 
 	if p.AcceptEmptyJournal {
 		return nil
 	}
-	if _, err := js.Stream(ctx, StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if _, err := js.Stream(ctx, messages.StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err != nil {
-			return fmt.Errorf("look up stream %s: %w", StreamJournal, err)
+			return fmt.Errorf("look up stream %s: %w", messages.StreamJournal, err)
 		}
 		return nil
 	}
-	jobs, err := js.Stream(ctx, StreamJobs)
+	jobs, err := js.Stream(ctx, messages.StreamJobs)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", StreamJobs, err)
+		return fmt.Errorf("look up stream %s: %w", messages.StreamJobs, err)
 	}
 	if jobs.CachedInfo().State.Msgs > 0 {
 		return ErrJournalMissing
@@ -109,7 +103,7 @@ func (p Provisioning) guardJournal(ctx context.Context, js jetstream.JetStream) 
 
 func (p Provisioning) jobs() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        StreamJobs,
+		Name:        messages.StreamJobs,
 		Description: "Renewals that are due and captures of their orders, until they have their result.",
 		Subjects:    []string{messages.DueSubject("*"), messages.CaptureSubject("*")},
 		Retention:   jetstream.WorkQueuePolicy,
@@ -123,7 +117,7 @@ func (p Provisioning) jobs() jetstream.StreamConfig {
 
 func (p Provisioning) journal() jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
-		Name:        StreamJournal,
+		Name:        messages.StreamJournal,
 		Description: "What is known of every renewal: the memory of what was charged.",
 		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
@@ -142,7 +136,7 @@ func (p Provisioning) journal() jetstream.StreamConfig {
 
 func (p Provisioning) dead() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:        StreamDead,
+		Name:        messages.StreamDead,
 		Description: "Jobs that no machine can finish, kept until an operator drops them.",
 		Subjects:    []string{messages.DeadSubject("*", "*")},
 		Retention:   jetstream.LimitsPolicy,
@@ -193,4 +187,36 @@ func (p Provisioning) workers() jetstream.StreamConfig {
 		DenyDelete:  true,
 		AllowDirect: true,
 	}
+}
+
+// marksStream is one of the streams that keep the mark.
+func (p Provisioning) marks(name, subject string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              name,
+		Description:       "How far the journal had come, so that it is noticed when it was set back.",
+		Subjects:          []string{subject},
+		Retention:         jetstream.LimitsPolicy,
+		Storage:           jetstream.FileStorage,
+		Replicas:          p.Replicas,
+		MaxMsgsPerSubject: 1,
+		MaxMsgs:           -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		Duplicates: 2 * time.Minute,
+	}
+}
+
+// losesMemory says that the journal is about to be made while there was one before.
+func (p Provisioning) losesMemory(ctx context.Context, js jetstream.JetStream) (bool, error) {
+	if _, err := js.Stream(ctx, messages.StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return false, err
+	}
+	for _, name := range []string{messages.StreamJobs, messages.StreamMarks, messages.StreamMarksCopy} {
+		stream, err := js.Stream(ctx, name)
+		if err == nil && stream.CachedInfo().State.Msgs > 0 {
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return false, fmt.Errorf("look up stream %s: %w", name, err)
+		}
+	}
+	return false, nil
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
@@ -26,8 +26,8 @@ const (
 // a second one doing it too does no harm, since it writes like any other.
 type sweeper struct {
 	*Worker
-	journal *Journal
-	rules   rules
+	journal *journal.Journal
+	rules   journal.Rules
 	bucket  jetstream.KeyValue
 	lease   uint64 // revision of our key, 0 when it is not ours
 
@@ -64,7 +64,7 @@ func (s *sweeper) run(ctx context.Context) {
 
 // lead says whether this worker is the one that sweeps.
 func (s *sweeper) lead(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	ctx, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 	defer cancel()
 	var err error
 	if s.lease == 0 {
@@ -81,7 +81,7 @@ func (s *sweeper) lead(ctx context.Context) bool {
 // sweep reads the journal up to a day ago, and settles what was left open then
 // and still is.
 func (s *sweeper) sweep(ctx context.Context) error {
-	if err := s.read(ctx, s.now().Add(-s.rules.keyWindow-staleAfter)); err != nil {
+	if err := s.read(ctx, s.now().Add(-s.rules.KeyWindow-journal.StaleAfter)); err != nil {
 		return err
 	}
 	for r, stale := range s.open {
@@ -96,19 +96,16 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			s.opts.Log.Error().Err(err).Msg("abandoned claim not read, trying again later")
 			continue
 		}
-		next, due := sweep(at.State, s.now(), s.rules)
+		at, err = s.settle(ctx, r, at)
 		if fault := s.clockFault(); fault != "" {
 			return errors.New(fault)
 		}
-		if due {
-			if err := s.settle(ctx, r, at, next); err != nil {
-				if !errors.Is(err, ErrLost) { // somebody is at it: look again next time
-					s.opts.Log.Error().Err(err).Str("renewal_key", string(r)).Msg("abandoned claim not settled, trying again later")
-				}
-				continue
-			}
-		} else if at.State.open() {
-			s.open[r] = at.State.staleAt(s.rules)
+		if err != nil {
+			s.opts.Log.Error().Err(err).Str("renewal_key", string(r)).Msg("abandoned claim not settled, trying again later")
+			continue
+		}
+		if at.State.Open() {
+			s.open[r] = at.State.StaleAt(s.rules)
 			continue
 		}
 		delete(s.open, r)
@@ -123,9 +120,9 @@ func (s *sweeper) read(ctx context.Context, until time.Time) error {
 		begin := s.now().Add(-sweepBack)
 		from = jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &begin, HeadersOnly: true, InactiveThreshold: time.Minute}
 	}
-	records, err := s.js.OrderedConsumer(ctx, StreamJournal, from)
+	records, err := s.js.OrderedConsumer(ctx, messages.StreamJournal, from)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", StreamJournal, err)
+		return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 	}
 	for ctx.Err() == nil {
 		if !s.lead(ctx) { // a long journal takes longer than the key lives
@@ -133,7 +130,7 @@ func (s *sweeper) read(ctx context.Context, until time.Time) error {
 		}
 		n, end, err := s.batch(ctx, records, until)
 		if err != nil {
-			return fmt.Errorf("read %s: %w", StreamJournal, err)
+			return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 		}
 		if end || n == 0 {
 			return nil
@@ -184,35 +181,39 @@ func (s *sweeper) note(m jetstream.Msg, sequence uint64) {
 	if err != nil {
 		return
 	}
-	state, err := ParseState(m.Headers().Get(messages.HeaderState))
+	state, err := journal.ParseState(m.Headers().Get(messages.HeaderState))
 	if err != nil {
 		s.opts.Log.Error().Err(err).Str("subject", m.Subject()).Msg("record not understood")
 		return
 	}
-	if state.open() {
-		s.open[r] = state.staleAt(s.rules)
+	if state.Open() {
+		s.open[r] = state.StaleAt(s.rules)
 	} else {
 		delete(s.open, r)
 	}
 	s.authorised.note(r, account, state, sequence, s.now())
 }
 
-// settle records an abandoned claim as unresolved.
-func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at Entry, next step) error {
-	now := s.now()
-	event, err := s.journal.abandoned(ctx, r, next, s.opts.Name, now)
-	if err != nil {
-		return err
-	}
-	m, err := recordMessage(event, event.Record, next.State, now, "", "")
-	if err != nil {
-		return err
-	}
-	if _, err := s.journal.Write(ctx, m, r, at.Sequence); err != nil {
-		return err
-	}
-	s.metrics.results.WithLabelValues(string(event.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
-	s.opts.Log.Error().Str("account", string(event.Account)).Str("id", string(event.ID)).Str("renewal_key", string(r)).
-		Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
-	return nil
+// settle records a claim as unresolved that is abandoned by now, and returns what the renewal then is.
+func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at journal.Entry) (journal.Entry, error) {
+	_, at, err := s.journal.Apply(ctx, at, journal.Change{
+		Renewal: r,
+		Decide: func(last journal.State) (journal.Transition, error) {
+			next, due := journal.Sweep(last, s.now(), s.rules)
+			if fault := s.clockFault(); due && fault != "" {
+				return journal.Transition{}, errors.New(fault)
+			}
+			return next, nil
+		},
+		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
+			return s.journal.Abandoned(ctx, r, next, s.opts.Name, s.now())
+		},
+		Written: func(next journal.Transition, e messages.Event) {
+			about := e.(messages.Unresolved)
+			s.metrics.results.WithLabelValues(string(about.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
+			s.opts.Log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r)).
+				Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
+		},
+	}, nil)
+	return at, err
 }

@@ -6,10 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
 )
 
 // advisories are where the server tells of changes to what this worker binds. It tells of no consumer whose configuration
@@ -21,7 +21,7 @@ func advisories() (subjects []string) {
 		subjects = append(subjects, prefix+"STREAM.UPDATED."+s.Name, prefix+"STREAM.DELETED."+s.Name, prefix+"STREAM.CREATED."+s.Name)
 	}
 	for _, what := range []string{"DELETED.", "CREATED.", "PAUSE."} {
-		subjects = append(subjects, prefix+"CONSUMER."+what+StreamJobs+".*", prefix+"CONSUMER."+what+StreamLater+".*")
+		subjects = append(subjects, prefix+"CONSUMER."+what+messages.StreamJobs+".*", prefix+"CONSUMER."+what+messages.StreamLater+".*")
 	}
 	return subjects
 }
@@ -78,7 +78,7 @@ const unansweredGap = 5 * time.Second
 func (w *Worker) guard(ctx context.Context) {
 	news := make(chan struct{}, 1)
 	defer w.follow(news)()
-	one, cancel := context.WithTimeout(ctx, publishTimeout)
+	one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 	_ = w.js.Conn().FlushWithContext(one) // without an answer the look below gets none either, and comes again
 	cancel()
 	answered := w.checkAll(ctx)
@@ -172,7 +172,7 @@ func (w *Worker) remember(now time.Time, retention time.Duration) {
 // It says whether it learned that.
 func (a *account) check(ctx context.Context) (answered bool) {
 	for name, subject := range consumers(a.Name) {
-		one, cancel := context.WithTimeout(ctx, publishTimeout)
+		one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 		_, err := a.consumer(one, a.Name, name, subject)
 		cancel()
 		var off *Deviation
@@ -246,7 +246,7 @@ func (m *Metrics) deviate(account messages.Account, err error) {
 	if err != nil {
 		now.stream, now.consumer, now.setting = deviation(err)
 		if now.stream == "" && account != "" {
-			now.stream, now.consumer = StreamJobs, ConsumerName(account)
+			now.stream, now.consumer = messages.StreamJobs, ConsumerName(account)
 		}
 	}
 	was, there := m.deviations[account]

@@ -48,7 +48,7 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 			w.consumerChanged(ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true })
 		}},
 		{"deleted", ConsumerName("default"), func(w *world) {
-			if err := w.js.DeleteConsumer(w.t.Context(), StreamJobs, ConsumerName("default")); err != nil {
+			if err := w.js.DeleteConsumer(w.t.Context(), messages.StreamJobs, ConsumerName("default")); err != nil {
 				w.t.Fatal(err)
 			}
 		}},
@@ -103,7 +103,7 @@ func TestS82ConsumerMissingAtTheStart(t *testing.T) {
 	if why := worker.why("other"); !strings.Contains(why, "of account other") || !strings.Contains(why, "renewals provision") {
 		t.Errorf("other waits: %q", why)
 	}
-	if err := w.js.DeleteConsumer(t.Context(), StreamJobs, ConsumerName("default")); err != nil {
+	if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, ConsumerName("default")); err != nil {
 		t.Fatal(err)
 	}
 	alone, err := New(w.js, func() Options {
@@ -125,14 +125,14 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 		name, stream, consumer, setting string
 		spoil                           func(w *world)
 	}{
-		{"the journal's age", StreamJournal, "", "max_age", func(w *world) {
-			w.changed(StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
+		{"the journal's age", messages.StreamJournal, "", "max_age", func(w *world) {
+			w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
 		}},
-		{"sealed", StreamJobs, "", "sealed", func(w *world) {
-			w.changed(StreamJobs, func(c *jetstream.StreamConfig) { c.Sealed = true })
+		{"sealed", messages.StreamJobs, "", "sealed", func(w *world) {
+			w.changed(messages.StreamJobs, func(c *jetstream.StreamConfig) { c.Sealed = true })
 		}},
-		{"paused", StreamJobs, ConsumerName("default"), "pause_until", func(w *world) {
-			if _, err := w.js.PauseConsumer(w.t.Context(), StreamJobs, ConsumerName("default"), time.Now().Add(time.Hour)); err != nil {
+		{"paused", messages.StreamJobs, ConsumerName("default"), "pause_until", func(w *world) {
+			if _, err := w.js.PauseConsumer(w.t.Context(), messages.StreamJobs, ConsumerName("default"), time.Now().Add(time.Hour)); err != nil {
 				w.t.Fatal(err)
 			}
 		}},

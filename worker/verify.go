@@ -163,7 +163,7 @@ var (
 
 func streamTolerates(stream, name string, found, wanted settings) bool {
 	may := streamMayDiffer[name]
-	if stream == StreamJournal || stream == StreamDead {
+	if stream == messages.StreamJournal || stream == messages.StreamDead {
 		if memory := memoryMayDiffer[name]; memory != nil {
 			may = memory
 		}
@@ -274,7 +274,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 	found := Inspection{Few: map[string]int{}}
 	p := Provisioning{Replicas: 1, Retention: defaultRetention, DeadRetention: defaultDeadRetention}
 	// The journal first: where more is missing, it is what somebody has to know of.
-	for _, wanted := range append([]jetstream.StreamConfig{p.journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == StreamJournal })...) {
+	for _, wanted := range append([]jetstream.StreamConfig{p.journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...) {
 		stream, err := js.Stream(ctx, wanted.Name)
 		if err != nil {
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -292,7 +292,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 		if info.Cluster != nil && info.Cluster.Name != "" && info.Config.Replicas < safeReplicas {
 			found.Few[wanted.Name] = info.Config.Replicas
 		}
-		if wanted.Name == StreamJournal {
+		if wanted.Name == messages.StreamJournal {
 			found.Retention = memory(info.Config, time.Now())
 		}
 	}
@@ -307,7 +307,7 @@ func wantedText(name, stream string, want settings) string {
 	switch {
 	case name == "subjects":
 		return "among them " + settingText(name, want)
-	case name == "max_age" && (stream == StreamJournal || stream == StreamDead):
+	case name == "max_age" && (stream == messages.StreamJournal || stream == messages.StreamDead):
 		return "at least " + days(minRetention)
 	case name == "duplicate_window" || name == "max_consumers" || name == "max_ack_pending" || name == "max_waiting":
 		return "at least " + settingText(name, want)

@@ -1,12 +1,15 @@
 package worker
 
-import "github.com/klarna-renewals/renewals/messages"
+import (
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
 
 // warn counts what was odd about a job once it has its result, and tells the log
 // of each kind once: a publisher that sends a million such jobs is told by the
 // metric, and by the results.
-func (a *account) warn(j *job, next step) {
-	if next.Then != actAck {
+func (a *account) warn(j *job, next journal.Transition) {
+	if next.Then != journal.Ack {
 		return
 	}
 	seen := make(map[messages.WarningKind]bool, 1)

@@ -23,15 +23,15 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
-
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
 )
 
 // Account is one Klarna merchant account that the worker charges for.
@@ -90,14 +90,9 @@ type Options struct {
 
 // DefaultOptions are the settings of the design, without a name or accounts.
 func DefaultOptions() Options {
+	t := journal.DefaultTiming()
 	return Options{
-		TryTimeout:  65 * time.Second,
-		TryBudget:   30 * time.Second,
-		SettleDelay: 60 * time.Second,
-		RetryDelays: []time.Duration{
-			5 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 2 * time.Hour,
-		},
-		KeyWindow:       23 * time.Hour,
+		TryTimeout: t.TryTimeout, TryBudget: t.TryBudget, SettleDelay: t.SettleDelay, RetryDelays: t.RetryDelays, KeyWindow: t.KeyWindow,
 		ShutdownTimeout: 75 * time.Second,
 		Log:             zerolog.Nop(),
 		Now:             time.Now,
@@ -128,8 +123,8 @@ type Worker struct {
 	quotaTold, fewTold bool      // in the log
 	quotaFull          bool      // when it was last asked for
 
-	marks    *marks       // of the journal; set once before anything is claimed
-	restored atomic.Int64 // before this moment, in ns since 1970, the journal may have forgotten what it knew; 0: never
+	marks    *journal.Marks // of the journal; set once before anything is claimed
+	restored atomic.Int64   // before this moment, in ns since 1970, the journal may have forgotten what it knew; 0: never
 
 	ackPending sync.Map // share of max_ack_pending that is taken, by consumer
 
@@ -171,7 +166,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 	if err := o.keepsPromise(); err != nil {
 		return nil, err
 	}
-	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, markEvery: markEvery, brokerAhead: func() time.Duration { return 0 }}
+	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, markEvery: journal.MarkEvery, brokerAhead: func() time.Duration { return 0 }}
 	w.watchOutages()
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
@@ -241,8 +236,8 @@ func positive(ds []time.Duration) bool {
 type account struct {
 	Account
 	*Worker
-	journal *Journal
-	rules   rules
+	journal *journal.Journal
+	rules   journal.Rules
 	limiter *gate.Limiter
 	breaker *gate.Breaker
 	canary  canary
@@ -270,22 +265,21 @@ const recordGrace = 5 * time.Second
 // the tries in flight finish within the shutdown timeout, records them, and
 // returns nil. Any other return is an error that a restart will not heal, such as a missing stream.
 func (w *Worker) Run(ctx context.Context) error {
-	var journal *Journal
+	var records *journal.Journal
 	var bucket jetstream.KeyValue
 	w.marks = w.newMarks()
 	if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) {
 		if err := w.verify(ctx); err != nil {
 			return err
 		}
-		if journal, err = OpenJournal(ctx, w.js, w.opts.Log); err != nil {
+		if records, err = journal.Open(ctx, w.js, w.opts.Log); err != nil {
 			return err
 		}
-		journal.retried, journal.noticed = w.metrics.republish.WithLabelValues(StreamJournal).Inc, w.outage.noticed
+		records = records.Observed(w.marks, w.metrics.republish.WithLabelValues(messages.StreamJournal).Inc, w.outage.noticed)
 		if bucket, err = w.js.KeyValue(ctx, BucketWorkers); err != nil {
 			return fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
 		}
-		journal.marks = w.marks
-		return w.marks.look(ctx)
+		return advised(w.marks.Look(ctx))
 	}); err != nil || ctx.Err() != nil {
 		return err
 	}
@@ -314,7 +308,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer func() { w.running.Store(nil) }()
 	for i, config := range w.accounts {
 		a := &account{
-			Account: config, Worker: w, journal: journal,
+			Account: config, Worker: w, journal: records,
 			finishing: finishing, recording: recording, limiter: gate.NewLimiter(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
@@ -336,14 +330,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.setPause(gate.PauseClock, "the clock was not compared with the broker's yet")
 	background := []interface{ run(context.Context) }{
 		&presence{Worker: w, bucket: bucket, accounts: accounts, started: w.now(), seen: map[string]sighting{}},
-		&sweeper{Worker: w, journal: journal, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(), rules: rules{keyWindow: w.opts.KeyWindow}},
+		&sweeper{Worker: w, journal: records, bucket: bucket, open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(), rules: journal.Rules{Timing: w.opts.timing()}},
 		&overdue{Worker: w, moments: map[string]time.Time{}},
 	}
 	var running sync.WaitGroup
 	running.Go(func() { w.survive(stopping, "settings", w.guard) })
 	running.Go(func() { w.survive(stopping, "gauges", w.look) })
 	running.Go(func() {
-		w.survive(stopping, "marks", func(ctx context.Context) { w.marks.run(ctx, w.journalUnchecked) })
+		w.survive(stopping, "marks", func(ctx context.Context) { w.marks.Run(ctx, w.journalUnchecked) })
 	})
 	for _, b := range background {
 		running.Go(func() { w.survive(stopping, fmt.Sprintf("%T", b), b.run) })
@@ -366,7 +360,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // election; it returns what asking again will not change, and nil once ctx has ended.
 func (w *Worker) untilAnswered(ctx context.Context, ask func(context.Context) error) error {
 	for told := false; ; told = true {
-		one, cancel := context.WithTimeout(ctx, publishTimeout)
+		one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 		err := ask(one)
 		cancel()
 		var off *Deviation
@@ -380,6 +374,14 @@ func (w *Worker) untilAnswered(ctx context.Context, ask func(context.Context) er
 		}
 		sleep(ctx, time.Second)
 	}
+}
+
+// advised is an error with what to do about it, where that is known.
+func advised(err error) error {
+	if advice := hint(err); advice != "" {
+		return fmt.Errorf("%w%s", err, advice)
+	}
+	return err
 }
 
 // hint tells what to do where something is not there.
@@ -425,34 +427,28 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 		a.pullers = append(a.pullers, newPuller(a, name, slots))
 	}
 	if a.opts.KeyWindow < ackWait && !a.local() {
-		return nil, &Deviation{Stream: StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
+		return nil, &Deviation{Stream: messages.StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
 			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", a.opts.KeyWindow)}
 	}
 	if ackWait == 0 {
-		ackWait = max(defaultAckWait, a.leaseNeeded())
+		ackWait = max(defaultAckWait, a.opts.timing().LeaseNeeded())
 	}
-	// Half of what AckWait leaves is for clocks that are apart: the holder of a lease lets it end that much sooner.
-	margin := (ackWait - a.opts.TryBudget - a.opts.TryTimeout) / 2
-	a.rules = rules{
-		ackWait: ackWait, keyWindow: a.opts.KeyWindow, settleDelay: a.opts.SettleDelay, retryDelays: a.opts.RetryDelays, clockMargin: margin,
-	}
+	a.rules = journal.NewRules(a.opts.timing(), ackWait)
 	if unfit != nil {
 		a.hold(unfit)
 	}
 	return unfit, nil
 }
 
-// leaseNeeded is how long a lease must be at least: it lasts one AckWait, and the last try that the budget allows must
-// still fit.
-func (w *Worker) leaseNeeded() time.Duration {
-	need := w.opts.TryBudget + w.opts.TryTimeout
-	return need + max(need/10, time.Second)
+// timing is what the state machine knows of the settings.
+func (o Options) timing() journal.Timing {
+	return journal.Timing{TryTimeout: o.TryTimeout, TryBudget: o.TryBudget, SettleDelay: o.SettleDelay, RetryDelays: o.RetryDelays, KeyWindow: o.KeyWindow}
 }
 
 // consumer reads a consumer of an account and checks that its settings and the
 // worker's fit together.
 func (w *Worker) consumer(ctx context.Context, account messages.Account, name, subject string) (jetstream.ConsumerConfig, error) {
-	info, err := verifyConsumer(ctx, w.js, account, name, subject, w.leaseNeeded())
+	info, err := verifyConsumer(ctx, w.js, account, name, subject, w.opts.timing().LeaseNeeded())
 	if info == nil {
 		return jetstream.ConsumerConfig{}, err
 	}
@@ -535,12 +531,12 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 }
 
 // rulesNow are the rules with this moment's jitter on the pauses.
-func (a *account) rulesNow() rules {
+func (a *account) rulesNow() journal.Rules {
 	r := a.rules
-	r.jitter = 0.8 + 0.4*rand.Float64()
-	r.paused = a.breaker.Paused() || a.clockFault() != ""
+	r.Jitter = 0.8 + 0.4*rand.Float64()
+	r.Paused = a.breaker.Paused() || a.clockFault() != ""
 	if t := a.restored.Load(); t != 0 {
-		r.restored = time.Unix(0, t).UTC()
+		r.Restored = time.Unix(0, t).UTC()
 	}
 	return r
 }

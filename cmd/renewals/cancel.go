@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type cancelCmd struct {
@@ -111,16 +111,16 @@ func (h history) tooLate(why error) error {
 	o := h.state.Order
 	switch {
 	case o != nil:
-	case h.state.Phase == worker.PhasePaid:
+	case h.state.Phase == journal.PhasePaid:
 		return fmt.Errorf("cancel: too late: the renewal is paid with order %s: refund it in Klarna's portal", printable(h.state.Claim.OrderID))
 	default:
 		return fmt.Errorf("cancel: %w", why)
 	}
 	captures := "nothing of it is captured: cancel the order in Klarna's portal"
 	switch {
-	case h.state.Phase == worker.PhaseUnresolved:
+	case h.state.Phase == journal.PhaseUnresolved:
 		captures = "a capture of it is unresolved"
-	case h.state.Phase == worker.PhaseCapturing:
+	case h.state.Phase == journal.PhaseCapturing:
 		captures = "a capture of it is under way"
 	case o.Captured > 0:
 		captures = amount(o.Captured, o.Currency) + " of it are captured: refund them in Klarna's portal"

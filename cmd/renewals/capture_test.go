@@ -6,10 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go"
 )
 
 // authorised is a job whose order is not captured with the charge.
@@ -153,7 +152,7 @@ func TestResolveCapture(t *testing.T) {
 	_, told = o.run(exitFailed, "dead", "replay", o.letterFor("1/c1"))
 	o.expect(told, "refused: it may have been captured: look it up in Klarna's portal, then `renewals resolve 1/2026-12`")
 
-	records := o.count(worker.StreamJournal)
+	records := o.count(messages.StreamJournal)
 	for _, row := range []struct {
 		args []string
 		want string
@@ -167,7 +166,7 @@ func TestResolveCapture(t *testing.T) {
 		_, told := o.run(exitUsage, append([]string{"resolve", "--yes"}, row.args...)...)
 		o.expect(told, row.want)
 	}
-	if n := o.count(worker.StreamJournal); n != records {
+	if n := o.count(messages.StreamJournal); n != records {
 		t.Fatalf("%d records, want the %d there were", n, records)
 	}
 
@@ -187,7 +186,7 @@ func TestResolveCapture(t *testing.T) {
 	o.expect(out, "4 replayed")
 
 	// In the queue the replay is the capture job it was.
-	stream, err := o.js.Stream(t.Context(), worker.StreamJobs)
+	stream, err := o.js.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +201,7 @@ func TestResolveCapture(t *testing.T) {
 	if got := o.books(); got["1"] != 800 || got["2"] != 1599 || got["3"] != 0 {
 		t.Errorf("Klarna has taken %v, want 800 for subscription 1 and everything for 2", got)
 	}
-	if s := o.state("1"); s.Phase != worker.PhaseCaptured || s.Order.Captured != 800 {
+	if s := o.state("1"); s.Phase != journal.PhaseCaptured || s.Order.Captured != 800 {
 		t.Errorf("got %s, %+v, want 800 captured", s.Phase, s.Order)
 	}
 
@@ -215,19 +214,19 @@ func TestResolveCapture(t *testing.T) {
 // After each decision, what was blocked by what was not known.
 func TestNowThat(t *testing.T) {
 	t.Parallel()
-	order := func(captured int64) *worker.Order { return &worker.Order{ID: "X", Amount: 1599, Captured: captured} }
+	order := func(captured int64) *journal.Order { return &journal.Order{ID: "X", Amount: 1599, Captured: captured} }
 	for _, row := range []struct {
 		situation       string
-		state           worker.State
+		state           journal.State
 		charge, capture string
 	}{
-		{"not charged", worker.State{Phase: worker.PhaseDunning}, "renewals dead replay", "once the period is paid, renewals dead replay"},
-		{"not charged, and cancelled before", worker.State{Phase: worker.PhaseCancelled}, "renewals dead drop", "renewals dead drop"},
-		{"paid and captured", worker.State{Phase: worker.PhasePaid}, "renewals dead drop", "renewals dead drop"},
-		{"paid, to be captured", worker.State{Phase: worker.PhasePaid, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
-		{"captured in part", worker.State{Phase: worker.PhaseCaptured, Order: order(1)}, "renewals dead drop", "renewals dead replay"},
-		{"captured in full", worker.State{Phase: worker.PhaseCaptured, Order: order(1599)}, "renewals dead drop", "renewals dead drop"},
-		{"not captured", worker.State{Phase: worker.PhaseCaptureFailed, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
+		{"not charged", journal.State{Phase: journal.PhaseDunning}, "renewals dead replay", "once the period is paid, renewals dead replay"},
+		{"not charged, and cancelled before", journal.State{Phase: journal.PhaseCancelled}, "renewals dead drop", "renewals dead drop"},
+		{"paid and captured", journal.State{Phase: journal.PhasePaid}, "renewals dead drop", "renewals dead drop"},
+		{"paid, to be captured", journal.State{Phase: journal.PhasePaid, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
+		{"captured in part", journal.State{Phase: journal.PhaseCaptured, Order: order(1)}, "renewals dead drop", "renewals dead replay"},
+		{"captured in full", journal.State{Phase: journal.PhaseCaptured, Order: order(1599)}, "renewals dead drop", "renewals dead drop"},
+		{"not captured", journal.State{Phase: journal.PhaseCaptureFailed, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
 	} {
 		if got := (letter{job: chargeJob}).nowThat(row.state); got != row.charge {
 			t.Errorf("%s: a charge: got %q, want %q", row.situation, got, row.charge)
@@ -257,7 +256,7 @@ func TestPublishCapture(t *testing.T) {
 	}
 	o.expect(told, "stdin:1: not published: this looks like the job of a charge: leave --capture out\n", "stdin:3: c1: duplicate, dropped", "stdin:4: "+id+": duplicate, dropped",
 		"be it of a charge or of a capture", "stdin:5: not published: invalid job: captured_amount: ", "!ok-a-")
-	if n := o.count(worker.StreamJobs); n != 2 {
+	if n := o.count(messages.StreamJobs); n != 2 {
 		t.Errorf("jobs in the queue: %d, want 2", n)
 	}
 

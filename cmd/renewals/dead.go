@@ -13,11 +13,10 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 type deadCmd struct {
@@ -118,7 +117,7 @@ func (l letter) unresolved() bool {
 }
 
 // refusal says why a dead letter is not replayed and what to do in its place; "" when it may be. s is its renewal's state.
-func (l letter) refusal(s worker.State) string {
+func (l letter) refusal(s journal.State) string {
 	settled := s.Settled[l.key]
 	tooMany, done := "an order was made that no result names: refund or cancel it", "charged"
 	if l.job == captureJob {
@@ -179,12 +178,12 @@ type deadLetters struct {
 }
 
 func openDeadLetters(ctx context.Context, js jetstream.JetStream) (deadLetters, error) {
-	stream, err := js.Stream(ctx, worker.StreamDead)
+	stream, err := js.Stream(ctx, messages.StreamDead)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return deadLetters{}, fmt.Errorf("stream %s is missing; run `renewals provision`", worker.StreamDead)
+		return deadLetters{}, fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamDead)
 	}
 	if err != nil {
-		return deadLetters{}, fmt.Errorf("bind stream %s: %w", worker.StreamDead, err)
+		return deadLetters{}, fmt.Errorf("bind stream %s: %w", messages.StreamDead, err)
 	}
 	return deadLetters{js, stream}, nil
 }
@@ -223,7 +222,7 @@ func (d deadLetters) of(ctx context.Context, key messages.IdempotencyKey) (lette
 
 // all hands out those there are now that a filter takes, the oldest first.
 func (d deadLetters) all(ctx context.Context, filter letterFilter, each func(letter) error) error {
-	return scan(ctx, d.js, worker.StreamDead, jetstream.OrderedConsumerConfig{}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	return scan(ctx, d.js, messages.StreamDead, jetstream.OrderedConsumerConfig{}, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		l := readLetter(meta.Sequence.Stream, m.Subject(), meta.Timestamp, m.Headers(), m.Data())
 		if !filter.takes(l) {
 			return nil
@@ -356,7 +355,7 @@ func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			Payload string      `json:"payload"`
 		}{l.entry(), l.subject, l.stored, header, string(payload)})
 	}
-	fmt.Fprintf(t.stdout, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.sequence, worker.StreamDead, clock(l.stored), lapse(time.Since(l.stored)), printable(l.subject))
+	fmt.Fprintf(t.stdout, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.sequence, messages.StreamDead, clock(l.stored), lapse(time.Since(l.stored)), printable(l.subject))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		for _, v := range header[name] {
 			fmt.Fprintf(t.stdout, "%s: %s\n", printable(name), printable(v))
@@ -507,7 +506,7 @@ func (c *deadReplayCmd) Run(ctx context.Context, s *settings, t *terminal) error
 
 // replay publishes one job again and drops its dead letter. Whatever ends it between the two, the next run makes it good:
 // JetStream drops the second publish within the hour, and later the journal knows the replay by its sequence.
-func (c *deadReplayCmd) replay(ctx context.Context, journal *worker.Journal, d deadLetters, sequence uint64, told *fates) error {
+func (c *deadReplayCmd) replay(ctx context.Context, records *journal.Journal, d deadLetters, sequence uint64, told *fates) error {
 	l, err := d.get(ctx, sequence)
 	if errors.Is(err, errGone) {
 		told.tell(letter{sequence: sequence}, "gone", err.Error())
@@ -516,9 +515,9 @@ func (c *deadReplayCmd) replay(ctx context.Context, journal *worker.Journal, d d
 	if err != nil {
 		return err
 	}
-	var state worker.State
+	var state journal.State
 	if l.fault == nil {
-		at, err := journal.Last(ctx, l.renewal())
+		at, err := records.Last(ctx, l.renewal())
 		if err != nil {
 			return err
 		}
@@ -532,7 +531,7 @@ func (c *deadReplayCmd) replay(ctx context.Context, journal *worker.Journal, d d
 	}
 	switch err := l.publish(ctx, d.js); {
 	case tooLarge(err):
-		told.tell(l, "refused", fmt.Sprintf("too large for %s, it can never be charged: `renewals dead drop %d`", worker.StreamJobs, l.sequence))
+		told.tell(l, "refused", fmt.Sprintf("too large for %s, it can never be charged: `renewals dead drop %d`", messages.StreamJobs, l.sequence))
 		told.failed = told.failed || !c.Choice.All
 		return nil
 	case err != nil:
@@ -548,7 +547,7 @@ func (c *deadReplayCmd) replay(ctx context.Context, journal *worker.Journal, d d
 // replayID is the Nats-Msg-Id of a replay: the same for the same dead letter, whoever replays it and how often. The time
 // tells a stream that was made anew from the one before.
 func (l letter) replayID() string {
-	return fmt.Sprintf("%s/%d/%d", worker.StreamDead, l.sequence, l.stored.UnixNano())
+	return fmt.Sprintf("%s/%d/%d", messages.StreamDead, l.sequence, l.stored.UnixNano())
 }
 
 func (l letter) publish(ctx context.Context, js jetstream.JetStream) error {

@@ -6,11 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // S5: a job whose ID came in a header only, turned away because of an unresolved renewal, then replayed and paid.
@@ -49,7 +48,7 @@ func TestReplay(t *testing.T) {
 	// In the queue it is the job it was, with nothing of its dead letter.
 	out, _ = o.run(exitDone, "show", "invoice 2")
 	o.expect(out, "queue: job invoice 2", "no worker has claimed it\n", "state: unresolved")
-	stream, err := o.js.Stream(t.Context(), worker.StreamJobs)
+	stream, err := o.js.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +62,7 @@ func TestReplay(t *testing.T) {
 	o.run(exitDone, "resolve", "2/2026-12", "--not-charged", "--yes")
 	o.work()
 	renewal := messages.NewRenewalKey("2", "2026-12")
-	if s := o.state("2"); s.Phase != worker.PhasePaid || s.Claim.Key != messages.NewIdempotencyKey(renewal, "invoice 2") {
+	if s := o.state("2"); s.Phase != journal.PhasePaid || s.Claim.Key != messages.NewIdempotencyKey(renewal, "invoice 2") {
 		t.Errorf("got %s under key %s, want paid under that of invoice 2", s.Phase, s.Claim.Key)
 	}
 
@@ -92,17 +91,17 @@ func TestReplayTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.run(exitDone, "dead", "replay", "1")
-	if n := o.count(worker.StreamJobs); n != 1 {
+	if n := o.count(messages.StreamJobs); n != 1 {
 		t.Errorf("jobs in the queue: %d, want 1", n)
 	}
 	o.work()
-	records := o.count(worker.StreamJournal)
+	records := o.count(messages.StreamJournal)
 	// Past the duplicate window the journal knows it.
 	if _, err := o.js.PublishMsg(t.Context(), &nats.Msg{Subject: messages.DueSubject(l.Account), Header: l.Replay(l.sequence, "an hour later"), Data: l.payload}); err != nil {
 		t.Fatal(err)
 	}
 	o.work()
-	if n := o.count(worker.StreamJournal); n != records {
+	if n := o.count(messages.StreamJournal); n != records {
 		t.Errorf("records: %d, want the %d there were", n, records)
 	}
 	for _, l := range o.letters() {
@@ -120,7 +119,7 @@ func TestDrop(t *testing.T) {
 	o.work()
 	_, told := o.run(exitUsage, "dead", "drop", "1")
 	o.expect(told, "--yes: not set")
-	if n := o.count(worker.StreamDead); n != 3 {
+	if n := o.count(messages.StreamDead); n != 3 {
 		t.Fatalf("dead letters: %d, want 3", n)
 	}
 	out, _ := o.run(exitDone, "dead", "drop", "2", "2", "--yes")
@@ -132,7 +131,7 @@ func TestDrop(t *testing.T) {
 	o.expect(out, "nothing to drop")
 	out, _ = o.run(exitDone, "dead", "drop", "--all", "--yes")
 	o.expect(out, "1 dropped")
-	if n := o.count(worker.StreamDead); n != 0 {
+	if n := o.count(messages.StreamDead); n != 0 {
 		t.Errorf("dead letters: %d, want none", n)
 	}
 	for _, row := range []struct {
@@ -197,14 +196,14 @@ func TestDeadShow(t *testing.T) {
 func TestRefusal(t *testing.T) {
 	t.Parallel()
 	const key = messages.IdempotencyKey("066fb987-94e8-5d9a-9b0b-0d279f430fd1")
-	settled := func(kind messages.Kind) worker.State {
-		return worker.State{Settled: map[messages.IdempotencyKey]worker.Settlement{key: {Kind: kind}}}
+	settled := func(kind messages.Kind) journal.State {
+		return journal.State{Settled: map[messages.IdempotencyKey]journal.Settlement{key: {Kind: kind}}}
 	}
 	for _, row := range []struct {
 		situation string
 		job       jobKind
 		reason    messages.Reason
-		state     worker.State
+		state     journal.State
 		want      string // "" when it may be replayed
 	}{
 		{"an invalid job", chargeJob, messages.ReasonInvalid, settled(messages.KindRejected), ""},
@@ -213,10 +212,10 @@ func TestRefusal(t *testing.T) {
 		{"resolved, its letter left over", chargeJob, messages.ReasonIdempotencyWindowExpired, settled(messages.KindDunning), "settled as dunning already: `renewals dead drop 17`"},
 		{"not known whether charged", chargeJob, messages.ReasonContradictoryAnswers, settled(messages.KindUnresolved), "renewals resolve"},
 		{"invalid first, its correction under the same ID not known", chargeJob, messages.ReasonInvalid, settled(messages.KindUnresolved), "renewals resolve"},
-		{"not known, and the journal has forgotten", chargeJob, messages.ReasonNotEvaluated, worker.State{}, "renewals resolve"},
+		{"not known, and the journal has forgotten", chargeJob, messages.ReasonNotEvaluated, journal.State{}, "renewals resolve"},
 		{"poison before a charge", chargeJob, messages.ReasonPoison, settled(messages.KindRejected), ""},
 		{"poison while charging", chargeJob, messages.ReasonPoison, settled(messages.KindUnresolved), "renewals resolve"},
-		{"poison, and the journal has forgotten", chargeJob, messages.ReasonPoison, worker.State{}, "renewals resolve"},
+		{"poison, and the journal has forgotten", chargeJob, messages.ReasonPoison, journal.State{}, "renewals resolve"},
 		{"an order after dunning", chargeJob, messages.ReasonOrderAfterDunning, settled(messages.KindDunning), "refund or cancel it"},
 		{"a second order", chargeJob, messages.ReasonSecondOrder, settled(messages.KindPaid), "an order was made that no result names: refund or cancel it"},
 		{"nothing left to capture", captureJob, messages.ReasonAlreadyCaptured, settled(messages.KindRejected), ""},
@@ -248,11 +247,11 @@ func TestLetterSubject(t *testing.T) {
 		{"renewals.due.se.x", ""},
 		{"renewals.paid.066fb987-94e8-5d9a-9b0b-0d279f430fd1.se", ""},
 	} {
-		header := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "se", Stream: worker.StreamJobs, Sequence: 1, Subject: row.subject}.Header(nil)
+		header := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "se", Stream: messages.StreamJobs, Sequence: 1, Subject: row.subject}.Header(nil)
 		l := readLetter(17, messages.DeadSubject("066fb987-94e8-5d9a-9b0b-0d279f430fd1", "se"), time.Time{}, header, payload)
 		if row.want == "" {
-			if l.fault == nil || !strings.Contains(l.refusal(worker.State{}), "not written by a worker: read header Renewals-Subject") {
-				t.Errorf("%s: got %v and %q, want a fault", row.subject, l.fault, l.refusal(worker.State{}))
+			if l.fault == nil || !strings.Contains(l.refusal(journal.State{}), "not written by a worker: read header Renewals-Subject") {
+				t.Errorf("%s: got %v and %q, want a fault", row.subject, l.fault, l.refusal(journal.State{}))
 			}
 			continue
 		}
@@ -272,7 +271,7 @@ func TestReplayTooLarge(t *testing.T) {
 	o.work()
 	_, told := o.run(exitFailed, "dead", "replay", "1")
 	o.expect(told, "too large for RENEWALS, it can never be charged: `renewals dead drop 1`")
-	if n := o.count(worker.StreamDead); n != 1 {
+	if n := o.count(messages.StreamDead); n != 1 {
 		t.Errorf("dead letters: %d, want 1", n)
 	}
 }
@@ -292,7 +291,7 @@ func TestReplayAll(t *testing.T) {
 	out, _ := o.run(exitDone, "dead", "replay", "--all")
 	o.expect(out, "50 replayed")
 	o.empty(p)
-	if got := o.count(worker.StreamDead); got != n {
+	if got := o.count(messages.StreamDead); got != n {
 		t.Errorf("dead letters: %d, want %d again", got, n)
 	}
 }

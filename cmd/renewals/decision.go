@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // decisionSettings are what every command asks for that settles something about a customer's money.
@@ -17,12 +17,12 @@ type decisionSettings struct {
 	Yes   bool   `help:"Do not ask." from:"command-line"`
 }
 
-func (d decisionSettings) decision(now time.Time) worker.Decision {
+func (d decisionSettings) decision(now time.Time) journal.Decision {
 	actor := strings.TrimSpace(d.Actor)
 	if actor == "" {
 		actor = thisUser()
 	}
-	return worker.Decision{Actor: actor, Note: d.Note, At: now}
+	return journal.Decision{Actor: actor, Note: d.Note, At: now}
 }
 
 func thisUser() string {

@@ -258,9 +258,9 @@ func startWorker(ctx context.Context, js jetstream.JetStream, endpoint string, l
 }
 
 func lastSequence(ctx context.Context, js jetstream.JetStream) (uint64, error) {
-	stream, err := js.Stream(ctx, worker.StreamJournal)
+	stream, err := js.Stream(ctx, messages.StreamJournal)
 	if err != nil {
-		return 0, fmt.Errorf("look up stream %s: %w", worker.StreamJournal, err)
+		return 0, fmt.Errorf("look up stream %s: %w", messages.StreamJournal, err)
 	}
 	return stream.CachedInfo().State.LastSeq, nil
 }

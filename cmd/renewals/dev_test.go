@@ -15,7 +15,6 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 func streamMessages(t *testing.T, url string) uint64 {
@@ -29,7 +28,7 @@ func streamMessages(t *testing.T, url string) uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stream, err := js.Stream(t.Context(), worker.StreamJobs)
+	stream, err := js.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,17 +13,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // finder looks for what an operator names: SUBSCRIPTION/PERIOD, or a message ID. A message ID alone does not tell which
 // renewal it belongs to, so that is the slow way.
 type finder struct {
 	js      jetstream.JetStream
-	journal *worker.Journal
+	journal *journal.Journal
 	t       *terminal // for progress
 }
 
@@ -92,7 +91,7 @@ func splits(text string) (keys []messages.RenewalKey) {
 	return keys
 }
 
-func knows(s worker.State, k messages.IdempotencyKey) bool {
+func knows(s journal.State, k messages.IdempotencyKey) bool {
 	_, settled := s.Settled[k]
 	return settled || s.Claim != nil && s.Claim.Key == k
 }
@@ -102,7 +101,7 @@ const searchStep = 20_000
 
 // search reads the journal backwards for records of a message ID, step records at a time.
 func (f finder) search(ctx context.Context, id string, step uint64) (found []messages.RenewalKey, err error) {
-	info, err := f.stream(ctx, worker.StreamJournal)
+	info, err := f.stream(ctx, messages.StreamJournal)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, err
 	}
@@ -116,7 +115,7 @@ func (f finder) search(ctx context.Context, id string, step uint64) (found []mes
 			low = high - step + 1
 		}
 		config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: low}
-		err := scan(ctx, f.js, worker.StreamJournal, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		err := scan(ctx, f.js, messages.StreamJournal, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 			if meta.Sequence.Stream > high {
 				return errStop
 			}
@@ -172,11 +171,11 @@ func quoted(s string) []byte {
 // waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
 // queue is too long to be looked through for what is an addition only.
 func (f finder) waiting(ctx context.Context, id string, renewals []messages.RenewalKey) (jobs []dueJob, complete bool, err error) {
-	jobs, complete, err = f.queued(ctx, worker.StreamJobs, id, renewals)
+	jobs, complete, err = f.queued(ctx, messages.StreamJobs, id, renewals)
 	if err != nil {
 		return nil, false, err
 	}
-	parked, all, err := f.queued(ctx, worker.StreamLater, id, renewals)
+	parked, all, err := f.queued(ctx, messages.StreamLater, id, renewals)
 	if err == nil && !all {
 		parked, err = f.parkedUnder(ctx, id)
 	}
@@ -199,13 +198,13 @@ func (f finder) parkedUnder(ctx context.Context, text string) (jobs []dueJob, er
 
 // parked finds the early jobs of one renewal, which wait on subjects of its own.
 func (f finder) parked(ctx context.Context, subscription messages.SubscriptionID, period messages.Period) (jobs []dueJob, err error) {
-	stream, err := f.js.Stream(ctx, worker.StreamLater)
+	stream, err := f.js.Stream(ctx, messages.StreamLater)
 	if err != nil {
-		return nil, fmt.Errorf("bind stream %s: %w", worker.StreamLater, err)
+		return nil, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.ParkedRenewalFilter(subscription, period)))
 	if err != nil {
-		return nil, fmt.Errorf("read the subjects of %s: %w", worker.StreamLater, err)
+		return nil, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
 	}
 	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
 		m, err := stream.GetLastMsgForSubject(ctx, subject)
@@ -213,9 +212,9 @@ func (f finder) parked(ctx context.Context, subscription messages.SubscriptionID
 			continue // due meanwhile
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", worker.StreamLater, err)
+			return nil, fmt.Errorf("read %s: %w", messages.StreamLater, err)
 		}
-		jobs = append(jobs, readDue(worker.StreamLater, m))
+		jobs = append(jobs, readDue(messages.StreamLater, m))
 	}
 	return jobs, nil
 }
@@ -279,7 +278,7 @@ func readDue(stream string, m *jetstream.RawStreamMsg) dueJob {
 	job := kindOf(m.Subject)
 	kind, name, _ := strings.Cut(strings.TrimPrefix(m.Subject, "renewals."), ".")
 	published, header, until := m.Time, m.Header, time.Time{}
-	if stream == worker.StreamLater {
+	if stream == messages.StreamLater {
 		kind, name = "due", m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
 		until, _ = messages.ParkedUntil(m.Header)
 		var at time.Time
@@ -310,7 +309,7 @@ func (f finder) stream(ctx context.Context, name string) (*jetstream.StreamInfo,
 // journalProblem says what to do about a journal that cannot be opened.
 func journalProblem(err error) error {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("stream %s is missing; run `renewals provision`", worker.StreamJournal)
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
 	}
 	return err
 }

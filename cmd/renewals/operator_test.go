@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
-
-	"github.com/klarna-renewals/renewals/klarna/klarnasim"
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // office is a broker, a Klarna and the streams, as an operator's commands find them.
@@ -94,7 +93,7 @@ func (o *office) empty(p *process) {
 			o.Fatalf("the worker has ended:\n%s", p.stderr.String())
 		default:
 		}
-		return o.count(worker.StreamJobs) == 0
+		return o.count(messages.StreamJobs) == 0
 	})
 }
 
@@ -154,13 +153,13 @@ func (o *office) letterFor(id string) string {
 	return ""
 }
 
-func (o *office) state(subscription string) worker.State {
+func (o *office) state(subscription string) journal.State {
 	o.Helper()
-	journal, err := worker.OpenJournal(o.Context(), o.js, zerolog.Nop())
+	records, err := journal.Open(o.Context(), o.js, zerolog.Nop())
 	if err != nil {
 		o.Fatal(err)
 	}
-	at, err := journal.Last(o.Context(), messages.NewRenewalKey(messages.SubscriptionID(subscription), "2026-12"))
+	at, err := records.Last(o.Context(), messages.NewRenewalKey(messages.SubscriptionID(subscription), "2026-12"))
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -184,7 +183,7 @@ func TestS23S24ResolveNotCharged(t *testing.T) {
 	// Nobody is there to ask.
 	_, told := o.run(exitUsage, "resolve", "1234834/2026-12", "--not-charged")
 	o.expect(told, "--yes: not set, and standard input is no terminal to ask on; nothing was changed")
-	if got := o.state("1234834").Phase; got != worker.PhaseUnresolved {
+	if got := o.state("1234834").Phase; got != journal.PhaseUnresolved {
 		t.Fatalf("phase %s, want unresolved", got)
 	}
 
@@ -281,11 +280,11 @@ func TestMovedOn(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("1", "500", "", 1))
 	o.work()
-	journal, err := worker.OpenJournal(t.Context(), o.js, zerolog.Nop())
+	records, err := journal.Open(t.Context(), o.js, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := finder{o.js, journal, &terminal{nil, &screen{}, &screen{}}}
+	f := finder{o.js, records, &terminal{nil, &screen{}, &screen{}}}
 	h, err := f.one(t.Context(), "1/2026-12")
 	if err != nil {
 		t.Fatal(err)
@@ -293,14 +292,14 @@ func TestMovedOn(t *testing.T) {
 	if err := f.unchanged(t.Context(), h); err != nil {
 		t.Error(err)
 	}
-	if err := journal.ResolveNotCharged(t.Context(), h.renewal, worker.Decision{Actor: "another", At: time.Now()}); err != nil {
+	if err := records.ResolveNotCharged(t.Context(), h.renewal, journal.Decision{Actor: "another", At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.unchanged(t.Context(), h); err == nil {
 		t.Error("the renewal has moved on and nobody notices")
 	}
-	var refused *worker.RefusedError
-	err = decisionProblem("resolve", journal.ResolveNotCharged(t.Context(), h.renewal, worker.Decision{Actor: "me", At: time.Now()}))
+	var refused *journal.RefusedError
+	err = decisionProblem("resolve", records.ResolveNotCharged(t.Context(), h.renewal, journal.Decision{Actor: "me", At: time.Now()}))
 	if !errors.As(err, &refused) || strings.Contains(err.Error(), "repeat it") {
 		t.Errorf("got %v, want a refusal", err)
 	}
@@ -329,25 +328,25 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("1", "500", "", 1))
 	o.work()
-	decision := worker.Decision{Actor: "anna", At: time.Now()}
+	decision := journal.Decision{Actor: "anna", At: time.Now()}
 	for _, row := range []struct {
 		what   string
-		decide func(*worker.Journal) error
+		decide func(*journal.Journal) error
 	}{
-		{"resolve", func(j *worker.Journal) error {
+		{"resolve", func(j *journal.Journal) error {
 			return j.ResolveNotCharged(t.Context(), messages.NewRenewalKey("1", "2026-12"), decision)
 		}},
-		{"cancel", func(j *worker.Journal) error { return j.Cancel(t.Context(), devAccount, "1", "2026-12", decision) }},
+		{"cancel", func(j *journal.Journal) error { return j.Cancel(t.Context(), devAccount, "1", "2026-12", decision) }},
 	} {
-		before, lost := o.count(worker.StreamJournal), false
-		journal, err := worker.OpenJournal(t.Context(), unheard{o.js, &lost}, zerolog.Nop())
+		before, lost := o.count(messages.StreamJournal), false
+		records, err := journal.Open(t.Context(), unheard{o.js, &lost}, zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := row.decide(journal); err != nil || !lost {
+		if err := row.decide(records); err != nil || !lost {
 			t.Errorf("%s: got %v, want no error after an answer was lost: %t", row.what, err, lost)
 		}
-		if n := o.count(worker.StreamJournal) - before; n != 1 {
+		if n := o.count(messages.StreamJournal) - before; n != 1 {
 			t.Errorf("%s: %d records, want 1", row.what, n)
 		}
 	}
@@ -357,7 +356,7 @@ func TestS15Cancel(t *testing.T) {
 	o := newOffice(t)
 	_, told := o.run(exitUsage, "cancel", "9", "2026-12")
 	o.expect(told, "--yes: not set")
-	if n := o.count(worker.StreamJournal); n != 0 {
+	if n := o.count(messages.StreamJournal); n != 0 {
 		t.Fatalf("%d records, want none", n)
 	}
 	_, told = o.run(exitUsage, "cancel", "9", " ", "--yes")

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // TestParkedJobIsSeen: whoever asks for an early job that waits outside the queue finds it, and may cancel its period (S77).
@@ -17,13 +17,13 @@ func TestParkedJobIsSeen(t *testing.T) {
 	o.publish(job, other)
 	p := start(t, o.env, "", "work")
 	o.empty(p)
-	if n := o.count(worker.StreamLater); n != 2 {
+	if n := o.count(messages.StreamLater); n != 2 {
 		t.Fatalf("parked: %d, want 2", n)
 	}
 	until := "parked, it waits outside the queue until " + clock(job.DueAt)
 	for _, name := range []string{"early/2026-12", string(job.ID), "an ID of its own"} {
 		out, _ := o.run(exitDone, "show", name)
-		o.expect(out, until, "of "+worker.StreamLater, "account default")
+		o.expect(out, until, "of "+messages.StreamLater, "account default")
 	}
 	out, _ := o.run(exitDone, "show", "--json", "early/2026-12")
 	o.expect(out, `"id":"an ID of its own"`, `"parked_until":"`+job.DueAt.Format(time.RFC3339)+`"`, "!ok-op-")

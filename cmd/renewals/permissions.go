@@ -110,13 +110,13 @@ type allowed struct {
 }
 
 // marks are the streams that remember how far the journal had come.
-var marks = []string{worker.StreamMarks, worker.StreamMarksCopy}
+var marks = []string{messages.StreamMarks, messages.StreamMarksCopy}
 
 // bucket is the stream behind the workers' bucket.
 const bucket = "KV_" + worker.BucketWorkers
 
 // everyStream is all that provision makes, the bucket's included.
-var everyStream = append([]string{worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, bucket}, marks...)
+var everyStream = append([]string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, bucket}, marks...)
 
 // quota asks how much of what the NATS account may store is taken.
 var quota = []string{"$JS.API.INFO"}
@@ -141,9 +141,9 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 	case roleWorker:
 		may = slices.Concat(
 			quota, info(everyStream...),
-			messagesOf(marks...), []string{worker.MarkSubjects},
-			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal),
-			read(worker.StreamJournal),
+			messagesOf(marks...), []string{messages.MarkSubjects},
+			messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal),
+			read(messages.StreamJournal),
 			presences(),
 			[]string{"$KV." + worker.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
 			recordsOf(accounts, messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindRejected,
@@ -162,13 +162,13 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			may = append(may, acks(c.stream, c.name)...)
 		}
 	case roleConsumer:
-		may = slices.Concat(info(worker.StreamJournal), read(worker.StreamJournal), acks(worker.StreamJournal, "*"))
+		may = slices.Concat(info(messages.StreamJournal), read(messages.StreamJournal), acks(messages.StreamJournal, "*"))
 	case roleOperator:
 		may = slices.Concat(
 			quota, info(everyStream...),
-			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead),
-			api("STREAM.MSG.DELETE", worker.StreamDead),
-			read(worker.StreamJournal), read(worker.StreamDead),
+			messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead),
+			api("STREAM.MSG.DELETE", messages.StreamDead),
+			read(messages.StreamJournal), read(messages.StreamDead),
 			presences(),
 			records(messages.KindPaid, messages.KindDunning, messages.KindCancelled, messages.KindCaptured, messages.KindCaptureFailed),
 		)
@@ -179,7 +179,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 		may = slices.Concat(
 			api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
 			// A journal that was restored is accepted by a new mark, which names the journal's last record.
-			messagesOf(worker.StreamJournal), messagesOf(marks...), []string{worker.MarkSubjects},
+			messagesOf(messages.StreamJournal), messagesOf(marks...), []string{messages.MarkSubjects},
 		)
 		for _, c := range consumers(accounts) {
 			may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter, "$JS.API.CONSUMER.INFO."+c.stream+"."+c.name)
@@ -187,7 +187,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 	case roleMonitor:
 		may = slices.Concat(
 			quota, info(everyStream...),
-			messagesOf(worker.StreamJobs, worker.StreamLater, worker.StreamJournal), // the oldest jobs, and what is unresolved
+			messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal), // the oldest jobs, and what is unresolved
 			presences(),
 		)
 		for i, subject := range may {
@@ -221,9 +221,9 @@ type jobConsumer struct{ stream, name, filter string }
 func consumers(accounts []messages.Account) (all []jobConsumer) {
 	for _, a := range accounts {
 		all = append(all,
-			jobConsumer{worker.StreamJobs, worker.ConsumerName(a), messages.DueSubject(a)},
-			jobConsumer{worker.StreamLater, worker.LaterConsumerName(a), messages.LaterSubject(a)},
-			jobConsumer{worker.StreamJobs, worker.CaptureConsumerName(a), messages.CaptureSubject(a)},
+			jobConsumer{messages.StreamJobs, worker.ConsumerName(a), messages.DueSubject(a)},
+			jobConsumer{messages.StreamLater, worker.LaterConsumerName(a), messages.LaterSubject(a)},
+			jobConsumer{messages.StreamJobs, worker.CaptureConsumerName(a), messages.CaptureSubject(a)},
 		)
 	}
 	return all

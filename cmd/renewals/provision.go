@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 type provisionCmd struct {
@@ -61,15 +61,15 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	if c.AcceptRestoredJournal {
-		restored, err := worker.AcceptRestoredJournal(ctx, js)
+		restored, err := journal.AcceptRestored(ctx, js)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(t.stdout, "stream %s is accepted as it is; of what fell due before %s it may have forgotten something: workers charge that within the key window from its due_at, or leave it unresolved\n",
-			worker.StreamJournal, restored.Format(time.RFC3339))
+			messages.StreamJournal, restored.Format(time.RFC3339))
 	}
 	fmt.Fprintf(t.stdout, "streams %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
-		worker.StreamJobs, worker.StreamLater, worker.StreamJournal, worker.StreamDead, worker.StreamMarks, worker.StreamMarksCopy, worker.BucketWorkers)
+		messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, worker.BucketWorkers)
 	for _, name := range provisioning.Accounts {
 		fmt.Fprintf(t.stdout, "consumers %s, %s and %s are ready for account %s\n", worker.ConsumerName(name), worker.LaterConsumerName(name), worker.CaptureConsumerName(name), name)
 	}

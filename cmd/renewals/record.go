@@ -14,7 +14,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // record is one record of the journal, read for people: what every kind has and what some have.
@@ -60,7 +59,7 @@ func readRecord(m jetstream.Msg) (record, error) {
 	}
 	r := record{Kind: kind, body: m.Data(), sequence: meta.Sequence.Stream}
 	if err := json.Unmarshal(m.Data(), &r); err != nil {
-		return record{}, fmt.Errorf("read record %d of %s: %w", r.sequence, worker.StreamJournal, err)
+		return record{}, fmt.Errorf("read record %d of %s: %w", r.sequence, messages.StreamJournal, err)
 	}
 	return r, nil
 }
@@ -168,16 +167,16 @@ func printable(text string) string {
 
 // follow hands out records of the journal in order, until ctx ends or each returns an error. errStop ends it without one.
 func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
-	consumer, err := js.OrderedConsumer(ctx, worker.StreamJournal, config)
+	consumer, err := js.OrderedConsumer(ctx, messages.StreamJournal, config)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("stream %s is missing; run `renewals provision`", worker.StreamJournal)
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
 	}
 	if err != nil {
-		return fmt.Errorf("follow %s: %w", worker.StreamJournal, err)
+		return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
 	}
 	iterator, err := consumer.Messages()
 	if err != nil {
-		return fmt.Errorf("follow %s: %w", worker.StreamJournal, err)
+		return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
 	}
 	defer iterator.Stop()
 	for {
@@ -186,7 +185,7 @@ func follow(ctx context.Context, js jetstream.JetStream, config jetstream.Ordere
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("follow %s: %w", worker.StreamJournal, err)
+			return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
 		}
 		r, err := readRecord(m)
 		if err == nil {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type resolveCmd struct {
@@ -151,7 +151,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // allowed says why the renewal cannot be settled by hand as it stands.
-func (c *resolveCmd) allowed(s worker.State) error {
+func (c *resolveCmd) allowed(s journal.State) error {
 	if c.Correct {
 		return s.Correctable()
 	}
@@ -242,7 +242,7 @@ func (f finder) one(ctx context.Context, name string) (history, error) {
 			continue
 		}
 		found = append(found, h)
-		if h.state.Phase == worker.PhaseUnresolved {
+		if h.state.Phase == journal.PhaseUnresolved {
 			unresolved = append(unresolved, h)
 		}
 	}
@@ -252,7 +252,7 @@ func (f finder) one(ctx context.Context, name string) (history, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0:
-		return history{}, fmt.Errorf("%s: no record of it in %s", printable(name), worker.StreamJournal)
+		return history{}, fmt.Errorf("%s: no record of it in %s", printable(name), messages.StreamJournal)
 	}
 	names := make([]string, len(found))
 	for i, h := range found {
@@ -278,7 +278,7 @@ func (f finder) unchanged(ctx context.Context, h history) error {
 
 // decisionProblem says what an error of the journal means for a decision.
 func decisionProblem(what string, err error) error {
-	var refused *worker.RefusedError
+	var refused *journal.RefusedError
 	if errors.As(err, &refused) {
 		return fmt.Errorf("%s: %w", what, err)
 	}
@@ -301,7 +301,7 @@ func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey
 
 // blocked points to the jobs that were turned away for a reason which a decision has just taken away, and says what makes sense
 // of them as the renewal stands now.
-func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, why messages.Reason) error {
+func (d deadLetters) blocked(ctx context.Context, w io.Writer, s journal.State, why messages.Reason) error {
 	sequences := map[string][]string{}
 	for key, e := range s.Settled {
 		if e.Reason != why {
@@ -325,12 +325,12 @@ func (d deadLetters) blocked(ctx context.Context, w io.Writer, s worker.State, w
 }
 
 // nowThat is what makes sense of a blocked job once its renewal is resolved.
-func (l letter) nowThat(s worker.State) string {
+func (l letter) nowThat(s journal.State) string {
 	uncaptured := s.Order != nil && s.Order.Captured < s.Order.Amount
 	switch {
-	case l.job == chargeJob && (s.Phase == worker.PhaseDunning || s.Phase == worker.PhaseNone), l.job == captureJob && uncaptured:
+	case l.job == chargeJob && (s.Phase == journal.PhaseDunning || s.Phase == journal.PhaseNone), l.job == captureJob && uncaptured:
 		return "renewals dead replay"
-	case l.job == captureJob && s.Phase == worker.PhaseDunning:
+	case l.job == captureJob && s.Phase == journal.PhaseDunning:
 		return "once the period is paid, renewals dead replay"
 	}
 	return "renewals dead drop"

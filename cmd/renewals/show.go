@@ -11,10 +11,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/rs/zerolog"
 )
 
 type showCmd struct {
@@ -76,7 +75,7 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		shown++
 	}
 	if shown == 0 {
-		return fmt.Errorf("show %s: neither a record in %s nor a job in %s; the journal forgets a renewal after its retention", printable(c.ID), worker.StreamJournal, worker.StreamJobs)
+		return fmt.Errorf("show %s: neither a record in %s nor a job in %s; the journal forgets a renewal after its retention", printable(c.ID), messages.StreamJournal, messages.StreamJobs)
 	}
 	if !complete && !c.JSON {
 		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", quickQueue)
@@ -94,7 +93,7 @@ func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log 
 	if err != nil {
 		return nil, finder{}, err
 	}
-	journal, err := worker.OpenJournal(ctx, js, log)
+	journal, err := journal.Open(ctx, js, log)
 	if err != nil {
 		js.Conn().Close()
 		return nil, finder{}, journalProblem(err)
@@ -105,7 +104,7 @@ func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log 
 // history is everything that is known of one renewal.
 type history struct {
 	renewal messages.RenewalKey
-	state   worker.State
+	state   journal.State
 	last    uint64 // sequence of the last record
 	records []episode
 	jobs    []dueJob
@@ -125,7 +124,7 @@ type episode struct {
 }
 
 func (f finder) history(ctx context.Context, r messages.RenewalKey) (history, error) {
-	h := history{renewal: r, state: worker.State{Phase: worker.PhaseNone}}
+	h := history{renewal: r, state: journal.State{Phase: journal.PhaseNone}}
 	if r == "" {
 		return h, nil // of a job without a valid identity
 	}
@@ -140,7 +139,7 @@ func (f finder) history(ctx context.Context, r messages.RenewalKey) (history, er
 		}
 		one := episode{record: record{Kind: kind, body: e.Body, sequence: e.Sequence}}
 		if err := json.Unmarshal(e.Body, &one); err != nil {
-			return h, fmt.Errorf("read record %d of %s: %w", e.Sequence, worker.StreamJournal, err)
+			return h, fmt.Errorf("read record %d of %s: %w", e.Sequence, messages.StreamJournal, err)
 		}
 		h.records = append(h.records, one)
 		h.state, h.last = e.State, e.Sequence
@@ -262,20 +261,20 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 	add := func(format string, args ...any) { say = append(say, printable(fmt.Sprintf(format, args...))) }
 	s := h.state
 	switch s.Phase {
-	case worker.PhaseNone, "":
+	case journal.PhaseNone, "":
 		if len(h.records) == 0 {
 			add("state: nothing recorded: no worker has claimed it yet")
 		} else {
 			add("state: none: nothing was charged and nothing is being charged; what was rejected is in the dead letters")
 		}
-	case worker.PhaseCharging, worker.PhaseCapturing:
+	case journal.PhaseCharging, journal.PhaseCapturing:
 		h.claim(now, keyWindow, add)
-	case worker.PhasePending:
+	case journal.PhasePending:
 		add("state: pending: Klarna made order %s and is still deciding whether it is money; nothing is charged again", s.Claim.OrderID)
 		add("next: the fraud status is asked for until it is final, and an operator is called when it is not within two days")
-	case worker.PhasePaid, worker.PhaseCaptured, worker.PhaseCaptureFailed:
+	case journal.PhasePaid, journal.PhaseCaptured, journal.PhaseCaptureFailed:
 		h.order(now, add)
-	case worker.PhaseDunning:
+	case journal.PhaseDunning:
 		d := h.of(messages.KindDunning)
 		add("state: dunning: %s; nothing was charged", d.Reason)
 		if d.NextAttemptAt != nil {
@@ -283,7 +282,7 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		} else {
 			add("next: no further attempt is suggested")
 		}
-	case worker.PhaseUnresolved:
+	case journal.PhaseUnresolved:
 		u := h.of(messages.KindUnresolved)
 		name := argument(string(u.SubscriptionID) + "/" + string(u.Period))
 		if s.Capturing() {
@@ -295,7 +294,7 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		add("state: unresolved: %s; whether the customer was charged is not known, and Klarna is not asked any more", u.Reason)
 		add("next: look in Klarna's portal for an order with this merchant reference, amount and day, then")
 		add("      renewals resolve %s --paid --order-id ORDER   or   renewals resolve %[1]s --not-charged", name)
-	case worker.PhaseCancelled:
+	case journal.PhaseCancelled:
 		add("state: cancelled: this period will not be charged")
 	default:
 		add("state: %s", s.Phase)
@@ -305,15 +304,15 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		if j.job == captureJob {
 			what = "capture job"
 		}
-		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, worker.StreamJobs),
+		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, messages.StreamJobs),
 			lapse(now.Sub(j.Published)), j.Account, j.standing(s, now))
 	}
 	return say
 }
 
 // standing says what a job in the queue waits for.
-func (j dueJob) standing(s worker.State, now time.Time) string {
-	open := s.Phase == worker.PhaseCharging || s.Phase == worker.PhasePending || s.Phase == worker.PhaseCapturing
+func (j dueJob) standing(s journal.State, now time.Time) string {
+	open := s.Phase == journal.PhaseCharging || s.Phase == journal.PhasePending || s.Phase == journal.PhaseCapturing
 	settled, known := s.Settled[j.key]
 	// After these rejections, and as a replay, the same ID may be claimed after all.
 	again := settled.Kind == messages.KindRejected && (j.Replay != "" || settled.Reason == messages.ReasonInvalid || settled.Reason == messages.ReasonNotDue)
@@ -354,7 +353,7 @@ func (h history) order(now time.Time, add func(string, ...any)) {
 	case rest <= 0:
 		add("state: captured in full: %s of order %s; nothing more is charged or captured for this period", captured, o.ID)
 		return
-	case h.state.Phase == worker.PhaseCaptureFailed:
+	case h.state.Phase == journal.PhaseCaptureFailed:
 		add("state: capture failed: %s; of order %s %s of %s are captured, %s remain, %s", why.Reason, o.ID, captured, total, remain, until)
 	case o.Captured == 0:
 		add("state: paid with order %s: %s authorised, %s; nothing more is charged for this period", o.ID, total, until)
@@ -364,7 +363,7 @@ func (h history) order(now time.Time, add func(string, ...any)) {
 	switch late := !o.CaptureBefore.IsZero() && !now.Before(o.CaptureBefore); {
 	case late:
 		add("next: the authorisation ended %s ago: Klarna captures nothing more of it", lapse(now.Sub(o.CaptureBefore)))
-	case h.state.Phase != worker.PhaseCaptureFailed:
+	case h.state.Phase != journal.PhaseCaptureFailed:
 		add("next: to take the money, publish a capture job: `renewals publish --capture`")
 	case why.NextAttemptAt != nil:
 		add("next: the billing system may publish another capture under a new message ID, suggested at %s", clock(*why.NextAttemptAt))

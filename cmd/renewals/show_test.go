@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // Where a renewal stands and what happens next, in every phase.
@@ -15,10 +15,10 @@ func TestStanding(t *testing.T) {
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 	const key = messages.IdempotencyKey("066fb987-94e8-5d9a-9b0b-0d279f430fd1")
 	later := now.Add(72 * time.Hour)
-	delayed := func(p worker.Phase, captured int64, before time.Time) worker.State {
-		return worker.State{
-			Phase: p, Claim: &worker.Claim{Key: key, Tries: 2, Deliveries: 1, Released: true, FirstSentAt: now, Capture: &worker.Capture{OrderID: "f3392f8b", Amount: 500}},
-			Order: &worker.Order{ID: "f3392f8b", Amount: 1599, Currency: "EUR", Captured: captured, CaptureBefore: before},
+	delayed := func(p journal.Phase, captured int64, before time.Time) journal.State {
+		return journal.State{
+			Phase: p, Claim: &journal.Claim{Key: key, Tries: 2, Deliveries: 1, Released: true, FirstSentAt: now, Capture: &journal.Capture{OrderID: "f3392f8b", Amount: 500}},
+			Order: &journal.Order{ID: "f3392f8b", Amount: 1599, Currency: "EUR", Captured: captured, CaptureBefore: before},
 		}
 	}
 	failed := func(edit func(*record)) []episode {
@@ -26,14 +26,14 @@ func TestStanding(t *testing.T) {
 		edit(&e.record)
 		return []episode{e}
 	}
-	charging := func(edit func(*worker.Claim)) worker.State {
-		c := worker.Claim{Key: key, Worker: "w1", FirstSentAt: now.Add(-2 * time.Hour), LeaseUntil: now.Add(time.Minute), Tries: 3, Deliveries: 2, UndecidedTries: 1}
+	charging := func(edit func(*journal.Claim)) journal.State {
+		c := journal.Claim{Key: key, Worker: "w1", FirstSentAt: now.Add(-2 * time.Hour), LeaseUntil: now.Add(time.Minute), Tries: 3, Deliveries: 2, UndecidedTries: 1}
 		edit(&c)
-		return worker.State{Phase: worker.PhaseCharging, Claim: &c}
+		return journal.State{Phase: journal.PhaseCharging, Claim: &c}
 	}
-	settled := worker.State{Phase: worker.PhaseNone, Settled: map[messages.IdempotencyKey]worker.Settlement{key: {Kind: messages.KindRejected, Reason: messages.ReasonAlreadyPaid}}}
-	invalid := worker.State{Phase: worker.PhaseNone, Settled: map[messages.IdempotencyKey]worker.Settlement{key: {Kind: messages.KindRejected, Reason: messages.ReasonInvalid}}}
-	order := &worker.Claim{Key: "another", OrderID: "f3392f8b"}
+	settled := journal.State{Phase: journal.PhaseNone, Settled: map[messages.IdempotencyKey]journal.Settlement{key: {Kind: messages.KindRejected, Reason: messages.ReasonAlreadyPaid}}}
+	invalid := journal.State{Phase: journal.PhaseNone, Settled: map[messages.IdempotencyKey]journal.Settlement{key: {Kind: messages.KindRejected, Reason: messages.ReasonInvalid}}}
+	order := &journal.Claim{Key: "another", OrderID: "f3392f8b"}
 	rec := func(k messages.Kind, edit func(*record)) []episode {
 		e := episode{record: record{Kind: k, SubscriptionID: "it's", Period: "2026-12"}}
 		edit(&e.record)
@@ -45,34 +45,34 @@ func TestStanding(t *testing.T) {
 		h         history
 		want      []string
 	}{
-		{"claimed", history{state: charging(func(*worker.Claim) {})}, []string{"charging under key 066fb987", "3 tries in 2 deliveries, 1 of them undecided", "may be used for another 21h", "worker w1 holds the claim for another 1m"}},
-		{"released", history{state: charging(func(c *worker.Claim) { c.Released = true })}, []string{"next: the next delivery of the job tries again under the same key"}},
-		{"the worker is dead", history{state: charging(func(c *worker.Claim) { c.LeaseUntil = now.Add(-5 * time.Second) })}, []string{"the claim of worker w1 ended 5s ago"}},
-		{"nothing has reached Klarna", history{state: charging(func(c *worker.Claim) { c.FirstSentAt = time.Time{} })}, []string{"has not read a request under it yet"}},
-		{"past the window", history{state: charging(func(c *worker.Claim) { c.FirstSentAt = now.Add(-23 * time.Hour) })}, []string{"may no longer be used"}},
-		{"a yes without an order", history{state: charging(func(c *worker.Claim) { c.Answered2xx, c.Contradicted, c.LastError = true, true, "timeout" })}, []string{"said yes without naming what it made", "refused it after a try", "last: timeout"}},
-		{"pending", history{state: worker.State{Phase: worker.PhasePending, Claim: order}}, []string{"Klarna made order f3392f8b and is still deciding"}},
-		{"paid", history{state: worker.State{Phase: worker.PhasePaid, Claim: order}}, []string{"paid with order f3392f8b"}},
-		{"authorised", history{state: delayed(worker.PhasePaid, 0, later)}, []string{"paid with order f3392f8b: 15.99 EUR authorised, capture before 2026-12-04 03:00 UTC", "publish a capture job: `renewals publish --capture`"}},
-		{"authorised, and Klarna tells no end", history{state: delayed(worker.PhasePaid, 0, time.Time{})}, []string{"15.99 EUR authorised, Klarna has not said until when", "publish a capture job"}},
-		{"authorised too long ago", history{state: delayed(worker.PhasePaid, 0, now.Add(-time.Hour))}, []string{"next: the authorisation ended 1h ago: Klarna captures nothing more of it"}},
-		{"capturing", history{state: delayed(worker.PhaseCapturing, 0, later), records: failed(func(*record) {})}, []string{"capturing 5.00 EUR of order f3392f8b, under key 066fb987", "2 tries in 1 deliveries, 0 of them undecided", "tries again under the same key"}},
-		{"captured in part", history{state: delayed(worker.PhaseCaptured, 500, later)}, []string{"captured in part: 5.00 EUR of 15.99 EUR of order f3392f8b, 10.99 EUR remain, capture before 2026-12-04", "publish a capture job"}},
-		{"captured in full", history{state: delayed(worker.PhaseCaptured, 1599, now.Add(-time.Hour))}, []string{"captured in full: 15.99 EUR of order f3392f8b; nothing more is charged or captured"}},
-		{"capture declined", history{state: delayed(worker.PhaseCaptureFailed, 500, later), records: failed(func(r *record) { r.NextAttemptAt = &later })}, []string{"capture failed: payment_method_failed; of order f3392f8b 5.00 EUR of 15.99 EUR are captured, 10.99 EUR remain", "another capture under a new message ID, suggested at 2026-12-04 03:00 UTC"}},
-		{"capture declined for good", history{state: delayed(worker.PhaseCaptureFailed, 0, later), records: failed(func(*record) {})}, []string{"no further capture is suggested; since the period has an order, nothing new is charged for it either"}},
-		{"unresolved capture", history{state: delayed(worker.PhaseUnresolved, 0, later), records: append(failed(func(*record) {}), episode{record: record{Kind: messages.KindUnresolved, SubscriptionID: "it's", Period: "2026-12", Currency: "EUR", Reason: messages.ReasonAbandoned}})},
+		{"claimed", history{state: charging(func(*journal.Claim) {})}, []string{"charging under key 066fb987", "3 tries in 2 deliveries, 1 of them undecided", "may be used for another 21h", "worker w1 holds the claim for another 1m"}},
+		{"released", history{state: charging(func(c *journal.Claim) { c.Released = true })}, []string{"next: the next delivery of the job tries again under the same key"}},
+		{"the worker is dead", history{state: charging(func(c *journal.Claim) { c.LeaseUntil = now.Add(-5 * time.Second) })}, []string{"the claim of worker w1 ended 5s ago"}},
+		{"nothing has reached Klarna", history{state: charging(func(c *journal.Claim) { c.FirstSentAt = time.Time{} })}, []string{"has not read a request under it yet"}},
+		{"past the window", history{state: charging(func(c *journal.Claim) { c.FirstSentAt = now.Add(-23 * time.Hour) })}, []string{"may no longer be used"}},
+		{"a yes without an order", history{state: charging(func(c *journal.Claim) { c.Answered2xx, c.Contradicted, c.LastError = true, true, "timeout" })}, []string{"said yes without naming what it made", "refused it after a try", "last: timeout"}},
+		{"pending", history{state: journal.State{Phase: journal.PhasePending, Claim: order}}, []string{"Klarna made order f3392f8b and is still deciding"}},
+		{"paid", history{state: journal.State{Phase: journal.PhasePaid, Claim: order}}, []string{"paid with order f3392f8b"}},
+		{"authorised", history{state: delayed(journal.PhasePaid, 0, later)}, []string{"paid with order f3392f8b: 15.99 EUR authorised, capture before 2026-12-04 03:00 UTC", "publish a capture job: `renewals publish --capture`"}},
+		{"authorised, and Klarna tells no end", history{state: delayed(journal.PhasePaid, 0, time.Time{})}, []string{"15.99 EUR authorised, Klarna has not said until when", "publish a capture job"}},
+		{"authorised too long ago", history{state: delayed(journal.PhasePaid, 0, now.Add(-time.Hour))}, []string{"next: the authorisation ended 1h ago: Klarna captures nothing more of it"}},
+		{"capturing", history{state: delayed(journal.PhaseCapturing, 0, later), records: failed(func(*record) {})}, []string{"capturing 5.00 EUR of order f3392f8b, under key 066fb987", "2 tries in 1 deliveries, 0 of them undecided", "tries again under the same key"}},
+		{"captured in part", history{state: delayed(journal.PhaseCaptured, 500, later)}, []string{"captured in part: 5.00 EUR of 15.99 EUR of order f3392f8b, 10.99 EUR remain, capture before 2026-12-04", "publish a capture job"}},
+		{"captured in full", history{state: delayed(journal.PhaseCaptured, 1599, now.Add(-time.Hour))}, []string{"captured in full: 15.99 EUR of order f3392f8b; nothing more is charged or captured"}},
+		{"capture declined", history{state: delayed(journal.PhaseCaptureFailed, 500, later), records: failed(func(r *record) { r.NextAttemptAt = &later })}, []string{"capture failed: payment_method_failed; of order f3392f8b 5.00 EUR of 15.99 EUR are captured, 10.99 EUR remain", "another capture under a new message ID, suggested at 2026-12-04 03:00 UTC"}},
+		{"capture declined for good", history{state: delayed(journal.PhaseCaptureFailed, 0, later), records: failed(func(*record) {})}, []string{"no further capture is suggested; since the period has an order, nothing new is charged for it either"}},
+		{"unresolved capture", history{state: delayed(journal.PhaseUnresolved, 0, later), records: append(failed(func(*record) {}), episode{record: record{Kind: messages.KindUnresolved, SubscriptionID: "it's", Period: "2026-12", Currency: "EUR", Reason: messages.ReasonAbandoned}})},
 			[]string{"unresolved capture: abandoned; whether Klarna captured 5.00 EUR of order f3392f8b is not known", `renewals resolve 'it'\''s/2026-12' --captured --capture-id CAPTURE`, "--not-captured"}},
-		{"declined", history{state: worker.State{Phase: worker.PhaseDunning, Claim: order}, records: rec(messages.KindDunning, func(r *record) { r.Reason, r.NextAttemptAt = messages.ReasonPaymentMethodFailed, &later })}, []string{"dunning: payment_method_failed", "suggested at 2026-12-04 03:00 UTC"}},
-		{"declined for good", history{state: worker.State{Phase: worker.PhaseDunning, Claim: order}, records: rec(messages.KindDunning, func(r *record) { r.Reason = messages.ReasonTokenCancelled })}, []string{"no further attempt is suggested"}},
-		{"unresolved", history{state: worker.State{Phase: worker.PhaseUnresolved, Claim: order}, records: rec(messages.KindUnresolved, func(r *record) { r.Reason = messages.ReasonPendingTooLong })}, []string{"unresolved: pending_too_long", `renewals resolve 'it'\''s/2026-12' --paid`}},
-		{"cancelled", history{state: worker.State{Phase: worker.PhaseCancelled}}, []string{"will not be charged"}},
+		{"declined", history{state: journal.State{Phase: journal.PhaseDunning, Claim: order}, records: rec(messages.KindDunning, func(r *record) { r.Reason, r.NextAttemptAt = messages.ReasonPaymentMethodFailed, &later })}, []string{"dunning: payment_method_failed", "suggested at 2026-12-04 03:00 UTC"}},
+		{"declined for good", history{state: journal.State{Phase: journal.PhaseDunning, Claim: order}, records: rec(messages.KindDunning, func(r *record) { r.Reason = messages.ReasonTokenCancelled })}, []string{"no further attempt is suggested"}},
+		{"unresolved", history{state: journal.State{Phase: journal.PhaseUnresolved, Claim: order}, records: rec(messages.KindUnresolved, func(r *record) { r.Reason = messages.ReasonPendingTooLong })}, []string{"unresolved: pending_too_long", `renewals resolve 'it'\''s/2026-12' --paid`}},
+		{"cancelled", history{state: journal.State{Phase: journal.PhaseCancelled}}, []string{"will not be charged"}},
 		{"rejected only", history{state: settled, records: rec(messages.KindRejected, func(*record) {})}, []string{"nothing was charged and nothing is being charged"}},
 		{"waiting", history{jobs: due}, []string{"nothing recorded", "published 1m ago for account default: no worker has claimed it"}},
 		{"early", history{jobs: []dueJob{{DueAt: later}}}, []string{"job without a valid ID", "it is due at 2026-12-04 03:00 UTC"}},
-		{"between deliveries", history{state: charging(func(*worker.Claim) {}), jobs: due}, []string{"it waits between deliveries"}},
-		{"behind another attempt", history{state: worker.State{Phase: worker.PhasePending, Claim: order}, jobs: due}, []string{"it waits until the charge under way is decided"}},
-		{"behind a capture", history{state: delayed(worker.PhaseCapturing, 0, later), records: failed(func(*record) {}), jobs: []dueJob{{ID: "c", job: captureJob}}}, []string{"queue: capture job c, ", "it waits until the capture under way is decided"}},
+		{"between deliveries", history{state: charging(func(*journal.Claim) {}), jobs: due}, []string{"it waits between deliveries"}},
+		{"behind another attempt", history{state: journal.State{Phase: journal.PhasePending, Claim: order}, jobs: due}, []string{"it waits until the charge under way is decided"}},
+		{"behind a capture", history{state: delayed(journal.PhaseCapturing, 0, later), records: failed(func(*record) {}), jobs: []dueJob{{ID: "c", job: captureJob}}}, []string{"queue: capture job c, ", "it waits until the capture under way is decided"}},
 		{"settled, its ack is lost", history{state: settled, jobs: due}, []string{"it has its result"}},
 		{"replayed", history{state: settled, jobs: []dueJob{{key: key, Replay: "17"}}}, []string{"no worker has claimed it"}},
 		{"corrected", history{state: invalid, jobs: due}, []string{"no worker has claimed it"}},
@@ -95,7 +95,7 @@ func TestHistoryTable(t *testing.T) {
 		edit(&e)
 		return e
 	}
-	h := history{state: worker.State{Phase: worker.PhaseCancelled}, records: []episode{
+	h := history{state: journal.State{Phase: journal.PhaseCancelled}, records: []episode{
 		one(messages.KindCharging, 0, 1, func(*episode) {}),
 		one(messages.KindCharging, 340*time.Millisecond, 1, func(e *episode) { e.LastError, e.UndecidedTries = "connection cut", 1 }),
 		one(messages.KindCharging, 65*time.Second, 2, func(e *episode) { e.LastError, e.UndecidedTries = "connection cut", 1 }),

@@ -95,7 +95,7 @@ func TestStatus(t *testing.T) {
 	})
 
 	// Somebody has touched the journal.
-	stream, err := o.js.Stream(t.Context(), worker.StreamJournal)
+	stream, err := o.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestStatus(t *testing.T) {
 			t.Errorf("%v in %s", err, line)
 		}
 	}
-	if err := o.js.DeleteStream(t.Context(), worker.StreamJournal); err != nil {
+	if err := o.js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
 		t.Fatal(err)
 	}
 	for _, command := range [][]string{{"status"}, {"show", "1/2026-12"}, {"resolve", "1/2026-12", "--not-charged"}, {"cancel", "1", "2026-12"}} {

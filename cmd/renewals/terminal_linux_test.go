@@ -11,7 +11,6 @@ import (
 	"unsafe"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
 )
 
 // typing is a terminal into which somebody has typed a line.
@@ -77,13 +76,13 @@ func TestAsking(t *testing.T) {
 		{[]string{"cancel", "2", "2026-12"}, "yes\n", "Cancel period", exitDone},
 		{[]string{"dead", "replay", invalid}, "Y\n", "Publish 1 jobs again", exitDone},
 	} {
-		records, letters, jobs := o.count(worker.StreamJournal), o.count(worker.StreamDead), o.count(worker.StreamJobs)
+		records, letters, jobs := o.count(messages.StreamJournal), o.count(messages.StreamDead), o.count(messages.StreamJobs)
 		var stdout, stderr screen
 		code := run(t.Context(), row.args, typing(t, row.typed), &stdout, &stderr, o.env.lookup)
 		if code != row.code || !strings.Contains(stderr.String(), row.question) {
 			t.Errorf("%v, typed %q: exit code %d, want %d, and %q in %q", row.args, row.typed, code, row.code, row.question, stderr.String())
 		}
-		changed := records != o.count(worker.StreamJournal) || letters != o.count(worker.StreamDead) || jobs != o.count(worker.StreamJobs)
+		changed := records != o.count(messages.StreamJournal) || letters != o.count(messages.StreamDead) || jobs != o.count(messages.StreamJobs)
 		if changed != (row.code == exitDone) {
 			t.Errorf("%v, typed %q: changed %t", row.args, row.typed, changed)
 		}

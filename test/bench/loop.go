@@ -69,7 +69,7 @@ func (l *loop) run(natsURL string, jobs int) error {
 }
 
 func (l *loop) consume(ctx context.Context, busy *sync.WaitGroup, fail func(error)) (stop func(), err error) {
-	consumer, err := l.js.Consumer(ctx, worker.StreamJobs, worker.ConsumerName(defaultAccount))
+	consumer, err := l.js.Consumer(ctx, messages.StreamJobs, worker.ConsumerName(defaultAccount))
 	if err != nil {
 		return nil, err
 	}

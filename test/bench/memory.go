@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // drained is what one worker needed for a backlog, and what the journal of it weighs.
@@ -146,7 +146,7 @@ func (w *world) watch(ctx context.Context, d *drained, every time.Duration) erro
 // weigh finds what the journal alone takes, on disk and in a broker that has just been started on it: one that has run for
 // a while also remembers the message IDs of the last hour.
 func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
-	journal, err := w.js.Stream(ctx, worker.StreamJournal)
+	journal, err := w.js.Stream(ctx, messages.StreamJournal)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err != nil || entry.IsDir() || !strings.Contains(path, "/streams/"+worker.StreamJournal+"/") {
+		if err != nil || entry.IsDir() || !strings.Contains(path, "/streams/"+messages.StreamJournal+"/") {
 			return nil
 		}
 		info, err := entry.Info()
@@ -186,7 +186,7 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 	}
 	for { // it answers before it has found all streams
 		one, cancel := context.WithTimeout(ctx, time.Second)
-		journal, err = w.js.Stream(one, worker.StreamJournal)
+		journal, err = w.js.Stream(one, messages.StreamJournal)
 		cancel()
 		if err == nil {
 			break

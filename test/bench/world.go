@@ -100,7 +100,7 @@ func (w *world) start(ctx context.Context) error {
 	w.results = newCollector(w.setup.Jobs)
 	// A consumer of the stream, as anybody's who needs results: a mere subscription would see records before they are
 	// stored, and those that are refused as well.
-	consumer, err := w.js.OrderedConsumer(ctx, worker.StreamJournal, jetstream.OrderedConsumerConfig{
+	consumer, err := w.js.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{messages.RecordSubject(messages.KindPaid, "*", "*")},
 	})
 	if err != nil {
@@ -300,7 +300,7 @@ func (w *world) audit(ctx context.Context) error {
 	if err := json.NewDecoder(response.Body).Decode(&counts); err != nil {
 		return fmt.Errorf("read the simulator's counts: %w", err)
 	}
-	journal, err := w.js.Stream(ctx, worker.StreamJournal)
+	journal, err := w.js.Stream(ctx, messages.StreamJournal)
 	if err != nil {
 		return err
 	}
@@ -324,7 +324,7 @@ func (w *world) acknowledged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, errors.New("waited 10 s"))
 	defer cancel()
 	for {
-		jobs, err := w.js.Stream(ctx, worker.StreamJobs)
+		jobs, err := w.js.Stream(ctx, messages.StreamJobs)
 		if err != nil {
 			return err
 		}

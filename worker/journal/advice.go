@@ -1,0 +1,65 @@
+package journal
+
+import (
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// An Advice is what a refusal means, and when another attempt makes sense by the policy that was in force when the chain
+// of attempts began.
+type Advice struct {
+	dunning.Decision
+	NextAttemptAt *time.Time
+	Final         bool
+}
+
+// advise is the advice after a refused charge, or with capture a refused capture: that makes sense only while the authorisation
+// lasts.
+func (s State) advise(d dunning.Decision, capture bool) *Advice {
+	attempts, since := s.Attempts, s.FirstAttemptAt
+	if capture {
+		attempts, since = s.Order.Captures, s.Order.FirstCaptureAt
+	}
+	policy := dunning.DefaultPolicy()
+	if s.Policy != nil {
+		policy = *s.Policy
+	}
+	next, ok, final := policy.Next(d.Category, d.Retryable, attempts, since)
+	switch {
+	case !ok:
+		return &Advice{Decision: d, Final: final}
+	case capture && !s.Order.CaptureBefore.IsZero() && !next.Before(s.Order.CaptureBefore):
+		return &Advice{Decision: d, Final: true}
+	}
+	return &Advice{Decision: d, NextAttemptAt: &next, Final: final}
+}
+
+// advised is a refusal's transition with its advice.
+func (st Transition) advised(d dunning.Decision) Transition {
+	st.Advice = st.State.advise(d, st.Record == messages.KindCaptureFailed)
+	st.Reason = d.Reason
+	return st
+}
+
+// refusal is what the tries of a delivery came to, where they came to a refusal. why is set where Klarna's application gave none.
+func (o Outcome) refusal(c Claim, why messages.Reason) dunning.Decision {
+	switch {
+	case why != "" && c.Capture == nil:
+		return dunning.RefusedWithoutCode()
+	case why != "":
+		return o.notCaptured(why)
+	case o.Answer == FraudRejected:
+		return dunning.FraudRejected()
+	}
+	return o.Refusal
+}
+
+// notCaptured is a refusal to capture that Klarna's application did not explain.
+func (o Outcome) notCaptured(why messages.Reason) dunning.Decision {
+	if o.NoSuchOrder {
+		why = messages.ReasonNoSuchOrder
+	}
+	return dunning.NotCapturable(why)
+}

@@ -1,0 +1,118 @@
+package journal
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/klarna"
+)
+
+// TryResult is what the tries of one delivery have taught so far.
+type TryResult struct {
+	Outcome
+	Refusal     *klarna.Error       // the definite no, when Answer is Refused
+	TurnedAway  *klarna.Error       // the last answer, where it was not Klarna's application that gave it
+	Order       klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
+	TokenStatus string              // beside a refusal that is about the token; "" when not known
+	before      doubt               // what earlier deliveries left open
+}
+
+// Untried is the result before the first try under a claim.
+func Untried(h HeldClaim) TryResult {
+	return TryResult{before: h.doubt(), Outcome: Outcome{Unsent: true}}
+}
+
+// Said is the answer by which a refusal was refused; nil where that was none.
+func (t TryResult) Said(next Transition) *klarna.Error {
+	if next.unread && t.TurnedAway != nil {
+		return &klarna.Error{StatusCode: t.TurnedAway.StatusCode, CorrelationID: t.TurnedAway.CorrelationID}
+	}
+	return t.Refusal
+}
+
+// Hear takes the answer (a nil err is an order) of a try that lasted from began to
+// ended, and says whether another try may follow within this delivery. It is the table of answers: which of them
+// decide, which leave the outcome open, and which prove that nothing happened.
+func (t *TryResult) Hear(order klarna.CreatedOrder, err error, began, ended time.Time, r Rules) (again bool) {
+	t.LastError, t.NotEvaluated, t.NoSuchOrder, t.RetryAfter = "", false, false, 0
+	class := klarna.ClassOf(err)
+	if err != nil {
+		t.LastError = err.Error()
+	}
+	refusal, refused := errors.AsType[*klarna.Error](err)
+	if refused {
+		t.RetryAfter = min(refusal.RetryAfter, maxRetryAfter)
+	}
+
+	switch class {
+	case klarna.ClassNotSent:
+		return true
+	case klarna.ClassNotEvaluated:
+		t.Tries++
+		t.NotEvaluated, t.TurnedAway, t.NoSuchOrder = true, refusal, refusal.StatusCode == http.StatusNotFound
+		return false // a password, a host or a firewall is wrong: seconds will not heal it
+	case klarna.ClassRateLimited:
+		t.Tries++
+		return true
+	}
+
+	t.Tries++
+	t.Unsent = false
+	switch class {
+	case klarna.ClassOK:
+		t.made(order, began, r)
+		return false
+	case klarna.ClassRefused:
+		judged := dunning.SurvivesUndecided(refusal.Code) || refusal.FraudStatus == klarna.FraudRejected
+		if t.refused(Refused, judged, began, r); t.Answer == Refused {
+			t.Refusal = refusal
+			t.Outcome.Refusal, _ = dunning.DecideRefused(refusal.StatusCode, refusal.Code, refusal.FraudStatus)
+		}
+		return false // it will say the same in a second; later perhaps not
+	case klarna.ClassFailed:
+		return true
+	case klarna.ClassAnswered2xx:
+		t.Answered2xx = true
+		t.Undecided++
+		t.UndecidedAt = ended
+		return true
+	case klarna.ClassCut:
+		t.Cut = true // counted by whoever takes the claim over
+		t.UndecidedAt = ended
+		return false
+	default:
+		t.Undecided++
+		t.UndecidedAt = ended
+		return true
+	}
+}
+
+// made takes in an order.
+func (t *TryResult) made(order klarna.CreatedOrder, began time.Time, r Rules) {
+	t.Order, t.Made = order, StateID(order.OrderID)
+	t.Answer = Pending
+	switch order.FraudStatus {
+	case klarna.FraudAccepted:
+		t.Answer = Accepted
+	case klarna.FraudRejected:
+		t.Answer = NoAnswer
+		if t.refused(FraudRejected, true, began, r); t.Answer == NoAnswer {
+			t.Made = ""
+		}
+	}
+}
+
+// refused takes in a definite no, for what it is worth after what came before it.
+func (t *TryResult) refused(no Answer, judged bool, began time.Time, r Rules) {
+	d := doubt{t.before.Tries + t.Undecided, later(t.before.EndedAt, t.UndecidedAt), t.before.Answered2xx || t.Answered2xx}
+	switch d.refused(judged, began, r) {
+	case refusalDecides:
+		t.Answer = no
+	case refusalTooSoon:
+		t.TooSoon = true
+	case refusalContradicts:
+		t.Contradicted = true
+	}
+}

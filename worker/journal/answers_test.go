@@ -1,0 +1,216 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+	"pgregory.net/rapid"
+)
+
+// answered is an answer of Klarna with its error object.
+func answered(status int, code string) error {
+	return &klarna.Error{StatusCode: status, Code: code, HasErrorObject: code != ""}
+}
+
+func TestHear(t *testing.T) {
+	order := klarna.CreatedOrder{OrderID: "order-1", FraudStatus: "ACCEPTED"}
+	with := func(status string) klarna.CreatedOrder { o := order; o.FraudStatus = status; return o }
+	undecided := Claim{UndecidedTries: 1}
+	yes := Claim{Answered2xx: true}
+
+	for _, tt := range []struct {
+		name   string
+		before Claim
+		order  klarna.CreatedOrder
+		err    error
+		want   Outcome
+		again  bool
+	}{
+		{"accepted", Claim{}, order, nil, Outcome{Answer: Accepted, Made: "order-1", Tries: 1}, false},
+		{"accepted after an undecided try", undecided, order, nil, Outcome{Answer: Accepted, Made: "order-1", Tries: 1}, false},
+		{"pending", Claim{}, with("PENDING"), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
+		{"no fraud status", Claim{}, with(""), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
+		{"a fraud status of tomorrow", Claim{}, with("MAYBE"), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
+		{"fraud rejected", Claim{}, with("REJECTED"), nil, Outcome{Answer: FraudRejected, Made: "order-1", Tries: 1}, false},
+
+		{"soft decline", Claim{}, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"token cancelled", Claim{}, klarna.CreatedOrder{}, answered(403, "TOKEN_CANCELLED"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"our request is bad", Claim{}, klarna.CreatedOrder{}, answered(400, "BAD_VALUE"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"soft decline after an undecided try", undecided, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"token cancelled after an undecided try (S39)", undecided, klarna.CreatedOrder{}, answered(403, "TOKEN_CANCELLED"), Outcome{Tries: 1, Contradicted: true}, false},
+		{"soft decline after a 2xx without an order", yes, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Tries: 1, Contradicted: true}, false},
+
+		{"password wrong", Claim{}, klarna.CreatedOrder{}, answered(401, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
+		{"firewall", Claim{}, klarna.CreatedOrder{}, answered(403, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
+		{"rate limit (S27)", Claim{}, klarna.CreatedOrder{}, &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, true},
+		{"host unknown", Claim{}, klarna.CreatedOrder{}, &klarna.NotSentError{Err: errors.New("no such host")}, Outcome{Unsent: true}, true},
+
+		{"failed for sure", Claim{}, klarna.CreatedOrder{}, answered(503, "SERVICE_UNAVAILABLE"), Outcome{Tries: 1}, true},
+		{"maintenance page (S4)", Claim{}, klarna.CreatedOrder{}, answered(503, ""), Outcome{Tries: 1, Undecided: 1}, true},
+		{"internal error (S2)", Claim{}, klarna.CreatedOrder{}, answered(500, "INTERNAL_SERVER_ERROR"), Outcome{Tries: 1, Undecided: 1}, true},
+		{"in-flight duplicate", Claim{}, klarna.CreatedOrder{}, answered(409, "CONFLICT"), Outcome{Tries: 1, Undecided: 1}, true},
+		{"yes, without an order (S13)", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, Outcome{Tries: 1, Undecided: 1, Answered2xx: true}, true},
+		{"cut", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{Cut: true}, Outcome{Tries: 1, Cut: true}, false},
+		{"timed out", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{TimedOut: true}, Outcome{Tries: 1, Cut: true}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			heard := TryResult{before: doubt{tt.before.UndecidedTries, noon.Add(-time.Hour), tt.before.Answered2xx}, Outcome: Outcome{Unsent: true}}
+			again := heard.Hear(tt.order, tt.err, noon, noon.Add(time.Second), testRules())
+			if tt.want.Undecided > 0 || tt.want.Cut {
+				tt.want.UndecidedAt = noon.Add(time.Second)
+			}
+			if tt.err != nil {
+				tt.want.LastError = tt.err.Error()
+			}
+			if (heard.Outcome.Refusal.Reason != "") != (tt.want.Answer == Refused) {
+				t.Errorf("what it means: %+v", heard.Outcome.Refusal)
+			}
+			heard.Outcome.Refusal = dunning.Decision{} // its own tests are those of the table
+			if heard.Outcome != tt.want || again != tt.again {
+				t.Errorf("hear = %+v, again %t\nwant %+v, again %t", heard.Outcome, again, tt.want, tt.again)
+			}
+		})
+	}
+}
+
+// TestRefusalAfterAnUndecidedTry: S68, S93. A 5xx or a 408 may still commit; a decline decides once the request before it is
+// surely over, on whichever worker and by whichever clock.
+func TestRefusalAfterAnUndecidedTry(t *testing.T) {
+	r := testRules()
+	r.ClockMargin = 10 * time.Second
+	settled := r.SettleDelay + 2*r.ClockMargin
+	for _, tt := range []struct {
+		name   string
+		before doubt
+		judged bool
+		began  time.Time
+		want   standing
+	}{
+		{"nothing undecided", doubt{}, false, noon, refusalDecides},
+		{"at once", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(500 * time.Millisecond), refusalTooSoon},
+		{"after the settle delay, by a clock that may be ahead", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(r.SettleDelay), refusalTooSoon},
+		{"an instant too soon", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(settled - time.Nanosecond), refusalTooSoon},
+		{"once it is surely over", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(settled), refusalDecides},
+		{"about the token, however late", doubt{Tries: 1, EndedAt: noon}, false, noon.Add(20 * time.Hour), refusalContradicts},
+		{"after a yes, however late", doubt{Tries: 1, EndedAt: noon, Answered2xx: true}, true, noon.Add(20 * time.Hour), refusalContradicts},
+		{"written before the moment was kept", doubt{Tries: 1}, true, noon, refusalDecides},
+	} {
+		if got := tt.before.refused(tt.judged, tt.began, r); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
+	}
+
+	rejected := klarna.CreatedOrder{OrderID: "order-1", FraudStatus: klarna.FraudRejected}
+	for _, tt := range []struct {
+		name  string
+		order klarna.CreatedOrder
+		err   error
+	}{
+		{"declined", klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED")},
+		{"an order that Klarna rejected", rejected, nil},
+		{"rejected without a code", klarna.CreatedOrder{}, &klarna.Error{StatusCode: 400, HasErrorObject: true, FraudStatus: klarna.FraudRejected}},
+	} {
+		for _, status := range []int{500, 502, 504, 408} {
+			heard := TryResult{Outcome: Outcome{Unsent: true}}
+			if again := heard.Hear(klarna.CreatedOrder{}, answered(status, ""), noon, noon.Add(time.Second), r); !again {
+				t.Errorf("%d: no second try, want one at once", status)
+			}
+			heard.Hear(tt.order, tt.err, noon.Add(2*time.Second), noon.Add(3*time.Second), r)
+			if heard.Answer != NoAnswer || !heard.TooSoon || heard.Contradicted || heard.Undecided != 1 || heard.Made != "" {
+				t.Errorf("%s half a second after %d: %+v, want nothing decided and no further doubt", tt.name, status, heard.Outcome)
+			}
+			h := HeldClaim{Claim: *charging().Claim, SetsClock: true}
+			st := Conclude(charging(), h, heard.Outcome, noon.Add(3*time.Second), r)
+			if st.Record != messages.KindCharging || st.State.UndecidedAt != noon.Add(time.Second) || st.Then != Nak || st.Delay != settled-2*time.Second {
+				t.Errorf("%s after %d: %+v, want the next delivery when a refusal can decide", tt.name, status, st)
+			}
+
+			// The next delivery, on another worker.
+			q := first()
+			q.Nonce = "b"
+			next := Deliver(st.State, q, noon.Add(time.Second+settled), r)
+			late := TryResult{before: HeldClaim{Claim: *next.State.Claim, UndecidedAt: next.State.UndecidedAt}.doubt(), Outcome: Outcome{Unsent: true}}
+			late.Hear(tt.order, tt.err, noon.Add(time.Second+settled), noon.Add(2*time.Second+settled), r)
+			if late.Answer == NoAnswer {
+				t.Errorf("%s, once %d is surely over: %+v, want it decided", tt.name, status, late.Outcome)
+			}
+			// Klarna may also have made the order after all: a success decides at any time.
+			late = TryResult{before: late.before, Outcome: Outcome{Unsent: true}}
+			late.Hear(klarna.CreatedOrder{OrderID: "order-1", FraudStatus: klarna.FraudAccepted}, nil, noon.Add(2*time.Second), noon.Add(3*time.Second), r)
+			if late.Answer != Accepted {
+				t.Errorf("an order after %d: %+v, want it accepted", status, late.Outcome)
+			}
+		}
+	}
+
+	t.Run("a holder that never said counts until its lease ends", func(t *testing.T) {
+		q := first()
+		q.Nonce = "b"
+		open := charging()
+		taken := Deliver(open, q, open.Claim.LeaseUntil.Add(time.Second), r)
+		if taken.State.UndecidedAt != open.Claim.LeaseUntil || taken.State.Claim.UndecidedTries != 1 {
+			t.Errorf("%+v, want one more undecided try that ended with the lease", taken.State)
+		}
+	})
+	t.Run("another key starts without doubt", func(t *testing.T) {
+		s := charging()
+		s.UndecidedAt = noon
+		s = Conclude(s, HeldClaim{Claim: *s.Claim}, refused, noon.Add(time.Hour), r).State
+		q := first()
+		q.Key, q.Nonce = "c0000000-0000-5000-8000-000000000002", "b"
+		if next := Deliver(s, q, noon.Add(2*time.Hour), r).State; !next.UndecidedAt.IsZero() || next.Claim.UndecidedTries != 0 {
+			t.Errorf("%+v, want nothing of the first key's doubt", next)
+		}
+	})
+}
+
+// TestUnknownNeverBecomesDunning: whatever was heard before, in whatever order,
+// a refusal is believed only where no earlier try can have made an order, or where it is a
+// decline of the money itself and that try is surely over; and never after a 2xx (S4, S39).
+func TestUnknownNeverBecomesDunning(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		heard := TryResult{Outcome: Outcome{Unsent: true}, before: doubt{
+			Tries: rapid.IntRange(0, 2).Draw(t, "undecided before"), EndedAt: noon,
+			Answered2xx: rapid.Bool().Draw(t, "2xx before"),
+		}}
+		mayExist, said2xx := heard.before.Tries > 0, heard.before.Answered2xx
+		r, now, over := testRules(), noon, noon
+		for again := true; again; {
+			began := now.Add(time.Duration(rapid.IntRange(0, 200).Draw(t, "seconds until the try")) * time.Second)
+			now = began.Add(time.Duration(rapid.IntRange(0, 70).Draw(t, "seconds for the answer")) * time.Second)
+			status := rapid.SampledFrom([]int{100, 200, 302, 400, 401, 403, 404, 408, 409, 422, 425, 429, 500, 503, 504}).Draw(t, "status")
+			code := rapid.SampledFrom([]string{"", "PAYMENT_METHOD_FAILED", "UNAVAILABLE_PAYMENT_METHOD", "TOKEN_CANCELLED", "BAD_VALUE", "TOMORROW"}).Draw(t, "code")
+			err := answered(status, code)
+			switch rapid.IntRange(0, 9).Draw(t, "kind") {
+			case 0:
+				err = &klarna.UnknownError{Cut: true}
+			case 1:
+				err = &klarna.UnknownError{StatusCode: 200, Answered2xx: true}
+			case 2:
+				err = &klarna.NotSentError{Err: errors.New("dial")}
+			}
+			again = heard.Hear(klarna.CreatedOrder{}, err, began, now, r)
+			if heard.Answer == Refused {
+				if mayExist && began.Before(over.Add(r.SettleDelay+2*r.ClockMargin)) {
+					t.Fatalf("%v is dunning %s after an undecided try", err, began.Sub(over))
+				}
+				money := code == "PAYMENT_METHOD_FAILED" || code == "UNAVAILABLE_PAYMENT_METHOD"
+				if said2xx || mayExist && !money {
+					t.Fatalf("%v is dunning although an order may exist", err)
+				}
+			} else if heard.Answer != NoAnswer {
+				t.Fatalf("%v gives %v", err, heard.Answer)
+			}
+			switch klarna.ClassOf(err) {
+			case klarna.ClassUnknown, klarna.ClassCut:
+				mayExist, over = true, now
+			case klarna.ClassAnswered2xx:
+				said2xx, over = true, now
+			}
+		}
+	})
+}

@@ -1,0 +1,130 @@
+package journal
+
+import (
+	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// Deliver decides what a delivered job means for its renewal.
+func Deliver(s State, q Request, now time.Time, r Rules) Transition {
+	if q.StandIn && q.Verdict != "" {
+		return filed(s, q)
+	}
+	if e, ok := s.Settled[q.Key]; ok && e.binds(q) {
+		if e.SHA256 != q.settlementHash(e) {
+			return conflict(q)
+		}
+		return duplicate(s, q, e)
+	}
+
+	if s.Open() && s.Holds(q.Key) {
+		return carryOn(s, q, now, r)
+	}
+	if q.Verdict != "" {
+		return reject(s, q, q.Verdict)
+	}
+	if s.Open() {
+		return blocked(s, q, now, r)
+	}
+	if q.Capture != nil {
+		return capture(s, q, now, r)
+	}
+	return charge(s, q, now, r)
+}
+
+// blocked decides for a job that meets the open claim of another key: it waits, or settles the claim where that has run out.
+func blocked(s State, q Request, now time.Time, r Rules) Transition {
+	if r.Paused && s.Claim.FirstSentAt.IsZero() {
+		return Later(r.Delay(q.Delivered))
+	}
+	if now.Before(s.StaleAt(r)) {
+		return Later(min(r.Delay(q.Delivered), s.StaleAt(r).Sub(now)+time.Second))
+	}
+	give := giveUp(s, s.expiredReason())
+	give.Then, give.Delay, give.Dead = Nak, time.Second, false // the dead letter is for whoever has its payload
+	return give
+}
+
+// charge decides what a charge without a claim of its own means.
+func charge(s State, q Request, now time.Time, r Rules) Transition {
+	switch s.Phase {
+	case PhaseCaptured, PhaseCaptureFailed:
+		st := reject(s, q, messages.ReasonOrderExists)
+		st.Conflicts = s.Claim.Key
+		return st
+	case PhasePaid:
+		st := reject(s, q, messages.ReasonAlreadyPaid)
+		st.Conflicts = s.Claim.Key
+		return st
+	case PhaseUnresolved:
+		why := messages.ReasonBlockedByUnresolved
+		if s.Claim.Capture != nil {
+			why = messages.ReasonOrderExists
+		}
+		st := reject(s, q, why)
+		st.Conflicts = s.Claim.Key
+		return st
+	case PhaseCancelled:
+		return reject(s, q, messages.ReasonCancelled)
+	}
+
+	if !s.DueAt.IsZero() && !s.DueAt.Equal(q.DueAt) {
+		// How long the journal remembers the period is counted from this moment, and so is what is too close to it.
+		return Transition{Then: FileApart, Reason: messages.ReasonConflict, DueAt: s.DueAt}
+	}
+	if !s.known(q.Key) && len(s.Settled) >= MaxSettled {
+		return Transition{Then: FileApart, Reason: messages.ReasonTooManyAttempts}
+	}
+	switch wait := q.DueAt.Sub(now); {
+	case wait > FiredEarly:
+		return Transition{Then: Park, Until: q.DueAt, State: s, Key: q.Key}
+	case wait > 0:
+		return Later(wait)
+	}
+	st := claim(s, q, now, r)
+	if st.State.windowClosed(now, r) || s.unseen(q, r) {
+		return giveUp(st.State, st.State.expiredReason())
+	}
+	return st
+}
+
+// carryOn takes an open claim of the same key towards its end. The job's
+// validity is not asked again: the order may exist already.
+func carryOn(s State, q Request, now time.Time, r Rules) Transition {
+	c := *s.Claim
+	c.distrust(s, q, r)
+	switch {
+	case c.SHA256 != q.Hash, (c.Capture == nil) != (q.Capture == nil):
+		return conflict(q)
+	case s.Phase == PhasePending:
+		return Transition{Then: Poll, State: s, Key: q.Key} // also after the limit: a last look
+	case c.Nonce == q.Nonce:
+		return Transition{Then: Try, State: s, Key: q.Key} // the answer to our claim was lost, the claim was not
+	case !c.Released && now.Before(c.LeaseUntil):
+		return until(c.LeaseUntil, now)
+	case c.Capture != nil && c.Capture.Amount == 0:
+		s.Phase = s.before() // the claim only counts panics
+		return capture(s, q, now, r)
+	case s.Claimed(c).windowClosed(now, r):
+		s = s.Claimed(c)
+		return giveUp(s, s.expiredReason())
+	case c.elsewhere(q) && !c.FirstSentAt.IsZero():
+		// Another endpoint or merchant would not know the key and charge anew: wait for
+		// the old one to be configured again, or for the window to close.
+		return Later(min(r.Delay(max(c.Deliveries, q.Delivered)), c.FirstSentAt.Add(r.KeyWindow).Sub(now)))
+	}
+
+	if c.Restored && !s.Claim.Restored {
+		s.UndecidedAt = later(s.UndecidedAt, r.Restored)
+	}
+	if !c.Released {
+		c.UndecidedTries++
+	}
+	if !c.Released || c.UndecidedTries > 0 && s.UndecidedAt.IsZero() { // older workers do not write when it ended
+		s.UndecidedAt = later(s.UndecidedAt, c.LeaseUntil)
+	}
+	c.take(q, now, r)
+	c.Deliveries++
+	return Transition{Record: c.becomes(NoAnswer), Key: q.Key, State: s.Claimed(c), Then: Try}
+}

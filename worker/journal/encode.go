@@ -1,0 +1,165 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// Encode gives the Renewals-State header. Every record carries one, so it is
+// written without reflection; a test compares it with encoding/json, so that no field is forgotten.
+func (s State) Encode() (string, error) {
+	var usual [1024]byte // on the stack
+	b := append(usual[:0], `{"v":`...)
+	b = strconv.AppendInt(b, stateVersion, 10)
+	if s.Phase == "" {
+		s.Phase = PhaseNone
+	}
+	b = messages.AppendText(append(b, `,"phase":`...), string(s.Phase))
+	if s.Claim != nil {
+		var err error
+		if b, err = s.Claim.append(append(b, `,"claim":`...)); err != nil {
+			return "", err
+		}
+	}
+	if len(s.Settled) > 0 {
+		before := `,"settled":{`
+		var few [8]messages.IdempotencyKey
+		keys := slices.AppendSeq(few[:0], maps.Keys(s.Settled))
+		slices.Sort(keys)
+		for _, k := range keys {
+			b = messages.AppendText(append(b, before...), string(k))
+			b = s.Settled[k].append(append(b, ':'))
+			before = ","
+		}
+		b = append(b, '}')
+	}
+	if s.Order != nil { // only where something is left to capture
+		order, err := json.Marshal(s.Order)
+		if err != nil {
+			return "", fmt.Errorf("encode order: %w", err)
+		}
+		b = append(append(b, `,"order":`...), order...)
+	}
+	b = appendFlag(b, `,"cancelled":true`, s.Cancelled)
+	b = appendTime(b, `,"due_at":`, s.DueAt)
+	b = appendTime(b, `,"first_attempt_at":`, s.FirstAttemptAt)
+	b = appendTime(b, `,"undecided_at":`, s.UndecidedAt)
+	if n := s.NotEvaluated; n != (NotEvaluated{}) {
+		b = strconv.AppendInt(append(b, `,"not_evaluated":{"n":`...), int64(n.N), 10)
+		b = append(messages.AppendTime(append(b, `,"since":`...), n.Since), '}')
+	}
+	b = strconv.AppendInt(append(b, `,"attempts":`...), s.Attempts, 10)
+	if p := s.Policy; p != nil {
+		b = appendSchedule(append(b, `,"policy":{"soft_decline":`...), p.SoftDecline)
+		b = append(appendSchedule(append(b, `,"customer_action":`...), p.CustomerAction), '}')
+	}
+	b = appendTime(b, `,"vouched_at":`, s.VouchedAt)
+	return string(append(b, '}')), nil
+}
+
+func (c Claim) append(b []byte) ([]byte, error) {
+	b = messages.AppendText(append(b, `{"key":`...), string(c.Key))
+	b = messages.AppendText(append(b, `,"sha256":`...), c.SHA256)
+	b = messages.AppendText(append(b, `,"nonce":`...), c.Nonce)
+	b = messages.AppendText(append(b, `,"worker":`...), c.Worker)
+	b = messages.AppendText(append(b, `,"host":`...), c.Host)
+	b = appendWord(b, `,"endpoint":`, c.Endpoint)
+	b = appendWord(b, `,"merchant":`, c.Merchant)
+	b = messages.AppendTime(append(b, `,"lease_until":`...), c.LeaseUntil)
+	b = appendTime(b, `,"first_sent_at":`, c.FirstSentAt)
+	b = strconv.AppendBool(append(b, `,"released":`...), c.Released)
+	for _, n := range [...]struct {
+		name  string
+		count int
+	}{{`,"tries":`, c.Tries}, {`,"deliveries":`, c.Deliveries}, {`,"undecided_tries":`, c.UndecidedTries}} {
+		b = strconv.AppendInt(append(b, n.name...), int64(n.count), 10)
+	}
+	b = strconv.AppendBool(append(b, `,"answered_2xx":`...), c.Answered2xx)
+	b = strconv.AppendInt(append(b, `,"panics":`...), int64(c.Panics), 10)
+	b = appendWord(b, `,"order_id":`, c.OrderID)
+	if c.Capture != nil {
+		capture, err := json.Marshal(c.Capture)
+		if err != nil {
+			return nil, fmt.Errorf("encode capture: %w", err)
+		}
+		b = append(append(b, `,"capture":`...), capture...)
+	}
+	b = appendFlag(b, `,"contradicted":true`, c.Contradicted)
+	b = appendTime(b, `,"not_evaluated_since":`, c.NotEvaluatedSince)
+	b = appendWord(b, `,"last_error":`, c.LastError)
+	b = appendWord(b, `,"corrects":`, string(c.Corrects))
+	return append(appendFlag(b, `,"restored":true`, c.Restored), '}'), nil
+}
+
+func (e Settlement) append(b []byte) []byte {
+	b = messages.AppendText(append(b, `{"kind":`...), string(e.Kind))
+	b = messages.AppendText(append(b, `,"sha256":`...), e.SHA256)
+	b = appendWord(b, `,"reason":`, string(e.Reason))
+	if e.Replay != 0 {
+		b = strconv.AppendUint(append(b, `,"replay":`...), e.Replay, 10)
+	}
+	return append(appendFlag(b, `,"by_hand":true`, e.ByHand), '}')
+}
+
+func appendSchedule(b []byte, s dunning.Schedule) []byte {
+	b = append(b, `{"days":`...)
+	if s.Days == nil {
+		b = append(b, `null`...)
+	} else {
+		b = append(b, '[')
+		for i, day := range s.Days {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, int64(day), 10)
+		}
+		b = append(b, ']')
+	}
+	return append(strconv.AppendInt(append(b, `,"max_attempts":`...), int64(s.MaxAttempts), 10), '}')
+}
+
+func appendFlag(b []byte, text string, set bool) []byte {
+	if !set {
+		return b
+	}
+	return append(b, text...)
+}
+
+func appendWord(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return messages.AppendText(append(b, name...), value)
+}
+
+func appendTime(b []byte, name string, t time.Time) []byte {
+	if t.IsZero() {
+		return b
+	}
+	return messages.AppendTime(append(b, name...), t)
+}
+
+const stateVersion = 1
+
+// ParseState reads a Renewals-State header. An error means that the journal
+// was written by a newer version or by somebody else, or says what cannot be: the caller must not act on the renewal.
+func ParseState(header string) (State, error) {
+	var s State
+	if err := json.Unmarshal([]byte(header), &s); err != nil {
+		return State{}, fmt.Errorf("read %s header: %w", messages.HeaderState, err)
+	}
+	if s.Version != stateVersion {
+		return State{}, fmt.Errorf("read %s header: version %d, this program knows %d", messages.HeaderState, s.Version, stateVersion)
+	}
+	if err := s.check(); err != nil {
+		return State{}, fmt.Errorf("read %s header: no state of a renewal: %w", messages.HeaderState, err)
+	}
+	return s, nil
+}

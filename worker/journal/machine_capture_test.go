@@ -1,0 +1,648 @@
+package journal
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+const (
+	c1 messages.IdempotencyKey = "c0000000-0000-5000-8000-000000000001"
+	c2 messages.IdempotencyKey = "c0000000-0000-5000-8000-000000000002"
+)
+
+// leftToCapture is what the charge of these tests leaves to be captured.
+func leftToCapture() *Order {
+	return &Order{Amount: 1599, Currency: "EUR", MerchantReference1: "1234834-2026-12", CaptureBefore: noon.AddDate(0, 0, 28)}
+}
+
+// authorised is the renewal once its charge was accepted, with nothing captured.
+func authorised() State {
+	s := charging()
+	return Conclude(s, HeldClaim{Claim: *s.Claim, SetsClock: true, Authorised: leftToCapture()}, accepted, noon.Add(time.Second), testRules()).State
+}
+
+// captureJob is a capture job as it comes from the stream, anotherCapture
+// another; amount 0 is everything that is left.
+func captureJob(amount int64) Request {
+	return Request{
+		Key: c1, Hash: "capture 1", Payload: []byte("capture payload 1"), Capture: &CaptureWanted{Amount: amount},
+		Nonce: "c", Worker: "worker c", Host: "api.klarna.com", Delivered: 1,
+	}
+}
+
+func anotherCapture(amount int64) Request {
+	q := captureJob(amount)
+	q.Key, q.Hash, q.Payload, q.Nonce = c2, "capture 2", []byte("capture payload 2"), "d"
+	return q
+}
+
+// seen is the job once Klarna was asked about the order.
+func (q Request) seen(f OrderFound) Request {
+	if f.Status == "" {
+		f.Status = "AUTHORIZED"
+	}
+	if f.Amount == 0 {
+		f.Amount = 1599
+	}
+	w := *q.Capture
+	w.Found = &f
+	q.Capture = &w
+	return q
+}
+
+// again is the job's next delivery.
+func (q Request) again() Request {
+	q.Nonce += "'"
+	q.Delivered++
+	return q
+}
+
+// capturing is the renewal after a capture was claimed at noon.
+func capturing(amount int64) State {
+	return Deliver(authorised(), captureJob(amount).seen(OrderFound{Remaining: 1599}), noon, testRules()).State
+}
+
+// capturedAs is the renewal once the claim of s has led to a capture.
+func capturedAs(t *testing.T, s State, id string) State {
+	t.Helper()
+	return after(t, s, Outcome{Answer: Accepted, Made: id, Tries: 1})
+}
+
+var taken = Outcome{Answer: Accepted, Made: "capture-1", Tries: 1}
+
+func TestDeliverCapture(t *testing.T) {
+	r := testRules()
+	whole := OrderFound{Remaining: 1599}
+	invalid := captureJob(0)
+	invalid.Verdict = messages.ReasonInvalid
+	ofAnother := captureJob(0)
+	ofAnother.Capture.OrderID = "order-9"
+	ofThis := captureJob(0)
+	ofThis.Capture.OrderID = "order-1"
+	otherAmount := captureJob(700)
+	otherAmount.Hash = "capture 1 of 700"
+	elsewhere := captureJob(0).again()
+	elsewhere.Host = "api.kustom.co"
+
+	declined := after(t, charging(), refused)
+	cancelled, err := cancel(declined)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notPaid := reject(empty(), captureJob(0), messages.ReasonNotPaid).State
+	notPaidThenPaid := authorised().Settle(c1, notPaid.Settled[c1])
+	replay := captureJob(0)
+	replay.Replay = 7
+
+	open := capturing(0)
+	released := after(t, open, undecided)
+	part := capturedAs(t, capturing(500), "capture-1")
+	full := capturedAs(t, capturing(0), "capture-1")
+	failed := after(t, open, refused)
+	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired).State
+	neverSent := after(t, open, unsent)
+
+	for _, tt := range []struct {
+		name   string
+		state  State
+		job    Request
+		at     time.Time
+		record messages.Kind
+		reason messages.Reason
+		then   Action
+		delay  time.Duration
+		amount int64 // claimed
+	}{
+		// The renewal has no order to capture.
+		{"nothing was charged", empty(), captureJob(0), noon, messages.KindRejected, messages.ReasonNotPaid, Ack, 0, 0},
+		{"the charge is under way: it waits", charging(), captureJob(0), noon, "", "", Nak, 5 * time.Second, 0},
+		{"the charge is pending: it waits", after(t, charging(), Outcome{Answer: Pending, Made: "order-1"}), captureJob(0), noon, "", "", Nak, 5 * time.Second, 0},
+		{"the charge was declined", declined, captureJob(0), noon, messages.KindRejected, messages.ReasonNotPaid, Ack, 0, 0},
+		{"the period is cancelled", cancelled.State, captureJob(0), noon, messages.KindRejected, messages.ReasonNotPaid, Ack, 0, 0},
+		{"the charge is unresolved", giveUp(charging(), messages.ReasonPoison).State, captureJob(0), noon, messages.KindRejected, messages.ReasonBlockedByUnresolved, Ack, 0, 0},
+		{"the charge was abandoned: given up by the capture that meets it", after(t, charging(), undecided), captureJob(0), noon.Add(25 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, Nak, time.Second, 0},
+		{"captured automatically", after(t, charging(), accepted), captureJob(0), noon, messages.KindRejected, messages.ReasonAlreadyCaptured, Ack, 0, 0},
+		{"another order is named", authorised(), ofAnother, noon, messages.KindRejected, messages.ReasonOrderMismatch, Ack, 0, 0},
+		{"this order is named", authorised(), ofThis, noon, "", "", Look, 0, 0},
+		{"invalid", authorised(), invalid, noon, messages.KindRejected, messages.ReasonInvalid, Ack, 0, 0},
+
+		// Klarna says what is left.
+		{"not asked yet", authorised(), captureJob(0), noon, "", "", Look, 0, 0},
+		{"everything", authorised(), captureJob(0).seen(whole), noon, messages.KindCapturing, "", Try, 0, 1599},
+		{"a part", authorised(), captureJob(500).seen(whole), noon, messages.KindCapturing, "", Try, 0, 500},
+		{"the last cent", authorised(), captureJob(1599).seen(whole), noon, messages.KindCapturing, "", Try, 0, 1599},
+		{"a cent too much", authorised(), captureJob(1600).seen(whole), noon, messages.KindRejected, messages.ReasonAmountTooHigh, Ack, 0, 0},
+		{"less is left than the journal knows", authorised(), captureJob(0).seen(OrderFound{Remaining: 99}), noon, messages.KindCapturing, "", Try, 0, 99},
+		{"more than is left of it", authorised(), captureJob(100).seen(OrderFound{Remaining: 99}), noon, messages.KindRejected, messages.ReasonAmountTooHigh, Ack, 0, 0},
+		{"captured in Klarna's portal", authorised(), captureJob(0).seen(OrderFound{Status: "CAPTURED"}), noon, messages.KindRejected, messages.ReasonAlreadyCaptured, Ack, 0, 0},
+		{"the authorisation has expired", authorised(), captureJob(0).seen(OrderFound{Status: "EXPIRED"}), noon, messages.KindCaptureFailed, messages.ReasonOrderExpired, Ack, 0, 0},
+		{"the order was cancelled", authorised(), captureJob(0).seen(OrderFound{Status: "CANCELLED"}), noon, messages.KindCaptureFailed, messages.ReasonOrderCancelled, Ack, 0, 0},
+		{"Klarna has no such order", authorised(), captureJob(0).seen(OrderFound{Refused: true}), noon, messages.KindCaptureFailed, "", Ack, 0, 0},
+
+		// After other captures.
+		{"a part is captured: asked again, what was left is old", part, anotherCapture(0).seen(whole), noon, "", "", Look, 0, 0},
+		{"a part is captured: the rest", part, anotherCapture(0).seen(OrderFound{Remaining: 1099, Booked: 500}), noon, messages.KindCapturing, "", Try, 0, 1099},
+		{"a part is captured, Klarna is behind: the rest", part, anotherCapture(0).seen(OrderFound{Remaining: 1599, Booked: 500}), noon, messages.KindCapturing, "", Try, 0, 1099},
+		{"a part is captured, Klarna is behind: no more than the rest", part, anotherCapture(1100).seen(OrderFound{Remaining: 1599, Booked: 500}), noon, messages.KindRejected, messages.ReasonAmountTooHigh, Ack, 0, 0},
+		{"everything is captured", full, anotherCapture(0).seen(OrderFound{Status: "CAPTURED", Booked: 1599}), noon, messages.KindRejected, messages.ReasonAlreadyCaptured, Ack, 0, 0},
+		{"everything is captured, Klarna is behind", full, anotherCapture(0).seen(OrderFound{Remaining: 1599, Booked: 1599}), noon, messages.KindRejected, messages.ReasonAlreadyCaptured, Ack, 0, 0},
+		{"a capture failed: the next", failed, anotherCapture(0).seen(whole), noon, messages.KindCapturing, "", Try, 0, 1599},
+		{"a capture is unresolved", unresolved, anotherCapture(0).seen(whole), noon, messages.KindRejected, messages.ReasonBlockedByUnresolved, Ack, 0, 0},
+		{"a capture is under way: it waits", open, anotherCapture(0), noon, "", "", Nak, 5 * time.Second, 0},
+		{"a capture was abandoned: given up by the next", released, anotherCapture(0), noon.Add(25 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, Nak, time.Second, 0},
+
+		// The same job again.
+		{"captured and delivered again", full, captureJob(0).again(), noon, "", "captured", Ack, 0, 0},
+		{"failed and delivered again", failed, captureJob(0).again(), noon, "", "capture_failed", Ack, 0, 0},
+		{"unresolved and delivered again", unresolved, captureJob(0).again(), noon, "", messages.ReasonIdempotencyWindowExpired, Ack, 0, 0},
+		{"not paid, and delivered again when it is", notPaidThenPaid, captureJob(0).again(), noon, "", messages.ReasonNotPaid, Ack, 0, 0},
+		{"not paid, and replayed when it is", notPaidThenPaid, replay.seen(whole), noon, messages.KindCapturing, "", Try, 0, 1599},
+		{"its ID with another amount, settled", full, otherAmount, noon, "", messages.ReasonConflict, FileApart, 0, 0},
+		{"its ID with another amount, open", open, otherAmount, noon, "", messages.ReasonConflict, FileApart, 0, 0},
+		{"open, its lease not over", open, captureJob(0).again(), noon.Add(time.Minute), "", "", Nak, time.Minute + time.Second, 0},
+		{"open, its lease over: taken over, nothing looked at", open, captureJob(0).again(), noon.Add(2 * time.Minute), messages.KindCapturing, "", Try, 0, 1599},
+		{"open, released: taken over at once", released, captureJob(0).again(), noon.Add(2 * time.Second), messages.KindCapturing, "", Try, 0, 1599},
+		{"open, a newer worker calls it invalid", released, func() Request { q := invalid.again(); return q }(), noon.Add(time.Minute), messages.KindCapturing, "", Try, 0, 1599},
+		{"own claim, its answer was lost", open, captureJob(0), noon, "", "", Try, 0, 1599},
+		{"claimed on another endpoint", released, elsewhere, noon.Add(time.Minute), "", "", Nak, time.Minute, 0},
+		{"claimed on another endpoint, and nothing sent", neverSent, elsewhere, noon.Add(time.Minute), messages.KindCapturing, "", Try, 0, 1599},
+		{"the window has closed", released, captureJob(0).again(), noon.Add(23 * time.Hour), messages.KindUnresolved, messages.ReasonIdempotencyWindowExpired, Ack, 0, 0},
+		{"the window closes in a second", released, captureJob(0).again(), noon.Add(23*time.Hour - time.Second), messages.KindCapturing, "", Try, 0, 1599},
+
+		// A charge for the same period.
+		{"the charge again", full, first(), noon, "", "paid", Ack, 0, 0},
+		{"another charge, nothing captured", authorised(), second(), noon, messages.KindRejected, messages.ReasonAlreadyPaid, Ack, 0, 0},
+		{"another charge while a capture is under way: it waits", open, second(), noon, "", "", Nak, 5 * time.Second, 0},
+		{"another charge, everything captured", full, second(), noon, messages.KindRejected, messages.ReasonOrderExists, Ack, 0, 0},
+		{"another charge, a part captured", part, second(), noon, messages.KindRejected, messages.ReasonOrderExists, Ack, 0, 0},
+		{"another charge, the capture failed", failed, second(), noon, messages.KindRejected, messages.ReasonOrderExists, Ack, 0, 0},
+		{"another charge, the capture unresolved", unresolved, second(), noon, messages.KindRejected, messages.ReasonOrderExists, Ack, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := Deliver(tt.state, tt.job, tt.at, r)
+			if got.Record != tt.record || got.Reason != tt.reason || got.Then != tt.then || got.Delay != tt.delay {
+				t.Errorf("deliver = %+v\nwant record %q reason %q then %d delay %s", got, tt.record, tt.reason, tt.then, tt.delay)
+			}
+			if dead := got.Then == Ack && (got.Record == messages.KindRejected || got.Record == messages.KindUnresolved || got.Duplicate && deadAgain(tt.state.Settled[tt.job.Key])); got.Dead != dead {
+				t.Errorf("dead letter %t, want %t", got.Dead, dead)
+			}
+			if got.Duplicate != (got.Record == "" && got.Then == Ack) {
+				t.Errorf("duplicate %t", got.Duplicate)
+			}
+			if got.Then == Try && (got.State.Claim.Capture.Amount != tt.amount || got.State.Claim.Capture.OrderID != "order-1") {
+				t.Errorf("claims %+v, want %d of order-1", got.State.Claim.Capture, tt.amount)
+			}
+			if got.Record != "" && tt.state.Order != nil && got.State.Order.Captured != tt.state.Order.Captured {
+				t.Errorf("%d captured, want %d as before", got.State.Order.Captured, tt.state.Order.Captured)
+			}
+		})
+	}
+}
+
+func TestDeliverCaptureKeepsWhatIsKnown(t *testing.T) {
+	r := testRules()
+	t.Run("a crash counts as an undecided try, the amount stays", func(t *testing.T) {
+		q := captureJob(0).again().seen(OrderFound{Remaining: 3})
+		c := Deliver(capturing(0), q, noon.Add(3*time.Minute), r).State.Claim
+		if c.UndecidedTries != 1 || c.Deliveries != 2 || c.Nonce != q.Nonce || !c.FirstSentAt.Equal(noon) || c.Capture.Amount != 1599 {
+			t.Errorf("claim after takeover = %+v of %+v", c, c.Capture)
+		}
+	})
+	t.Run("the charge and what it left are carried on", func(t *testing.T) {
+		s := capturing(500)
+		if s.Settled[K1].Kind != messages.KindPaid || s.Attempts != 1 || !s.FirstAttemptAt.Equal(noon) || s.Order.ID != "order-1" || s.Order.Currency != "EUR" {
+			t.Errorf("state while capturing = %+v, order %+v", s, s.Order)
+		}
+	})
+	t.Run("a rejection carries the order on", func(t *testing.T) {
+		for name, s := range map[string]State{"authorised": authorised(), "capturing": capturing(500), "captured": capturedAs(t, capturing(500), "capture-1")} {
+			bad := second()
+			bad.Verdict = messages.ReasonInvalid
+			got := Deliver(s, bad, noon, r)
+			if got.Record != messages.KindRejected || got.State.Phase != s.Phase || *got.State.Order != *s.Order || got.State.Claim != s.Claim {
+				t.Errorf("%s: %+v", name, got)
+			}
+		}
+	})
+	t.Run("captures are counted when they are claimed", func(t *testing.T) {
+		failed := after(t, capturing(0), refused)
+		s := Deliver(failed, anotherCapture(0).seen(OrderFound{Remaining: 1599}), noon.Add(time.Hour), r).State
+		if s.Order.Captures != 2 || !s.Order.FirstCaptureAt.Equal(noon) {
+			t.Errorf("%d captures, the first at %s, want 2, noon", s.Order.Captures, s.Order.FirstCaptureAt)
+		}
+		again := Deliver(after(t, s, undecided), anotherCapture(0).again(), noon.Add(2*time.Hour), r).State
+		if again.Order.Captures != 2 {
+			t.Errorf("%d captures after a takeover, want 2", again.Order.Captures)
+		}
+	})
+	t.Run("what Klarna says of the order is kept", func(t *testing.T) {
+		until := noon.AddDate(0, 0, 7)
+		s := Deliver(authorised(), captureJob(0).seen(OrderFound{Amount: 1200, Remaining: 1200, CaptureBefore: until}), noon, r).State
+		if s.Order.Amount != 1200 || !s.Order.CaptureBefore.Equal(until) {
+			t.Errorf("order = %+v, want 1200 until %s", s.Order, until)
+		}
+	})
+	t.Run("what a replayed capture comes to corrects its rejection", func(t *testing.T) {
+		s := authorised().Settle(c1, Settlement{Kind: messages.KindRejected, SHA256: "capture 1", Reason: messages.ReasonNotPaid})
+		replay := captureJob(0).seen(OrderFound{Status: "EXPIRED"})
+		replay.Replay = 7
+		if got := Deliver(s, replay, noon, r); got.Record != messages.KindCaptureFailed || got.Corrects != messages.KindRejected {
+			t.Errorf("%+v, want capture_failed, corrects rejected", got)
+		}
+		open := Deliver(s, replay.seen(OrderFound{Remaining: 1599}), noon, r).State
+		if got := Conclude(open, HeldClaim{Claim: *open.Claim}, taken, noon, r); got.Record != messages.KindCaptured || got.Corrects != messages.KindRejected {
+			t.Errorf("%+v, want captured, corrects rejected", got)
+		}
+	})
+	t.Run("a failure at the look leaves the order to the next capture", func(t *testing.T) {
+		failed := Deliver(authorised(), captureJob(0).seen(OrderFound{Status: "CANCELLED"}), noon, r).State
+		if got := Deliver(failed, anotherCapture(0), noon, r); got.Then != Look {
+			t.Errorf("the next capture: %+v, want Klarna asked", got)
+		}
+		if got := Deliver(failed, second(), noon, r); got.Reason != messages.ReasonOrderExists {
+			t.Errorf("another charge: %+v, want order_exists", got)
+		}
+	})
+	t.Run("many rejections end under the stand-in, the order stays", func(t *testing.T) {
+		s := authorised()
+		for len(s.Settled) < MaxSettled {
+			q := anotherCapture(2000).seen(OrderFound{Remaining: 1599})
+			q.Key += messages.IdempotencyKey(rune(len(s.Settled)))
+			s = Deliver(s, q, noon, r).State
+		}
+		if got := Deliver(s, captureJob(0).seen(OrderFound{Remaining: 1599}), noon, r); got.Then != FileApart || got.Reason != messages.ReasonTooManyAttempts {
+			t.Errorf("%+v, want the stand-in", got)
+		}
+	})
+}
+
+func TestConcludeCapture(t *testing.T) {
+	r := testRules()
+	now := noon.Add(3 * time.Minute)
+	open := capturing(500)
+	mine := HeldClaim{Claim: *open.Claim, SetsClock: true}
+	takenOver := Deliver(open, captureJob(500).again(), noon.Add(2*time.Minute), r).State
+	concluded := func(o Outcome) State {
+		return Conclude(takenOver, HeldClaim{Claim: *takenOver.Claim}, o, now, r).State
+	}
+	failed, done := concluded(refused), concluded(taken)
+	unresolved := giveUp(takenOver, messages.ReasonContradictoryAnswers).State
+	next := anotherCapture(0).seen(OrderFound{Remaining: 1599})
+	nextOpen := Deliver(failed, next, now, r).State
+	nextDone := after(t, nextOpen, Outcome{Answer: Accepted, Made: "capture-2", Tries: 1})
+	nextAfterDone := Deliver(done, anotherCapture(0).seen(OrderFound{Remaining: 1099, Booked: 500}), now, r).State
+	replayed := takenOver.Settle(c1, Settlement{Kind: messages.KindRejected, SHA256: "capture 1", Reason: messages.ReasonNotPaid})
+	foundNone, err := resolve(unresolved, verdict{kind: messages.KindCaptureFailed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foundAnother, err := resolve(unresolved, verdict{kind: messages.KindCaptured, made: "capture-9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Klarna said yes and named nothing; a refusal afterwards contradicts that.
+	contradicted := Outcome{Tries: 2, Answered2xx: true, Contradicted: true, Undecided: 1}
+
+	for _, tt := range []struct {
+		name     string
+		state    State
+		outcome  Outcome
+		record   messages.Kind
+		corrects messages.Kind
+		reason   messages.Reason
+		then     Action
+		dead     bool
+		captured int64 // of the order, afterwards
+	}{
+		{"a capture is captured", open, taken, messages.KindCaptured, "", "", Ack, false, 500},
+		{"a refusal is capture_failed", open, refused, messages.KindCaptureFailed, "", "", Ack, false, 0},
+		{"no answer is announced as nothing", open, undecided, messages.KindCapturing, "", "", Nak, false, 0},
+		{"a cut try is announced as nothing", open, wasCut, messages.KindCapturing, "", "", Nak, false, 0},
+		{"a yes that names no capture is announced as nothing", open, contradicted, messages.KindCapturing, "", "", Nak, false, 0},
+		{"a rejection came between: written again on top", reject(open, second(), messages.ReasonOrderExists).State, taken, messages.KindCaptured, "", "", Ack, false, 500},
+		{"a replayed capture corrects its rejection", with(replayed, func(c *Claim) { c.Nonce, c.Corrects = "c", messages.KindRejected }), taken, messages.KindCaptured, messages.KindRejected, "", Ack, false, 500},
+		{"our record is there, its answer was lost", after(t, open, taken), taken, "", "", "captured", Ack, false, 500},
+		{"our failure is there, its answer was lost", after(t, open, refused), refused, "", "", "capture_failed", Ack, false, 0},
+
+		{"fenced with a capture, the other still at it", takenOver, taken, messages.KindCaptured, "", "", Ack, false, 500},
+		{"fenced with a capture, the other recorded the same", done, taken, "", "", "", Ack, false, 500},
+		{"fenced with a capture, the other recorded another", concluded(Outcome{Answer: Accepted, Made: "capture-9"}), taken, "", "", messages.ReasonSecondOrder, Ack, true, 500},
+		{"fenced with a capture, the other failed", failed, taken, messages.KindCaptured, messages.KindCaptureFailed, "", Ack, false, 500},
+		{"fenced with a capture, given up meanwhile", unresolved, taken, messages.KindCaptured, messages.KindUnresolved, "", Ack, false, 500},
+		{"fenced with a capture, an operator found none", foundNone.State, taken, messages.KindCaptured, messages.KindCaptureFailed, "", Ack, false, 500},
+		{"fenced with a capture, an operator found another", foundAnother.State, taken, "", "", messages.ReasonSecondOrder, Ack, true, 500},
+		{"fenced with a capture of a replayed job", replayed, taken, messages.KindCaptured, messages.KindRejected, "", Ack, false, 500},
+		{"fenced with a capture, the next is open", nextOpen, taken, "", "", messages.ReasonCaptureAfterFailure, Ack, true, 0},
+		{"fenced with a capture, the next is done", nextDone, taken, "", "", messages.ReasonCaptureAfterFailure, Ack, true, 1599},
+		{"fenced with a capture on record, the next is open", nextAfterDone, taken, "", "", "", Ack, false, 500},
+
+		{"fenced with a refusal, the other still at it", takenOver, refused, "", "", "", Nak, false, 0},
+		{"fenced with a refusal, the other captured", done, refused, "", "", "captured", Ack, false, 500},
+		{"fenced with nothing, the other failed", failed, undecided, "", "", "capture_failed", Ack, false, 0},
+		{"fenced with nothing, given up meanwhile", unresolved, undecided, "", "", messages.ReasonContradictoryAnswers, Ack, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := Conclude(tt.state, mine, tt.outcome, now, r)
+			if got.Record != tt.record || got.Corrects != tt.corrects || got.Reason != tt.reason || got.Then != tt.then || got.Dead != tt.dead {
+				t.Errorf("conclude = %+v\nwant record %q corrects %q reason %q then %d dead %t", got, tt.record, tt.corrects, tt.reason, tt.then, tt.dead)
+			}
+			s := tt.state
+			if got.Record != "" {
+				s = got.State
+			}
+			if s.Order.Captured != tt.captured {
+				t.Errorf("%d captured, want %d", s.Order.Captured, tt.captured)
+			}
+			if got.Record == messages.KindCaptured && (s.Phase != PhaseCaptured || s.Claim.Capture.ID != "capture-1" || s.Settled[c1].Kind != messages.KindCaptured || s.Settled[c1].SHA256 != "capture 1") {
+				t.Errorf("state = %+v of %+v, want captured as capture-1", s, s.Claim.Capture)
+			}
+		})
+	}
+}
+
+func TestConcludeCaptureUndecided(t *testing.T) {
+	r := testRules()
+	t.Run("a cut try keeps its claim until Klarna has surely finished", func(t *testing.T) {
+		s := after(t, capturing(0), wasCut)
+		if c := s.Claim; s.Phase != PhaseCapturing || c.Released || !c.LeaseUntil.Equal(noon.Add(time.Second+r.SettleDelay)) {
+			t.Errorf("%s, claim %+v, want capturing, leased for a minute", s.Phase, c)
+		}
+	})
+	t.Run("an unsent capture does not start the key's clock", func(t *testing.T) {
+		if c := after(t, capturing(0), unsent).Claim; !c.FirstSentAt.IsZero() || !c.Released || c.Capture.Amount != 1599 {
+			t.Errorf("claim = %+v of %+v, want no first_sent_at, the amount kept", c, c.Capture)
+		}
+	})
+	t.Run("a refusal after an undecided try decides only where money was declined", func(t *testing.T) {
+		for code, want := range map[string]bool{"PAYMENT_METHOD_FAILED": true, "CAPTURE_NOT_ALLOWED": false, "NO_SUCH_ORDER": false} {
+			undecided := TryResult{before: doubt{Tries: 1, EndedAt: noon.Add(-time.Hour)}}
+			if undecided.Hear(klarna.CreatedOrder{}, answered(403, code), noon, noon, r); (undecided.Answer == Refused) != want {
+				t.Errorf("%s decides: %t, want %t", code, !want, want)
+			}
+		}
+	})
+	t.Run("contradicted until the window closes", func(t *testing.T) {
+		s := after(t, capturing(0), Outcome{Tries: 1, Contradicted: true})
+		got := Deliver(s, captureJob(0).again(), noon.Add(23*time.Hour), r)
+		if got.Reason != messages.ReasonContradictoryAnswers || got.State.Phase != PhaseUnresolved || !got.State.Capturing() {
+			t.Errorf("%+v, want unresolved, contradictory_answers", got)
+		}
+	})
+}
+
+// TestCapturesAddUp captures an order part by part, with everything that could
+// count a part twice in between.
+func TestCapturesAddUp(t *testing.T) {
+	r := testRules()
+	s := capturing(500)
+	one := HeldClaim{Claim: *s.Claim, SetsClock: true}
+	theirs := Deliver(s, captureJob(500).again(), noon.Add(2*time.Minute), r).State
+	other := HeldClaim{Claim: *theirs.Claim}
+
+	s = Conclude(theirs, one, taken, noon.Add(3*time.Minute), r).State
+	for name, h := range map[string]HeldClaim{"who recorded it": one, "who held the claim": other} {
+		if got := Conclude(s, h, taken, noon.Add(4*time.Minute), r); got.Record != "" || got.Then != Ack {
+			t.Errorf("%s: %+v, want nothing written", name, got)
+		}
+	}
+	s = Deliver(s, anotherCapture(0).seen(OrderFound{Remaining: 1099, Booked: 500}), noon.Add(5*time.Minute), r).State
+	s = Conclude(s, HeldClaim{Claim: *s.Claim}, Outcome{Answer: Accepted, Made: "capture-2", Tries: 1}, noon.Add(6*time.Minute), r).State
+	if s.Order.Captured != 1599 || s.Order.Captures != 2 {
+		t.Errorf("%d captured in %d captures, want 1599 in 2", s.Order.Captured, s.Order.Captures)
+	}
+	if got := Conclude(s, other, taken, noon.Add(7*time.Minute), r); got.Record != "" || got.Dead {
+		t.Errorf("the first capture after the second: %+v, want nothing", got)
+	}
+}
+
+func TestResolveCapture(t *testing.T) {
+	r := testRules()
+	part := capturedAs(t, capturing(500), "capture-1")
+	open := Deliver(part, anotherCapture(0).seen(OrderFound{Remaining: 1099, Booked: 500}), noon, r).State
+	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired).State
+	charge := giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State
+
+	for _, tt := range []struct {
+		name     string
+		state    State
+		verdict  verdict
+		phase    Phase // "": refused
+		captured int64
+		left     bool // an order to capture
+	}{
+		{"captured", unresolved, verdict{kind: messages.KindCaptured, made: "capture-2"}, PhaseCaptured, 1599, true},
+		{"not captured", unresolved, verdict{kind: messages.KindCaptureFailed}, PhaseCaptureFailed, 500, true},
+		{"a capture as paid", unresolved, verdict{kind: messages.KindPaid, made: "order-1"}, "", 0, false},
+		{"a capture as not charged", unresolved, verdict{kind: messages.KindDunning}, "", 0, false},
+		{"a capture that is under way", open, verdict{kind: messages.KindCaptured, made: "capture-2"}, "", 0, false},
+		{"a capture that is done", part, verdict{kind: messages.KindCaptureFailed}, "", 0, false},
+		{"a charge as captured", charge, verdict{kind: messages.KindCaptured, made: "capture-1"}, "", 0, false},
+		{"a charge as not captured", charge, verdict{kind: messages.KindCaptureFailed}, "", 0, false},
+		{"a charge as paid, to be captured", charge, verdict{kind: messages.KindPaid, made: "order-1", authorised: leftToCapture()}, PhasePaid, 0, true},
+		{"a charge as paid and captured", charge, verdict{kind: messages.KindPaid, made: "order-1"}, PhasePaid, 0, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := resolve(tt.state, tt.verdict)
+			var refused *RefusedError
+			if tt.phase == "" {
+				if !errors.As(err, &refused) || refused.Phase != tt.state.Phase || got.Record != "" {
+					t.Errorf("%+v, %v, want it refused", got, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := got.State
+			if s.Phase != tt.phase || got.Corrects != messages.KindUnresolved || s.Settled[s.Claim.Key].Kind != tt.verdict.kind || s.Claim.made() != tt.verdict.made {
+				t.Errorf("%+v, want %s, which corrects unresolved", got, tt.phase)
+			}
+			if (s.Order != nil) != tt.left || tt.left && (s.Order.Captured != tt.captured || s.Order.ID != "order-1") {
+				t.Errorf("order %+v, want it %t with %d captured", s.Order, tt.left, tt.captured)
+			}
+		})
+	}
+	t.Run("afterwards the rest can be captured", func(t *testing.T) {
+		st, err := resolve(unresolved, verdict{kind: messages.KindCaptureFailed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		third := captureJob(0).seen(OrderFound{Remaining: 1099, Booked: 500})
+		third.Key = "c0000000-0000-5000-8000-000000000003"
+		if got := Deliver(st.State, third, noon, r); got.Record != messages.KindCapturing || got.State.Claim.Capture.Amount != 1099 {
+			t.Errorf("%+v, want 1099 claimed", got)
+		}
+	})
+	t.Run("too late to cancel", func(t *testing.T) {
+		for _, s := range []State{authorised(), open, part, after(t, open, refused), unresolved} {
+			if _, err := cancel(s); err == nil {
+				t.Errorf("%s is cancelled", s.Phase)
+			}
+		}
+	})
+}
+
+// TestOrderIsKeptForItsCaptures holds every way to paid of a charge without auto_capture.
+func TestOrderIsKeptForItsCaptures(t *testing.T) {
+	r := testRules()
+	theirs := Deliver(charging(), func() Request { q := first(); q.Nonce = "b"; return q }(), noon.Add(2*time.Minute), r).State
+	mine := HeldClaim{Claim: *charging().Claim, SetsClock: true, Authorised: leftToCapture()}
+	declined := Conclude(theirs, HeldClaim{Claim: *theirs.Claim}, refused, noon.Add(3*time.Minute), r).State
+	inDoubt := Outcome{Answer: Pending, Made: "order-1", Tries: 1}
+	pending := Conclude(charging(), mine, inDoubt, noon, r).State
+	poll := first()
+	poll.Authorised = leftToCapture()
+	for name, got := range map[string]Transition{
+		"accepted":                          Conclude(charging(), mine, accepted, noon, r),
+		"fenced, the other at it":           Conclude(theirs, mine, accepted, noon, r),
+		"fenced, the other declined":        Conclude(declined, mine, accepted, noon, r),
+		"fenced, given up":                  Conclude(giveUp(theirs, messages.ReasonPoison).State, mine, accepted, noon, r),
+		"fenced, pending there":             Conclude(Conclude(theirs, mine, inDoubt, noon, r).State, mine, accepted, noon, r),
+		"pending, then accepted":            Polled(pending, poll, true, true, noon, r),
+		"pending over dunning, then polled": Polled(Conclude(declined, mine, inDoubt, noon, r).State, poll, true, true, noon, r),
+	} {
+		want := *leftToCapture()
+		want.ID = "order-1"
+		if s := got.State; got.Record != messages.KindPaid || s.Phase != PhasePaid || s.Order == nil || *s.Order != want {
+			t.Errorf("%s: %+v, order %+v, want paid, %+v left", name, got, got.State.Order, want)
+		}
+	}
+	if pending.Order != nil {
+		t.Errorf("pending: order %+v, want none to capture yet", pending.Order)
+	}
+	if s := Polled(pending, poll, false, true, noon, r).State; s.Phase != PhaseDunning || s.Order != nil {
+		t.Errorf("rejected for fraud: %s, order %+v, want dunning, none", s.Phase, s.Order)
+	}
+	captured := capturing(0)
+	if got := Conclude(captured, mine, Outcome{Answer: Accepted, Made: "order-2"}, noon, r); got.Reason != messages.ReasonSecondOrder || got.Made != "order-2" || !got.Dead {
+		t.Errorf("another order once capturing began: %+v, want a dead letter about it", got)
+	}
+	if got := Conclude(captured, mine, accepted, noon, r); got.Record != "" || got.Dead || got.Then != Ack {
+		t.Errorf("the same order once capturing began: %+v, want nothing", got)
+	}
+}
+
+func TestPanickedCapture(t *testing.T) {
+	r := testRules()
+	part := capturedAs(t, capturing(500), "capture-1")
+	another := anotherCapture(0)
+
+	for name, s := range map[string]State{"authorised": authorised(), "a part captured": part, "a capture failed": after(t, capturing(0), refused)} {
+		t.Run("before any claim: rejected in the end, "+name, func(t *testing.T) {
+			before := s
+			for n := 1; n < MaxPanics; n++ {
+				st := Panicked(s, another, noon, r)
+				if st.Record != messages.KindCapturing || st.Then != Nak || st.State.Claim.Capture.Amount != 0 || !st.State.Claim.FirstSentAt.IsZero() {
+					t.Fatalf("panic %d: %+v, want it counted and sent back", n, st)
+				}
+				s = st.State
+			}
+			st := Panicked(s, another, noon, r)
+			if st.Record != messages.KindRejected || st.Reason != messages.ReasonPoison || st.State.Phase != before.Phase || !st.Dead || st.State.Order.Captured != before.Order.Captured {
+				t.Errorf("the last panic: %+v, want rejected, the order as it was", st)
+			}
+		})
+	}
+	t.Run("a claim that only counts panics: Klarna is asked what is left, then it is claimed", func(t *testing.T) {
+		counting := Panicked(part, another, noon, r).State
+		if got := Deliver(counting, another.again(), noon.Add(time.Minute), r); got.Then != Look || got.Record != "" {
+			t.Fatalf("%+v, want Klarna asked", got)
+		}
+		got := Deliver(counting, another.again().seen(OrderFound{Remaining: 1099, Booked: 500}), noon.Add(time.Minute), r)
+		c := got.State.Claim
+		if got.Record != messages.KindCapturing || c.Capture.Amount != 1099 || c.Panics != 1 || c.Deliveries != 2 || c.UndecidedTries != 0 || got.State.Order.Captures != 2 {
+			t.Errorf("%+v of %+v, want 1099 claimed, the panic remembered", c, c.Capture)
+		}
+	})
+	t.Run("a claim that only counts panics: what the look finds ends it", func(t *testing.T) {
+		counting := Panicked(part, another, noon, r).State
+		for phase, f := range map[Phase]OrderFound{PhaseCaptured: {Booked: 500}, PhaseCaptureFailed: {Status: "EXPIRED", Booked: 500}} {
+			got := Deliver(counting, another.again().seen(f), noon.Add(time.Minute), r)
+			if got.Then != Ack || got.State.Phase != phase || got.State.Order.Captured != 500 || !got.State.known(c2) {
+				t.Errorf("%+v, want it settled, %s", got, phase)
+			}
+		}
+	})
+	t.Run("a claim that only counts panics keeps others waiting", func(t *testing.T) {
+		counting := Panicked(part, another, noon, r).State
+		third := captureJob(0)
+		third.Key = "c0000000-0000-5000-8000-000000000003"
+		if got := Deliver(counting, third, noon.Add(time.Minute), r); got.Then != Nak || got.Record != "" {
+			t.Errorf("%+v, want it to wait", got)
+		}
+	})
+	t.Run("with an open claim: unresolved in the end", func(t *testing.T) {
+		st := Panicked(with(capturing(500), func(c *Claim) { c.Panics = MaxPanics - 1 }), captureJob(500), noon, r)
+		if st.Record != messages.KindUnresolved || st.Reason != messages.ReasonPoison || !st.State.Capturing() || !st.Dead {
+			t.Errorf("the last panic: %+v, want unresolved", st)
+		}
+	})
+	t.Run("with an open claim under which nothing was sent: rejected in the end", func(t *testing.T) {
+		s := after(t, capturing(500), unsent)
+		st := Panicked(with(s, func(c *Claim) { c.Panics = MaxPanics - 1 }), captureJob(500).again(), noon, r)
+		if st.Record != messages.KindRejected || st.State.Phase != PhasePaid {
+			t.Errorf("the last panic: %+v, want rejected, the order as it was", st)
+		}
+	})
+	t.Run("while a try was under way: the claim is kept", func(t *testing.T) {
+		st := Panicked(capturing(500), captureJob(500), noon.Add(time.Second), r)
+		if c := st.State.Claim; st.Record != messages.KindCapturing || c.Released || !c.LeaseUntil.Equal(noon.Add(time.Second+r.SettleDelay)) || c.Capture.Amount != 500 {
+			t.Errorf("claim = %+v, want not released", c)
+		}
+	})
+	t.Run("after the result: done", func(t *testing.T) {
+		if st := Panicked(part, captureJob(500), noon, r); st.Record != "" || st.Then != Ack || !st.Duplicate {
+			t.Errorf("step = %+v, want an acknowledgement", st)
+		}
+	})
+	t.Run("where there is nothing to capture: what it gets without a panic", func(t *testing.T) {
+		if st := Panicked(empty(), captureJob(0), noon, r); st.Reason != messages.ReasonNotPaid {
+			t.Errorf("step = %+v, want it rejected as not paid", st)
+		}
+	})
+	t.Run("another job with its ID: not counted on its claim", func(t *testing.T) {
+		other := captureJob(700)
+		other.Hash = "capture 1 of 700"
+		s := with(capturing(500), func(c *Claim) { c.Panics = MaxPanics - 1 })
+		if st := Panicked(s, other, noon, r); st.Then != FileApart || st.Reason != messages.ReasonConflict || st.Record != "" {
+			t.Errorf("step = %+v, want the stand-in", st)
+		}
+		if st := Panicked(with(charging(), func(c *Claim) { c.Panics = MaxPanics - 1 }), func() Request { q := first(); q.Hash = "order 9"; return q }(), noon, r); st.Then != FileApart {
+			t.Errorf("a charge: step = %+v, want the stand-in", st)
+		}
+	})
+}
+
+func TestSweepCapture(t *testing.T) {
+	r := testRules()
+	released := after(t, capturing(500), undecided)
+	for _, tt := range []struct {
+		name  string
+		state State
+		at    time.Time
+		want  messages.Reason
+	}{
+		{"its own delivery still has its chance", released, noon.Add(24 * time.Hour), ""},
+		{"the window is over and nobody came", released, noon.Add(25 * time.Hour), messages.ReasonIdempotencyWindowExpired},
+		{"contradicted", after(t, capturing(500), Outcome{Tries: 1, Contradicted: true}), noon.Add(25 * time.Hour), messages.ReasonContradictoryAnswers},
+		{"nothing was ever sent", after(t, capturing(500), unsent), noon.Add(8 * 24 * time.Hour), ""},
+		{"only panics were counted", Panicked(authorised(), captureJob(0), noon, r).State, noon.Add(8 * 24 * time.Hour), ""},
+		{"authorised and never captured", authorised(), noon.Add(1000 * time.Hour), ""},
+		{"captured", capturedAs(t, capturing(500), "capture-1"), noon.Add(1000 * time.Hour), ""},
+		{"failed", after(t, capturing(500), refused), noon.Add(1000 * time.Hour), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			st, ok := Sweep(tt.state, tt.at, r)
+			if ok != (tt.want != "") || st.Reason != tt.want || st.Dead {
+				t.Errorf("sweep = %v, %+v, want %q", ok, st, tt.want)
+			}
+			if ok && (st.State.Phase != PhaseUnresolved || !st.State.Capturing() || *st.State.Order != *tt.state.Order) {
+				t.Errorf("state = %+v, want the capture unresolved, the order as it was", st.State)
+			}
+		})
+	}
+}

@@ -1,0 +1,174 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// What a person decides, no machine can. It goes into the journal by the same
+// compare-and-set as everything else, with who decided it and why.
+
+// A Decision is an operator's, for the record.
+type Decision struct {
+	Actor, Note string
+	At          time.Time
+	// Corrects: an operator has settled this before, wrongly, and nothing has followed. Both decisions stay on the record.
+	Corrects bool
+}
+
+// ResolvePaid settles an unresolved charge as paid with an order that the
+// operator found at Klarna; captured false says that its money still needs a capture. A *RefusedError means that the
+// renewal is not unresolved (any more), or for another reason; after any other error the decision may have been
+// recorded: look, then repeat it.
+func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderID string, captured bool, d Decision) error {
+	if orderID == "" {
+		return errors.New("order id: not set")
+	}
+	given := func(about messages.Record) verdict {
+		v := verdict{kind: messages.KindPaid, made: orderID}
+		if !captured {
+			v.authorised = &Order{Amount: about.OrderAmount, Currency: about.PurchaseCurrency, MerchantReference1: about.MerchantReference1}
+		}
+		return v
+	}
+	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
+		return messages.Paid{Record: about, OrderID: orderID, FraudStatus: messages.FraudAccepted, Captured: captured, Corrects: string(next.Corrects)}
+	})
+}
+
+// ResolveNotCharged settles an unresolved charge as a failed attempt, after
+// which the next may be made. Errors are as with ResolvePaid.
+func (j *Journal) ResolveNotCharged(ctx context.Context, r messages.RenewalKey, d Decision) error {
+	given := func(messages.Record) verdict { return verdict{kind: messages.KindDunning} }
+	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
+		return DunningEvent(about, next)
+	})
+}
+
+// ResolveCaptured settles an unresolved capture as done, with the capture that
+// the operator found at Klarna. Errors are as with ResolvePaid.
+func (j *Journal) ResolveCaptured(ctx context.Context, r messages.RenewalKey, captureID string, d Decision) error {
+	if captureID == "" {
+		return errors.New("capture id: not set")
+	}
+	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptured, made: captureID} }
+	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
+		return CapturedEvent(about, next.State, "", next.Corrects)
+	})
+}
+
+// ResolveNotCaptured settles an unresolved capture as failed, after which the
+// next may be made. Errors are as with ResolvePaid.
+func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.RenewalKey, d Decision) error {
+	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptureFailed} }
+	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
+		event := CaptureFailedEvent(about, next)
+		event.OrderID, event.CapturedAmount = next.State.Claim.Capture.OrderID, next.State.Claim.Capture.Amount
+		return event
+	})
+}
+
+func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func(messages.Record) verdict, d Decision, event func(messages.Record, Transition) messages.Event) error {
+	allowed, decide := State.Resolvable, resolve
+	if d.Corrects {
+		allowed, decide = State.Correctable, correct
+	}
+	var about messages.Record
+	return j.byHand(ctx, r, d, func(s State) (Transition, error) {
+		if err := allowed(s); err != nil {
+			return Transition{}, err
+		}
+		gaveUp, err := j.unresolved(ctx, r)
+		if err != nil {
+			return Transition{}, err
+		}
+		about = d.sign(gaveUp.Record)
+		next, err := decide(s, given(gaveUp.Record))
+		if err == nil && !s.Capturing() {
+			next.State.VouchedAt = d.At
+		}
+		return next, err
+	}, func(next Transition) (messages.Event, messages.Record) {
+		return event(about, next), about
+	})
+}
+
+// byHand writes what an operator decides; event is what the record then says.
+func (j *Journal) byHand(ctx context.Context, r messages.RenewalKey, d Decision, decide func(State) (Transition, error), event func(Transition) (messages.Event, messages.Record)) error {
+	at, err := j.Last(ctx, r)
+	if err != nil {
+		return err
+	}
+	_, _, err = j.Apply(ctx, at, Change{Renewal: r, Decide: decide, Record: func(_ context.Context, next Transition) (Record, error) {
+		event, about := event(next)
+		return Record{Event: event, About: about, Time: d.At}, nil
+	}}, nil)
+	return err
+}
+
+// Cancel records that there will be no charge for a period. Errors are as with ResolvePaid.
+func (j *Journal) Cancel(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision) error {
+	return j.cancelled(ctx, account, subscription, period, d, cancel)
+}
+
+// Reinstate undoes the cancellation of a period: it may be charged again. Errors are as with ResolvePaid.
+func (j *Journal) Reinstate(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision) error {
+	return j.cancelled(ctx, account, subscription, period, d, reinstate)
+}
+
+// cancelled writes what decide says of a cancellation.
+func (j *Journal) cancelled(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision, decide func(State) (Transition, error)) error {
+	r := messages.NewRenewalKey(subscription, period)
+	about := d.sign(messages.Record{
+		Account: account, SubscriptionID: subscription, Period: period, RenewalKey: r,
+		// There is no job, so no message ID, to derive a key from.
+		IdempotencyKey: messages.IdempotencyKey(r),
+	})
+	return j.byHand(ctx, r, d, decide, func(next Transition) (messages.Event, messages.Record) {
+		return messages.Cancelled{Record: about, Undone: !next.State.Cancelled}, about
+	})
+}
+
+func (d Decision) sign(r messages.Record) messages.Record {
+	r.Actor, r.Note, r.At, r.Worker = d.Actor, d.Note, d.At, "operator"
+	return r
+}
+
+// Records reads a renewal's whole history from the stream's leader, the oldest record first.
+func (j *Journal) Records(ctx context.Context, r messages.RenewalKey) ([]Entry, error) {
+	var all []Entry
+	for next := uint64(1); ; {
+		m, err := j.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.RenewalFilter(r)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the records of renewal %s: %w", r, err)
+		}
+		e, err := entry(m)
+		if err != nil {
+			return nil, err
+		}
+		all, next = append(all, e), m.Sequence+1
+	}
+}
+
+// unresolved reads the record that gave a renewal up.
+func (j *Journal) unresolved(ctx context.Context, r messages.RenewalKey) (messages.Unresolved, error) {
+	at, err := j.LastOf(ctx, messages.KindUnresolved, r)
+	if err != nil {
+		return messages.Unresolved{}, err
+	}
+	var u messages.Unresolved
+	if err := json.Unmarshal(at.Body, &u); err != nil {
+		return messages.Unresolved{}, fmt.Errorf("read record %d of %s: %w", at.Sequence, messages.StreamJournal, err)
+	}
+	return u, nil
+}
