@@ -1,16 +1,12 @@
 package worker
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,50 +14,19 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
-	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // canaries is how often Klarna was asked for the token that names no customer.
 func (w *world) canaries() (n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	canary := messages.NewCustomerToken(canaryToken).Fingerprint()
+	canary := messages.NewCustomerToken(gate.CanaryToken).Fingerprint()
 	for _, e := range w.seen {
 		if e.Method == http.MethodGet && e.TokenFingerprint == canary {
 			n++
 		}
 	}
 	return n
-}
-
-func TestConditionOf(t *testing.T) {
-	object := func(status int, code string) error {
-		return &klarna.Error{StatusCode: status, Code: code, HasErrorObject: true}
-	}
-	for _, tt := range []struct {
-		name string
-		err  error
-		want journal.Canary
-	}{
-		{"Klarna does not know the token", object(404, "NOT_FOUND"), journal.CanaryWellKlarna},
-		{"S94: anybody does not know the path", turnedDown(404, ""), journal.CanaryWell},
-		{"Klarna forbids the question", object(403, "FORBIDDEN"), journal.CanaryWell},
-		{"there is such a token", nil, journal.CanaryUnwell},
-		{"a password is wrong", object(401, "UNAUTHORIZED"), journal.CanaryUnwell},
-		{"a firewall", turnedDown(403, ""), journal.CanaryUnwell},
-		{"S55: the host has moved", turnedDown(308, ""), journal.CanaryUnwell},
-		{"a gate wants a password", turnedDown(407, ""), journal.CanaryUnwell},
-		{"Klarna is down", object(503, "SERVICE_UNAVAILABLE"), journal.CanaryUnwell},
-		{"not reachable", &klarna.NotSentError{Err: errors.New("dial")}, journal.CanaryUnwell},
-		{"no answer", &klarna.UnknownError{TimedOut: true}, journal.CanaryUnwell},
-		{"asked too often", object(429, "TOO_MANY_REQUESTS"), journal.CanaryUnheard},
-		{"no turn", gate.ErrNoTurn, journal.CanaryUnheard},
-		{"the worker ends", &klarna.UnknownError{Cut: true, Err: context.Canceled}, journal.CanaryUnheard},
-	} {
-		if got := conditionOf(tt.err); got != tt.want {
-			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
-		}
-	}
 }
 
 // S48, S51: many jobs that are turned away for their own sake pause nobody, and one canary serves those of one moment. In
@@ -93,56 +58,6 @@ func TestS51OddAnswersPauseNobody(t *testing.T) {
 	}
 	if ended["paid"] != good || ended["dunning refused_without_code"] != odd {
 		t.Errorf("ended: %v, want %d paid and %d refused without a code", ended, good, odd)
-	}
-}
-
-// S51: answers of one moment share one canary, those of the next have their own; what was not heard serves nobody. Whoever has
-// mended something lets the next one go at once.
-func TestS51OneCanaryForMany(t *testing.T) {
-	var asked atomic.Int64
-	var status atomic.Int64
-	status.Store(http.StatusNotFound)
-	a, _, _ := accountAsking(t, func(w http.ResponseWriter, r *http.Request) {
-		if want := "/customer-token/v1/tokens/" + canaryToken; r.Method != http.MethodGet || r.URL.Path != want {
-			t.Errorf("%s %s, want GET %s", r.Method, r.URL.Path, want)
-		}
-		asked.Add(1)
-		w.WriteHeader(int(status.Load()))
-	})
-	a.canary = newCanary()
-	var asking sync.WaitGroup
-	for range 50 {
-		asking.Go(func() {
-			if got := a.turnedAway(); got != journal.CanaryWell {
-				t.Errorf("condition %d, want well", got)
-			}
-		})
-	}
-	asking.Wait()
-	a.turnedAway()
-	if n := asked.Load(); n != 1 {
-		t.Errorf("canaries: %d, want 1", n)
-	}
-	a.canary.at = time.Now().Add(-canaryFresh)
-	status.Store(http.StatusTooManyRequests)
-	for range 2 {
-		if got := a.turnedAway(); got != journal.CanaryUnheard || a.breaker.Paused() {
-			t.Errorf("told to wait: %d, paused %v", got, a.breaker.Reasons())
-		}
-		a.limiter = gate.NewLimiter(0)
-	}
-	status.Store(http.StatusForbidden)
-	if got := a.turnedAway(); got != journal.CanaryUnwell || !a.breaker.PausedFor(gate.PauseNotEvaluated) {
-		t.Errorf("a firewall: %d, paused %v", got, a.breaker.Reasons())
-	}
-	before := asked.Load()
-	if got := a.turnedAway(); got != journal.CanaryUnwell || asked.Load() != before || before != 4 {
-		t.Errorf("while paused: %d, canaries %d after %d, want 4 and none more", got, asked.Load(), before)
-	}
-	a.running.Store(&[]*account{a})
-	a.Retry()
-	if len(a.canary.again) != 1 {
-		t.Error("a change lets no canary go")
 	}
 }
 

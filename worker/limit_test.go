@@ -11,11 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // entryOf is a presence that somebody announced.
@@ -96,6 +97,7 @@ func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, journ
 		t.Fatal(err)
 	}
 	t.Cleanup(a.Klarna.CloseIdle)
+	a.canary = gate.NewCanary(a.Klarna, a.limiter, a.breaker, a.opts.TryTimeout, a.log)
 	j := &job{reading: messages.Read([]byte(`{"id":"1","customer_token":"token-1","order":{}}`), nil)}
 	j.request.Key = "key"
 	claim.Key = "key"
@@ -154,7 +156,9 @@ func TestS27EveryRequestCounts(t *testing.T) {
 	}{
 		{"the status of a token", func(a *account, j *job) { a.tokenStatus(j, refusal) }, true},
 		{"the end of an authorisation", func(a *account, j *job) { j.request.Authorised = &journal.Order{}; a.authorised(j, accepted) }, true},
-		{"the canary", func(a *account, _ *job) { a.askCanary() }, true},
+		{"the canary", func(a *account, _ *job) {
+			gate.NewCanary(a.Klarna, a.limiter, a.breaker, time.Second, a.log).TurnedAway(context.Background())
+		}, true},
 		{"a look before a capture", func(a *account, j *job) {
 			j.request.Capture = &journal.CaptureWanted{}
 			a.look(context.Background(), j, &journal.Order{ID: "order-1"})

@@ -137,7 +137,12 @@ func (a *account) learn(told klarna.RateLimit, err error) journal.Canary {
 	if class != klarna.ClassNotEvaluated {
 		return journal.CanaryUnheard
 	}
-	return a.turnedAway()
+	return canaryTold[a.canary.TurnedAway(a.finishing)]
+}
+
+// canaryTold is what the canary found, in the journal's words.
+var canaryTold = [...]journal.Canary{
+	gate.Unheard: journal.CanaryUnheard, gate.Unwell: journal.CanaryUnwell, gate.Well: journal.CanaryWell, gate.WellKlarna: journal.CanaryWellKlarna,
 }
 
 func (a *account) asideOrder(ctx context.Context, id string) (klarna.Order, error) {

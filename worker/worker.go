@@ -240,11 +240,10 @@ type account struct {
 	rules   journal.Rules
 	limiter *gate.Limiter
 	breaker *gate.Breaker
-	canary  canary
+	canary  *gate.Canary
 	owners  owners
-	beside  func(task string, run func(context.Context)) // runs a task while the account runs; nil before
-	pullers []*puller                                    // of charges, of those that were parked, and of captures
-	unfit   gate.Pauses                                  // for its own consumers' sake
+	pullers []*puller   // of charges, of those that were parked, and of captures
+	unfit   gate.Pauses // for its own consumers' sake
 	log     zerolog.Logger
 
 	inFlight atomic.Int64 // deliveries being handled
@@ -312,7 +311,8 @@ func (w *Worker) Run(ctx context.Context) error {
 			finishing: finishing, recording: recording, limiter: gate.NewLimiter(config.Rate),
 			log: w.opts.Log.With().Str("account", string(config.Name)).Logger(),
 		}
-		a.breaker, a.canary = gate.NewBreaker(a.pauseChanged), newCanary()
+		a.breaker = gate.NewBreaker(a.pauseChanged)
+		a.canary = gate.NewCanary(a.Klarna, a.limiter, a.breaker, a.opts.TryTimeout, a.log)
 		var unfit error
 		if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) { unfit, err = a.bind(ctx); return err }); err != nil || ctx.Err() != nil {
 			return err
@@ -398,7 +398,7 @@ func (w *Worker) Retry() {
 	if accounts := w.running.Load(); accounts != nil {
 		for _, a := range *accounts {
 			a.breaker.Retry()
-			a.canary.retry()
+			a.canary.Retry()
 		}
 	}
 }
@@ -462,9 +462,7 @@ func (a *account) run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var running sync.WaitGroup
-	a.beside = func(task string, run func(context.Context)) {
-		running.Go(func() { a.survive(ctx, task, run) })
-	}
+	running.Go(func() { a.survive(ctx, "canary", a.canary.Run) })
 	for _, p := range a.pullers {
 		running.Go(func() {
 			if err := p.run(ctx); err != nil {

@@ -13,12 +13,8 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 )
 
-const (
-	// breakerRun is how many tries in a row must come to nothing before pulling stops.
-	breakerRun = 10
-	// longestPause is how long the pauses between probes grow.
-	longestPause = 30 * time.Second
-)
+// breakerRun is how many tries in a row must come to nothing before pulling stops.
+const breakerRun = 10
 
 // A Breaker stands between the jobs of an account and Klarna. While Klarna's
 // answers say nothing it lets a single job through at a time, with growing pauses: the probe. Nobody is
@@ -44,9 +40,7 @@ type Breaker struct {
 func NewBreaker(changed func(reason string, open bool, sentence string)) *Breaker {
 	return &Breaker{
 		changed: changed, faults: merchantFaults{tokens: map[string]bool{}}, wake: make(chan struct{}),
-		pause: backoff.NewExponentialBackOff(
-			backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(longestPause), backoff.WithMultiplier(2),
-			backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0)),
+		pause: newPause(),
 		run: gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 			Timeout:     time.Millisecond, // when a probe may go is decided by pause
 			ReadyToTrip: func(n gobreaker.Counts) bool { return n.ConsecutiveFailures >= breakerRun },
@@ -73,8 +67,8 @@ func (b *Breaker) Changes() <-chan struct{} {
 	return b.wake
 }
 
-// signal wakes everybody who waits.
-func (b *Breaker) signal() {
+// wakeAll wakes everybody who waits.
+func (b *Breaker) wakeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	close(b.wake)
@@ -131,7 +125,7 @@ func (b *Breaker) Retry() {
 	b.pause.Reset()
 	b.resume = time.Time{}
 	b.mu.Unlock()
-	b.signal()
+	b.wakeAll()
 }
 
 // Handled is told of every job once it is done with, and how many tries there
@@ -143,7 +137,7 @@ func (b *Breaker) Handled(before uint64) {
 	b.mu.Lock()
 	b.resume = time.Time{}
 	b.mu.Unlock()
-	b.signal()
+	b.wakeAll()
 }
 
 // Hear takes in what a try of a job came to.
@@ -189,7 +183,7 @@ func (b *Breaker) Open(reason, sentence string) bool {
 	b.resume = time.Now().Add(b.pause.NextBackOff())
 	b.mu.Unlock()
 	b.changed(reason, true, sentence)
-	b.signal()
+	b.wakeAll()
 	return true
 }
 

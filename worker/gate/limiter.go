@@ -213,15 +213,3 @@ func Aside[T any](ctx context.Context, l *Limiter, ask func(context.Context) (T,
 	l.Learn(told, err)
 	return answer, err
 }
-
-// sleep waits for d and says whether it did: not when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
