@@ -23,6 +23,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 func read(t *testing.T, path string) string {
@@ -297,7 +298,7 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	ours, theirs := jetStream(t), jetStream(t)
-	if err := worker.Provision(ctx, ours, worker.Provisioning{Accounts: []messages.Account{"default"}}); err != nil {
+	if err := worker.Provision(ctx, ours, topology.Provisioning{Accounts: []messages.Account{"default"}}); err != nil {
 		t.Fatal(err)
 	}
 	made := map[string]int{}
@@ -315,11 +316,11 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := map[string]any{"bucket": worker.BucketWorkers, "description": r.Spec["description"], "history": 1, "ttl": r.Spec["ttl"], "storage": "file", "replicas": 3}
+			want := map[string]any{"bucket": topology.BucketWorkers, "description": r.Spec["description"], "history": 1, "ttl": r.Spec["ttl"], "storage": "file", "replicas": 3}
 			if !reflect.DeepEqual(r.Spec, want) {
 				t.Errorf("KeyValue: %v, want %v", r.Spec, want)
 			}
-			if _, err := theirs.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: worker.BucketWorkers, Description: r.Spec["description"].(string), History: 1, TTL: ttl}); err != nil {
+			if _, err := theirs.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: topology.BucketWorkers, Description: r.Spec["description"].(string), History: 1, TTL: ttl}); err != nil {
 				t.Fatal(err)
 			}
 		case "Consumer":
@@ -335,19 +336,19 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 	if want := map[string]int{"Stream": 6, "KeyValue": 1, "Consumer": 3}; !reflect.DeepEqual(made, want) {
 		t.Errorf("resources: %v, want %v", made, want)
 	}
-	for _, name := range []string{messages.StreamJobs, messages.StreamJournal, messages.StreamDead, messages.StreamLater, messages.StreamMarks, messages.StreamMarksCopy, "KV_" + worker.BucketWorkers} {
+	for _, name := range []string{messages.StreamJobs, messages.StreamJournal, messages.StreamDead, messages.StreamLater, messages.StreamMarks, messages.StreamMarksCopy, "KV_" + topology.BucketWorkers} {
 		if got, want := streamConfig(t, theirs, name), streamConfig(t, ours, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("stream %s:\n got %+v\nwant %+v", name, got, want)
 		}
 	}
 	for name, stream := range map[string]string{
-		worker.ConsumerName("default"): messages.StreamJobs, worker.CaptureConsumerName("default"): messages.StreamJobs, worker.LaterConsumerName("default"): messages.StreamLater,
+		topology.ConsumerName("default"): messages.StreamJobs, topology.CaptureConsumerName("default"): messages.StreamJobs, topology.LaterConsumerName("default"): messages.StreamLater,
 	} {
 		if got, want := consumerConfig(t, theirs, stream, name), consumerConfig(t, ours, stream, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("consumer %s:\n got %+v\nwant %+v", name, got, want)
 		}
 	}
-	if _, err := worker.Verify(ctx, theirs); err != nil {
+	if _, err := topology.Verify(ctx, theirs); err != nil {
 		t.Errorf("the worker finds fault with it: %v", err)
 	}
 }
@@ -375,7 +376,7 @@ func consumerConfig(t *testing.T, js jetstream.JetStream, stream, name string) j
 func TestMirrorKeepsWhatTheJournalKeeps(t *testing.T) {
 	t.Parallel()
 	js := jetStream(t)
-	if err := worker.Provision(t.Context(), js, worker.Provisioning{}); err != nil {
+	if err := worker.Provision(t.Context(), js, topology.Provisioning{}); err != nil {
 		t.Fatal(err)
 	}
 	journal := streamConfig(t, js, messages.StreamJournal)

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/messages"
-	"pgregory.net/rapid"
 )
 
 func TestNextByDefault(t *testing.T) {

@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/messages"
-	"pgregory.net/rapid"
 )
 
 // Written out and not derived from the table: a billing team has built on each of these lines.

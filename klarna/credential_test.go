@@ -12,8 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/klarna"
 )
 
 func TestSecretsAreRedacted(t *testing.T) {

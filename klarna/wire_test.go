@@ -17,8 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna"
 	"go.uber.org/goleak"
+
+	"github.com/klarna-renewals/renewals/klarna"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -8,9 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"pgregory.net/rapid"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // everything is a job with every field that is known, and a line of most types.

@@ -5,9 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"golang.org/x/text/currency"
 	"golang.org/x/text/language"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // The tables are ISO 4217's. x/text has Unicode's data, which is older than some currencies and rounds others as shops do.

@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // broker starts a server of its own in this process, with the three streams as far as publishing minds them.

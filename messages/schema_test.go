@@ -17,8 +17,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 func golden(t testing.TB, name string) []byte {

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // However a token, or something that holds one, is printed or marshalled, the token is not in it.

@@ -15,12 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // TestChaos breaks everything at once and then compares the simulator's books
@@ -90,7 +92,7 @@ func chaos(t *testing.T, nodes int) {
 	await(t, 30*time.Second, "the streams", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
-		return worker.Provision(ctx, c.w.js, worker.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 3 * time.Second, Replicas: nodes}) == nil
+		return worker.Provision(ctx, c.w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 3 * time.Second, Replicas: nodes}) == nil
 	})
 	for i := range 3 {
 		c.wires = append(c.wires, newWire(t, c.nodes[i%nodes].addr()))

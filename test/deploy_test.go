@@ -40,7 +40,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // deployed is NATS as deploy/nats configures it, with the credentials of everybody.
@@ -371,7 +371,7 @@ func (d *deployed) sweeps(stream string) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	bucket, err := js.KeyValue(d.t.Context(), worker.BucketWorkers)
+	bucket, err := js.KeyValue(d.t.Context(), topology.BucketWorkers)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -439,7 +439,7 @@ var (
 // streamsUnder lists the streams on which a role may use a verb of the API.
 type streamsUnder map[string][]string
 
-const presenceStream = "KV_" + worker.BucketWorkers
+const presenceStream = "KV_" + topology.BucketWorkers
 
 var allStreams = []string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, presenceStream}
 

@@ -18,6 +18,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // sized chooses a test's size: short by default, so that all tests are quick;
@@ -247,7 +248,7 @@ func TestStopDuringSlowCharges(t *testing.T) {
 	if handedOver == 0 || handedOver == jobs || latest > time.Second {
 		t.Errorf("charges that began after the signal: %d, the last after %s; want some of %d, each within a second", handedOver, latest, jobs)
 	}
-	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, worker.ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,7 +266,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	const jobs = 4
 	w := newWorld(t, klarnasim.Options{})
-	if err := worker.Provision(t.Context(), w.js, worker.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 6 * time.Second}); err != nil {
+	if err := worker.Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 6 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	w.fill("default", jobs, 0, "slow-3000-")
@@ -341,7 +342,7 @@ func TestDeletedConsumer(t *testing.T) {
 			p := w.start([]string{"NATS_URL=nats://" + wire.addr}, "work")
 			w.awaitWorkers(1)
 			wire.set(tt.away, false)
-			if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, worker.ConsumerName("default")); err != nil {
+			if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default")); err != nil {
 				t.Fatal(err)
 			}
 			wire.set(false, false)
@@ -433,8 +434,8 @@ func (p *process) exit(within time.Duration) int {
 }
 
 // workers are the live ones by their own account.
-func (w *world) workers() []worker.Presence {
-	live, err := worker.Workers(w.t.Context(), w.js)
+func (w *world) workers() []topology.Presence {
+	live, err := topology.Workers(w.t.Context(), w.js)
 	if err != nil {
 		w.t.Error(err)
 	}

@@ -19,7 +19,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // clusterWorld is a Klarna and brokers in processes of their own, which can be killed and frozen.
@@ -279,7 +279,7 @@ const setBackPause = "journal_set_back"
 func (w *world) pausedWorkers() (n int) {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Second)
 	defer cancel()
-	live, _ := worker.Workers(ctx, w.js)
+	live, _ := topology.Workers(ctx, w.js)
 	for _, p := range live {
 		if p.Paused[setBackPause] != "" {
 			n++

@@ -25,6 +25,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // program is the binary under test and broker a nats-server, both built once.
@@ -110,7 +111,7 @@ func (w *world) provision(accounts ...messages.Account) {
 	if len(accounts) == 0 {
 		accounts = []messages.Account{"default"}
 	}
-	err := worker.Provision(w.t.Context(), w.js, worker.Provisioning{Accounts: accounts, AckWait: 3 * time.Second})
+	err := worker.Provision(w.t.Context(), w.js, topology.Provisioning{Accounts: accounts, AckWait: 3 * time.Second})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (

@@ -13,13 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // BenchmarkHandle is one job from its delivery to its acknowledgement: read, validated, claimed, sent, recorded, logged
@@ -33,7 +35,7 @@ func BenchmarkHandle(b *testing.B) {
 		`"customer_token":"0b1d9815-165e-42e2-8867-35bc03789e00","order":{"purchase_currency":"EUR","order_amount":3198,"order_tax_amount":510,"auto_capture":true,` +
 		`"merchant_reference1":"1234834-2026-12","order_lines":[` + benchLine("19-402") + `,` + benchLine("19-403") + `]}}`)
 	header := nats.Header{messages.HeaderMsgID: {"1234834/2026-12/1"}}
-	reply := "$JS.ACK." + messages.StreamJobs + "." + ConsumerName("default") + ".1.1.1." + strconv.FormatInt(time.Now().UnixNano(), 10) + ".0"
+	reply := "$JS.ACK." + messages.StreamJobs + "." + topology.ConsumerName("default") + ".1.1.1." + strconv.FormatInt(time.Now().UnixNano(), 10) + ".0"
 	slots := newSlots(1)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -94,7 +96,7 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	w.oldest.Store(int64(defaultRetention - retentionMargin))
+	w.oldest.Store(int64(topology.DefaultRetention - topology.RetentionMargin))
 	shown := w.reading()
 	shown.broker = shown.wall
 	w.compared.Store(&shown)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 const (
@@ -14,7 +15,7 @@ const (
 	// other one jumps when somebody sets it: in both cases the time is anybody's guess.
 	maxStep = time.Second
 	// comparedFor is how long a comparison with the broker's clock is relied upon.
-	comparedFor = presenceTTL
+	comparedFor = topology.PresenceTTL
 )
 
 // A comparison is what three clocks showed at one moment: the broker's and both

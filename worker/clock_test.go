@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // clocks are a machine's, moved by hand.
@@ -170,7 +171,7 @@ func (d deafBucket) Put(ctx context.Context, key string, value []byte) (uint64, 
 func TestS78ClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{26 * time.Hour, -2 * time.Hour, 50 * time.Second, -50 * time.Second} {
 		t.Run(step.String(), func(t *testing.T) {
-			w := newWorld(t)
+			w := NewWorld(t)
 			var set atomic.Int64
 			var off atomic.Bool
 			js := w.js
@@ -216,7 +217,7 @@ func TestS78ClockSteps(t *testing.T) {
 
 // S78: a comparison that does not come again is a pause, also where nothing is sent.
 func TestS78NotComparedAgain(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	var off atomic.Bool
 	var sweeping, worker *Worker
 	w.startWith(&sweeping) // a sweep would ask for the clock, too

@@ -5,9 +5,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go"
 )
 
 // say is what the record says that the machine asked for: the event for other teams.

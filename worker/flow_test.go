@@ -15,13 +15,14 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // TestS28S49WrongPassword: for two days the password is wrong. Nobody is dunned,
 // nothing becomes unresolved; after the fix every job is charged once.
 func TestS28S49WrongPassword(t *testing.T) {
 	const jobs = 20
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Username, o.Password = "merchant", "the new password" })
 	for n := range jobs {
 		w.publish(w.due("s49-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -29,7 +30,7 @@ func TestS28S49WrongPassword(t *testing.T) {
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the pause", func() bool {
-		live, err := Workers(t.Context(), w.js)
+		live, err := topology.Workers(t.Context(), w.js)
 		return err == nil && len(live) == 1 && live[0].Accounts["default"].Paused[gate.PauseNotEvaluated] != "" && (*worker.running.Load())[0].inFlight.Load() == 0
 	})
 	w.advance(48 * time.Hour)
@@ -60,7 +61,7 @@ func TestS28S49WrongPassword(t *testing.T) {
 // at a time finds out whether it is back.
 func TestBreaker(t *testing.T) {
 	const jobs, breakerRun = 60, 10
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "503-bare-" })
 	for n := range jobs {
 		w.publish(w.due("down-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -85,13 +86,13 @@ func TestBreaker(t *testing.T) {
 // TestS27SharedRate: three workers share what Klarna allows one merchant.
 func TestS27SharedRate(t *testing.T) {
 	const limit, jobs = 100, 800
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Rate = limit })
 	for range 3 {
 		w.start(func(o *Options) { o.Accounts[0].Rate = 180; o.Accounts[0].Concurrency = 32 })
 	}
 	w.await("three workers", func() bool {
-		live, err := Workers(t.Context(), w.js)
+		live, err := topology.Workers(t.Context(), w.js)
 		return err == nil && len(live) == 3
 	})
 	for n := range jobs {
@@ -114,14 +115,14 @@ func TestS27SharedRate(t *testing.T) {
 
 // TestClockOff: a worker whose clock is off the broker's does not send (S78).
 func TestClockOff(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	var off atomic.Int64
 	off.Store(int64(2 * time.Minute))
 	w.start(func(o *Options) {
 		o.Now = func() time.Time { return w.now().Add(time.Duration(off.Load())) }
 	})
 	w.await("the pause", func() bool {
-		live, err := Workers(t.Context(), w.js)
+		live, err := topology.Workers(t.Context(), w.js)
 		return err == nil && len(live) == 1 && live[0].Paused[gate.PauseClock] != ""
 	})
 	w.publish(w.due("clock", "ok-1", 1))
@@ -137,7 +138,7 @@ func TestClockOff(t *testing.T) {
 // TestS37FrozenBeforeTheSend: a worker claims and freezes; another takes over and
 // is declined; attempt 2 is paid; the first wakes, with a connection in hand, and must not send.
 func TestS37FrozenBeforeTheSend(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	frozen, wake := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
 	freezing := w.client(func() (klarna.Credentials, error) {
@@ -174,7 +175,7 @@ func TestS37FrozenBeforeTheSend(t *testing.T) {
 // TestS42NotSentAfterATakeover: a delivery sends and crashes; the one that takes
 // over cannot dial. The key's clock keeps running from the first send.
 func TestS42NotSentAfterATakeover(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish(w.due("s42", "500-1", 1))
 	stop := w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
@@ -195,13 +196,13 @@ func TestS42NotSentAfterATakeover(t *testing.T) {
 // only to be handed back (S27).
 func TestRateBelowTheHands(t *testing.T) {
 	const jobs = 30
-	w := newWorld(t)
+	w := NewWorld(t)
 	for n := range jobs {
 		w.publish(w.due("rate-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
 	w.start(func(o *Options) { o.Accounts[0].Rate = 10; o.Accounts[0].Concurrency = 64 })
 	w.awaitEmpty()
-	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +213,7 @@ func TestRateBelowTheHands(t *testing.T) {
 
 // TestClosedByKlarna: while Klarna says to wait, nothing is pulled (S27).
 func TestClosedByKlarna(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
@@ -221,7 +222,7 @@ func TestClosedByKlarna(t *testing.T) {
 		w.publish(w.due("closed-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
 	w.awaitEmpty()
-	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +233,7 @@ func TestClosedByKlarna(t *testing.T) {
 
 // TestClockOffAtStart: no byte is sent before the clock was compared (S78).
 func TestClockOffAtStart(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	for n := range 20 {
 		w.publish(w.due("clock-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
@@ -246,7 +247,7 @@ func TestClockOffAtStart(t *testing.T) {
 // TestClocksApart: leases and windows are compared between machines, so workers
 // whose clocks are off by less than what stops them go by the broker's (S78).
 func TestClocksApart(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	for _, off := range []time.Duration{50 * time.Second, -50 * time.Second} {
 		w.start(func(o *Options) { o.Now = func() time.Time { return w.now().Add(off) } })
 	}
@@ -270,7 +271,7 @@ func TestClocksApart(t *testing.T) {
 // TestS46JournalForgetsSooner: the journal's age is lowered to what is still
 // allowed; a period that it can no longer know is not charged.
 func TestS46JournalForgetsSooner(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.start()
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
@@ -290,11 +291,11 @@ func TestS46JournalForgetsSooner(t *testing.T) {
 // TestS46ConsumerChanged: a consumer that gives up after some deliveries would
 // lose jobs; nothing is claimed until it is put right.
 func TestS46ConsumerChanged(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +316,7 @@ func TestS46ConsumerChanged(t *testing.T) {
 // TestRecordOfSomebodyElse: a record that no worker wrote stops its renewal, and
 // only that; whoever looks how everything stands is told which record it is.
 func TestRecordOfSomebodyElse(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	foreign := messages.RecordSubject(messages.KindPaid, messages.NewRenewalKey("foreign", "2026-12"), "default")
 	if _, err := w.js.Publish(t.Context(), foreign, []byte("{}")); err != nil {
 		t.Fatal(err)
@@ -363,7 +364,7 @@ func TestStartIsPatient(t *testing.T) {
 	}{{"stopped", true, nil}, {"no answer", false, nats.ErrTimeout}} {
 		for at := int64(1); at <= 2; at++ {
 			t.Run(tt.name, func(t *testing.T) {
-				w := newWorld(t)
+				w := NewWorld(t)
 				o := DefaultOptions()
 				o.Name, o.TryTimeout, o.TryBudget, o.ShutdownTimeout = "starting", 400*time.Millisecond, 300*time.Millisecond, time.Second
 				o.Accounts = []Account{{Name: "default", Host: "klarna", Endpoint: "http://127.0.0.1", Klarna: w.client(klarna.StaticCredentials("merchant", "secret-password").Credentials)}}

@@ -6,8 +6,9 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // An effort is the patience on the way from an answer to its record: a step is made again until the process ends.

@@ -7,9 +7,10 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go"
 )
 
 // job is one delivery of a renewal-due job.
@@ -192,11 +193,4 @@ func replayOf(h nats.Header) uint64 {
 		}
 	}
 	return 0
-}
-
-func days(d time.Duration) string {
-	if d%(24*time.Hour) == 0 {
-		return strconv.Itoa(int(d/(24*time.Hour))) + " days"
-	}
-	return d.String()
 }

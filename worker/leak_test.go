@@ -22,6 +22,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // brokerStore makes the test binary a broker with that store.
@@ -179,11 +180,11 @@ func newLeakWorld(t *testing.T, token string) *leakWorld {
 	if l.js, err = jetstream.New(nc); err != nil {
 		t.Fatal(err)
 	}
-	if err := Provision(t.Context(), l.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 2 * time.Second}); err != nil {
+	if err := Provision(t.Context(), l.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 2 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	if token == "" {
-		if err := l.js.DeleteConsumer(t.Context(), messages.StreamJobs, ConsumerName("default")); err != nil {
+		if err := l.js.DeleteConsumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default")); err != nil {
 			t.Fatal(err)
 		}
 		return l

@@ -17,6 +17,7 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // entryOf is a presence that somebody announced.
@@ -25,7 +26,7 @@ type entryOf struct {
 	name, value string
 }
 
-func (e entryOf) Key() string                     { return presenceKey + e.name }
+func (e entryOf) Key() string                     { return topology.PresenceKey + e.name }
 func (e entryOf) Created() time.Time              { return time.Now() }
 func (e entryOf) Value() []byte                   { return []byte(e.value) }
 func (e entryOf) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
@@ -54,7 +55,7 @@ func TestS27ShareOfTheRate(t *testing.T) {
 		}
 		p.see(entryOf{name: "of others", value: `{"name":"of others","accounts":{"de":{}}}`})
 		expect("three of four serve it", 30)
-		<-time.After(presenceTTL)
+		<-time.After(topology.PresenceTTL)
 		p.see(entryOf{name: "me", value: `{"name":"me","accounts":{"se":{}}}`})
 		<-time.After(time.Second)
 		expect("the others were not seen for their time", 90)

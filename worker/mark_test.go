@@ -9,10 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // A backup is a stream as `nats stream backup` saves it.
@@ -90,8 +92,8 @@ func (w *world) makeAnew() {
 	if err := w.js.DeleteStream(w.t.Context(), messages.StreamJournal); err != nil {
 		w.t.Fatal(err)
 	}
-	p := Provisioning{Replicas: 1, Retention: defaultRetention}
-	if _, err := w.js.CreateStream(w.t.Context(), p.journal()); err != nil {
+	p := topology.Provisioning{Replicas: 1, Retention: topology.DefaultRetention}
+	if _, err := w.js.CreateStream(w.t.Context(), p.Journal()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -114,7 +116,7 @@ func (w *world) marked() {
 func (w *world) pausedBy(reason string) {
 	w.t.Helper()
 	w.await("the pause "+reason, func() bool {
-		live, err := Workers(w.t.Context(), w.js)
+		live, err := topology.Workers(w.t.Context(), w.js)
 		if err != nil {
 			return false
 		}
@@ -131,7 +133,7 @@ func (w *world) pausedBy(reason string) {
 func (w *world) notPausedBy(reason string) {
 	w.t.Helper()
 	w.await("the end of the pause "+reason, func() bool {
-		live, err := Workers(w.t.Context(), w.js)
+		live, err := topology.Workers(w.t.Context(), w.js)
 		if err != nil || len(live) == 0 {
 			return false
 		}
@@ -164,7 +166,7 @@ func TestS71JournalSetBack(t *testing.T) {
 		for _, restart := range []bool{false, true} {
 			for _, later := range []time.Duration{0, 25 * time.Hour} {
 				t.Run(fmt.Sprintf("%s/restart=%t/%s", how.name, restart, later), func(t *testing.T) {
-					w := newWorld(t)
+					w := NewWorld(t)
 					w.markEvery = 100 * time.Millisecond
 					stop := w.start()
 					payloads := make([][]byte, jobs)
@@ -231,7 +233,7 @@ func TestS71JournalSetBack(t *testing.T) {
 // S71: while this worker was idle, another has written beyond the mark that is held here. Then the broker comes back with
 // an older journal. On a new connection nothing is sent before the marks of all were read.
 func TestS71NothingOnANewConnectionBeforeTheMarksAreRead(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	idle := journal.NewMarks(w.js, zerolog.Nop(), 3*time.Second)
 	if err := idle.Look(t.Context()); err != nil {
 		t.Fatal(err)

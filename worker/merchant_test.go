@@ -8,15 +8,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // S70, with a worker: what is claimed names endpoint and merchant, never the rest
 // of the user name.
 func TestClaimNamesEndpointAndMerchant(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.start()
 	w.publish(w.due("s70", "token", 1))
 	w.awaitEmpty()
@@ -71,7 +73,7 @@ func TestKeyWindowBelowTheLease(t *testing.T) {
 	for endpoint, refused := range map[string]bool{"https://api.klarna.com": true, "http://[::1]:8089": false} {
 		a := &account{Account: Account{Name: "default", Endpoint: endpoint}, Worker: &Worker{js: consumerOnly{}, opts: o}}
 		_, err := a.bind(t.Context())
-		off, ok := errors.AsType[*Deviation](err)
+		off, ok := errors.AsType[*topology.Deviation](err)
 		if ok != refused || err != nil != refused || refused && (off.Setting != "ack_wait" || !strings.Contains(err.Error(), "1m59s")) {
 			t.Errorf("%s: got %v, want it refused: %t", endpoint, err, refused)
 		}
@@ -93,6 +95,6 @@ type consumerInfo struct {
 }
 
 func (c consumerInfo) CachedInfo() *jetstream.ConsumerInfo {
-	subject := consumers("default")[c.name]
-	return &jetstream.ConsumerInfo{Config: Provisioning{AckWait: 2 * time.Minute}.consumer("default", c.name, subject)}
+	subject := topology.Consumers("default")[c.name]
+	return &jetstream.ConsumerInfo{Config: topology.Provisioning{AckWait: 2 * time.Minute}.Consumer("default", c.name, subject)}
 }

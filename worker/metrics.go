@@ -12,6 +12,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // Metrics are what a worker counts. Labels are closed sets: accounts of the
@@ -153,7 +154,7 @@ func (m *Metrics) start(a messages.Account) {
 		m.warnings.WithLabelValues(account, string(kind)).Add(0)
 	}
 	m.breaker.WithLabelValues(account).Set(0)
-	for name := range consumers(a) {
+	for name := range topology.Consumers(a) {
 		m.ackPending.WithLabelValues(account, name).Set(0)
 	}
 	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {

@@ -8,11 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // deadLetters is what a result needs of the broker beside the journal, in the words for when it fails.

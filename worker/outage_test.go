@@ -11,13 +11,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/gate"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // store bounds what the broker's account may keep on disk, in bytes; -1: no bound.
@@ -65,9 +67,9 @@ func (w *world) during(d time.Duration, holds func() bool) {
 // for longer than AckWait. The order is kept and recorded once there is room; Klarna hears one request, and nothing
 // new is claimed meanwhile, by a name that everybody can see.
 func TestS53QuotaFull(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	registry := prometheus.NewRegistry()
-	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second, Force: []string{ForceAckWait}}); err != nil {
+	if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {
 		t.Fatal(err)
 	}
 	w.store(2 << 20)
@@ -102,7 +104,7 @@ func TestS53QuotaFull(t *testing.T) {
 // S53: claims are refused and nothing is in hand. The jobs go back, Klarna hears
 // nothing, and one claim at a time finds out when there is room again, of whichever account has a job.
 func TestClaimsRefused(t *testing.T) {
-	w := newWorld(t, "default", "idle")
+	w := NewWorld(t, "default", "idle")
 	registry := prometheus.NewRegistry()
 	for n := range 20 {
 		w.publish(w.due("refused-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -124,7 +126,7 @@ func TestClaimsRefused(t *testing.T) {
 		o.Accounts = append(o.Accounts, Account{Name: "idle", Host: o.Accounts[0].Host, Endpoint: o.Accounts[0].Endpoint, Concurrency: 8})
 	})
 	w.await("the pause, in the worker's presence", func() bool {
-		live, err := Workers(t.Context(), w.js)
+		live, err := topology.Workers(t.Context(), w.js)
 		return err == nil && len(live) == 1 && strings.Contains(live[0].Paused[gate.PauseJournal], "takes no records: ") && strings.Contains(live[0].Paused[gate.PauseJournal], "10002")
 	})
 	if n := metric(t, registry, "renewals_account_paused", gate.PauseJournal); n != 2 {
@@ -263,7 +265,7 @@ func TestOutage(t *testing.T) {
 // once whose delivery is not its first. They do not go round and round meanwhile.
 func TestReadsRefused(t *testing.T) {
 	const jobs = 5 // fewer than open the breaker
-	w := newWorld(t)
+	w := NewWorld(t)
 	for n := range jobs {
 		w.publish(w.due("unread-"+strconv.Itoa(n), "created-cutx1-"+strconv.Itoa(n), 1))
 	}
@@ -307,7 +309,7 @@ func TestRefusedForGood(t *testing.T) {
 		"maximum payload": nats.ErrMaxPayload,
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
+			w := NewWorld(t)
 			registry := prometheus.NewRegistry()
 			w.publish(w.due("final", "ok-1", 1))
 			var refused atomic.Bool
@@ -336,7 +338,7 @@ func TestRefusedForGood(t *testing.T) {
 // TestDeadLetterFirst: a dead letter that is refused for good is no reason to
 // acknowledge its job.
 func TestDeadLetterFirst(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish([]byte("no job at all"))
 	var refused atomic.Int64
 	w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
@@ -355,7 +357,7 @@ func TestDeadLetterFirst(t *testing.T) {
 // TestWriteNotYetApplied: a member of a cluster that has not applied the last
 // record yet refuses the next one with 10164. That is no verdict on the bytes.
 func TestWriteNotYetApplied(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	n := 0
 	f := faulty{JetStream: w.js, before: func(context.Context, string, string) error {
 		if n++; n <= 3 {
@@ -379,7 +381,7 @@ func TestWriteNotYetApplied(t *testing.T) {
 func TestJournalAwayManyHands(t *testing.T) {
 	const hands = 500
 	w := newWorldAlone(t)
-	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AckWait: 2 * time.Minute, Force: []string{ForceAckWait}}); err != nil {
+	if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 2 * time.Minute, Force: []string{topology.ForceAckWait}}); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 2 * hands {

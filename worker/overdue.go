@@ -7,10 +7,12 @@ import (
 	"maps"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 const (
@@ -48,7 +50,7 @@ func (o *overdue) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
-	waiting, _, err := parkedSubjects(ctx, o.js, messages.ParkedFilter("*"), 0)
+	waiting, _, err := topology.ParkedSubjects(ctx, o.js, messages.ParkedFilter("*"), 0)
 	if err != nil {
 		return err
 	}

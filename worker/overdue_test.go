@@ -11,7 +11,7 @@ import (
 
 // A parked job that did not come out is stored over itself, once it is overdue and only while it is still there.
 func TestOverdueIsParkedAgain(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	due := w.now().Add(time.Hour)
 	w.publish(w.due("overdue", "ok-1", 1, func(j map[string]any) { j["due_at"] = due.Format(time.RFC3339) }))
 	var started *Worker

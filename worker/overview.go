@@ -9,18 +9,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // An Overview is how everything stands at one moment: what `renewals status`
 // shows and the gauges repeat.
 type Overview struct {
-	At       time.Time         `json:"at"`
-	Accounts []AccountOverview `json:"accounts"`
-	Workers  []Presence        `json:"workers"`
+	At       time.Time           `json:"at"`
+	Accounts []AccountOverview   `json:"accounts"`
+	Workers  []topology.Presence `json:"workers"`
 	// Unresolved are the renewals that wait for an operator, the oldest first.
 	Unresolved []messages.Unresolved `json:"unresolved,omitempty"`
 	// NotVisited were unresolved once, and not looked at now, since there are so many.
@@ -101,7 +103,7 @@ const oldestJobs = 20
 // letters, unresolved renewals or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
 	o, err := look(ctx, js, now, true, nil)
-	if quota, unknown := readQuota(ctx, js); err == nil && unknown == nil {
+	if quota, unknown := topology.ReadQuota(ctx, js); err == nil && unknown == nil {
 		switch warning := quota.Warning(); {
 		case quota.Full():
 			o.Deviations = append(o.Deviations, warning)
@@ -122,8 +124,8 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 // glance: dead letters, unresolved renewals and undecided claims.
 func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known journal.Resolved) (Overview, error) {
 	o := Overview{At: now, deep: deep}
-	found, err := Inspect(ctx, js)
-	if err != nil && found.Missing != streamWorkers {
+	found, err := topology.Inspect(ctx, js)
+	if err != nil && found.Missing != topology.StreamWorkers {
 		return o, err
 	}
 	o.judge(found, err)
@@ -136,7 +138,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 	}
 
 	if !o.WorkersUnknown {
-		if o.Workers, err = Workers(ctx, js); err != nil {
+		if o.Workers, err = topology.Workers(ctx, js); err != nil {
 			return o, err
 		}
 	}
@@ -164,7 +166,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 			}
 		}
 	}
-	jobs, err := subjects(ctx, js, messages.StreamJobs, ">")
+	jobs, err := topology.Subjects(ctx, js, messages.StreamJobs, ">")
 	if err != nil {
 		return o, err
 	}
@@ -181,7 +183,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 		return o, err
 	}
 	if deep {
-		dead, err := subjects(ctx, js, messages.StreamDead, messages.DeadSubject("*", "*"))
+		dead, err := topology.Subjects(ctx, js, messages.StreamDead, messages.DeadSubject("*", "*"))
 		if err != nil {
 			return o, err
 		}
@@ -223,7 +225,7 @@ func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool,
 }
 
 // judge takes in how the streams compare with what they must be; missing is the error of a bucket that is not there.
-func (o *Overview) judge(found Inspection, missing error) {
+func (o *Overview) judge(found topology.Inspection, missing error) {
 	for _, off := range found.Deviations {
 		o.Deviations = append(o.Deviations, off.Error())
 	}
@@ -238,25 +240,12 @@ func (o *Overview) judge(found Inspection, missing error) {
 	o.Warnings = append(o.Warnings, found.Warnings()...)
 }
 
-// subjects counts the messages of a stream by subject.
-func subjects(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
-	s, err := js.Stream(ctx, stream)
-	if err != nil {
-		return nil, fmt.Errorf("bind stream %s: %w", stream, err)
-	}
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
-	if err != nil {
-		return nil, fmt.Errorf("read the subjects of %s: %w", stream, err)
-	}
-	return info.State.Subjects, nil
-}
-
 // look reads the account's oldest jobs and what the journal says of them.
 func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, records *journal.Journal, jobs int) error {
-	for name, subject := range consumers(a.Name) {
-		stream, err := js.Stream(ctx, streamOf(name))
+	for name, subject := range topology.Consumers(a.Name) {
+		stream, err := js.Stream(ctx, topology.StreamOf(name))
 		if err != nil {
-			return fmt.Errorf("bind stream %s: %w", streamOf(name), err)
+			return fmt.Errorf("bind stream %s: %w", topology.StreamOf(name), err)
 		}
 		next := uint64(1)
 		for range jobs {

@@ -2,58 +2,20 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
-
-// LaterConsumerName is the durable consumer that hands out the parked jobs of an account once they are due.
-func LaterConsumerName(a messages.Account) string { return "later-" + string(a) }
-
-// streamOf is the stream that a consumer of jobs hands out from.
-func streamOf(consumer string) string {
-	if strings.HasPrefix(consumer, LaterConsumerName("")) {
-		return messages.StreamLater
-	}
-	return messages.StreamJobs
-}
-
-func (p Provisioning) later() jetstream.StreamConfig {
-	return jetstream.StreamConfig{
-		Name:              messages.StreamLater,
-		Description:       "Jobs that came before they were due, until they are.",
-		Subjects:          []string{messages.LaterSubject("*"), messages.ParkedFilter("*"), retrySubject},
-		Retention:         jetstream.WorkQueuePolicy,
-		Storage:           jetstream.FileStorage,
-		Replicas:          p.Replicas,
-		AllowMsgSchedules: true,
-		AllowRollup:       true, // comes with schedules
-		MaxConsumers:      20_000,
-		Duplicates:        2 * time.Minute, // nothing here has a message ID
-		MaxMsgs:           -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
-	}
-}
-
-// retrySubject is kept for attempts that the worker schedules itself.
-const retrySubject = "renewals.retry.*.*.*"
-
-// canSchedule says by name that a server is too old: one that does not know schedules leaves the setting out.
-func canSchedule(js jetstream.JetStream, s jetstream.Stream) error {
-	if s.CachedInfo().Config.AllowMsgSchedules {
-		return nil
-	}
-	return fmt.Errorf("nats-server %s has no message schedules (allow_msg_schedules): 2.12 or newer is needed", js.Conn().ConnectedServerVersion())
-}
 
 // early says that the job is to be parked unless the journal knows better. It needs no turn at Klarna for that.
 func (j *job) early(now time.Time) bool {
@@ -140,64 +102,6 @@ func (j *job) since(now time.Time) time.Time {
 	return j.published
 }
 
-// parked counts the jobs that wait in RENEWALS_LATER, by account; of holds accounts to ask for where they are too many to
-// be listed. The server counts from its index of subjects, each of which holds one job.
-func parked(ctx context.Context, js jetstream.JetStream, of []messages.Account) (map[messages.Account]int, error) {
-	listed, total, err := parkedSubjects(ctx, js, messages.ParkedFilter("*"), 0)
-	if err != nil {
-		return nil, err
-	}
-	count := map[messages.Account]int{}
-	for subject := range listed {
-		if a, err := messages.ParseParkedSubject(subject); err == nil {
-			count[a]++
-		}
-	}
-	if total <= len(listed) {
-		return count, nil
-	}
-	for _, a := range of {
-		count[a] = 0
-	}
-	for a := range count {
-		if _, count[a], err = parkedSubjects(ctx, js, messages.ParkedFilter(a), math.MaxInt32); err != nil {
-			return nil, err
-		}
-	}
-	return count, nil
-}
-
-// parkedSubjects asks for one page of subjects, at most 100,000, from offset on, and how many there are. The library's
-// own question would gather all of them.
-func parkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
-	prefix := jetstream.DefaultAPIPrefix
-	switch o := js.Options(); {
-	case o.APIPrefix != "":
-		prefix = o.APIPrefix
-	case o.Domain != "":
-		prefix = "$JS." + o.Domain + ".API."
-	}
-	body, _ := json.Marshal(map[string]any{"subjects_filter": filter, "offset": offset})
-	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+messages.StreamLater, body)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
-	}
-	var answer struct {
-		Error *jetstream.APIError `json:"error"`
-		Total int                 `json:"total"`
-		State struct {
-			Subjects map[string]uint64 `json:"subjects"`
-		} `json:"state"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
-	}
-	if answer.Error != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, answer.Error)
-	}
-	return answer.State.Subjects, answer.Total, nil
-}
-
 // nextParked is the first moment among an account's oldest parked jobs; zero without any. Jobs are stored by when they
 // came, not by when they are due: with more than these the first may come out sooner, never later.
 func nextParked(ctx context.Context, js jetstream.JetStream, a messages.Account) (first time.Time, err error) {
@@ -238,7 +142,7 @@ func (w *Worker) filled(account messages.Account, info *jetstream.ConsumerInfo) 
 // nearlyFullOf lists an account's consumers that are nearly full, with how much of them is taken.
 func (w *Worker) nearlyFullOf(a messages.Account) map[string]float64 {
 	var full map[string]float64
-	for name := range consumers(a) {
+	for name := range topology.Consumers(a) {
 		if share, ok := w.ackPending.Load(name); ok && share.(float64) >= nearlyFull {
 			if full == nil {
 				full = map[string]float64{}
@@ -251,7 +155,7 @@ func (w *Worker) nearlyFullOf(a messages.Account) map[string]float64 {
 
 // looksLater counts what came out of RENEWALS_LATER among the jobs, and after a deep look what still waits there.
 func (o *Overview) looksLater(ctx context.Context, js jetstream.JetStream, known map[messages.Account]*AccountOverview, of func(messages.Account) *AccountOverview) error {
-	fired, err := subjects(ctx, js, messages.StreamLater, messages.LaterSubject("*"))
+	fired, err := topology.Subjects(ctx, js, messages.StreamLater, messages.LaterSubject("*"))
 	if err != nil {
 		return err
 	}
@@ -263,7 +167,7 @@ func (o *Overview) looksLater(ctx context.Context, js jetstream.JetStream, known
 	if !o.deep {
 		return nil
 	}
-	waiting, err := parked(ctx, js, slices.Collect(maps.Keys(known)))
+	waiting, err := topology.Parked(ctx, js, slices.Collect(maps.Keys(known)))
 	for name, n := range waiting {
 		of(name).Parked = n
 	}

@@ -13,12 +13,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna"
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // dueIn makes a job fall due so much later.
@@ -29,7 +31,7 @@ func (w *world) dueIn(d time.Duration) func(map[string]any) {
 // waiting are the subjects on which jobs are parked.
 func (w *world) waiting() (all []string) {
 	w.t.Helper()
-	found, err := subjects(w.t.Context(), w.js, messages.StreamLater, messages.ParkedFilter("*"))
+	found, err := topology.Subjects(w.t.Context(), w.js, messages.StreamLater, messages.ParkedFilter("*"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -64,8 +66,8 @@ func parks(m *nats.Msg) bool { return strings.HasPrefix(m.Subject, "renewals.par
 // due is charged all the same, and each of them when it falls due.
 func TestS77EarlyJobsWaitOutside(t *testing.T) {
 	const early, due, places = 100, 10, 20
-	w := newWorld(t)
-	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
+	w := NewWorld(t)
+	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +139,7 @@ func endToEnd(t *testing.T, r *prometheus.Registry) (results uint64, sum float64
 // TestS77ParkedJobComesOutAsItWas: what a job is read by survives the wait: an ID that only a header had, metadata, the
 // trace, and that it is a replay. It is counted from when it fell due.
 func TestS77ParkedJobComesOutAsItWas(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	noID := func(j map[string]any) { delete(j, "id"); j["metadata"] = map[string]string{"plan": "premium"} }
 	header := nats.Header{
 		"Nats-Msg-Id": {"só/1"}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "Renewals-Id": {"a stranger's"},
@@ -180,7 +182,7 @@ func TestS77ParkingBreaks(t *testing.T) {
 		{"stored, the answer lost", nil, nats.ErrTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := NewWorld(t)
 			w.publish(w.due("breaks", "ok-1", 1, w.dueIn(5*time.Second)))
 			var tries atomic.Int64
 			fails := func(err error) func(*nats.Msg) error {
@@ -207,7 +209,7 @@ func TestS77ParkingBreaks(t *testing.T) {
 
 // S89: a schedule that carries a message ID which the stream has seen is confirmed, and not stored.
 func TestS89NotAcknowledgedOnADuplicate(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	const seen = "seen within the window"
 	if _, err := w.js.Publish(t.Context(), messages.LaterSubject("nobody"), nil, jetstream.WithMsgID(seen)); err != nil {
 		t.Fatal(err)
@@ -239,7 +241,7 @@ func TestS89NotAcknowledgedOnADuplicate(t *testing.T) {
 
 // S90: two early jobs of one renewal wait on subjects of their own, and each gets its result.
 func TestS90TwoEarlyJobsOfOneRenewal(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	for n := 1; n <= 2; n++ {
 		w.publish(w.due("s90", "ok-1", n, w.dueIn(5*time.Second)))
 	}
@@ -253,7 +255,7 @@ func TestS90TwoEarlyJobsOfOneRenewal(t *testing.T) {
 // TestParkedConflict: the same ID with other bytes waits on a subject of its own, too, and ends as a conflict under a
 // stand-in of the stream that it came from (S90).
 func TestParkedConflict(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish(w.due("twice", "ok-1", 1, w.dueIn(4*time.Second)))
 	w.publish(w.due("twice", "ok-2", 1, w.dueIn(4*time.Second)))
 	w.start()
@@ -275,7 +277,7 @@ func TestParkedConflict(t *testing.T) {
 
 // TestParkedRenewalCancelled: a period may be cancelled while its job is parked (S15, S77).
 func TestParkedRenewalCancelled(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish(w.due("cancelled", "ok-1", 1, w.dueIn(4*time.Second)))
 	w.start()
 	w.awaitParked(1)
@@ -292,7 +294,7 @@ func TestParkedRenewalCancelled(t *testing.T) {
 
 // TestParkedTooEarlyAgain: a job that comes out long before it is due, since a clock was wrong, is parked where it was (S77, S78).
 func TestParkedTooEarlyAgain(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	payload := w.due("again", "ok-1", 1, w.dueIn(5*time.Second))
 	subject := messages.ParkedSubject("again", "2026-12", 7, payload, "default")
 	header := messages.Parked{ID: "again/2026-12/1", Account: "default", Published: w.now(), DueAt: w.now().Add(-time.Second)}.Header()
@@ -307,7 +309,7 @@ func TestParkedTooEarlyAgain(t *testing.T) {
 
 // S91: what a publisher writes into headers for the server moves nothing of others, on RENEWALS as it is provisioned.
 func TestS91PublishersHeadersMoveNothing(t *testing.T) {
-	w := newWorld(t, "default", "other")
+	w := NewWorld(t, "default", "other")
 	w.publishTo("other", w.due("of-others", "ok-1", 1), nil)
 	parkedByOthers := messages.ParkedSubject("of-others", "2027-01", 1, nil, "other")
 	others := messages.Parked{ID: "of-others/2027-01/1", Account: "other", DueAt: w.now().Add(time.Hour)}
@@ -375,7 +377,7 @@ func (w *world) counting(o *Options, now, most *atomic.Int64) *klarna.Client {
 // TestConcurrencyIsSharedWithParkedJobs: Klarna does not see where a charge waited.
 func TestConcurrencyIsSharedWithParkedJobs(t *testing.T) {
 	const jobs, slots = 12, 3
-	w := newWorld(t)
+	w := NewWorld(t)
 	var now, most atomic.Int64
 	w.start(func(o *Options) {
 		o.Accounts[0].Concurrency = slots
@@ -407,13 +409,13 @@ func (s oldServer) CreateStream(ctx context.Context, c jetstream.StreamConfig) (
 
 // TestServerWithoutSchedules: a server that cannot park is refused by name, before there is anything to lose.
 func TestServerWithoutSchedules(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	for _, name := range []string{messages.StreamLater, messages.StreamJobs} {
 		if err := w.js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
-	err := Provision(t.Context(), oldServer{w.js}, Provisioning{Accounts: []messages.Account{"default"}})
+	err := Provision(t.Context(), oldServer{w.js}, topology.Provisioning{Accounts: []messages.Account{"default"}})
 	if err == nil || !strings.Contains(err.Error(), "message schedules") || !strings.Contains(err.Error(), "2.12") {
 		t.Errorf("provision: %v, want the missing schedules by name", err)
 	}
@@ -430,7 +432,7 @@ type says struct {
 
 func (s says) Consumer(ctx context.Context, stream, name string) (jetstream.Consumer, error) {
 	c, err := s.JetStream.Consumer(ctx, stream, name)
-	if err != nil || name != ConsumerName("default") {
+	if err != nil || name != topology.ConsumerName("default") {
 		return c, err
 	}
 	info := *c.CachedInfo()
@@ -447,7 +449,7 @@ func (c consumerSays) CachedInfo() *jetstream.ConsumerInfo { return c.info }
 
 // TestNearlyFull: a consumer of which waiting jobs take 80 % of max_ack_pending is told of, everywhere.
 func TestNearlyFull(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	r := prometheus.NewRegistry()
 	var pending atomic.Int64
 	pending.Store(79_999)
@@ -457,13 +459,17 @@ func TestNearlyFull(t *testing.T) {
 	w.js = ours
 	told := func() bool {
 		o, err := Look(t.Context(), w.js, w.now())
-		return err == nil && len(o.Accounts) == 1 && o.Accounts[0].NearlyFull[ConsumerName("default")] >= nearlyFull && strings.Contains(o.Accounts[0].Human(), "max_ack_pending")
+		return err == nil && len(o.Accounts) == 1 && o.Accounts[0].NearlyFull[topology.ConsumerName("default")] >= nearlyFull && strings.Contains(o.Accounts[0].Human(), "max_ack_pending")
 	}
-	w.await("the gauge", func() bool { return metric(t, r, "renewals_ack_pending_ratio", ConsumerName("default")) == 0.79999 })
+	w.await("the gauge", func() bool {
+		return metric(t, r, "renewals_ack_pending_ratio", topology.ConsumerName("default")) == 0.79999
+	})
 	if told() {
 		t.Error("told of at less than 80 %")
 	}
 	pending.Store(80_000)
-	w.await("the gauge", func() bool { return metric(t, r, "renewals_ack_pending_ratio", ConsumerName("default")) == 0.8 })
+	w.await("the gauge", func() bool {
+		return metric(t, r, "renewals_ack_pending_ratio", topology.ConsumerName("default")) == 0.8
+	})
 	w.await("the worker's presence to say so", told)
 }

@@ -12,63 +12,10 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-const (
-	presenceEvery = 5 * time.Second
-	presenceTTL   = 15 * time.Second // of every key in the bucket
-	presenceKey   = "worker."
-)
-
-// A Presence is what a live worker says of itself every 5 seconds, for the
-// others and for `renewals status`.
-type Presence struct {
-	Name     string                               `json:"name"`
-	Started  time.Time                            `json:"started"`
-	At       time.Time                            `json:"at"` // by the clock of the worker's machine
-	Accounts map[messages.Account]AccountPresence `json:"accounts"`
-	Paused   map[string]string                    `json:"paused,omitempty"` // reasons for the whole worker, each with a sentence
-	// Expiring counts, where this worker sweeps, the orders with money left to
-	// capture whose authorisation ends within 3 days.
-	Expiring map[messages.Account]int `json:"uncaptured_expiring,omitempty"`
-}
-
-// AccountPresence is one account's part of it.
-type AccountPresence struct {
-	InFlight int               `json:"in_flight"`
-	Rate     float64           `json:"rate"`             // this worker's share, requests/s; 0: unlimited
-	Paused   map[string]string `json:"paused,omitempty"` // reasons, each with a sentence
-	// NearlyFull are the account's consumers of which 80 % of max_ack_pending or more are taken, as a share of 1.
-	NearlyFull map[string]float64 `json:"ack_pending_ratio,omitempty"`
-}
-
-// Workers lists the live workers.
-func Workers(ctx context.Context, js jetstream.JetStream) ([]Presence, error) {
-	bucket, err := js.KeyValue(ctx, BucketWorkers)
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
-	}
-	watch, err := bucket.Watch(ctx, presenceKey+"*", jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, fmt.Errorf("read bucket %s: %w", BucketWorkers, err)
-	}
-	defer func() { _ = watch.Stop() }()
-	var live []Presence
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("read bucket %s: %w", BucketWorkers, ctx.Err())
-		case entry, ok := <-watch.Updates():
-			if !ok || entry == nil {
-				return live, nil
-			}
-			var p Presence
-			if json.Unmarshal(entry.Value(), &p) == nil {
-				live = append(live, p)
-			}
-		}
-	}
-}
+const presenceEvery = 5 * time.Second
 
 // presence tells the others of this worker, counts them, and shares the rates.
 type presence struct {
@@ -83,7 +30,7 @@ type presence struct {
 
 type sighting struct {
 	at       time.Time // by the monotonic clock of this machine
-	accounts map[messages.Account]AccountPresence
+	accounts map[messages.Account]topology.AccountPresence
 }
 
 func (p *presence) run(ctx context.Context) {
@@ -98,7 +45,7 @@ func (p *presence) run(ctx context.Context) {
 
 // watch follows the bucket until that fails or ctx ends.
 func (p *presence) watch(ctx context.Context) error {
-	watch, err := p.bucket.Watch(ctx, presenceKey+"*")
+	watch, err := p.bucket.Watch(ctx, topology.PresenceKey+"*")
 	if err != nil {
 		return err
 	}
@@ -135,12 +82,12 @@ func (p *presence) watch(ctx context.Context) error {
 
 // see takes in an entry and says whether it may change the shares.
 func (p *presence) see(entry jetstream.KeyValueEntry) bool {
-	name := strings.TrimPrefix(entry.Key(), presenceKey)
+	name := strings.TrimPrefix(entry.Key(), topology.PresenceKey)
 	if entry.Operation() != jetstream.KeyValuePut {
 		delete(p.seen, name)
 		return true
 	}
-	var other Presence
+	var other topology.Presence
 	if err := json.Unmarshal(entry.Value(), &other); err != nil {
 		return false
 	}
@@ -156,7 +103,7 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 func (p *presence) share() {
 	workers := map[messages.Account]int{}
 	for name, s := range p.seen {
-		if time.Since(s.at) > presenceTTL {
+		if time.Since(s.at) > topology.PresenceTTL {
 			delete(p.seen, name)
 			continue
 		}
@@ -187,12 +134,12 @@ func (p *presence) pausesNow() string {
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
 	p.sent = p.reading()
-	me := Presence{Name: p.opts.Name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]AccountPresence{}, Paused: p.pauses.Active()}
+	me := topology.Presence{Name: p.opts.Name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]topology.AccountPresence{}, Paused: p.pauses.Active()}
 	if expiring := p.expiring.Load(); expiring != nil {
 		me.Expiring = *expiring
 	}
 	for _, a := range p.accounts {
-		me.Accounts[a.Name] = AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Paused: a.paused(), NearlyFull: a.nearlyFullOf(a.Name)}
+		me.Accounts[a.Name] = topology.AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Paused: a.paused(), NearlyFull: a.nearlyFullOf(a.Name)}
 	}
 	value, err := json.Marshal(me)
 	if err == nil {
@@ -214,7 +161,7 @@ func (p *presence) leave() {
 
 // key is the entry's: a worker's name with what a key cannot hold replaced.
 func (p *presence) key() string {
-	return presenceKey + strings.Map(func(r rune) rune {
+	return topology.PresenceKey + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '=' {
 			return r
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // TestProvisionWaitsForALeader: of a cluster of three one node is up. The worker
@@ -68,7 +69,7 @@ func TestProvisionWaitsForALeader(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() {
-		done <- w.Provision(t.Context(), Provisioning{Accounts: []messages.Account{"default"}, Replicas: 3})
+		done <- w.Provision(t.Context(), topology.Provisioning{Accounts: []messages.Account{"default"}, Replicas: 3})
 	}()
 	select {
 	case err := <-done:
@@ -88,7 +89,7 @@ func TestProvisionWaitsForALeader(t *testing.T) {
 	case <-time.After(60 * time.Second):
 		t.Fatal("not provisioned")
 	}
-	if _, err := Verify(t.Context(), js); err != nil {
+	if _, err := topology.Verify(t.Context(), js); err != nil {
 		t.Error(err)
 	}
 }
@@ -103,14 +104,14 @@ func (c counting) Write(p []byte) (int, error) {
 // TestProvisionSaysWhatWaitingDoesNotMend: a single server has no room for three
 // replicas, however long one waits.
 func TestProvisionSaysWhatWaitingDoesNotMend(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	o := DefaultOptions()
 	o.Name, o.Accounts = "provisions", []Account{{Name: "default"}}
 	provisioning, err := New(w.js, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, p := range map[string]Provisioning{
+	for name, p := range map[string]topology.Provisioning{
 		"replicas":  {Accounts: []messages.Account{"default"}, Replicas: 3},
 		"retention": {Accounts: []messages.Account{"default"}, Retention: time.Hour},
 	} {
@@ -118,13 +119,13 @@ func TestProvisionSaysWhatWaitingDoesNotMend(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	for _, err := range []error{jetstream.ErrJetStreamNotEnabled, ErrJournalMissing, errors.New("anything else"), &jetstream.APIError{Code: 500, ErrorCode: 10074}} {
-		if notYet(err) {
+	for _, err := range []error{jetstream.ErrJetStreamNotEnabled, topology.ErrJournalMissing, errors.New("anything else"), &jetstream.APIError{Code: 500, ErrorCode: 10074}} {
+		if topology.NotYet(err) {
 			t.Errorf("%v is waited for", err)
 		}
 	}
 	for _, code := range []jetstream.ErrorCode{10005, 10007, 10008, 10009} {
-		if err := fmt.Errorf("provision: %w", &jetstream.APIError{Code: 503, ErrorCode: code}); !notYet(err) {
+		if err := fmt.Errorf("provision: %w", &jetstream.APIError{Code: 503, ErrorCode: code}); !topology.NotYet(err) {
 			t.Errorf("%v is not waited for", err)
 		}
 	}

@@ -10,12 +10,13 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // A puller takes jobs from one consumer, never more than there are free hands
@@ -88,7 +89,7 @@ func newPuller(a *account, consumer string, slots *slots) *puller {
 	if prefix == "" {
 		prefix = jetstream.DefaultAPIPrefix
 	}
-	stream := streamOf(consumer)
+	stream := topology.StreamOf(consumer)
 	p := &puller{
 		nc: a.js.Conn(), js: a.js, stream: stream, consumer: consumer, log: a.log, now: a.now, pauses: &a.pauses, outage: &a.outage, held: &a.unfit, lost: a.hold, breaker: a.breaker, limiter: a.limiter, slots: slots,
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + stream + "." + consumer,

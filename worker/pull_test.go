@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // link is a connection to the broker that can be frozen: it stays open, and
@@ -76,7 +78,7 @@ func (l *link) copy(to, from net.Conn) {
 // is one job at most, which comes again after AckWait; not every second delivery for half a minute.
 func TestS31FrozenWhileIdle(t *testing.T) {
 	const jobs = 20
-	w := newWorld(t)
+	w := NewWorld(t)
 	js := w.js
 	l := newLink(t, js.Conn().ConnectedUrl())
 	nc, err := nats.Connect("nats://" + l.listener.Addr().String())
@@ -84,7 +86,7 @@ func TestS31FrozenWhileIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	asked, err := js.Conn().SubscribeSync("$JS.API.CONSUMER.MSG.NEXT." + messages.StreamJobs + "." + ConsumerName("default"))
+	asked, err := js.Conn().SubscribeSync("$JS.API.CONSUMER.MSG.NEXT." + messages.StreamJobs + "." + topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,7 @@ func TestS31FrozenWhileIdle(t *testing.T) {
 	}
 	w.start()
 	w.awaitEmpty()
-	consumer, err := js.Consumer(t.Context(), messages.StreamJobs, ConsumerName("default"))
+	consumer, err := js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,17 +6,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // S59: a quota that is nearly taken is a warning with a metric, one that refuses the next record is named by Ready and Look
 // before any record was refused; with room again the worker goes on, without a job to try it.
 func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.verifyEvery = 50 * time.Millisecond
 	registry := prometheus.NewRegistry()
 	var worker *Worker
@@ -69,16 +71,16 @@ func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
 // S59: a missing bucket is what Ready and Look name; that clocks cannot be compared without it is no other fault, and still
 // nothing goes by the clock.
 func TestS59BucketIsNamed(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	if err := w.js.DeleteKeyValue(t.Context(), BucketWorkers); err != nil {
+	if err := w.js.DeleteKeyValue(t.Context(), topology.BucketWorkers); err != nil {
 		t.Fatal(err)
 	}
 	w.await("Ready to say it", func() bool {
 		err := worker.Ready()
-		return err != nil && strings.Contains(err.Error(), "bucket "+BucketWorkers)
+		return err != nil && strings.Contains(err.Error(), "bucket "+topology.BucketWorkers)
 	})
 	w.publish(w.due("sub", "ok-1", 1)) // waits
 	w.advance(comparedFor + time.Second)
@@ -104,7 +106,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := strings.Join(o.Deviations, "\n")
-	if len(o.Deviations) != 3 || !strings.Contains(all, "bucket "+BucketWorkers) || !strings.Contains(all, "setting max_msgs:") || !strings.Contains(all, "setting max_msgs_per_subject:") || !o.WorkersUnknown {
+	if len(o.Deviations) != 3 || !strings.Contains(all, "bucket "+topology.BucketWorkers) || !strings.Contains(all, "setting max_msgs:") || !strings.Contains(all, "setting max_msgs_per_subject:") || !o.WorkersUnknown {
 		t.Errorf("Look names %q, want the bucket and both settings", o.Deviations)
 	}
 	if len(o.Accounts) != 1 || o.Accounts[0].Backlog != 1 {
@@ -119,7 +121,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 
 // Whoever opens the journal does not take reads that any replica may answer.
 func TestOpenJournalWantsTheLeader(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.AllowDirect = true })
 	_, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 	if err == nil || !strings.Contains(err.Error(), "setting allow_direct: found true, expected false; run `renewals provision`") {
@@ -129,7 +131,7 @@ func TestOpenJournalWantsTheLeader(t *testing.T) {
 
 // A journal that is gone while jobs wait is not made anew in silence: not by Provision, and not by a worker that starts.
 func TestMissingJournalIsNotMade(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish(w.due("sub", "ok-1", 1))
 	if err := w.js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
 		t.Fatal(err)
@@ -142,7 +144,7 @@ func TestMissingJournalIsNotMade(t *testing.T) {
 		return err == nil
 	}
 	for range 2 {
-		if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}}); !errors.Is(err, ErrJournalMissing) || there() {
+		if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}}); !errors.Is(err, topology.ErrJournalMissing) || there() {
 			t.Fatalf("Provision: %v, journal there %t", err, there())
 		}
 	}
@@ -152,10 +154,10 @@ func TestMissingJournalIsNotMade(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := worker.Provision(t.Context(), Provisioning{Accounts: []messages.Account{"default"}}); !errors.Is(err, ErrJournalMissing) || there() {
+	if err := worker.Provision(t.Context(), topology.Provisioning{Accounts: []messages.Account{"default"}}); !errors.Is(err, topology.ErrJournalMissing) || there() {
 		t.Errorf("the worker's Provision: %v, journal there %t", err, there())
 	}
-	if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default"}, AcceptEmptyJournal: true}); err != nil || !there() {
+	if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AcceptEmptyJournal: true}); err != nil || !there() {
 		t.Errorf("Provision that takes it on: %v", err)
 	}
 }

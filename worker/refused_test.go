@@ -25,7 +25,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 		refused int
 	}{{"after an order", true, refusedRun}, {"since the start", false, refusedUnproven}} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := NewWorld(t)
 			var worker *Worker
 			w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = concurrency })
 			w.await("the worker", func() bool { return worker.Ready() == nil })

@@ -10,10 +10,11 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // S54: something before Klarna hands one order to three renewals. One is paid with it, the two others are not announced; they
@@ -37,7 +38,7 @@ func TestS54OneOrderForThreeRenewals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t)
+	w := NewWorld(t)
 	registry := prometheus.NewRegistry()
 	w.start(func(o *Options) { o.Accounts[0].Klarna = client; o.Metrics = NewMetrics(registry) })
 	for n := range 3 {
@@ -92,7 +93,7 @@ func TestS54Owners(t *testing.T) {
 		t.Error("the last id is forgotten, or the oldest is not")
 	}
 
-	w, registry := newWorld(t), prometheus.NewRegistry()
+	w, registry := NewWorld(t), prometheus.NewRegistry()
 	var worker *Worker
 	w.startWith(&worker, func(o *Options) { o.Metrics = NewMetrics(registry) })
 	w.await("the worker", func() bool { return worker.Ready() == nil })

@@ -114,7 +114,7 @@ func TestWanted(t *testing.T) {
 
 // TestSlotIsFreeWhileAResultIsRecorded: what Klarna has answered keeps no other job from asking Klarna.
 func TestSlotIsFreeWhileAResultIsRecorded(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	for n := range 12 {
 		w.publish(w.due("recorded-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
@@ -137,7 +137,7 @@ func TestSlotIsFreeWhileAResultIsRecorded(t *testing.T) {
 // TestConcurrency: however many jobs are at hand, Klarna never sees more of them at once than the account may have.
 func TestConcurrency(t *testing.T) {
 	const jobs, slots = 60, 4
-	w := newWorld(t)
+	w := NewWorld(t)
 	var now, most atomic.Int64
 	full := make(chan struct{})
 	isFull := sync.OnceFunc(func() { close(full) })

@@ -6,17 +6,19 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // S75: RENEWALS is made anew and counts from 1 again, and a job at a used sequence
 // conflicts as the one before did: it gets its own result, once, and its dead letter is kept.
 func TestS75ConflictAtAUsedSequence(t *testing.T) {
-	w := newWorld(t, "default", "other")
+	w := NewWorld(t, "default", "other")
 	both := func(o *Options) {
 		other := o.Accounts[0]
 		other.Name = "other"
@@ -43,7 +45,7 @@ func TestS75ConflictAtAUsedSequence(t *testing.T) {
 		if err := w.js.DeleteStream(t.Context(), messages.StreamJobs); err != nil {
 			t.Fatal(err)
 		}
-		if err := Provision(t.Context(), w.js, Provisioning{Accounts: []messages.Account{"default", "other"}}); err != nil {
+		if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default", "other"}}); err != nil {
 			t.Fatal(err)
 		}
 		stop = w.start(both)
@@ -61,7 +63,7 @@ func TestS75ConflictAtAUsedSequence(t *testing.T) {
 // No loop is without a bound: a machine that finds no answer, and a journal that
 // refuses every record although it has nothing newer, send the job back.
 func TestDeciding(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	records, err := journal.Open(t.Context(), w.js, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func TestDeciding(t *testing.T) {
 }
 
 func TestJournalThatRefusesItsLast(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	var claims atomic.Int64
 	var refuses atomic.Bool
 	refuses.Store(true)
@@ -105,7 +107,7 @@ func TestJournalThatRefusesItsLast(t *testing.T) {
 // S40: what comes to light after a result is another dead letter than the result's: it
 // is the only one that names the order.
 func TestLetterAboutAnOrderAfterDunning(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	payload := w.due("e01", "ok-1", 1)
 	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}}
 	j := &job{msg: &nats.Msg{Data: payload}, sequence: 7, account: "default"}

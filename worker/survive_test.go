@@ -41,7 +41,7 @@ func TestS76BackgroundGoesOn(t *testing.T) {
 // lives, whoever looks is told which they are, and others flow.
 func TestS76NonsenseState(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	w := newWorld(t)
+	w := NewWorld(t)
 	for id, state := range map[messages.SubscriptionID]string{
 		"open": `{"v":1,"phase":"charging"}`, "pending": `{"v":1,"phase":"pending","claim":{"key":"k"}}`, "odd": `{"v":1,"phase":"refunded"}`,
 	} {

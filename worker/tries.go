@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/worker/gate"

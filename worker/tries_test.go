@@ -78,7 +78,7 @@ func TestTryingEnds(t *testing.T) {
 
 // A shutdown does not cut a try that is under way: its answer may be an order.
 func TestStopWaitsForTheAnswer(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish(w.due("stop", "slow-250-ok-1", 1))
 	stop := w.start()
 	w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })

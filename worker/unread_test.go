@@ -11,7 +11,7 @@ import (
 
 // S51: an order that is refused without a code again and again ends as the merchant's trouble; the customer hears nothing.
 func TestS51RefusedWithoutCode(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.publish(w.due("odd", "403-bare-1", 1))
 	w.publish(w.due("unsure", "500x1-403-bare-1", 1))
 	w.start()
@@ -44,7 +44,7 @@ func TestS51RefusedWithoutCode(t *testing.T) {
 // S94: a proxy answers 404 to everything, the canary included. Nobody is dunned, and nobody is paused for good: after a day
 // a person looks at it.
 func TestS94ProxyThatKnowsNoPath(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "404-bare" })
 	for n := range 3 {
 		w.publish(w.due("s94-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -70,7 +70,7 @@ func TestS94ProxyThatKnowsNoPath(t *testing.T) {
 func TestS52NoSuchOrder(t *testing.T) {
 	for _, reference := range []string{"404-bare-1", "403-bare-1"} {
 		t.Run(reference, func(t *testing.T) {
-			w := newWorld(t)
+			w := NewWorld(t)
 			w.start()
 			order := w.authorise("s52", "ok-s52")
 			w.capture(messages.Capture{ID: "s52/capture", SubscriptionID: "s52", Period: "2026-12", OrderID: order, Reference: reference})

@@ -6,47 +6,25 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
-
-// advisories are where the server tells of changes to what this worker binds. It tells of no consumer whose configuration
-// was updated; for that there is the look once a minute, and hollow.
-// https://docs.nats.io/running-a-nats-service/nats_admin/monitoring/monitoring_jetstream#advisories
-func advisories() (subjects []string) {
-	const prefix = "$JS.EVENT.ADVISORY."
-	for _, s := range (Provisioning{}).streams() {
-		subjects = append(subjects, prefix+"STREAM.UPDATED."+s.Name, prefix+"STREAM.DELETED."+s.Name, prefix+"STREAM.CREATED."+s.Name)
-	}
-	for _, what := range []string{"DELETED.", "CREATED.", "PAUSE."} {
-		subjects = append(subjects, prefix+"CONSUMER."+what+messages.StreamJobs+".*", prefix+"CONSUMER."+what+messages.StreamLater+".*")
-	}
-	return subjects
-}
-
-// Advisories are the subjects that a worker follows.
-var Advisories = advisories()
-
-// AdvisoryFilters match them, for permissions, in a list so short that a user's JWT with it fits into the 4 KB that a
-// server takes of a client's first line. What else they match are names as well, no messages.
-var AdvisoryFilters = []string{
-	"$JS.EVENT.ADVISORY.STREAM.CREATED.*", "$JS.EVENT.ADVISORY.STREAM.DELETED.*", "$JS.EVENT.ADVISORY.STREAM.UPDATED.*",
-	"$JS.EVENT.ADVISORY.CONSUMER.CREATED.*.*", "$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.*", "$JS.EVENT.ADVISORY.CONSUMER.PAUSE.*.*",
-}
 
 // follow leaves an entry in news whenever something of this worker's was changed. A subject that it may not follow
 // costs it the minute until it looks by itself.
 func (w *Worker) follow(news chan struct{}) (stop func()) {
 	mine := map[string]bool{}
 	for _, a := range w.accounts {
-		for name := range consumers(a.Name) {
+		for name := range topology.Consumers(a.Name) {
 			mine[name] = true
 		}
 	}
 	var subs []*nats.Subscription
-	for _, subject := range Advisories {
+	for _, subject := range topology.Advisories {
 		of := strings.HasSuffix(subject, ".*")
 		sub, err := w.js.Conn().Subscribe(subject, func(m *nats.Msg) {
 			if !of || mine[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]] {
@@ -119,14 +97,14 @@ func (w *Worker) checkAll(ctx context.Context) (answered bool) {
 // checkStreams pauses everything while a stream or the bucket is not as it must be. It says whether it learned that.
 func (w *Worker) checkStreams(ctx context.Context) (answered bool) {
 	err := w.verify(ctx)
-	var off *Deviation
+	var off *topology.Deviation
 	switch {
 	case err == nil:
 		w.metrics.deviate("", nil)
 		if w.liftPause(gate.PauseSettings) {
 			w.opts.Log.Info().Msg("the streams are as they must be again: claiming goes on")
 		}
-	case errors.As(err, &off), missing(err):
+	case errors.As(err, &off), topology.Missing(err):
 		w.metrics.deviate("", err)
 		if w.setPause(gate.PauseSettings, err.Error()) {
 			w.opts.Log.Error().Err(err).Msg("nothing is claimed until this is put right")
@@ -140,8 +118,8 @@ func (w *Worker) checkStreams(ctx context.Context) (answered bool) {
 
 // verify checks the settings of the streams, and learns how long the journal remembers.
 func (w *Worker) verify(ctx context.Context) error {
-	found, err := Inspect(ctx, w.js)
-	w.noBucket.Store(found.Missing == streamWorkers)
+	found, err := topology.Inspect(ctx, w.js)
+	w.noBucket.Store(found.Missing == topology.StreamWorkers)
 	if err != nil {
 		return err
 	}
@@ -160,7 +138,7 @@ func (w *Worker) verify(ctx context.Context) error {
 // remember learns how long ago a period may have fallen due whose charge the journal would know of. An age that somebody
 // raises while the worker runs brings nothing back: the memory grows with the time from then on.
 func (w *Worker) remember(now time.Time, retention time.Duration) {
-	since := now.Add(-max(retention-retentionMargin, 0))
+	since := now.Add(-max(retention-topology.RetentionMargin, 0))
 	if known := w.since.Load(); known != nil && known.After(since) {
 		since = *known
 	}
@@ -171,14 +149,14 @@ func (w *Worker) remember(now time.Time, retention time.Duration) {
 // check pauses the account while one of its consumers is missing or not as it must be: nobody else's jobs wait for that.
 // It says whether it learned that.
 func (a *account) check(ctx context.Context) (answered bool) {
-	for name, subject := range consumers(a.Name) {
+	for name, subject := range topology.Consumers(a.Name) {
 		one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 		_, err := a.consumer(one, a.Name, name, subject)
 		cancel()
-		var off *Deviation
+		var off *topology.Deviation
 		switch {
 		case err == nil:
-		case errors.As(err, &off), missing(err):
+		case errors.As(err, &off), topology.Missing(err):
 			a.hold(err)
 			return true
 		default:
@@ -215,7 +193,7 @@ func (a *account) hollow(ctx context.Context, d delivery) bool {
 	if len(d.msg.Data) > 0 || d.msg.Header.Get(msgSize) == "" {
 		return false
 	}
-	for name, subject := range consumers(a.Name) {
+	for name, subject := range topology.Consumers(a.Name) {
 		one, cancel := context.WithTimeout(ctx, claimTimeout)
 		config, err := a.consumer(one, a.Name, name, subject)
 		cancel()
@@ -229,7 +207,7 @@ func (a *account) hollow(ctx context.Context, d delivery) bool {
 
 // setting is what an error is about, for the metric: a setting by name, or that something is missing.
 func deviation(err error) (stream, consumer, setting string) {
-	if off, ok := errors.AsType[*Deviation](err); ok {
+	if off, ok := errors.AsType[*topology.Deviation](err); ok {
 		return off.Stream, off.Consumer, off.Setting
 	}
 	return "", "", "missing"
@@ -246,7 +224,7 @@ func (m *Metrics) deviate(account messages.Account, err error) {
 	if err != nil {
 		now.stream, now.consumer, now.setting = deviation(err)
 		if now.stream == "" && account != "" {
-			now.stream, now.consumer = messages.StreamJobs, ConsumerName(account)
+			now.stream, now.consumer = messages.StreamJobs, topology.ConsumerName(account)
 		}
 	}
 	was, there := m.deviations[account]

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // twoAccounts starts a worker of two accounts; ready says why each waits.
@@ -45,16 +46,16 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 		spoil      func(w *world)
 	}{
 		{"headers only", "headers_only", func(w *world) {
-			w.consumerChanged(ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true })
+			w.consumerChanged(topology.ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true })
 		}},
-		{"deleted", ConsumerName("default"), func(w *world) {
-			if err := w.js.DeleteConsumer(w.t.Context(), messages.StreamJobs, ConsumerName("default")); err != nil {
+		{"deleted", topology.ConsumerName("default"), func(w *world) {
+			if err := w.js.DeleteConsumer(w.t.Context(), messages.StreamJobs, topology.ConsumerName("default")); err != nil {
 				w.t.Fatal(err)
 			}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t, "default", "other")
+			w := NewWorld(t, "default", "other")
 			worker := twoAccounts(w)
 			w.await("the worker", func() bool { return worker.Ready() == nil })
 			tt.spoil(w)
@@ -66,7 +67,7 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 				t.Errorf("Ready: %v, want the other account to be served", err)
 			}
 			w.expect(1, "paid")
-			if _, err := w.provisions(Provisioning{}); err != nil {
+			if _, err := w.provisions(topology.Provisioning{}); err != nil {
 				t.Fatal(err)
 			}
 			w.awaitEmpty()
@@ -80,11 +81,11 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 
 // S82: a job that comes without its body goes back, whenever the consumer was last looked at.
 func TestS82HeadersOnlyBetweenTwoLooks(t *testing.T) {
-	w := newWorld(t, "default", "other")
+	w := NewWorld(t, "default", "other")
 	w.verifyEvery = time.Hour
 	worker := twoAccounts(w)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	w.consumerChanged(ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true })
+	w.consumerChanged(topology.ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true })
 	w.publish(w.due("a", "ok-1", 1))
 	w.await("the account's pause", func() bool { return strings.Contains(worker.why("default"), "headers_only") })
 	w.expect(0)
@@ -97,13 +98,13 @@ func TestS82HeadersOnlyBetweenTwoLooks(t *testing.T) {
 // S82: a consumer that is missing at the start stops its account alone; where none can work, the start fails and says
 // what to do.
 func TestS82ConsumerMissingAtTheStart(t *testing.T) {
-	w := newWorld(t)
+	w := NewWorld(t)
 	worker := twoAccounts(w)
 	w.await("the worker", func() bool { return worker.Ready() == nil && worker.why("other") != "" })
 	if why := worker.why("other"); !strings.Contains(why, "of account other") || !strings.Contains(why, "renewals provision") {
 		t.Errorf("other waits: %q", why)
 	}
-	if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, ConsumerName("default")); err != nil {
+	if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default")); err != nil {
 		t.Fatal(err)
 	}
 	alone, err := New(w.js, func() Options {
@@ -131,19 +132,19 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 		{"sealed", messages.StreamJobs, "", "sealed", func(w *world) {
 			w.changed(messages.StreamJobs, func(c *jetstream.StreamConfig) { c.Sealed = true })
 		}},
-		{"paused", messages.StreamJobs, ConsumerName("default"), "pause_until", func(w *world) {
-			if _, err := w.js.PauseConsumer(w.t.Context(), messages.StreamJobs, ConsumerName("default"), time.Now().Add(time.Hour)); err != nil {
+		{"paused", messages.StreamJobs, topology.ConsumerName("default"), "pause_until", func(w *world) {
+			if _, err := w.js.PauseConsumer(w.t.Context(), messages.StreamJobs, topology.ConsumerName("default"), time.Now().Add(time.Hour)); err != nil {
 				w.t.Fatal(err)
 			}
 		}},
 		{"no bucket", "", "", "missing", func(w *world) {
-			if err := w.js.DeleteKeyValue(w.t.Context(), BucketWorkers); err != nil {
+			if err := w.js.DeleteKeyValue(w.t.Context(), topology.BucketWorkers); err != nil {
 				w.t.Fatal(err)
 			}
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := NewWorld(t)
 			w.verifyEvery = time.Hour
 			var worker *Worker
 			registry := prometheus.NewRegistry()
@@ -154,7 +155,7 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 				err := worker.Ready()
 				says := tt.setting
 				if says == "missing" {
-					says = "bucket " + BucketWorkers
+					says = "bucket " + topology.BucketWorkers
 				}
 				return err != nil && strings.Contains(err.Error(), says)
 			})
@@ -166,4 +167,23 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An age that is changed by hand, under a running worker, brings nothing back either.
+func TestAgeChangedByHand(t *testing.T) {
+	const before, after, margin = 30 * 24 * time.Hour, 120 * 24 * time.Hour, topology.RetentionMargin
+	running, now := &Worker{}, time.Now()
+	remembers := func(passed, retention, want time.Duration) {
+		t.Helper()
+		running.remember(now.Add(passed), retention)
+		if got := time.Duration(running.oldest.Load()); got != want {
+			t.Errorf("after %s, with an age of %s: periods of the last %s, want %s", passed, retention, got, want)
+		}
+	}
+	const day = 24 * time.Hour
+	remembers(0, before, before-margin)
+	remembers(10*day, after, before-margin+10*day)
+	remembers(200*day, after, after-margin)
+	remembers(200*day, 3*time.Second, 0) // somebody emptied it
+	remembers(201*day, after, day)       // what falls due from then on is charged
 }

@@ -23,15 +23,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/rs/zerolog"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // Account is one Klarna merchant account that the worker charges for.
@@ -275,8 +277,8 @@ func (w *Worker) Run(ctx context.Context) error {
 			return err
 		}
 		records = records.Observed(w.marks, w.metrics.republish.WithLabelValues(messages.StreamJournal).Inc, w.outage.noticed)
-		if bucket, err = w.js.KeyValue(ctx, BucketWorkers); err != nil {
-			return fmt.Errorf("bucket %s: %w%s", BucketWorkers, err, hint(err))
+		if bucket, err = w.js.KeyValue(ctx, topology.BucketWorkers); err != nil {
+			return fmt.Errorf("bucket %s: %w%s", topology.BucketWorkers, err, topology.Hint(err))
 		}
 		return advised(w.marks.Look(ctx))
 	}); err != nil || ctx.Err() != nil {
@@ -363,11 +365,11 @@ func (w *Worker) untilAnswered(ctx context.Context, ask func(context.Context) er
 		one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 		err := ask(one)
 		cancel()
-		var off *Deviation
+		var off *topology.Deviation
 		switch {
 		case err == nil, ctx.Err() != nil:
 			return nil
-		case errors.As(err, &off), hint(err) != "", errors.Is(err, nats.ErrConnectionClosed):
+		case errors.As(err, &off), topology.Hint(err) != "", errors.Is(err, nats.ErrConnectionClosed):
 			return err
 		case !told:
 			w.opts.Log.Warn().Err(err).Msg("the broker does not answer, asking again until it does; a missing permission looks like this, too")
@@ -378,18 +380,10 @@ func (w *Worker) untilAnswered(ctx context.Context, ask func(context.Context) er
 
 // advised is an error with what to do about it, where that is known.
 func advised(err error) error {
-	if advice := hint(err); advice != "" {
+	if advice := topology.Hint(err); advice != "" {
 		return fmt.Errorf("%w%s", err, advice)
 	}
 	return err
-}
-
-// hint tells what to do where something is not there.
-func hint(err error) string {
-	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
-		return "; run `renewals provision`"
-	}
-	return ""
 }
 
 // Retry lets paused accounts try again at once: a password was changed, a host
@@ -409,11 +403,11 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 	var ackWait time.Duration
 	a.pullers = nil
 	charges := newSlots(a.Concurrency) // Klarna does not see where a charge waited
-	for name, subject := range consumers(a.Name) {
+	for name, subject := range topology.Consumers(a.Name) {
 		config, err := a.consumer(ctx, a.Name, name, subject)
-		var off *Deviation
+		var off *topology.Deviation
 		switch {
-		case errors.As(err, &off), missing(err):
+		case errors.As(err, &off), topology.Missing(err):
 			unfit = err
 		case err != nil:
 			return nil, err
@@ -421,17 +415,17 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 			ackWait = config.AckWait
 		}
 		slots := charges
-		if name == CaptureConsumerName(a.Name) {
+		if name == topology.CaptureConsumerName(a.Name) {
 			slots = newSlots(a.Concurrency)
 		}
 		a.pullers = append(a.pullers, newPuller(a, name, slots))
 	}
 	if a.opts.KeyWindow < ackWait && !a.local() {
-		return nil, &Deviation{Stream: messages.StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
+		return nil, &topology.Deviation{Stream: messages.StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
 			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", a.opts.KeyWindow)}
 	}
 	if ackWait == 0 {
-		ackWait = max(defaultAckWait, a.opts.timing().LeaseNeeded())
+		ackWait = max(topology.DefaultAckWait, a.opts.timing().LeaseNeeded())
 	}
 	a.rules = journal.NewRules(a.opts.timing(), ackWait)
 	if unfit != nil {
@@ -448,7 +442,7 @@ func (o Options) timing() journal.Timing {
 // consumer reads a consumer of an account and checks that its settings and the
 // worker's fit together.
 func (w *Worker) consumer(ctx context.Context, account messages.Account, name, subject string) (jetstream.ConsumerConfig, error) {
-	info, err := verifyConsumer(ctx, w.js, account, name, subject, w.opts.timing().LeaseNeeded())
+	info, err := topology.VerifyConsumer(ctx, w.js, account, name, subject, w.opts.timing().LeaseNeeded())
 	if info == nil {
 		return jetstream.ConsumerConfig{}, err
 	}

@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go"
 )
 
 // authorised is a job whose order is not captured with the charge.

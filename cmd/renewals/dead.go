@@ -13,10 +13,11 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type deadCmd struct {

@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // S5: a job whose ID came in a header only, turned away because of an unresolved renewal, then replayed and paid.

@@ -15,6 +15,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 type devCmd struct {
@@ -102,7 +103,7 @@ func (d *demonstration) run(ctx context.Context, server natsServer, simulator *k
 		return err
 	}
 	defer js.Conn().Close()
-	if err := worker.Provision(ctx, js, worker.Provisioning{Accounts: []messages.Account{devAccount}}); err != nil {
+	if err := worker.Provision(ctx, js, topology.Provisioning{Accounts: []messages.Account{devAccount}}); err != nil {
 		return err
 	}
 	stopWorker, err := startWorker(ctx, js, simulator.URL, d.log)

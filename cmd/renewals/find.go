@@ -13,9 +13,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // finder looks for what an operator names: SUBSCRIPTION/PERIOD, or a message ID. A message ID alone does not tell which

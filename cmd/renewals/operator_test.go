@@ -11,12 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna/klarnasim"
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // office is a broker, a Klarna and the streams, as an operator's commands find them.

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // permissionSettings ask provision for what each role needs on NATS, in place of its work.
@@ -113,7 +113,7 @@ type allowed struct {
 var marks = []string{messages.StreamMarks, messages.StreamMarksCopy}
 
 // bucket is the stream behind the workers' bucket.
-const bucket = "KV_" + worker.BucketWorkers
+const bucket = "KV_" + topology.BucketWorkers
 
 // everyStream is all that provision makes, the bucket's included.
 var everyStream = append([]string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, bucket}, marks...)
@@ -145,7 +145,7 @@ func grantsOf(r role, accounts []messages.Account) []grant {
 			messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal),
 			read(messages.StreamJournal),
 			presences(),
-			[]string{"$KV." + worker.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
+			[]string{"$KV." + topology.BucketWorkers + ".>", "$JS.API.DIRECT.GET." + bucket + ".>"},
 			recordsOf(accounts, messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindRejected,
 				messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed),
 			// Of every account: whoever sweeps settles what any worker abandoned.
@@ -209,7 +209,7 @@ func newGrant(r role, a messages.Account, may []string) grant {
 	g.Permissions.Publish.Allow = slices.Compact(may)
 	g.Permissions.Subscribe.Allow = []string{g.InboxPrefix + ".>"}
 	if r == roleWorker { // what the server tells of changes: names, no messages
-		g.Permissions.Subscribe.Allow = slices.Concat(g.Permissions.Subscribe.Allow, worker.AdvisoryFilters)
+		g.Permissions.Subscribe.Allow = slices.Concat(g.Permissions.Subscribe.Allow, topology.AdvisoryFilters)
 	}
 	return g
 }
@@ -221,9 +221,9 @@ type jobConsumer struct{ stream, name, filter string }
 func consumers(accounts []messages.Account) (all []jobConsumer) {
 	for _, a := range accounts {
 		all = append(all,
-			jobConsumer{messages.StreamJobs, worker.ConsumerName(a), messages.DueSubject(a)},
-			jobConsumer{messages.StreamLater, worker.LaterConsumerName(a), messages.LaterSubject(a)},
-			jobConsumer{messages.StreamJobs, worker.CaptureConsumerName(a), messages.CaptureSubject(a)},
+			jobConsumer{messages.StreamJobs, topology.ConsumerName(a), messages.DueSubject(a)},
+			jobConsumer{messages.StreamLater, topology.LaterConsumerName(a), messages.LaterSubject(a)},
+			jobConsumer{messages.StreamJobs, topology.CaptureConsumerName(a), messages.CaptureSubject(a)},
 		)
 	}
 	return all

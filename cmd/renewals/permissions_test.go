@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // What each role can do with its list, and that it can do nothing else, is shown on a server in package test.
@@ -48,7 +48,7 @@ func TestPrintPermissions(t *testing.T) {
 			inboxes[g.InboxPrefix] = true
 			want := []string{g.InboxPrefix + ".>"}
 			if g.Role == roleWorker {
-				want = append(want, worker.AdvisoryFilters...)
+				want = append(want, topology.AdvisoryFilters...)
 			}
 			if !slices.Equal(g.Permissions.Subscribe.Allow, want) {
 				t.Errorf("%s: %s may subscribe to %v, want %v", row.situation, g.Role, g.Permissions.Subscribe.Allow, want)
@@ -130,8 +130,8 @@ func TestWorkersOwnRecords(t *testing.T) {
 // Every subject that a worker follows is in the shorter list that it is given.
 func TestAdvisoryFilters(t *testing.T) {
 	t.Parallel()
-	for _, subject := range worker.Advisories {
-		if !slices.ContainsFunc(worker.AdvisoryFilters, func(filter string) bool {
+	for _, subject := range topology.Advisories {
+		if !slices.ContainsFunc(topology.AdvisoryFilters, func(filter string) bool {
 			want, got := strings.Split(filter, "."), strings.Split(subject, ".")
 			return slices.EqualFunc(want, got, func(w, g string) bool { return w == "*" || w == g })
 		}) {

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
 	"github.com/klarna-renewals/renewals/worker/journal"
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 type provisionCmd struct {
@@ -53,7 +55,7 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	defer js.Conn().Close()
-	provisioning.Tell = func(change worker.Change) { fmt.Fprintln(t.stdout, change) }
+	provisioning.Tell = func(change topology.Change) { fmt.Fprintln(t.stdout, change) }
 	if err := worker.Provision(ctx, js, provisioning); err != nil {
 		return err
 	}
@@ -69,16 +71,16 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 			messages.StreamJournal, restored.Format(time.RFC3339))
 	}
 	fmt.Fprintf(t.stdout, "streams %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
-		messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, worker.BucketWorkers)
+		messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, topology.BucketWorkers)
 	for _, name := range provisioning.Accounts {
-		fmt.Fprintf(t.stdout, "consumers %s, %s and %s are ready for account %s\n", worker.ConsumerName(name), worker.LaterConsumerName(name), worker.CaptureConsumerName(name), name)
+		fmt.Fprintf(t.stdout, "consumers %s, %s and %s are ready for account %s\n", topology.ConsumerName(name), topology.LaterConsumerName(name), topology.CaptureConsumerName(name), name)
 	}
 	return nil
 }
 
 // warnOfFew tells of streams that the loss of one machine would take along.
 func warnOfFew(ctx context.Context, js jetstream.JetStream, t *terminal) error {
-	found, err := worker.Inspect(ctx, js)
+	found, err := topology.Inspect(ctx, js)
 	if err != nil {
 		return err
 	}
@@ -89,30 +91,30 @@ func warnOfFew(ctx context.Context, js jetstream.JetStream, t *terminal) error {
 }
 
 // provisioning needs the names of the accounts, not their credentials.
-func (p provisioningSettings) provisioning(a accountSettings, s *settings) (worker.Provisioning, error) {
+func (p provisioningSettings) provisioning(a accountSettings, s *settings) (topology.Provisioning, error) {
 	switch p.Replicas {
 	case 0, 1, 3, 5:
 	default:
-		return worker.Provisioning{}, usagef("RENEWALS_REPLICAS: %d, expected 1, 3 or 5", p.Replicas)
+		return topology.Provisioning{}, usagef("RENEWALS_REPLICAS: %d, expected 1, 3 or 5", p.Replicas)
 	}
 	for _, age := range []struct {
 		setting string
 		value   time.Duration
 	}{{"RENEWALS_RETENTION", p.Retention}, {"RENEWALS_DEAD_RETENTION", p.DeadRetention}} {
 		if age.value != 0 && age.value < 30*24*time.Hour {
-			return worker.Provisioning{}, usagef("%s: %s, expected at least 30d", age.setting, age.value)
+			return topology.Provisioning{}, usagef("%s: %s, expected at least 30d", age.setting, age.value)
 		}
 	}
 	if p.AckWait != 0 && p.AckWait < time.Second {
-		return worker.Provisioning{}, usagef("RENEWALS_ACK_WAIT: %s, expected at least 1s", p.AckWait)
+		return topology.Provisioning{}, usagef("RENEWALS_ACK_WAIT: %s, expected at least 1s", p.AckWait)
 	}
 	for _, name := range p.Force {
-		if !slices.Contains(worker.Forcible, name) {
-			return worker.Provisioning{}, usagef("--force: %q, expected some of %s", name, strings.Join(worker.Forcible, ", "))
+		if !slices.Contains(topology.Forcible, name) {
+			return topology.Provisioning{}, usagef("--force: %q, expected some of %s", name, strings.Join(topology.Forcible, ", "))
 		}
 	}
 	names, err := a.names(s)
-	return worker.Provisioning{
+	return topology.Provisioning{
 		Accounts: names, Replicas: p.Replicas, Retention: p.Retention, DeadRetention: p.DeadRetention, AckWait: p.AckWait,
 		Force: p.Force, AcceptEmptyJournal: p.AcceptEmptyJournal,
 	}, err

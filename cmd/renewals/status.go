@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 type statusCmd struct {
@@ -76,7 +77,7 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 	}
 	human := needsHuman(o)
 	if c.JSON {
-		o.Accounts, o.Workers = append([]worker.AccountOverview{}, o.Accounts...), append([]worker.Presence{}, o.Workers...) // never null
+		o.Accounts, o.Workers = append([]worker.AccountOverview{}, o.Accounts...), append([]topology.Presence{}, o.Workers...) // never null
 		err = json.NewEncoder(t.stdout).Encode(struct {
 			worker.Overview
 			NeedsHuman []string `json:"needs_human"`
@@ -170,7 +171,7 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 	} else {
 		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "WORKER\tUP\tACCOUNTS")
-		slices.SortFunc(o.Workers, func(a, b worker.Presence) int { return strings.Compare(a.Name, b.Name) })
+		slices.SortFunc(o.Workers, func(a, b topology.Presence) int { return strings.Compare(a.Name, b.Name) })
 		for _, p := range o.Workers {
 			fmt.Fprintf(table, "%s\t%s\t%s\n", printable(p.Name), lapse(o.At.Sub(p.Started)), printable(serves(p)))
 		}
@@ -203,7 +204,7 @@ func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.
 }
 
 // serves lists a worker's accounts with its share of each.
-func serves(p worker.Presence) string {
+func serves(p topology.Presence) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(p.Accounts)) {
 		a := p.Accounts[name]

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // What a person reads at 3 a.m.
@@ -26,9 +27,9 @@ func TestStatusForPeople(t *testing.T) {
 			{Name: "de", Workers: 2, Parked: 7, ParkedUntil: now.Add(3 * time.Hour), NearlyFull: map[string]float64{"charge-de": 0.83}, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
 			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
 		},
-		Workers: []worker.Presence{
-			{Name: "w2", Started: now.Add(-time.Minute), Accounts: map[messages.Account]worker.AccountPresence{"de": {InFlight: 64, Rate: 90}}},
-			{Name: "w1", Started: now.Add(-49 * time.Hour), Accounts: map[messages.Account]worker.AccountPresence{"de": {}, "fr": {}}},
+		Workers: []topology.Presence{
+			{Name: "w2", Started: now.Add(-time.Minute), Accounts: map[messages.Account]topology.AccountPresence{"de": {InFlight: 64, Rate: 90}}},
+			{Name: "w1", Started: now.Add(-49 * time.Hour), Accounts: map[messages.Account]topology.AccountPresence{"de": {}, "fr": {}}},
 		},
 	}
 	for n := range 12 {
@@ -116,7 +117,7 @@ func TestStatus(t *testing.T) {
 		var one struct {
 			At         time.Time
 			Accounts   []worker.AccountOverview
-			Workers    []worker.Presence
+			Workers    []topology.Presence
 			NeedsHuman []string `json:"needs_human"`
 		}
 		if err := json.Unmarshal([]byte(line), &one); err != nil || one.At.IsZero() || one.Accounts == nil || one.Workers == nil || one.NeedsHuman == nil {

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"go.uber.org/goleak"
+
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -21,7 +21,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // loop is what the worker is measured against: consume, POST, publish, ack, with nats.go and net/http, and none of the
@@ -69,7 +69,7 @@ func (l *loop) run(natsURL string, jobs int) error {
 }
 
 func (l *loop) consume(ctx context.Context, busy *sync.WaitGroup, fail func(error)) (stop func(), err error) {
-	consumer, err := l.js.Consumer(ctx, messages.StreamJobs, worker.ConsumerName(defaultAccount))
+	consumer, err := l.js.Consumer(ctx, messages.StreamJobs, topology.ConsumerName(defaultAccount))
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // world is an empty broker, a Klarna and their workers, each a process, for one run.
@@ -80,7 +81,7 @@ func (w *world) start(ctx context.Context) error {
 		return err
 	}
 	for { // a cluster that has a leader does not know of all its nodes at once
-		p := worker.Provisioning{Replicas: w.setup.Replicas}
+		p := topology.Provisioning{Replicas: w.setup.Replicas}
 		for n := range w.setup.Accounts {
 			p.Accounts = append(p.Accounts, accountOf(n, w.setup.Accounts))
 		}

@@ -4,10 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // broker is a NATS server with an empty journal, and the streams of its marks, until the test ends.

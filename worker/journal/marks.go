@@ -14,10 +14,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // The journal cannot say of itself that it was set back: made anew, restored from a copy or cut short, it

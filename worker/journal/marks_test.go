@@ -8,10 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // S71: publishes under way together are answered in any order, and another worker's are between one's own. None of

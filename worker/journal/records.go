@@ -8,8 +8,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // message is the record as it goes over the wire.

@@ -1,11 +1,12 @@
-package worker
+package topology
 
 import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // A journal whose age is raised does not know again what it had forgotten: a period of that time may have been charged.
@@ -25,7 +26,7 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 		t.Fatalf("memory %s, %v, want %s", got, err, before)
 	}
 	age(Provisioning{Retention: after})
-	if got, err := Verify(t.Context(), w.js); err != nil || !near(got, before+retentionMargin) {
+	if got, err := Verify(t.Context(), w.js); err != nil || !near(got, before+RetentionMargin) {
 		t.Errorf("memory %s after the age was raised, %v, want still %s", got, err, before)
 	}
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
@@ -42,30 +43,14 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 		ago  time.Duration
 		want time.Duration
 	}{
-		{"just raised", config.Metadata[remembersSince], 0, before + retentionMargin},
-		{"a month later", config.Metadata[remembersSince], -before, 2*before + retentionMargin},
+		{"just raised", config.Metadata[remembersSince], 0, before + RetentionMargin},
+		{"a month later", config.Metadata[remembersSince], -before, 2*before + RetentionMargin},
 		{"a year later", config.Metadata[remembersSince], -12 * before, after},
 		{"never raised", "", 0, after},
 	} {
 		c := jetstream.StreamConfig{MaxAge: after, Metadata: map[string]string{remembersSince: tt.said}}
-		if got := memory(c, time.Now().Add(-tt.ago)); !near(got, tt.want) {
+		if got := Memory(c, time.Now().Add(-tt.ago)); !near(got, tt.want) {
 			t.Errorf("%s: memory %s, want %s", tt.name, got, tt.want)
 		}
 	}
-
-	// Changed by hand, under a running worker.
-	running, now := &Worker{}, time.Now()
-	remembers := func(passed, retention, want time.Duration) {
-		t.Helper()
-		running.remember(now.Add(passed), retention)
-		if got := time.Duration(running.oldest.Load()); got != want {
-			t.Errorf("after %s, with an age of %s: periods of the last %s, want %s", passed, retention, got, want)
-		}
-	}
-	const day = 24 * time.Hour
-	remembers(0, before, before-retentionMargin)
-	remembers(10*day, after, before-retentionMargin+10*day)
-	remembers(200*day, after, after-retentionMargin)
-	remembers(200*day, 3*time.Second, 0) // somebody emptied it
-	remembers(201*day, after, day)       // what falls due from then on is charged
 }

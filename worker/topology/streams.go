@@ -1,19 +1,21 @@
-package worker
+package topology
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // BucketWorkers is where live workers tell of themselves.
 const BucketWorkers = "RENEWAL_WORKERS"
 
-const streamWorkers = "KV_" + BucketWorkers
+const StreamWorkers = "KV_" + BucketWorkers
 
 // ConsumerName is the durable consumer that hands out the charges of an account.
 func ConsumerName(a messages.Account) string { return "charge-" + string(a) }
@@ -22,7 +24,7 @@ func ConsumerName(a messages.Account) string { return "charge-" + string(a) }
 func CaptureConsumerName(a messages.Account) string { return "capture-" + string(a) }
 
 // consumers are an account's, by name, with the subject that each hands out.
-func consumers(a messages.Account) map[string]string {
+func Consumers(a messages.Account) map[string]string {
 	return map[string]string{
 		ConsumerName(a): messages.DueSubject(a), CaptureConsumerName(a): messages.CaptureSubject(a), LaterConsumerName(a): messages.LaterSubject(a),
 	}
@@ -56,13 +58,13 @@ type Provisioning struct {
 }
 
 const (
-	defaultRetention     = 120 * 24 * time.Hour
+	DefaultRetention     = 120 * 24 * time.Hour
 	defaultDeadRetention = 400 * 24 * time.Hour
 	minRetention         = 30 * 24 * time.Hour
-	defaultAckWait       = 2 * time.Minute
+	DefaultAckWait       = 2 * time.Minute
 	// retentionMargin is how much younger than the journal's age a period must
 	// be to be charged: its records must outlive every job for it.
-	retentionMargin = 7 * 24 * time.Hour
+	RetentionMargin = 7 * 24 * time.Hour
 	// maxConsumers is two for each of thousands of accounts. Unlimited means a server's own limit, which is 1,000.
 	maxConsumers = 20_000
 )
@@ -74,7 +76,7 @@ var ErrJournalMissing = errors.New("stream " + messages.StreamJournal + " is mis
 
 // streams are those that Provision makes, the bucket's among them, in the order in which they are made and verified.
 func (p Provisioning) streams() []jetstream.StreamConfig {
-	return []jetstream.StreamConfig{p.later(), p.marks(messages.StreamMarks, messages.SubjectMark), p.marks(messages.StreamMarksCopy, messages.SubjectMarkCopy), p.journal(), p.dead(), p.jobs(), p.workers()}
+	return []jetstream.StreamConfig{p.later(), p.marks(messages.StreamMarks, messages.SubjectMark), p.marks(messages.StreamMarksCopy, messages.SubjectMarkCopy), p.Journal(), p.dead(), p.jobs(), p.workers()}
 }
 
 // guardJournal refuses to let an empty journal take the place of a lost one.
@@ -115,7 +117,7 @@ func (p Provisioning) jobs() jetstream.StreamConfig {
 	}
 }
 
-func (p Provisioning) journal() jetstream.StreamConfig {
+func (p Provisioning) Journal() jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name:        messages.StreamJournal,
 		Description: "What is known of every renewal: the memory of what was charged.",
@@ -148,7 +150,7 @@ func (p Provisioning) dead() jetstream.StreamConfig {
 	}
 }
 
-func (p Provisioning) consumer(a messages.Account, name, subject string) jetstream.ConsumerConfig {
+func (p Provisioning) Consumer(a messages.Account, name, subject string) jetstream.ConsumerConfig {
 	description := "Charges the renewals of Klarna account " + string(a) + "."
 	switch name {
 	case CaptureConsumerName(a):
@@ -173,13 +175,13 @@ func (p Provisioning) consumer(a messages.Account, name, subject string) jetstre
 // workers is the stream of the bucket, as jetstream.CreateKeyValue makes it.
 func (p Provisioning) workers() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Name:              streamWorkers,
+		Name:              StreamWorkers,
 		Description:       "Live workers, how they share the rate of an account, and their clocks.",
 		Subjects:          []string{"$KV." + BucketWorkers + ".>"},
 		Storage:           jetstream.FileStorage,
 		Replicas:          p.Replicas,
-		MaxAge:            presenceTTL,
-		Duplicates:        presenceTTL,
+		MaxAge:            PresenceTTL,
+		Duplicates:        PresenceTTL,
 		MaxMsgsPerSubject: 1,
 		MaxMsgs:           -1, MaxBytes: -1, MaxMsgSize: -1, MaxConsumers: -1,
 		Discard:     jetstream.DiscardNew,
@@ -205,7 +207,7 @@ func (p Provisioning) marks(name, subject string) jetstream.StreamConfig {
 }
 
 // losesMemory says that the journal is about to be made while there was one before.
-func (p Provisioning) losesMemory(ctx context.Context, js jetstream.JetStream) (bool, error) {
+func (p Provisioning) LosesMemory(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	if _, err := js.Stream(ctx, messages.StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false, err
 	}
@@ -219,4 +221,42 @@ func (p Provisioning) losesMemory(ctx context.Context, js jetstream.JetStream) (
 		}
 	}
 	return false, nil
+}
+
+// LaterConsumerName is the durable consumer that hands out the parked jobs of an account once they are due.
+func LaterConsumerName(a messages.Account) string { return "later-" + string(a) }
+
+// streamOf is the stream that a consumer of jobs hands out from.
+func StreamOf(consumer string) string {
+	if strings.HasPrefix(consumer, LaterConsumerName("")) {
+		return messages.StreamLater
+	}
+	return messages.StreamJobs
+}
+
+func (p Provisioning) later() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              messages.StreamLater,
+		Description:       "Jobs that came before they were due, until they are.",
+		Subjects:          []string{messages.LaterSubject("*"), messages.ParkedFilter("*"), retrySubject},
+		Retention:         jetstream.WorkQueuePolicy,
+		Storage:           jetstream.FileStorage,
+		Replicas:          p.Replicas,
+		AllowMsgSchedules: true,
+		AllowRollup:       true, // comes with schedules
+		MaxConsumers:      20_000,
+		Duplicates:        2 * time.Minute, // nothing here has a message ID
+		MaxMsgs:           -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
+	}
+}
+
+// retrySubject is kept for attempts that the worker schedules itself.
+const retrySubject = "renewals.retry.*.*.*"
+
+// canSchedule says by name that a server is too old: one that does not know schedules leaves the setting out.
+func canSchedule(js jetstream.JetStream, s jetstream.Stream) error {
+	if s.CachedInfo().Config.AllowMsgSchedules {
+		return nil
+	}
+	return fmt.Errorf("nats-server %s has no message schedules (allow_msg_schedules): 2.12 or newer is needed", js.Conn().ConnectedServerVersion())
 }

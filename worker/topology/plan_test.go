@@ -1,4 +1,4 @@
-package worker
+package topology
 
 import (
 	"context"
@@ -13,51 +13,6 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// changed changes one setting of a stream on the server.
-func (w *world) changed(stream string, change func(*jetstream.StreamConfig)) {
-	w.t.Helper()
-	s, err := w.js.Stream(w.t.Context(), stream)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := s.CachedInfo().Config
-	change(&c)
-	if _, err := w.js.UpdateStream(w.t.Context(), c); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) consumerChanged(name string, change func(*jetstream.ConsumerConfig)) {
-	w.t.Helper()
-	consumer, err := w.js.Consumer(w.t.Context(), messages.StreamJobs, name)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := consumer.CachedInfo().Config
-	change(&c)
-	if _, err := w.js.UpdateConsumer(w.t.Context(), messages.StreamJobs, c); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) streamConfig(name string) jetstream.StreamConfig {
-	w.t.Helper()
-	s, err := w.js.Stream(w.t.Context(), name)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return s.CachedInfo().Config
-}
-
-// provisions runs Provision and returns what it told.
-func (w *world) provisions(p Provisioning) (told []string, err error) {
-	w.t.Helper()
-	p.Accounts = []messages.Account{"default"}
-	p.Tell = func(c Change) { told = append(told, c.String()) }
-	err = Provision(w.t.Context(), w.js, p)
-	return told, err
-}
-
 // S72: provision without flags leaves what exists as it is, whatever the defaults are.
 func TestS72ProvisionTakesNothingAway(t *testing.T) {
 	w := newWorld(t)
@@ -66,7 +21,7 @@ func TestS72ProvisionTakesNothingAway(t *testing.T) {
 	w.changed(messages.StreamJobs, func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour })
 	w.consumerChanged(ConsumerName("default"), func(c *jetstream.ConsumerConfig) { c.AckWait = 7 * time.Minute })
 	before := map[string]string{}
-	streams := []string{messages.StreamJournal, messages.StreamDead, messages.StreamJobs, messages.StreamMarks, messages.StreamMarksCopy, streamWorkers}
+	streams := []string{messages.StreamJournal, messages.StreamDead, messages.StreamJobs, messages.StreamMarks, messages.StreamMarksCopy, StreamWorkers}
 	for _, name := range streams {
 		before[name] = settingText("", settings{"": settingsOf(w.streamConfig(name))})
 	}
@@ -144,14 +99,14 @@ func TestProvisionRaises(t *testing.T) {
 // The bucket is what the library would have made of it.
 func TestBucketIsAKeyValueStore(t *testing.T) {
 	w := newWorld(t)
-	ours := settingsOf(w.streamConfig(streamWorkers))
+	ours := settingsOf(w.streamConfig(StreamWorkers))
 	if err := w.js.DeleteKeyValue(t.Context(), BucketWorkers); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: BucketWorkers, Description: ours["description"].(string), TTL: presenceTTL, History: 1}); err != nil {
+	if _, err := w.js.CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: BucketWorkers, Description: ours["description"].(string), TTL: PresenceTTL, History: 1}); err != nil {
 		t.Fatal(err)
 	}
-	if names := differing(ours, settingsOf(w.streamConfig(streamWorkers))); len(names) > 0 {
+	if names := differing(ours, settingsOf(w.streamConfig(StreamWorkers))); len(names) > 0 {
 		t.Errorf("differs in %v", names)
 	}
 }
@@ -218,7 +173,7 @@ func TestS46EverySettingIsCompared(t *testing.T) {
 		{messages.StreamJobs, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
 		{messages.StreamMarks, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
 		{messages.StreamMarks, "allow_direct", func(c *jetstream.StreamConfig) { c.AllowDirect = true }},
-		{streamWorkers, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
+		{StreamWorkers, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }},
 	} {
 		t.Run(tt.stream+" "+tt.setting, func(t *testing.T) {
 			w := newWorld(t)
@@ -290,7 +245,7 @@ func TestS46EveryConsumerSettingIsCompared(t *testing.T) {
 			w := newWorld(t)
 			name := ConsumerName("default")
 			verify := func(ctx context.Context) error {
-				_, err := verifyConsumer(ctx, w.js, "default", name, messages.DueSubject("default"), need)
+				_, err := VerifyConsumer(ctx, w.js, "default", name, messages.DueSubject("default"), need)
 				return err
 			}
 			consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, name)
@@ -325,7 +280,7 @@ func TestS46EveryConsumerSettingIsCompared(t *testing.T) {
 			p := Provisioning{}
 			switch {
 			case strings.Contains(off.Error(), "--force=ack_wait"):
-				p.AckWait, p.Force = defaultAckWait, []string{ForceAckWait}
+				p.AckWait, p.Force = DefaultAckWait, []string{ForceAckWait}
 			case strings.Contains(off.Error(), "delete the consumer"):
 				if err := w.js.DeleteConsumer(t.Context(), messages.StreamJobs, name); err != nil {
 					t.Fatal(err)

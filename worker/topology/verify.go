@@ -1,4 +1,4 @@
-package worker
+package topology
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (d *Deviation) remedy() string {
 	case d.Setting == "pause_until":
 		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
 	case d.Setting == "ack_wait":
-		return "run `renewals provision --ack-wait " + defaultAckWait.String() + " --force=ack_wait`, or give tries less time"
+		return "run `renewals provision --ack-wait " + DefaultAckWait.String() + " --force=ack_wait`, or give tries less time"
 	case fixedSettings[d.Setting] && d.Consumer != "":
 		return "no update changes it: delete the consumer and run `renewals provision`, its jobs come again"
 	case fixedSettings[d.Setting], d.Setting == "retention" && (d.Got == "workqueue" || d.Want == "workqueue"):
@@ -197,7 +198,7 @@ func settingText(name string, s settings) string {
 		case !ok:
 			return "none"
 		case d%(24*time.Hour) == 0:
-			return days(d)
+			return Days(d)
 		default:
 			return d.String()
 		}
@@ -272,15 +273,15 @@ func (i Inspection) Err() error {
 // `renewals provision` was not run; any other error says nothing about the settings.
 func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 	found := Inspection{Few: map[string]int{}}
-	p := Provisioning{Replicas: 1, Retention: defaultRetention, DeadRetention: defaultDeadRetention}
+	p := Provisioning{Replicas: 1, Retention: DefaultRetention, DeadRetention: defaultDeadRetention}
 	// The journal first: where more is missing, it is what somebody has to know of.
-	for _, wanted := range append([]jetstream.StreamConfig{p.journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...) {
+	for _, wanted := range append([]jetstream.StreamConfig{p.Journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...) {
 		stream, err := js.Stream(ctx, wanted.Name)
 		if err != nil {
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
 				found.Missing = wanted.Name
 			}
-			return found, fmt.Errorf("%s: %w%s", called(wanted.Name), err, hint(err))
+			return found, fmt.Errorf("%s: %w%s", called(wanted.Name), err, Hint(err))
 		}
 		info := stream.CachedInfo()
 		got, want := settingsOf(info.Config), settingsOf(wanted)
@@ -293,7 +294,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 			found.Few[wanted.Name] = info.Config.Replicas
 		}
 		if wanted.Name == messages.StreamJournal {
-			found.Retention = memory(info.Config, time.Now())
+			found.Retention = Memory(info.Config, time.Now())
 		}
 	}
 	return found, nil
@@ -308,7 +309,7 @@ func wantedText(name, stream string, want settings) string {
 	case name == "subjects":
 		return "among them " + settingText(name, want)
 	case name == "max_age" && (stream == messages.StreamJournal || stream == messages.StreamDead):
-		return "at least " + days(minRetention)
+		return "at least " + Days(minRetention)
 	case name == "duplicate_window" || name == "max_consumers" || name == "max_ack_pending" || name == "max_waiting":
 		return "at least " + settingText(name, want)
 	}
@@ -317,7 +318,7 @@ func wantedText(name, stream string, want settings) string {
 
 // called is what people call a stream.
 func called(stream string) string {
-	if stream == streamWorkers {
+	if stream == StreamWorkers {
 		return "bucket " + BucketWorkers
 	}
 	return "stream " + stream
@@ -338,15 +339,15 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 }
 
 // verifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most.
-func verifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (*jetstream.ConsumerInfo, error) {
-	stream := streamOf(name)
+func VerifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (*jetstream.ConsumerInfo, error) {
+	stream := StreamOf(name)
 	consumer, err := js.Consumer(ctx, stream, name)
 	if err != nil {
-		return nil, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, stream, err, hint(err))
+		return nil, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, stream, err, Hint(err))
 	}
 	info := consumer.CachedInfo()
 	config := info.Config
-	got, want := settingsOf(config), settingsOf(Provisioning{AckWait: defaultAckWait}.consumer(account, name, subject))
+	got, want := settingsOf(config), settingsOf(Provisioning{AckWait: DefaultAckWait}.Consumer(account, name, subject))
 	for _, setting := range differing(got, want) {
 		if !consumerTolerates(setting, got, want) {
 			return info, &Deviation{Stream: stream, Consumer: name, Setting: settingName(setting), Got: settingText(setting, got), Want: wantedText(setting, stream, want)}
@@ -360,6 +361,13 @@ func verifyConsumer(ctx context.Context, js jetstream.JetStream, account message
 }
 
 // missing says whether an error means that something is not there, rather than that nobody answered.
-func missing(err error) bool {
+func Missing(err error) bool {
 	return errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)
+}
+
+func Days(d time.Duration) string {
+	if d%(24*time.Hour) == 0 {
+		return strconv.Itoa(int(d/(24*time.Hour))) + " days"
+	}
+	return d.String()
 }

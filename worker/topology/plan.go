@@ -1,4 +1,4 @@
-package worker
+package topology
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // What Provision lowers, or of AckWait changes at all, only where [Provisioning].Force names it.
@@ -65,25 +65,22 @@ type plan struct {
 	steps   []func(context.Context, jetstream.JetStream) error
 }
 
-// Provision creates what is missing of the streams, consumers and the bucket, and changes of what exists only what the
+// provision creates what is missing of the streams, consumers and the bucket, and changes of what exists only what the
 // promise rests on and what p asks for. Nothing is lowered that p.Force does not name: a [*LoweringError] says what was
 // asked for in vain, after everything else is done. It is idempotent and safe beside running workers. It never replaces a
-// missing journal while jobs wait.
+// missing journal while jobs wait. Who lets it make an empty one in the place of a lost one, see [Provisioning.LosesMemory], accepts
+// that one afterwards.
 func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) error {
 	for _, age := range []struct {
 		name  string
 		value time.Duration
 	}{{"retention", p.Retention}, {"dead retention", p.DeadRetention}} {
 		if age.value != 0 && age.value < minRetention {
-			return fmt.Errorf("%s: found %s, expected at least %s", age.name, days(age.value), days(minRetention))
+			return fmt.Errorf("%s: found %s, expected at least %s", age.name, Days(age.value), Days(minRetention))
 		}
 	}
 	if err := p.guardJournal(ctx, js); err != nil {
 		return err
-	}
-	forgets, err := p.losesMemory(ctx, js)
-	if err != nil {
-		return fmt.Errorf("look up stream %s: %w", messages.StreamJournal, err)
 	}
 	todo, err := p.plan(ctx, js)
 	if err != nil {
@@ -100,11 +97,6 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 	}
 	for _, step := range todo.steps {
 		if err := step(ctx, js); err != nil {
-			return err
-		}
-	}
-	if forgets && p.AcceptEmptyJournal {
-		if _, err := journal.AcceptRestored(ctx, js); err != nil {
 			return err
 		}
 	}
@@ -134,7 +126,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 	}
 	asItIs.Replicas = max(asItIs.Replicas, 1)
 	if p.Retention == 0 {
-		asItIs.Retention = defaultRetention
+		asItIs.Retention = DefaultRetention
 	}
 	if p.DeadRetention == 0 {
 		asItIs.DeadRetention = defaultDeadRetention
@@ -177,9 +169,9 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 	var all []one
 	asItIs := p
 	for _, a := range p.Accounts {
-		for name, subject := range consumers(a) {
-			c := one{wanted: p.consumer(a, name, subject)}
-			consumer, err := js.Consumer(ctx, streamOf(name), name)
+		for name, subject := range Consumers(a) {
+			c := one{wanted: p.Consumer(a, name, subject)}
+			consumer, err := js.Consumer(ctx, StreamOf(name), name)
 			switch {
 			case err == nil:
 				c.found, c.exists = consumer.CachedInfo().Config, true
@@ -193,11 +185,11 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 		}
 	}
 	if asItIs.AckWait == 0 {
-		asItIs.AckWait = defaultAckWait
+		asItIs.AckWait = DefaultAckWait
 	}
 	slices.SortFunc(all, func(a, b one) int { return strings.Compare(a.wanted.Durable, b.wanted.Durable) })
 	for _, c := range all {
-		target, changes := c.wanted, []Change{{Stream: streamOf(c.wanted.Durable), Consumer: c.wanted.Durable}}
+		target, changes := c.wanted, []Change{{Stream: StreamOf(c.wanted.Durable), Consumer: c.wanted.Durable}}
 		target.AckWait = asItIs.AckWait
 		if c.exists {
 			var err error
@@ -206,7 +198,7 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 			}
 		}
 		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
-			if _, err := js.CreateOrUpdateConsumer(ctx, streamOf(target.Durable), target); err != nil {
+			if _, err := js.CreateOrUpdateConsumer(ctx, StreamOf(target.Durable), target); err != nil {
 				return fmt.Errorf("provision consumer %s: %w", target.Durable, err)
 			}
 			return nil
@@ -265,13 +257,13 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 const remembersSince = "renewals-remembers-since"
 
 // memory is how far back the journal has every record, which its age alone does not tell.
-func memory(c jetstream.StreamConfig, now time.Time) time.Duration {
+func Memory(c jetstream.StreamConfig, now time.Time) time.Duration {
 	age := c.MaxAge
 	if age == 0 { // it may have forgotten more before that was said
-		age = defaultRetention
+		age = DefaultRetention
 	}
 	if since, err := time.Parse(time.RFC3339, c.Metadata[remembersSince]); err == nil {
-		age = min(age, now.Sub(since)+retentionMargin) // that moment stays, so nothing of the margin is needed
+		age = min(age, now.Sub(since)+RetentionMargin) // that moment stays, so nothing of the margin is needed
 	}
 	return age
 }
@@ -281,7 +273,7 @@ func (p Provisioning) consumerOf(found, wanted jetstream.ConsumerConfig) (target
 	got, want := settingsOf(found), settingsOf(wanted)
 	var names []string
 	for _, name := range differing(got, want) {
-		c := Change{Stream: streamOf(wanted.Durable), Consumer: wanted.Durable, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
+		c := Change{Stream: StreamOf(wanted.Durable), Consumer: wanted.Durable, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
 		switch asked := name == "ack_wait" && p.AckWait != 0; {
 		case name == "pause_until": // an update does not end it, and somebody meant it
 			continue

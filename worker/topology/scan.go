@@ -1,0 +1,84 @@
+package topology
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// subjects counts the messages of a stream by subject.
+func Subjects(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("bind stream %s: %w", stream, err)
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, fmt.Errorf("read the subjects of %s: %w", stream, err)
+	}
+	return info.State.Subjects, nil
+}
+
+// parked counts the jobs that wait in RENEWALS_LATER, by account; of holds accounts to ask for where they are too many to
+// be listed. The server counts from its index of subjects, each of which holds one job.
+func Parked(ctx context.Context, js jetstream.JetStream, of []messages.Account) (map[messages.Account]int, error) {
+	listed, total, err := ParkedSubjects(ctx, js, messages.ParkedFilter("*"), 0)
+	if err != nil {
+		return nil, err
+	}
+	count := map[messages.Account]int{}
+	for subject := range listed {
+		if a, err := messages.ParseParkedSubject(subject); err == nil {
+			count[a]++
+		}
+	}
+	if total <= len(listed) {
+		return count, nil
+	}
+	for _, a := range of {
+		count[a] = 0
+	}
+	for a := range count {
+		if _, count[a], err = ParkedSubjects(ctx, js, messages.ParkedFilter(a), math.MaxInt32); err != nil {
+			return nil, err
+		}
+	}
+	return count, nil
+}
+
+// parkedSubjects asks for one page of subjects, at most 100,000, from offset on, and how many there are. The library's
+// own question would gather all of them.
+func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
+	prefix := jetstream.DefaultAPIPrefix
+	switch o := js.Options(); {
+	case o.APIPrefix != "":
+		prefix = o.APIPrefix
+	case o.Domain != "":
+		prefix = "$JS." + o.Domain + ".API."
+	}
+	body, _ := json.Marshal(map[string]any{"subjects_filter": filter, "offset": offset})
+	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+messages.StreamLater, body)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
+	}
+	var answer struct {
+		Error *jetstream.APIError `json:"error"`
+		Total int                 `json:"total"`
+		State struct {
+			Subjects map[string]uint64 `json:"subjects"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil {
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
+	}
+	if answer.Error != nil {
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, answer.Error)
+	}
+	return answer.State.Subjects, answer.Total, nil
+}
