@@ -36,11 +36,11 @@ func BenchmarkHandle(b *testing.B) {
 		`"merchant_reference1":"1234834-2026-12","order_lines":[` + benchLine("19-402") + `,` + benchLine("19-403") + `]}}`)
 	header := nats.Header{messages.HeaderMsgID: {"1234834/2026-12/1"}}
 	reply := "$JS.ACK." + messages.StreamJobs + "." + topology.ConsumerName("default") + ".1.1.1." + strconv.FormatInt(time.Now().UnixNano(), 10) + ".0"
-	slots := newSlots(1)
+	semaphore := gate.NewSemaphore(1)
 	b.ReportAllocs()
 	for b.Loop() {
 		m := &nats.Msg{Subject: messages.DueSubject("default"), Reply: reply, Header: header, Data: payload, Sub: &nats.Subscription{}}
-		a.handle(b.Context(), delivery{m, a.now(), slots})
+		a.handle(b.Context(), gate.Delivery{Msg: m, Received: a.now(), Semaphore: semaphore})
 	}
 	if got := paid.Load(); got != int64(b.N) {
 		b.Fatalf("%d of %d jobs were paid", got, b.N)

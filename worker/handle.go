@@ -16,10 +16,6 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// freshness is how long a job may wait here for its turn. Its AckWait runs
-// already, and another worker may be idle.
-const freshness = 5 * time.Second
-
 // claimTimeout bounds the writing of a claim: a worker that cannot reach the
 // journal hands its job back.
 const claimTimeout = 10 * time.Second
@@ -27,7 +23,7 @@ const claimTimeout = 10 * time.Second
 // handle is everything that can happen to a customer's money: a job is read,
 // claimed, charged, recorded and acknowledged, in this order. Whatever ends it early leaves the message unacknowledged,
 // to be delivered again; the journal then says how far it came.
-func (a *account) handle(ctx context.Context, d delivery) {
+func (a *account) handle(ctx context.Context, d gate.Delivery) {
 	j, err := a.place(d)
 	if err != nil {
 		a.log.Error().Err(err).Msg("delivery without JetStream metadata left alone")
@@ -40,7 +36,7 @@ func (a *account) handle(ctx context.Context, d delivery) {
 	}
 
 	wait, ok := a.myTurn(ctx, j)
-	defer j.slots.leave(j)
+	defer j.permit.Release()
 	if !ok {
 		a.handBack(j, wait)
 		return
@@ -55,8 +51,8 @@ func (a *account) handle(ctx context.Context, d delivery) {
 			began := a.now()
 			answers := a.ask(ctx, j, held)
 			took := a.now().Sub(began)
-			j.slots.took(took)
-			j.slots.leave(j) // what follows, another job need not wait for
+			j.semaphore.Took(took)
+			j.permit.Release() // what follows, another job need not wait for
 			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(took.Seconds())
 			held.Authorised = a.authorised(j, answers)
 			answers.TokenStatus = a.tokenStatus(j, answers)
@@ -69,18 +65,21 @@ func (a *account) handle(ctx context.Context, d delivery) {
 }
 
 // myTurn says whether the job may be claimed here and now, or after how long by
-// anybody. It waits for a slot and for the account's rate, before the claim: a lease is not spent on waiting.
+// anybody. It waits for a permit and for the account's rate, before the claim: a lease is not spent on waiting.
 func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
-	left := func() time.Duration { return freshness - a.now().Sub(j.received) }
+	left := func() time.Duration { return gate.Freshness - a.now().Sub(j.received) }
 	paused := a.breaker.Paused() // then this is the probe
 	j.probe = paused
-	if ctx.Err() != nil || left() <= 0 || !j.slots.enter(ctx, j, left()) || ctx.Err() != nil {
+	if ctx.Err() != nil || left() <= 0 {
+		return 0, false
+	}
+	if j.permit, ok = j.semaphore.Acquire(ctx, left()); !ok || ctx.Err() != nil {
 		return 0, false
 	}
 	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.Doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.breaker.Paused() {
 		return time.Second, false
 	}
-	if len(j.slots.taken) > a.breaker.Places(a.limiter.SharedBy()) { // it came before the run of refusals did
+	if j.semaphore.InUse() > a.breaker.Places(a.limiter.SharedBy()) { // it came before the run of refusals did
 		return time.Second, false
 	}
 	ok, wait = a.limiter.Wait(ctx, left())

@@ -92,7 +92,7 @@ func (a *account) withdraw(ctx context.Context, j *job, claimed journal.State, w
 	if _, unreadable := errors.AsType[*journal.UnreadableError](why); unreadable {
 		return journal.Transition{}, why // it is not ours, and nobody can write on top of it
 	}
-	j.slots.leave(j)
+	j.permit.Release()
 	defer a.outage.keep()()
 	bounded, cancel := context.WithCancel(a.recording)
 	defer cancel()

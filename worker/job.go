@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -21,10 +22,10 @@ type job struct {
 	delivered int
 	published time.Time
 	received  time.Time
-	slots     *slots
-	slot      bool   // it holds one of them
-	probe     bool   // it asks for all whether Klarna listens to the account again
-	parked    string // the subject on which it waited until it was due
+	semaphore *gate.Semaphore
+	permit    gate.Permit // of it, while it holds one
+	probe     bool        // it asks for all whether Klarna listens to the account again
+	parked    string      // the subject on which it waited until it was due
 
 	account    messages.Account
 	reading    messages.Reading
@@ -40,13 +41,13 @@ type job struct {
 }
 
 // place says where in the stream a delivery came from.
-func (a *account) place(d delivery) (*job, error) {
-	meta, err := d.msg.Metadata()
+func (a *account) place(d gate.Delivery) (*job, error) {
+	meta, err := d.Msg.Metadata()
 	if err != nil {
 		return nil, fmt.Errorf("read the reply subject of a delivery: %w", err)
 	}
 	j := &job{
-		msg: d.msg, received: d.received, slots: d.slots, account: a.Name,
+		msg: d.Msg, received: d.Received, semaphore: d.Semaphore, account: a.Name,
 		stream: meta.Stream, sequence: meta.Sequence.Stream, delivered: int(meta.NumDelivered), published: meta.Timestamp,
 	}
 	j.request.Nonce, j.request.Delivered = uuid.NewString(), j.delivered

@@ -69,11 +69,11 @@ func TestS30StaleJobGoesBack(t *testing.T) {
 	for _, tt := range []struct {
 		waited time.Duration
 		want   bool
-	}{{freshness - time.Millisecond, true}, {freshness, false}, {time.Hour, false}} {
-		s := newSlots(1)
-		j := &job{slots: s, received: a.now().Add(-tt.waited)}
-		if _, ok := a.myTurn(t.Context(), j); ok != tt.want || j.slot != tt.want {
-			t.Errorf("after %s: its turn %t, has a slot %t; want %t", tt.waited, ok, j.slot, tt.want)
+	}{{gate.Freshness - time.Millisecond, true}, {gate.Freshness, false}, {time.Hour, false}} {
+		s := gate.NewSemaphore(1)
+		j := &job{semaphore: s, received: a.now().Add(-tt.waited)}
+		if _, ok := a.myTurn(t.Context(), j); ok != tt.want || (s.InUse() == 1) != tt.want {
+			t.Errorf("after %s: its turn %t, has a permit %t; want %t", tt.waited, ok, s.InUse() == 1, tt.want)
 		}
 	}
 }

@@ -25,6 +25,11 @@ type link struct {
 	going    sync.WaitGroup
 }
 
+// nextSubject is where jobs are asked for.
+func nextSubject() string {
+	return "$JS.API.CONSUMER.MSG.NEXT." + messages.StreamJobs + "." + topology.ConsumerName("default")
+}
+
 func newLink(t *testing.T, broker string) *link {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -86,11 +91,16 @@ func TestS31FrozenWhileIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	asked, err := js.Conn().SubscribeSync("$JS.API.CONSUMER.MSG.NEXT." + messages.StreamJobs + "." + topology.ConsumerName("default"))
+	asked, err := js.Conn().SubscribeSync(nextSubject())
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := func() (r pullRequest) {
+	type request struct {
+		Batch     int
+		Expires   time.Duration
+		Heartbeat time.Duration `json:"idle_heartbeat"`
+	}
+	next := func() (r request) {
 		t.Helper()
 		m, err := asked.NextMsg(20 * time.Second)
 		if err != nil {

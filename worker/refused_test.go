@@ -127,25 +127,17 @@ func TestS74Judge(t *testing.T) {
 	}
 }
 
-// S74: neither are more jobs asked for than may be in flight, nor do those that
-// came before the run go on.
+// S74: jobs that came before the run of refusals do not go on when it leaves no place for them.
 func TestS74FewerInFlight(t *testing.T) {
 	a, _, _, _ := compared(t)
 	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
 	a.breaker.MerchantProven()
-	slots := newSlots(32)
-	p := &puller{pauses: &a.pauses, outage: &a.outage, held: &gate.Pauses{}, breaker: a.breaker, limiter: a.limiter, slots: slots, freed: make(chan struct{})}
-	if n := p.ready(t.Context()); n != 32 {
-		t.Errorf("jobs asked for: %d, want 32", n)
-	}
+	semaphore := gate.NewSemaphore(32)
 	for n := range refusedRun - 1 {
 		a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 	}
-	if n := p.ready(t.Context()); n != 1 {
-		t.Errorf("jobs asked for after 19 refusals: %d, want 1", n)
-	}
 	for n, want := range []bool{true, false} {
-		j := &job{slots: slots, received: a.now()}
+		j := &job{semaphore: semaphore, received: a.now()}
 		if _, ok := a.myTurn(t.Context(), j); ok != want {
 			t.Errorf("job %d may go on: %t", n, ok)
 		}

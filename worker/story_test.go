@@ -20,6 +20,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -612,22 +613,22 @@ func TestS30StaleDeliveries(t *testing.T) {
 
 	w.publish(w.due("s30-waits", "ok-2", 1))
 	pullers := (*worker.running.Load())[0].pullers
-	puller := pullers[slices.IndexFunc(pullers, func(p *puller) bool { return p.consumer == topology.ConsumerName("default") })]
+	puller := pullers[slices.IndexFunc(pullers, func(p *gate.Puller) bool { return p.Consumer == topology.ConsumerName("default") })]
 	inbox := nats.NewInbox()
-	sub, err := puller.nc.SubscribeSync(inbox)
+	sub, err := w.js.Conn().SubscribeSync(inbox)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := puller.nc.PublishRequest(puller.subject, inbox, []byte(`{"batch":1,"expires":5000000000}`)); err != nil {
+	if err := w.js.Conn().PublishRequest(nextSubject(), inbox, []byte(`{"batch":1,"expires":5000000000}`)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := sub.NextMsg(5 * time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
-	puller.take(m) // as when a request that was given up is answered late
+	puller.Take(m) // as when a request that was given up is answered late
 
-	w.advance(freshness + time.Second)
+	w.advance(gate.Freshness + time.Second)
 	close(wake)
 	w.awaitEmpty()
 	w.expect(2, "paid", "paid")

@@ -222,7 +222,7 @@ const lookTimeout = 10 * time.Second
 // to wait; ok is false then.
 func (a *account) look(ctx context.Context, j *job, of *journal.Order) (_ journal.TryResult, ok bool) {
 	j.orderID = of.ID
-	if turn, _ := a.limiter.Wait(ctx, freshness); !turn {
+	if turn, _ := a.limiter.Wait(ctx, gate.Freshness); !turn {
 		return journal.TryResult{}, false
 	}
 	one, cancel := context.WithTimeout(a.finishing, lookTimeout)

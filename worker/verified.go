@@ -28,7 +28,10 @@ func (w *Worker) follow(news chan struct{}) (stop func()) {
 		of := strings.HasSuffix(subject, ".*")
 		sub, err := w.js.Conn().Subscribe(subject, func(m *nats.Msg) {
 			if !of || mine[m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]] {
-				signal(news)
+				select {
+				case news <- struct{}{}:
+				default: // it has the news
+				}
 			}
 		})
 		if err != nil {
@@ -189,8 +192,8 @@ const msgSize = "Nats-Msg-Size"
 
 // hollow says that a job may have come without its body: its consumer was changed since it was last looked at. A
 // publisher can write the header as well, so the consumer is asked.
-func (a *account) hollow(ctx context.Context, d delivery) bool {
-	if len(d.msg.Data) > 0 || d.msg.Header.Get(msgSize) == "" {
+func (a *account) hollow(ctx context.Context, d gate.Delivery) bool {
+	if len(d.Msg.Data) > 0 || d.Msg.Header.Get(msgSize) == "" {
 		return false
 	}
 	for name, subject := range topology.Consumers(a.Name) {

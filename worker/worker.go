@@ -244,8 +244,8 @@ type account struct {
 	breaker *gate.Breaker
 	canary  *gate.Canary
 	owners  owners
-	pullers []*puller   // of charges, of those that were parked, and of captures
-	unfit   gate.Pauses // for its own consumers' sake
+	pullers []*gate.Puller // of charges, of those that were parked, and of captures
+	unfit   gate.Pauses    // for its own consumers' sake
 	log     zerolog.Logger
 
 	inFlight atomic.Int64 // deliveries being handled
@@ -402,7 +402,7 @@ func (w *Worker) Retry() {
 func (a *account) bind(ctx context.Context) (unfit, err error) {
 	var ackWait time.Duration
 	a.pullers = nil
-	charges := newSlots(a.Concurrency) // Klarna does not see where a charge waited
+	charges := gate.NewSemaphore(a.Concurrency) // Klarna does not see where a charge waited
 	for name, subject := range topology.Consumers(a.Name) {
 		config, err := a.consumer(ctx, a.Name, name, subject)
 		var off *topology.Deviation
@@ -414,14 +414,20 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 		case ackWait == 0 || config.AckWait < ackWait:
 			ackWait = config.AckWait
 		}
-		slots := charges
+		semaphore := charges
 		if name == topology.CaptureConsumerName(a.Name) {
-			slots = newSlots(a.Concurrency)
+			semaphore = gate.NewSemaphore(a.Concurrency)
 		}
-		a.pullers = append(a.pullers, newPuller(a, name, slots))
+		a.pullers = append(a.pullers, gate.NewPuller(gate.PullerConfig{
+			JetStream: a.js, Stream: topology.StreamOf(name), Consumer: name, Semaphore: semaphore, Limiter: a.limiter, Breaker: a.breaker,
+			Wait: func(ctx context.Context, idle func() bool) (trial, ok bool) {
+				return a.outage.wait(ctx, &a.pauses, idle)
+			},
+			Held: &a.unfit, Lost: a.hold, Now: a.now, Log: a.log,
+		}))
 	}
 	if a.opts.KeyWindow < ackWait && !a.local() {
-		return nil, &topology.Deviation{Stream: messages.StreamJobs, Consumer: a.pullers[0].consumer, Setting: "ack_wait", Got: ackWait.String(),
+		return nil, &topology.Deviation{Stream: messages.StreamJobs, Consumer: a.pullers[0].Consumer, Setting: "ack_wait", Got: ackWait.String(),
 			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", a.opts.KeyWindow)}
 	}
 	if ackWait == 0 {
@@ -459,12 +465,12 @@ func (a *account) run(ctx context.Context) error {
 	running.Go(func() { a.survive(ctx, "canary", a.canary.Run) })
 	for _, p := range a.pullers {
 		running.Go(func() {
-			if err := p.run(ctx); err != nil {
+			if err := p.Run(ctx); err != nil {
 				stop(err)
 			}
 		})
-		for range cap(p.jobs) {
-			running.Go(func() { p.work(func(d delivery) { a.caught("jobs", func() { a.serve(ctx, d) }) }) })
+		for range p.Hands() {
+			running.Go(func() { p.Work(func(d gate.Delivery) { a.caught("jobs", func() { a.serve(ctx, d) }) }) })
 		}
 	}
 	running.Wait()
@@ -479,7 +485,7 @@ func (a *account) run(ctx context.Context) error {
 }
 
 // serve handles a delivery, unless the account is paused and this is not the one that may probe.
-func (a *account) serve(ctx context.Context, d delivery) {
+func (a *account) serve(ctx context.Context, d gate.Delivery) {
 	inFlight := a.metrics.inFlight.WithLabelValues(string(a.Name))
 	inFlight.Set(float64(a.inFlight.Add(1)))
 	if tries := a.breaker.Tries(); !a.unfit.Any() && !a.hollow(ctx, d) && a.breaker.Admit() {
@@ -487,7 +493,7 @@ func (a *account) serve(ctx context.Context, d delivery) {
 		a.breaker.Handled(tries)
 	} else {
 		a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
-		_ = d.msg.Nak() // lost: it comes again after AckWait
+		_ = d.Msg.Nak() // lost: it comes again after AckWait
 	}
 	inFlight.Set(float64(a.inFlight.Add(-1)))
 }

@@ -60,8 +60,8 @@ func (b *Breaker) Reasons() map[string]string { return b.pauses.Active() }
 // Tries is how many tries it has heard of, for [Breaker.Handled].
 func (b *Breaker) Tries() uint64 { return b.heard.Load() }
 
-// Changes is closed at the next change. Whoever waits takes it before looking.
-func (b *Breaker) Changes() <-chan struct{} {
+// changes is closed at the next change. Whoever waits takes it before looking.
+func (b *Breaker) changes() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.wake
@@ -75,11 +75,11 @@ func (b *Breaker) wakeAll() {
 	b.wake = make(chan struct{})
 }
 
-// Probe waits until a probe may go or nothing is paused any more. false: ctx ended.
+// probe waits until a probe may go or nothing is paused any more. false: ctx ended.
 // A probe that may go and has found no job is anybody's: one consumer may be empty and another not.
-func (b *Breaker) Probe(ctx context.Context) bool {
+func (b *Breaker) probe(ctx context.Context) bool {
 	for {
-		changes := b.Changes()
+		changes := b.changes()
 		if !b.pauses.Any() {
 			return ctx.Err() == nil
 		}

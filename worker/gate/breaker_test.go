@@ -34,7 +34,7 @@ func TestBreaker(t *testing.T) {
 		if !c.pauses.Has(PauseBreaker) {
 			t.Fatal("not open")
 		}
-		if c.Probe(t.Context()); !c.pauses.Any() {
+		if c.probe(t.Context()); !c.pauses.Any() {
 			t.Error("closed by nothing")
 		}
 		c.Hear(klarna.ClassRefused)
@@ -50,11 +50,11 @@ func TestBreaker(t *testing.T) {
 		c.Retry() // a probe may go, were it not for that
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(20*time.Millisecond, cancel)
-		if c.Probe(ctx) || c.Admit() {
+		if c.probe(ctx) || c.Admit() {
 			t.Error("a job is pulled, or let through")
 		}
 		c.Close(PauseNotEvaluated)
-		if !c.Probe(t.Context()) || !c.Admit() || c.Admit() {
+		if !c.probe(t.Context()) || !c.Admit() || c.Admit() {
 			t.Error("not one job afterwards, while the breaker is open")
 		}
 	})
@@ -63,7 +63,7 @@ func TestBreaker(t *testing.T) {
 		c.Open(PauseNotEvaluated, "")
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if c.Probe(ctx) {
+		if c.probe(ctx) {
 			t.Error("probe after the end")
 		}
 	})

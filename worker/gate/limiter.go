@@ -129,8 +129,8 @@ func (l *Limiter) Closed() string {
 	return "Klarna takes no requests (429); it is asked again at " + l.closedTo.UTC().Format(time.TimeOnly) + " UTC"
 }
 
-// Open waits until Klarna takes requests again. false: ctx ended.
-func (l *Limiter) Open(ctx context.Context) bool {
+// open waits until Klarna takes requests again. false: ctx ended.
+func (l *Limiter) open(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
 		closed := time.Until(l.closedTo)
@@ -144,8 +144,8 @@ func (l *Limiter) Open(ctx context.Context) bool {
 	}
 }
 
-// Turns is how many requests this worker may make within d, at least 1.
-func (l *Limiter) Turns(d time.Duration) int {
+// turns is how many requests this worker may make within d, at least 1.
+func (l *Limiter) turns(d time.Duration) int {
 	l.mu.Lock()
 	refused := l.refused
 	l.mu.Unlock()

@@ -27,8 +27,8 @@ func TestS27RetryAfterAnHour(t *testing.T) {
 		}
 		for range 2 {
 			<-time.After(time.Minute)
-			if l.Closed() != "" || l.Turns(time.Second) != 1 {
-				t.Errorf("after a minute: closed %q, %d turns; want one request to ask", l.Closed(), l.Turns(time.Second))
+			if l.Closed() != "" || l.turns(time.Second) != 1 {
+				t.Errorf("after a minute: closed %q, %d turns; want one request to ask", l.Closed(), l.turns(time.Second))
 			}
 			asked := 0
 			for range 10 {
@@ -49,7 +49,7 @@ func TestS27RetryAfterAnHour(t *testing.T) {
 				t.Error("still closed after an answer")
 			}
 		}
-		if n := l.Turns(time.Second); n != 100 {
+		if n := l.turns(time.Second); n != 100 {
 			t.Errorf("turns in a second: %d, want 100", n)
 		}
 	})

@@ -18,46 +18,18 @@ import (
 	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
-func TestSlots(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx := t.Context()
-		s := newSlots(2)
-		one, two, three := &job{}, &job{}, &job{}
-		if !s.enter(ctx, one, 0) || !s.enter(ctx, two, 0) {
-			t.Fatal("a free slot was not given")
-		}
-		before := time.Now()
-		if s.enter(ctx, three, time.Second) || time.Since(before) != time.Second {
-			t.Errorf("a third slot of two, or not after a second but %s", time.Since(before))
-		}
-		s.leave(three) // has none: takes none away
-		go func() {
-			<-time.After(time.Second)
-			s.leave(one)
-			s.leave(one)
-		}()
-		before = time.Now()
-		if !s.enter(ctx, three, time.Minute) || time.Since(before) != time.Second {
-			t.Errorf("no slot when one became free, or after %s", time.Since(before))
-		}
-		if s.enter(ctx, one, time.Second) {
-			t.Error("a third slot of two, since one was given back twice")
-		}
-	})
-}
-
-// TestPauseWhileWaitingForASlot: a job that waits while the account is paused
+// TestPauseWhileWaitingForAPermit: a job that waits while the account is paused
 // goes back; only the probe, which comes while it is paused, may go on.
-func TestPauseWhileWaitingForASlot(t *testing.T) {
+func TestPauseWhileWaitingForAPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &account{
 			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}},
 			limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {}),
 		}
-		s := newSlots(1)
-		first, second := &job{slots: s, received: a.now()}, &job{slots: s, received: a.now()}
+		s := gate.NewSemaphore(1)
+		first, second := &job{semaphore: s, received: a.now()}, &job{semaphore: s, received: a.now()}
 		if _, ok := a.myTurn(t.Context(), first); !ok {
-			t.Fatal("a free slot was not given")
+			t.Fatal("a free permit was not given")
 		}
 		turn := make(chan bool)
 		go func() {
@@ -66,15 +38,15 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 		}()
 		synctest.Wait()
 		a.breaker.Open(gate.PauseBreaker, "")
-		s.leave(first)
+		first.permit.Release()
 		if <-turn {
 			t.Error("a job that waited may be claimed though the account is paused")
 		}
-		s.leave(second)
+		second.permit.Release()
 		if _, ok := a.myTurn(t.Context(), first); !ok {
 			t.Error("the probe may not be claimed")
 		}
-		s.leave(first)
+		first.permit.Release()
 		a.breaker.Open(gate.PauseNotEvaluated, "")
 		if _, ok := a.myTurn(t.Context(), first); ok {
 			t.Error("S55: a job may be claimed while the canary is not well")
@@ -82,38 +54,8 @@ func TestPauseWhileWaitingForASlot(t *testing.T) {
 	})
 }
 
-// TestWanted: more jobs than slots are asked for only while charges are quick,
-// and then not one by one.
-func TestWanted(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newSlots(64)
-		expect := func(when string, want map[int]int) {
-			t.Helper()
-			for atHand, wanted := range want {
-				if got := s.wanted(atHand); got != wanted {
-					t.Errorf("%s, with %d jobs at hand: %d wanted, want %d", when, atHand, got, wanted)
-				}
-			}
-		}
-		slow := map[int]int{0: 64, 1: 63, 63: 1, 64: 0, 70: 0, 200: 0}
-		quick := map[int]int{0: 80, 63: 17, 64: 16, 71: 9, 72: 0, 80: 0, 200: 0}
-		expect("before the first charge", slow)
-		s.took(quickCharge)
-		expect("after a slow charge", slow)
-		s.took(quickCharge - 1)
-		expect("after a quick charge", quick)
-		<-time.After(quickCharge - 1)
-		expect("a moment later", quick)
-		<-time.After(time.Nanosecond)
-		expect("when none has ended for a while", slow)
-		s = newSlots(1)
-		s.took(0)
-		expect("with a single slot", map[int]int{0: 1, 1: 0})
-	})
-}
-
-// TestSlotIsFreeWhileAResultIsRecorded: what Klarna has answered keeps no other job from asking Klarna.
-func TestSlotIsFreeWhileAResultIsRecorded(t *testing.T) {
+// TestPermitIsFreeWhileAResultIsRecorded: what Klarna has answered keeps no other job from asking Klarna.
+func TestPermitIsFreeWhileAResultIsRecorded(t *testing.T) {
 	w := NewWorld(t)
 	for n := range 12 {
 		w.publish(w.due("recorded-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -125,7 +67,7 @@ func TestSlotIsFreeWhileAResultIsRecorded(t *testing.T) {
 		}
 		return nil
 	}}, func(o *Options) { o.Accounts[0].Concurrency = 4 })
-	w.await("five charges with four slots and no result", func() bool { return len(w.orders()) == 5 })
+	w.await("five charges with four permits and no result", func() bool { return len(w.orders()) == 5 })
 	w.expect(5)
 	close(release)
 	w.awaitEmpty()

@@ -1,0 +1,307 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// Freshness is how long a job may wait here for its turn. Its AckWait runs
+// already, and another worker may be idle.
+const Freshness = 5 * time.Second
+
+// jobReply begins the reply subject of every message that a consumer hands out.
+const jobReply = "$JS.ACK."
+
+// goneTimeout bounds the question whether there still is a consumer.
+const goneTimeout = 5 * time.Second
+
+// A Delivery is a message and when it came.
+type Delivery struct {
+	Msg       *nats.Msg
+	Received  time.Time
+	Semaphore *Semaphore // of its consumer
+}
+
+// PullerConfig is what a puller goes by. Everything is required.
+type PullerConfig struct {
+	JetStream        jetstream.JetStream
+	Stream, Consumer string
+	// Semaphore of all pullers whose jobs count together.
+	Semaphore *Semaphore
+	Limiter   *Limiter
+	Breaker   *Breaker
+	// Wait waits until jobs may be pulled at all. trial: only one may, by somebody who is idle. ok is false once ctx has ended.
+	Wait func(ctx context.Context, idle func() bool) (trial, ok bool)
+	// Held are the account's own reasons to pull nothing.
+	Held *Pauses
+	// Lost is told when the consumer was deleted.
+	Lost func(error)
+	Now  func() time.Time
+	Log  zerolog.Logger
+}
+
+// A Puller takes jobs from one consumer, never more than there are free hands
+// for. The library's own fetch is not used for three reasons: it drops what arrives while it
+// stops, so that those jobs would lie until AckWait; it cannot tell when a message
+// arrived; and it takes an empty message with a Status header, which any publisher can
+// write, for one of the server's, so that such a job would come back for ever.
+// https://docs.nats.io/reference/reference-protocols/nats_api_reference describes the request.
+type Puller struct {
+	PullerConfig
+	nc      *nats.Conn
+	subject string          // of the consumer's next-message API
+	freed   <-chan struct{} // one entry when more jobs may be wanted
+
+	// How many jobs may be asked for is computed from what is at hand each time, never
+	// kept: whatever is lost or comes late on the way, the count is right again with the next request.
+	jobs chan Delivery  // as large as there are hands
+	came atomic.Int64   // jobs that have come, ever
+	news chan struct{}  // one entry when one has come
+	told chan *nats.Msg // status messages
+	over chan struct{}  // closed when no further job comes
+}
+
+// NewPuller joins the pullers of its semaphore; all of them are made before one runs.
+func NewPuller(c PullerConfig) *Puller {
+	prefix := c.JetStream.Options().APIPrefix
+	if prefix == "" {
+		prefix = jetstream.DefaultAPIPrefix
+	}
+	return &Puller{
+		PullerConfig: c, nc: c.JetStream.Conn(), freed: c.Semaphore.tell(),
+		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + c.Stream + "." + c.Consumer,
+		jobs:    make(chan Delivery, c.Semaphore.hands()),
+		news:    make(chan struct{}, 1),
+		told:    make(chan *nats.Msg, 16),
+		over:    make(chan struct{}),
+	}
+}
+
+// Hands is how many calls of [Puller.Work] it takes.
+func (p *Puller) Hands() int { return cap(p.jobs) }
+
+// Work handles jobs until no further one comes. There are as many of it as hands.
+func (p *Puller) Work(handle func(Delivery)) {
+	one := func(d Delivery) {
+		defer p.Semaphore.free()
+		defer p.Semaphore.atHand.Add(-1)
+		handle(d)
+	}
+	for {
+		select {
+		case d := <-p.jobs:
+			one(d)
+			continue
+		case <-p.over:
+		}
+		for {
+			select {
+			case d := <-p.jobs:
+				one(d)
+			default:
+				return
+			}
+		}
+	}
+}
+
+// Run pulls until ctx ends, then waits for what the server had sent already:
+// those jobs still come, to be handed back.
+func (p *Puller) Run(ctx context.Context) error {
+	defer close(p.over)
+	reconnected := p.nc.StatusChanged(nats.CONNECTED)
+	defer p.nc.RemoveStatusListener(reconnected)
+
+	var sub *nats.Subscription
+	var inbox string
+	defer func() { p.drain(sub) }()
+	trouble, idle := "", false
+	for request := 1; ; request++ {
+		n := p.ready(ctx)
+		if n == 0 {
+			return nil
+		}
+		if sub == nil {
+			var err error
+			inbox = p.nc.NewInbox()
+			if sub, err = p.nc.Subscribe(inbox+".*", p.Take); err != nil {
+				return fmt.Errorf("subscribe for jobs: %w", err)
+			}
+		}
+		came := p.came.Load()
+		err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, idle, reconnected)
+		idle = err == nil && p.came.Load() == came
+		if errors.Is(err, errForgotten) {
+			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
+			p.drop(sub)
+			sub = nil
+		}
+		if errors.Is(err, errNoResponders) && p.gone(ctx) {
+			err = errConsumerDeleted
+		}
+		switch {
+		case errors.Is(err, nats.ErrConnectionClosed):
+			return err
+		case errors.Is(err, errConsumerDeleted):
+			p.Lost(fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision`", p.Consumer, p.Stream, jetstream.ErrConsumerNotFound))
+		case err != nil && ctx.Err() == nil:
+			if trouble != err.Error() {
+				trouble = err.Error()
+				p.Log.Warn().Str("consumer", p.Consumer).Err(err).Msg("no jobs for now, trying on")
+			}
+			sleep(ctx, time.Second)
+		case trouble != "":
+			trouble = ""
+			p.Log.Info().Str("consumer", p.Consumer).Msg("jobs flow again")
+		}
+	}
+}
+
+// Take receives what the server sends.
+func (p *Puller) Take(m *nats.Msg) {
+	if !strings.HasPrefix(m.Reply, jobReply) {
+		select {
+		case p.told <- m:
+		default: // nobody waits for the end of a request that is over
+		}
+		return
+	}
+	p.Semaphore.atHand.Add(1)
+	select {
+	case p.jobs <- Delivery{m, p.Now(), p.Semaphore}:
+		p.came.Add(1)
+		signal(p.news)
+	case <-p.over: // it comes again after AckWait
+		p.Semaphore.atHand.Add(-1)
+	}
+}
+
+// ready waits until jobs may be pulled and says how many: as many as there are
+// free hands and turns at Klarna in the next seconds. While the account is paused that is one, the probe, and
+// only once no other job is at work. 0: ctx ended.
+func (p *Puller) ready(ctx context.Context) int {
+	for {
+		trial, ok := p.Wait(ctx, func() bool { return p.Semaphore.atHand.Load() == 0 })
+		if !ok {
+			return 0
+		}
+		if lifted, _ := p.Held.Only(PauseSettings); lifted != nil {
+			select {
+			case <-ctx.Done():
+				return 0
+			case <-lifted:
+				continue
+			}
+		}
+		if !p.Limiter.open(ctx) {
+			return 0
+		}
+		changes := p.Breaker.changes()
+		busy := int(p.Semaphore.atHand.Load())
+		wanted := min(p.Semaphore.wanted(busy), p.Breaker.Places(p.Limiter.SharedBy())-busy)
+		switch paused := p.Breaker.Paused(); {
+		case !paused && trial:
+			return 1
+		case !paused && wanted > 0:
+			return min(wanted, p.Limiter.turns(Freshness/2))
+		case paused && busy == 0:
+			if p.Breaker.probe(ctx) && p.Breaker.Paused() {
+				return 1
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-p.freed:
+		case <-changes:
+		}
+	}
+}
+
+// pull asks for n jobs and waits until they came or the request is over. While
+// none came to the last request it waits for the first of them.
+func (p *Puller) pull(ctx context.Context, reply string, n int, idle bool, reconnected <-chan nats.Status) error {
+	request := pullRequest{Batch: n, Expires: pullExpiry}
+	if idle {
+		n = 1
+		request = pullRequest{Batch: n, Expires: pullExpiryIdle, Heartbeat: pullHeartbeat}
+	}
+	body, _ := json.Marshal(request)
+	until := p.came.Load() + int64(n)
+	if err := p.nc.PublishRequest(p.subject, reply, body); err != nil {
+		return fmt.Errorf("ask for jobs: %w", err)
+	}
+	silence := time.NewTimer(2 * pullHeartbeat)
+	defer silence.Stop()
+	for p.came.Load() < until {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-reconnected:
+			return errForgotten
+		case <-silence.C:
+			return errForgotten
+		case <-p.news:
+			silence.Reset(2 * pullHeartbeat)
+		case m := <-p.told:
+			silence.Reset(2 * pullHeartbeat)
+			if m.Subject != reply {
+				continue
+			}
+			if over, err := requestOver(m); over {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// gone asks, where nobody answers a request for jobs, whether the consumer was
+// deleted while there was no request that the server could have told so.
+func (p *Puller) gone(ctx context.Context) bool {
+	one, cancel := context.WithTimeout(ctx, goneTimeout)
+	defer cancel()
+	_, err := p.JetStream.Consumer(one, p.Stream, p.Consumer)
+	return errors.Is(err, jetstream.ErrConsumerNotFound)
+}
+
+// drop gives up a subscription; what was on its way still comes.
+func (p *Puller) drop(sub *nats.Subscription) {
+	if !p.nc.IsConnected() || sub.Drain() != nil {
+		_ = sub.Unsubscribe()
+	}
+}
+
+// drain ends the subscription and waits until everything that was on its way
+// has come. Without a connection nothing comes, and what the server sent is delivered again after AckWait.
+func (p *Puller) drain(sub *nats.Subscription) {
+	if sub == nil {
+		return
+	}
+	if !p.nc.IsConnected() || p.nc.FlushTimeout(time.Second) != nil {
+		_ = sub.Unsubscribe()
+		return
+	}
+	done := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(done) })
+	if err := sub.Drain(); err != nil {
+		return
+	}
+	timer := time.NewTimer(5 * time.Second)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		_ = sub.Unsubscribe()
+	}
+}
