@@ -21,6 +21,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -122,7 +123,7 @@ func chaos(t *testing.T, nodes int) {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			if o, err := worker.Look(context.Background(), c.w.js, time.Now()); err == nil {
+			if o, err := desk.Look(context.Background(), c.w.js, time.Now()); err == nil {
 				state, _ := json.MarshalIndent(o, "", " ")
 				t.Logf("how everything stands: %s", state)
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -325,7 +326,7 @@ func TestRecordOfSomebodyElse(t *testing.T) {
 	w.publish(w.due("ours", "ok-2", 1))
 	w.start()
 	w.await("the other job's result", func() bool { return w.left() == 1 })
-	o, err := Look(t.Context(), w.js, w.now())
+	o, err := desk.Look(t.Context(), w.js, w.now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -39,7 +40,7 @@ func (w *Worker) look(ctx context.Context) {
 			w.metrics.forget() // whoever leads now knows better
 		}
 		one, cancel := context.WithTimeout(ctx, lookEvery)
-		o, err := look(one, w.js, w.now(), leads && (!led || n%4 == 0), known)
+		o, err := desk.Glance(one, w.js, w.now(), leads && (!led || n%4 == 0), known)
 		cancel()
 		led = leads
 		if err == nil {

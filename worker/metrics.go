@@ -11,6 +11,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -176,7 +177,7 @@ func (m *Metrics) tried(a messages.Account, err error) {
 
 // gauge repeats an overview: for the accounts of the worker, and after a deep
 // look for all accounts there are, since one worker looks for everybody.
-func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow time.Duration) {
+func (m *Metrics) gauge(o desk.Overview, mine map[messages.Account]bool, keyWindow time.Duration) {
 	unserved := 0
 	for _, a := range o.Accounts {
 		if a.Workers == 0 {
@@ -193,10 +194,10 @@ func (m *Metrics) gauge(o Overview, mine map[messages.Account]bool, keyWindow ti
 		m.oldest.WithLabelValues(string(a.Name)).Set(age)
 	}
 	m.unserved.Set(float64(unserved))
-	if !o.deep {
+	if !o.Deep {
 		return
 	}
-	found := map[messages.Account]AccountOverview{}
+	found := map[messages.Account]desk.AccountOverview{}
 	for _, a := range o.Accounts {
 		found[a.Name], m.looked[a.Name] = a, true
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -102,30 +99,6 @@ func (j *job) since(now time.Time) time.Time {
 	return j.published
 }
 
-// nextParked is the first moment among an account's oldest parked jobs; zero without any. Jobs are stored by when they
-// came, not by when they are due: with more than these the first may come out sooner, never later.
-func nextParked(ctx context.Context, js jetstream.JetStream, a messages.Account) (first time.Time, err error) {
-	stream, err := js.Stream(ctx, messages.StreamLater)
-	if err != nil {
-		return first, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
-	}
-	next := uint64(1)
-	for range oldestJobs {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.ParkedFilter(a)))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
-		}
-		if err != nil {
-			return first, fmt.Errorf("read the parked jobs of account %s: %w", a, err)
-		}
-		next = m.Sequence + 1
-		if at, ok := messages.ParkedUntil(m.Header); ok && (first.IsZero() || at.Before(first)) {
-			first = at
-		}
-	}
-	return first, nil
-}
-
 // nearlyFull is the share of max_ack_pending from which on a consumer needs a person: full, it hands out nothing.
 const nearlyFull = 0.8
 
@@ -151,25 +124,4 @@ func (w *Worker) nearlyFullOf(a messages.Account) map[string]float64 {
 		}
 	}
 	return full
-}
-
-// looksLater counts what came out of RENEWALS_LATER among the jobs, and after a deep look what still waits there.
-func (o *Overview) looksLater(ctx context.Context, js jetstream.JetStream, known map[messages.Account]*AccountOverview, of func(messages.Account) *AccountOverview) error {
-	fired, err := topology.Subjects(ctx, js, messages.StreamLater, messages.LaterSubject("*"))
-	if err != nil {
-		return err
-	}
-	for subject, n := range fired {
-		if name, err := messages.ParseAccount(strings.TrimPrefix(subject, messages.LaterSubject(""))); err == nil {
-			of(name).Backlog += int(n)
-		}
-	}
-	if !o.deep {
-		return nil
-	}
-	waiting, err := topology.Parked(ctx, js, slices.Collect(maps.Keys(known)))
-	for name, n := range waiting {
-		of(name).Parked = n
-	}
-	return err
 }

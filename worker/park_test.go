@@ -19,6 +19,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -95,7 +96,7 @@ func TestS77EarlyJobsWaitOutside(t *testing.T) {
 			t.Error("charged before it was due")
 		}
 	}
-	o, err := Look(t.Context(), w.js, w.now())
+	o, err := desk.Look(t.Context(), w.js, w.now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -458,7 +459,7 @@ func TestNearlyFull(t *testing.T) {
 	w.start(func(o *Options) { o.Metrics = NewMetrics(r) })
 	w.js = ours
 	told := func() bool {
-		o, err := Look(t.Context(), w.js, w.now())
+		o, err := desk.Look(t.Context(), w.js, w.now())
 		return err == nil && len(o.Accounts) == 1 && o.Accounts[0].NearlyFull[topology.ConsumerName("default")] >= nearlyFull && strings.Contains(o.Accounts[0].Human(), "max_ack_pending")
 	}
 	w.await("the gauge", func() bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
@@ -37,8 +38,8 @@ func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	look := func() Overview {
-		o, err := Look(t.Context(), w.js, w.now())
+	look := func() desk.Overview {
+		o, err := desk.Look(t.Context(), w.js, w.now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +102,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 	}()); err != nil {
 		t.Fatal(err)
 	}
-	o, err := Look(t.Context(), w.js, w.now())
+	o, err := desk.Look(t.Context(), w.js, w.now())
 	if err != nil {
 		t.Fatal(err)
 	}

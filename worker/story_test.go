@@ -20,6 +20,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
@@ -214,11 +215,11 @@ func TestS4S23S24UnknownUntilAPersonKnows(t *testing.T) {
 			}
 			waiting := func(want int) {
 				t.Helper()
-				o, err := Look(t.Context(), w.js, w.now())
+				o, err := desk.Look(t.Context(), w.js, w.now())
 				if err != nil {
 					t.Fatal(err)
 				}
-				shown := slices.ContainsFunc(o.Accounts, func(a AccountOverview) bool {
+				shown := slices.ContainsFunc(o.Accounts, func(a desk.AccountOverview) bool {
 					return a.Unresolved == 1 && strings.Contains(a.Human(), "unresolved renewals")
 				})
 				if g := int(w.gauge("renewals_unresolved")); g != want || len(o.Unresolved) != want || shown != (want > 0) {

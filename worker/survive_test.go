@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 // S76: what goes on beside the jobs begins again after a panic, says so, and never quotes what it panicked with.
@@ -56,7 +57,7 @@ func TestS76NonsenseState(t *testing.T) {
 	w.publish(w.due("ours", "ok-2", 1))
 	w.start(func(o *Options) { o.Metrics = NewMetrics(registry) })
 	w.await("the other job's result", func() bool { return w.left() == 3 })
-	o, err := Look(t.Context(), w.js, w.now())
+	o, err := desk.Look(t.Context(), w.js, w.now())
 	if err != nil {
 		t.Fatal(err)
 	}

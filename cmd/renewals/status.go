@@ -14,7 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -68,7 +68,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *terminal) (calm bool, err error) {
 	one, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	o, err := worker.Look(one, js, time.Now())
+	o, err := desk.Look(one, js, time.Now())
 	if err != nil {
 		return false, err
 	}
@@ -77,9 +77,9 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 	}
 	human := needsHuman(o)
 	if c.JSON {
-		o.Accounts, o.Workers = append([]worker.AccountOverview{}, o.Accounts...), append([]topology.Presence{}, o.Workers...) // never null
+		o.Accounts, o.Workers = append([]desk.AccountOverview{}, o.Accounts...), append([]topology.Presence{}, o.Workers...) // never null
 		err = json.NewEncoder(t.stdout).Encode(struct {
-			worker.Overview
+			desk.Overview
 			NeedsHuman []string `json:"needs_human"`
 		}{o, human})
 		return len(human) == 0, err
@@ -97,7 +97,7 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 }
 
 // needsHuman says what no machine will put right; never nil, for JSON.
-func needsHuman(o worker.Overview) []string {
+func needsHuman(o desk.Overview) []string {
 	why := []string{}
 	for _, off := range o.Deviations {
 		why = append(why, "nothing is charged: "+off)
@@ -114,7 +114,7 @@ func needsHuman(o worker.Overview) []string {
 // mostUnresolved is how many renewals that wait for an operator fit on a screen.
 const mostUnresolved = 10
 
-func printStatus(w io.Writer, o worker.Overview, human []string, keyWindow time.Duration) {
+func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Duration) {
 	fmt.Fprintf(w, "%s  ", o.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 	if len(human) == 0 {
 		fmt.Fprintln(w, "nothing needs a human")

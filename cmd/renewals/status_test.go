@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -16,14 +16,14 @@ import (
 func TestStatusForPeople(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
-	o := worker.Overview{
+	o := desk.Overview{
 		At: now,
 		Deviations: []string{
 			"stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
 			"stream RENEWAL_DEAD: setting sealed: found true, expected none; no update changes it: the stream must be made anew from a backup",
 		},
 		Warnings: []string{"stream RENEWAL_JOURNAL has 1 of at least 3 replicas"},
-		Accounts: []worker.AccountOverview{
+		Accounts: []desk.AccountOverview{
 			{Name: "de", Workers: 2, Parked: 7, ParkedUntil: now.Add(3 * time.Hour), NearlyFull: map[string]float64{"charge-de": 0.83}, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
 			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
 		},
@@ -69,11 +69,11 @@ func TestStatusForPeople(t *testing.T) {
 
 	b.Reset()
 	o.Accounts[0].NearlyFull = nil
-	calm := worker.Overview{At: now, Accounts: o.Accounts[:1], Workers: o.Workers}
+	calm := desk.Overview{At: now, Accounts: o.Accounts[:1], Workers: o.Workers}
 	if human := needsHuman(calm); len(human) != 0 {
 		t.Errorf("a long queue that is being worked on needs a human: %v", human)
 	}
-	printStatus(&b, worker.Overview{At: now}, nil, 23*time.Hour)
+	printStatus(&b, desk.Overview{At: now}, nil, 23*time.Hour)
 	if got := b.String(); !strings.Contains(got, "nothing needs a human") || !strings.Contains(got, "no jobs, ") || !strings.Contains(got, "no worker is live") {
 		t.Errorf("an empty system: got\n%s", got)
 	}
@@ -116,7 +116,7 @@ func TestStatus(t *testing.T) {
 	for line := range strings.Lines(watch.stdout.String()) {
 		var one struct {
 			At         time.Time
-			Accounts   []worker.AccountOverview
+			Accounts   []desk.AccountOverview
 			Workers    []topology.Presence
 			NeedsHuman []string `json:"needs_human"`
 		}

@@ -1,10 +1,11 @@
-package worker
+package desk
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +37,8 @@ type Overview struct {
 	// WorkersUnknown says that the bucket in which workers tell of themselves is missing.
 	WorkersUnknown bool `json:"workers_unknown,omitempty"`
 
-	deep bool
+	// Deep says that nothing was left out, see [Glance].
+	Deep bool `json:"-"`
 }
 
 // AccountOverview is how one account stands.
@@ -102,7 +104,7 @@ const oldestJobs = 20
 // Look reads how everything stands. An account is listed when it has jobs, dead
 // letters, unresolved renewals or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
-	o, err := look(ctx, js, now, true, nil)
+	o, err := Glance(ctx, js, now, true, nil)
 	if quota, unknown := topology.ReadQuota(ctx, js); err == nil && unknown == nil {
 		switch warning := quota.Warning(); {
 		case quota.Full():
@@ -120,108 +122,170 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 	return o, err
 }
 
-// look is [Look]; without deep it leaves out what costs the broker more than a
-// glance: dead letters, unresolved renewals and undecided claims.
-func look(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known journal.Resolved) (Overview, error) {
-	o := Overview{At: now, deep: deep}
+// Glance is [Look] as a worker repeats it in its gauges; without deep it leaves out what costs the broker more than a
+// glance: dead letters, unresolved renewals and undecided claims. known is as with [journal.Journal.Waiting].
+func Glance(ctx context.Context, js jetstream.JetStream, now time.Time, deep bool, known journal.Resolved) (Overview, error) {
+	l := look{ctx: ctx, js: js, deep: deep, o: Overview{At: now, Deep: deep}, accounts: map[messages.Account]*AccountOverview{}}
 	found, err := topology.Inspect(ctx, js)
 	if err != nil && found.Missing != topology.StreamWorkers {
-		return o, err
+		return l.o, err
 	}
-	o.judge(found, err)
-	accounts := map[messages.Account]*AccountOverview{}
-	of := func(a messages.Account) *AccountOverview {
-		if accounts[a] == nil {
-			accounts[a] = &AccountOverview{Name: a, blind: o.WorkersUnknown}
+	l.o.judge(found, err)
+	records, err := l.journal()
+	if err != nil {
+		return l.o, err
+	}
+	steps := []func() error{l.workers, l.jobs, l.later}
+	if deep {
+		steps = append(steps, l.parked, l.dead)
+	}
+	if deep && records != nil {
+		steps = append(steps, func() error { return l.unresolved(records, known) })
+	}
+	for _, step := range append(steps, func() error { return l.oldest(records) }) {
+		if err := step(); err != nil {
+			return l.o, err
 		}
-		return accounts[a]
 	}
+	for _, a := range l.accounts {
+		l.o.Accounts = append(l.o.Accounts, *a)
+	}
+	slices.SortFunc(l.o.Accounts, func(a, b AccountOverview) int { return cmp.Compare(a.Name, b.Name) })
+	return l.o, nil
+}
 
-	if !o.WorkersUnknown {
-		if o.Workers, err = topology.Workers(ctx, js); err != nil {
-			return o, err
-		}
+// A look is an overview in the making.
+type look struct {
+	ctx      context.Context
+	js       jetstream.JetStream
+	deep     bool
+	o        Overview
+	accounts map[messages.Account]*AccountOverview
+}
+
+// of is the account's part, made where there is none yet.
+func (l *look) of(a messages.Account) *AccountOverview {
+	if l.accounts[a] == nil {
+		l.accounts[a] = &AccountOverview{Name: a, blind: l.o.WorkersUnknown}
 	}
-	for _, w := range o.Workers {
+	return l.accounts[a]
+}
+
+// journal is nil where a deviation says already why it cannot be read.
+func (l *look) journal() (*journal.Journal, error) {
+	records, err := journal.Open(l.ctx, l.js, zerolog.Nop())
+	if err != nil && l.o.Deviation == "" {
+		return nil, err
+	}
+	return records, nil
+}
+
+// workers takes in what the live workers say of themselves.
+func (l *look) workers() (err error) {
+	if l.o.WorkersUnknown {
+		return nil
+	}
+	if l.o.Workers, err = topology.Workers(l.ctx, l.js); err != nil {
+		return err
+	}
+	for _, w := range l.o.Workers {
 		for name, n := range w.Expiring {
-			of(name).Expiring += n
+			l.of(name).Expiring += n
 		}
 		for name, p := range w.Accounts {
-			a := of(name)
-			a.Workers++
-			a.InFlight += p.InFlight
-			for consumer, share := range p.NearlyFull {
-				if a.NearlyFull == nil {
-					a.NearlyFull = map[string]float64{}
-				}
-				a.NearlyFull[consumer] = max(a.NearlyFull[consumer], share)
-			}
-			for _, reasons := range []map[string]string{p.Paused, w.Paused} {
-				for reason, sentence := range reasons {
-					if a.Paused == nil {
-						a.Paused = map[string]string{}
-					}
-					a.Paused[reason] = sentence
-				}
-			}
+			l.of(name).serve(p, w.Paused)
 		}
 	}
-	jobs, err := topology.Subjects(ctx, js, messages.StreamJobs, ">")
-	if err != nil {
-		return o, err
+	return nil
+}
+
+// serve takes in what a worker says of the account; paused are the reasons for which all its accounts wait.
+func (a *AccountOverview) serve(p topology.AccountPresence, paused map[string]string) {
+	a.Workers++
+	a.InFlight += p.InFlight
+	for consumer, share := range p.NearlyFull {
+		if a.NearlyFull == nil {
+			a.NearlyFull = map[string]float64{}
+		}
+		a.NearlyFull[consumer] = max(a.NearlyFull[consumer], share)
 	}
+	for _, reasons := range []map[string]string{p.Paused, paused} {
+		if a.Paused == nil && len(reasons) > 0 {
+			a.Paused = map[string]string{}
+		}
+		maps.Copy(a.Paused, reasons)
+	}
+}
+
+// jobs counts the jobs in RENEWALS.
+func (l *look) jobs() error {
+	jobs, err := topology.Subjects(l.ctx, l.js, messages.StreamJobs, ">")
 	for subject, n := range jobs {
 		if name, err := messages.ParseDueSubject(subject); err == nil {
-			of(name).Backlog += int(n)
+			l.of(name).Backlog += int(n)
 		}
 		if name, err := messages.ParseCaptureSubject(subject); err == nil {
-			of(name).Backlog += int(n)
-			of(name).Captures += int(n)
+			l.of(name).Backlog += int(n)
+			l.of(name).Captures += int(n)
 		}
 	}
-	if err := o.looksLater(ctx, js, accounts, of); err != nil {
-		return o, err
-	}
-	if deep {
-		dead, err := topology.Subjects(ctx, js, messages.StreamDead, messages.DeadSubject("*", "*"))
-		if err != nil {
-			return o, err
-		}
-		for subject, n := range dead {
-			of(messages.Account(subject[strings.LastIndexByte(subject, '.')+1:])).Dead += int(n)
-		}
-	}
-	records, err := journal.Open(ctx, js, zerolog.Nop())
-	switch {
-	case err != nil && o.Deviation == "":
-		return o, err
-	case err != nil:
-		deep = false // the deviation says it
-	case deep:
-		if o.Unresolved, o.NotVisited, err = records.Waiting(ctx, known, journal.MostVisits); err != nil {
-			return o, err
-		}
-		for _, u := range o.Unresolved {
-			of(u.Account).Unresolved++
+	return err
+}
+
+// later counts what came out of RENEWALS_LATER among the jobs.
+func (l *look) later() error {
+	fired, err := topology.Subjects(l.ctx, l.js, messages.StreamLater, messages.LaterSubject("*"))
+	for subject, n := range fired {
+		if name, err := messages.ParseAccount(strings.TrimPrefix(subject, messages.LaterSubject(""))); err == nil {
+			l.of(name).Backlog += int(n)
 		}
 	}
-	for _, a := range accounts {
+	return err
+}
+
+// parked counts what still waits in RENEWALS_LATER.
+func (l *look) parked() error {
+	waiting, err := topology.Parked(l.ctx, l.js, slices.Collect(maps.Keys(l.accounts)))
+	for name, n := range waiting {
+		l.of(name).Parked = n
+	}
+	return err
+}
+
+func (l *look) dead() error {
+	dead, err := topology.Subjects(l.ctx, l.js, messages.StreamDead, messages.DeadSubject("*", "*"))
+	for subject, n := range dead {
+		l.of(messages.Account(subject[strings.LastIndexByte(subject, '.')+1:])).Dead += int(n)
+	}
+	return err
+}
+
+// unresolved lists the renewals that wait for an operator.
+func (l *look) unresolved(records *journal.Journal, known journal.Resolved) (err error) {
+	if l.o.Unresolved, l.o.NotVisited, err = records.Waiting(l.ctx, known, journal.MostVisits); err != nil {
+		return err
+	}
+	for _, u := range l.o.Unresolved {
+		l.of(u.Account).Unresolved++
+	}
+	return nil
+}
+
+// oldest looks at the oldest jobs of every account that has any.
+func (l *look) oldest(records *journal.Journal) error {
+	most := 1
+	if l.deep && records != nil {
+		most = oldestJobs
+	}
+	for _, a := range l.accounts {
 		if a.Backlog == 0 {
 			continue
 		}
-		jobs := 1
-		if deep {
-			jobs = oldestJobs
-		}
-		if err := a.look(ctx, js, records, jobs); err != nil {
-			return o, err
+		if err := a.oldest(l.ctx, l.js, records, most); err != nil {
+			return err
 		}
 	}
-	for _, a := range accounts {
-		o.Accounts = append(o.Accounts, *a)
-	}
-	slices.SortFunc(o.Accounts, func(a, b AccountOverview) int { return cmp.Compare(a.Name, b.Name) })
-	return o, nil
+	return nil
 }
 
 // judge takes in how the streams compare with what they must be; missing is the error of a bucket that is not there.
@@ -240,8 +304,8 @@ func (o *Overview) judge(found topology.Inspection, missing error) {
 	o.Warnings = append(o.Warnings, found.Warnings()...)
 }
 
-// look reads the account's oldest jobs and what the journal says of them.
-func (a *AccountOverview) look(ctx context.Context, js jetstream.JetStream, records *journal.Journal, jobs int) error {
+// oldest reads the account's oldest jobs and what the journal says of them.
+func (a *AccountOverview) oldest(ctx context.Context, js jetstream.JetStream, records *journal.Journal, jobs int) error {
 	for name, subject := range topology.Consumers(a.Name) {
 		stream, err := js.Stream(ctx, topology.StreamOf(name))
 		if err != nil {
@@ -303,4 +367,28 @@ func (a *AccountOverview) undecided(ctx context.Context, records *journal.Journa
 		a.Undecided = s.Claim.FirstSentAt
 	}
 	return nil
+}
+
+// nextParked is the first moment among an account's oldest parked jobs; zero without any. Jobs are stored by when they
+// came, not by when they are due: with more than these the first may come out sooner, never later.
+func nextParked(ctx context.Context, js jetstream.JetStream, a messages.Account) (first time.Time, err error) {
+	stream, err := js.Stream(ctx, messages.StreamLater)
+	if err != nil {
+		return first, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
+	}
+	next := uint64(1)
+	for range oldestJobs {
+		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.ParkedFilter(a)))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
+		if err != nil {
+			return first, fmt.Errorf("read the parked jobs of account %s: %w", a, err)
+		}
+		next = m.Sequence + 1
+		if at, ok := messages.ParkedUntil(m.Header); ok && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first, nil
 }
