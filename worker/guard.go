@@ -12,7 +12,6 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
-	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -68,20 +67,6 @@ func (w *Worker) liftPause(reason string) bool {
 		w.metrics.paused.WithLabelValues(string(a.Name), reason).Set(0)
 	}
 	return w.pauses.Lift(reason)
-}
-
-// watchOutages pauses all claiming while the broker takes no records.
-func (w *Worker) watchOutages() {
-	w.outage.begin = func(sentence string, err error) {
-		if w.setPause(gate.PauseJournal, sentence) {
-			w.opts.Log.Error().Err(err).Msg("nothing is claimed until the broker takes records again; what is in hand is kept and written again until then")
-		}
-	}
-	w.outage.end = func() {
-		if w.liftPause(gate.PauseJournal) {
-			w.opts.Log.Info().Msg("the broker takes records again: claiming goes on")
-		}
-	}
 }
 
 // Ready says why the worker charges nothing; nil while it charges for at least

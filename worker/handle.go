@@ -76,7 +76,7 @@ func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bo
 	if j.permit, ok = j.semaphore.Acquire(ctx, left()); !ok || ctx.Err() != nil {
 		return 0, false
 	}
-	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.Doubtful() || a.unfit.Any() || !a.outage.admit(&a.pauses) || !paused && a.breaker.Paused() {
+	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.Doubtful() || a.unfit.Any() || !a.outage.Admit() || !paused && a.breaker.Paused() {
 		return time.Second, false
 	}
 	if j.semaphore.InUse() > a.breaker.Places(a.limiter.SharedBy()) { // it came before the run of refusals did
@@ -160,7 +160,7 @@ var errNoDecision = errors.New("no decision after several rounds")
 // record writes what the tries came to. It goes on until the journal has it or
 // the process ends: an answer in hand is not given up because the broker is away.
 func (a *account) record(j *job, at journal.Entry, held journal.HeldClaim, answers journal.TryResult) (journal.Transition, error) {
-	defer a.outage.keep()()
+	defer a.outage.Keep()()
 	speak := func(s journal.State) journal.Transition {
 		return journal.Conclude(s, held, answers.Outcome, a.now(), a.rulesNow())
 	}
@@ -189,7 +189,7 @@ func (a *account) recordFraudStatus(j *job, at journal.Entry) (journal.Transitio
 	case final:
 		answers.Answer = journal.FraudRejected
 	}
-	defer a.outage.keep()()
+	defer a.outage.Keep()()
 	next, _, err := a.advance(a.recording, a.insist(j, made), j, at, speak, answers)
 	if err != nil {
 		a.notRecorded(j, made, err)
@@ -262,13 +262,13 @@ func (a *account) bury(j *job, next journal.Transition) error {
 		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
 			Msg("Klarna made something that no result can name any more: a person must look at it")
 	}
-	defer a.outage.keep()()
+	defer a.outage.Keep()()
 	m := a.deadLetter(j, next)
 	publish := func() error {
 		ctx, cancel := context.WithTimeout(a.recording, journal.PublishTimeout)
 		defer cancel()
 		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(messages.StreamDead))
-		a.outage.noticed(deadLetters, err)
+		a.noticed(deadLetters, err)
 		return err
 	}
 	try, err := a.insist(j, next.Made), publish()

@@ -43,8 +43,7 @@ func (e *effort) Again(ctx context.Context, err error) bool {
 		e.a.log.Error().Err(unreadable).Str("order_id", e.made).Str("idempotency_key", string(e.j.request.Key)).Str("renewal_key", string(e.j.renewalKey)).
 			Msg("an answer of Klarna's waits here for its record: nobody can write on top of what nobody understands")
 	}
-	e.a.outage.inHand.Add(-1) // it learns nothing of the broker meanwhile
-	defer e.a.outage.inHand.Add(1)
+	defer e.a.outage.SetAside()()
 	return e.Hold(ctx, e.a.rules.AckWait/4) // only a person, or a newer worker, puts another record on top
 }
 
@@ -93,7 +92,7 @@ func (a *account) withdraw(ctx context.Context, j *job, claimed journal.State, w
 		return journal.Transition{}, why // it is not ours, and nobody can write on top of it
 	}
 	j.permit.Release()
-	defer a.outage.keep()()
+	defer a.outage.Keep()()
 	bounded, cancel := context.WithCancel(a.recording)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {

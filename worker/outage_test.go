@@ -152,19 +152,15 @@ func TestClaimsRefused(t *testing.T) {
 func TestOutage(t *testing.T) {
 	full := &jetstream.APIError{Code: 400, ErrorCode: 10002}
 	passing := &jetstream.APIError{Code: 400, ErrorCode: 10164}
-	type world struct {
-		*outage
-		*gate.Pauses
-	}
-	open := func() world {
-		w := world{&outage{}, &gate.Pauses{}}
-		w.begin = func(sentence string, _ error) { w.Set(gate.PauseJournal, sentence) }
-		w.end = func() { w.Lift(gate.PauseJournal) }
+	const outageAfter, trialPause = time.Second, time.Second
+	open := func() *Worker {
+		w := &Worker{}
+		w.outage = gate.NewOutage(&w.pauses, func(sentence string, _ error) { w.pauses.Set(gate.PauseJournal, sentence) }, func() { w.pauses.Lift(gate.PauseJournal) })
 		return w
 	}
-	admitted := func(w world, times int) (n int) {
+	admitted := func(w *Worker, times int) (n int) {
 		for range times {
-			if w.admit(w.Pauses) {
+			if w.outage.Admit() {
 				n++
 			}
 		}
@@ -172,77 +168,77 @@ func TestOutage(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		happen func(world)
+		happen func(*Worker)
 		paused bool
 		admits int // of ten jobs at once
 	}{
-		{"nothing", func(world) {}, false, 10},
-		{"a quota is full", func(w world) { w.noticed(journal.Writes, full) }, true, 0},
-		{"a stream is sealed", func(w world) {
+		{"nothing", func(*Worker) {}, false, 10},
+		{"a quota is full", func(w *Worker) { w.noticed(journal.Writes, full) }, true, 0},
+		{"a stream is sealed", func(w *Worker) {
 			w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: journal.CodeSealed})
 		}, true, 0},
-		{"a code of tomorrow", func(w world) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
-		{"no answer", func(w world) { w.noticed(journal.Writes, context.DeadlineExceeded) }, true, 0},
-		{"one record is too large", func(w world) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, false, 10},
-		{"the worker stops", func(w world) { w.noticed(journal.Writes, context.Canceled) }, false, 10},
-		{"an election", func(w world) {
+		{"a code of tomorrow", func(w *Worker) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
+		{"no answer", func(w *Worker) { w.noticed(journal.Writes, context.DeadlineExceeded) }, true, 0},
+		{"one record is too large", func(w *Worker) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, false, 10},
+		{"the worker stops", func(w *Worker) { w.noticed(journal.Writes, context.Canceled) }, false, 10},
+		{"an election", func(w *Worker) {
 			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter / 2)
 			w.noticed(journal.Writes, passing)
 		}, false, 10},
-		{"an election without end", func(w world) {
+		{"an election without end", func(w *Worker) {
 			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter)
 			w.noticed(journal.Writes, passing)
 		}, true, 0},
-		{"an election now and then", func(w world) {
+		{"an election now and then", func(w *Worker) {
 			for range 5 {
 				w.noticed(journal.Writes, passing)
 				<-time.After(outageAfter)
 				w.noticed(journal.Writes, nil)
 			}
 		}, false, 10},
-		{"reads and writes fail, a write works", func(w world) {
+		{"reads and writes fail, a write works", func(w *Worker) {
 			w.noticed(journal.Writes, full)
 			w.noticed(journal.Reads, context.DeadlineExceeded)
 			w.noticed(journal.Writes, nil)
 		}, false, 10},
-		{"writes fail, a read works", func(w world) {
+		{"writes fail, a read works", func(w *Worker) {
 			w.noticed(journal.Writes, full)
 			w.noticed(journal.Reads, nil)
 		}, true, 0},
-		{"dead letters fail, a record is written", func(w world) {
+		{"dead letters fail, a record is written", func(w *Worker) {
 			w.noticed(deadLetters, full)
 			w.noticed(journal.Writes, nil)
 		}, true, 0},
-		{"a moment later", func(w world) {
+		{"a moment later", func(w *Worker) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 		}, true, 1},
-		{"a moment later, with an answer in hand", func(w world) {
-			w.keep()
+		{"a moment later, with an answer in hand", func(w *Worker) {
+			w.outage.Keep()
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 		}, true, 0},
-		{"a moment later, while the clock is off as well", func(w world) {
+		{"a moment later, while the clock is off as well", func(w *Worker) {
 			w.noticed(journal.Writes, full)
-			w.Set(gate.PauseClock, "")
+			w.pauses.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, true, 0},
-		{"the clock alone", func(w world) {
-			w.Set(gate.PauseClock, "")
+		{"the clock alone", func(w *Worker) {
+			w.pauses.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, false, 0},
-		{"one has tried", func(w world) {
+		{"one has tried", func(w *Worker) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
-			w.admit(w.Pauses)
+			w.outage.Admit()
 			<-time.After(trialPause)
 		}, true, 0},
-		{"one has tried, and the next may", func(w world) {
+		{"one has tried, and the next may", func(w *Worker) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
-			w.admit(w.Pauses)
+			w.outage.Admit()
 			<-time.After(2 * trialPause)
 		}, true, 1},
 	} {
@@ -250,8 +246,8 @@ func TestOutage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := open()
 				tt.happen(w)
-				if got := w.Has(gate.PauseJournal); got != tt.paused {
-					t.Errorf("paused: %t, want %t: %v", got, tt.paused, w.Active())
+				if got := w.pauses.Has(gate.PauseJournal); got != tt.paused {
+					t.Errorf("paused: %t, want %t: %v", got, tt.paused, w.pauses.Active())
 				}
 				if got := admitted(w, 10); got != tt.admits {
 					t.Errorf("admitted: %d of 10, want %d", got, tt.admits)

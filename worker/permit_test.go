@@ -23,7 +23,7 @@ import (
 func TestPauseWhileWaitingForAPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &account{
-			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}},
+			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}, outage: gate.NewOutage(&gate.Pauses{}, nil, nil)},
 			limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {}),
 		}
 		s := gate.NewSemaphore(1)

@@ -31,10 +31,10 @@ func (w *Worker) checkQuota(ctx context.Context) {
 	w.metrics.quota.Set(quota.Share())
 	switch full := quota.Full(); {
 	case full:
-		w.outage.failed(journal.Writes, quota, true)
+		w.outage.Failed(journal.Writes, quota, true)
 		w.quotaFull = true
 	case w.quotaFull: // a worker without jobs has nothing to find it out with
-		w.outage.worked(journal.Writes)
+		w.noticed(journal.Writes, nil)
 		w.quotaFull = false
 	}
 	warning := quota.Warning()

@@ -112,7 +112,7 @@ type Worker struct {
 	metrics  *Metrics
 	accounts []Account
 	pauses   gate.Pauses                              // of all accounts
-	outage   outage                                   // of the broker
+	outage   *gate.Outage                             // of the broker
 	oldest   atomic.Int64                             // a period that fell due longer ago than this duration is too old to charge
 	since    atomic.Pointer[time.Time]                // a period that fell due then has all its records
 	leading  atomic.Bool                              // this worker sweeps
@@ -169,7 +169,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{js: js, opts: o, metrics: o.Metrics, verifyEvery: verifyEvery, sweepEvery: sweepEvery, markEvery: journal.MarkEvery, brokerAhead: func() time.Duration { return 0 }}
-	w.watchOutages()
+	w.outage = w.newOutage()
 	seen := map[messages.Account]bool{}
 	for _, a := range o.Accounts {
 		if _, err := messages.ParseAccount(string(a.Name)); err != nil {
@@ -276,7 +276,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if records, err = journal.Open(ctx, w.js, w.opts.Log); err != nil {
 			return err
 		}
-		records = records.Observed(w.marks, w.metrics.republish.WithLabelValues(messages.StreamJournal).Inc, w.outage.noticed)
+		records = records.Observed(w.marks, w.metrics.republish.WithLabelValues(messages.StreamJournal).Inc, w.noticed)
 		if bucket, err = w.js.KeyValue(ctx, topology.BucketWorkers); err != nil {
 			return fmt.Errorf("bucket %s: %w%s", topology.BucketWorkers, err, topology.Hint(err))
 		}
@@ -420,10 +420,7 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 		}
 		a.pullers = append(a.pullers, gate.NewPuller(gate.PullerConfig{
 			JetStream: a.js, Stream: topology.StreamOf(name), Consumer: name, Semaphore: semaphore, Limiter: a.limiter, Breaker: a.breaker,
-			Wait: func(ctx context.Context, idle func() bool) (trial, ok bool) {
-				return a.outage.wait(ctx, &a.pauses, idle)
-			},
-			Held: &a.unfit, Lost: a.hold, Now: a.now, Log: a.log,
+			Outage: a.outage, Held: &a.unfit, Lost: a.hold, Now: a.now, Log: a.log,
 		}))
 	}
 	if a.opts.KeyWindow < ackWait && !a.local() {

@@ -40,8 +40,8 @@ type PullerConfig struct {
 	Semaphore *Semaphore
 	Limiter   *Limiter
 	Breaker   *Breaker
-	// Wait waits until jobs may be pulled at all. trial: only one may, by somebody who is idle. ok is false once ctx has ended.
-	Wait func(ctx context.Context, idle func() bool) (trial, ok bool)
+	// Outage of the broker, for all accounts.
+	Outage *Outage
 	// Held are the account's own reasons to pull nothing.
 	Held *Pauses
 	// Lost is told when the consumer was deleted.
@@ -191,7 +191,7 @@ func (p *Puller) Take(m *nats.Msg) {
 // only once no other job is at work. 0: ctx ended.
 func (p *Puller) ready(ctx context.Context) int {
 	for {
-		trial, ok := p.Wait(ctx, func() bool { return p.Semaphore.atHand.Load() == 0 })
+		trial, ok := p.Outage.wait(ctx, func() bool { return p.Semaphore.atHand.Load() == 0 })
 		if !ok {
 			return 0
 		}

@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"context"
 	"strconv"
 	"testing"
 )
@@ -10,8 +9,8 @@ import (
 func TestS74FewerInFlight(t *testing.T) {
 	b := NewBreaker(func(string, bool, string) {})
 	b.MerchantProven()
-	wait := func(context.Context, func() bool) (trial, ok bool) { return false, true }
-	p := &Puller{PullerConfig: PullerConfig{Wait: wait, Held: &Pauses{}, Breaker: b, Limiter: NewLimiter(0), Semaphore: NewSemaphore(32)}}
+	o := NewOutage(&Pauses{}, nil, nil)
+	p := &Puller{PullerConfig: PullerConfig{Outage: o, Held: &Pauses{}, Breaker: b, Limiter: NewLimiter(0), Semaphore: NewSemaphore(32)}}
 	if n := p.ready(t.Context()); n != 32 {
 		t.Errorf("jobs asked for: %d, want 32", n)
 	}
