@@ -218,7 +218,7 @@ func TestClosedByKlarna(t *testing.T) {
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
-	(*worker.running.Load())[0].limiter.Learn(klarna.RateLimit{}, tooMany(time.Second))
+	(*worker.running.Load())[0].limiter.Observe(klarna.RateLimit{}, tooMany(time.Second))
 	for n := range 20 {
 		w.publish(w.due("closed-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}

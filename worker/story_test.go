@@ -562,7 +562,7 @@ func TestS27RateLimited(t *testing.T) {
 			o.Accounts[1].Name = "other"
 		})
 		w.await("the worker", func() bool { return worker.Ready() == nil })
-		(*worker.running.Load())[0].limiter.Learn(klarna.RateLimit{}, tooMany(time.Hour))
+		(*worker.running.Load())[0].limiter.Observe(klarna.RateLimit{}, tooMany(time.Hour))
 		const jobs = 20
 		for n := range jobs {
 			w.publish(w.due("s27-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))

@@ -132,9 +132,9 @@ func (a *account) evaluated(capture bool, err error) time.Time {
 // learn tells the account's limiter and breaker of a try. Where Klarna turned it
 // away unread, it asks what that says of the account.
 func (a *account) learn(told klarna.RateLimit, err error) journal.Canary {
-	a.limiter.Learn(told, err)
+	a.limiter.Observe(told, err)
 	class := klarna.ClassOf(err)
-	a.breaker.Hear(class)
+	a.breaker.Observe(class)
 	if class != klarna.ClassNotEvaluated {
 		return journal.CanaryUnheard
 	}
@@ -182,7 +182,7 @@ func (a *account) tokenStatus(j *job, t journal.TryResult) string {
 // poll asks for the fraud status of an order that Klarna has made.
 func (a *account) poll(j *job, orderID string) (accepted, final bool, err error) {
 	order, err := a.Klarna.Order(a.finishing, orderID) // the turn is the delivery's, see myTurn
-	a.limiter.Learn(order.RateLimit, err)
+	a.limiter.Observe(order.RateLimit, err)
 	if err != nil {
 		return false, false, fmt.Errorf("get order: %w", err)
 	}

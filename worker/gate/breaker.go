@@ -32,7 +32,7 @@ type Breaker struct {
 	resume time.Time     // when the next probe may go
 	wake   chan struct{} // closed when something changed for whoever waits
 
-	heard  atomic.Uint64 // tries, to know whether a probe came to one
+	tries  atomic.Uint64 // so far, to know whether a probe came to one
 	ticket atomic.Bool   // a probe may go
 }
 
@@ -57,8 +57,8 @@ func (b *Breaker) PausedFor(reason string) bool { return b.pauses.Has(reason) }
 // Reasons are those there are, each with a sentence for the operator.
 func (b *Breaker) Reasons() map[string]string { return b.pauses.Active() }
 
-// Tries is how many tries it has heard of, for [Breaker.Handled].
-func (b *Breaker) Tries() uint64 { return b.heard.Load() }
+// Tries is how many tries it has observed, for [Breaker.Handled].
+func (b *Breaker) Tries() uint64 { return b.tries.Load() }
 
 // changes is closed at the next change. Whoever waits takes it before looking.
 func (b *Breaker) changes() <-chan struct{} {
@@ -131,7 +131,7 @@ func (b *Breaker) Retry() {
 // Handled is told of every job once it is done with, and how many tries there
 // had been before: a probe that had nothing to ask is followed by the next at once.
 func (b *Breaker) Handled(before uint64) {
-	if b.heard.Load() != before || !b.pauses.Any() {
+	if b.tries.Load() != before || !b.pauses.Any() {
 		return
 	}
 	b.mu.Lock()
@@ -140,9 +140,9 @@ func (b *Breaker) Handled(before uint64) {
 	b.wakeAll()
 }
 
-// Hear takes in what a try of a job came to.
-func (b *Breaker) Hear(class klarna.Class) {
-	b.heard.Add(1)
+// Observe takes in what a try of a job came to.
+func (b *Breaker) Observe(class klarna.Class) {
+	b.tries.Add(1)
 	switch class {
 	case klarna.ClassNotEvaluated:
 		// The canary tells what that means.
@@ -217,7 +217,8 @@ func (b *Breaker) MerchantFault(token string, workers int, probe bool) (own bool
 	counted, full := b.faults.count(token, workers)
 	b.mu.Unlock()
 	if full {
-		b.Open(PauseRefusedByConfig, "Klarna refuses one token after the other for something that only the merchant can mend: check merchant ID, API key and endpoint")
+		b.Open(PauseRefusedByConfig,
+			"Klarna refuses one token after the other for something that only the merchant can mend: check merchant ID, API key and endpoint")
 	}
 	return counted || probe
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 )
 
+// TestConditionOf: what each answer to the canary says of the account (S55, S94).
 func TestConditionOf(t *testing.T) {
 	object := func(status int, code string) error {
 		return &klarna.Error{StatusCode: status, Code: code, HasErrorObject: true}
@@ -49,7 +50,7 @@ func TestConditionOf(t *testing.T) {
 
 // S51: answers of one moment share one canary, those of the next have their own; what was not heard serves nobody. Whoever has
 // mended something lets the next one go at once.
-func TestS51OneCanaryForMany(t *testing.T) {
+func TestOneCanaryForMany(t *testing.T) {
 	var asked atomic.Int64
 	var status atomic.Int64
 	status.Store(http.StatusNotFound)

@@ -7,12 +7,12 @@ import (
 )
 
 // S74: what is a run, and what ends it.
-func TestS74Runs(t *testing.T) {
+func TestRunsOfMerchantFaults(t *testing.T) {
 	const workers = 1
-	fault := func(t *testing.T, c *Breaker, tokens ...int) {
+	fault := func(t *testing.T, b *Breaker, tokens ...int) {
 		t.Helper()
 		for _, n := range tokens {
-			if !c.MerchantFault(strconv.Itoa(n), workers, false) {
+			if !b.MerchantFault(strconv.Itoa(n), workers, false) {
 				t.Fatalf("refusal of token %d put off", n)
 			}
 		}
@@ -25,37 +25,37 @@ func TestS74Runs(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		what   func(t *testing.T, c *Breaker)
+		what   func(t *testing.T, b *Breaker)
 		paused bool
 	}{
-		{"nineteen", func(t *testing.T, c *Breaker) { fault(t, c, numbers(1, 19)...) }, false},
-		{"twenty", func(t *testing.T, c *Breaker) { fault(t, c, numbers(1, 20)...) }, true},
-		{"one token many times", func(t *testing.T, c *Breaker) { fault(t, c, make([]int, 50)...) }, false},
-		{"a success between", func(t *testing.T, c *Breaker) {
-			fault(t, c, numbers(1, 19)...)
-			c.MerchantProven()
-			fault(t, c, numbers(20, 38)...)
+		{"nineteen", func(t *testing.T, b *Breaker) { fault(t, b, numbers(1, 19)...) }, false},
+		{"twenty", func(t *testing.T, b *Breaker) { fault(t, b, numbers(1, 20)...) }, true},
+		{"one token many times", func(t *testing.T, b *Breaker) { fault(t, b, make([]int, 50)...) }, false},
+		{"a success between", func(t *testing.T, b *Breaker) {
+			fault(t, b, numbers(1, 19)...)
+			b.MerchantProven()
+			fault(t, b, numbers(20, 38)...)
 		}, false},
-		{"a success afterwards", func(t *testing.T, c *Breaker) {
-			fault(t, c, numbers(1, 20)...)
-			c.MerchantProven()
+		{"a success afterwards", func(t *testing.T, b *Breaker) {
+			fault(t, b, numbers(1, 20)...)
+			b.MerchantProven()
 		}, false},
-		{"one too many, under way already", func(t *testing.T, c *Breaker) {
-			fault(t, c, numbers(1, 20)...)
-			if c.MerchantFault("21", workers, false) || c.MerchantFault("22", workers, false) {
+		{"one too many, under way already", func(t *testing.T, b *Breaker) {
+			fault(t, b, numbers(1, 20)...)
+			if b.MerchantFault("21", workers, false) || b.MerchantFault("22", workers, false) {
 				t.Error("taken for the token's own")
 			}
-			if !c.MerchantFault("23", workers, true) {
+			if !b.MerchantFault("23", workers, true) {
 				t.Error("the probe's put off: nobody would hear that it is not mended")
 			}
 		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := NewBreaker(func(string, bool, string) {})
-			c.MerchantProven()
-			tt.what(t, c)
-			if c.pauses.Has(PauseRefusedByConfig) != tt.paused {
-				t.Errorf("paused: %v, want %t", c.pauses.Active(), tt.paused)
+			b := NewBreaker(func(string, bool, string) {})
+			b.MerchantProven()
+			tt.what(t, b)
+			if b.pauses.Has(PauseRefusedByConfig) != tt.paused {
+				t.Errorf("paused: %v, want %t", b.pauses.Active(), tt.paused)
 			}
 		})
 	}
@@ -63,27 +63,36 @@ func TestS74Runs(t *testing.T) {
 
 // S74: the workers of an account share what may be refused, and fewer charges
 // are in flight the closer it comes.
-func TestS74SharedByTheWorkers(t *testing.T) {
+func TestMerchantFaultsAreShared(t *testing.T) {
 	for _, tt := range []struct {
 		workers int
 		proven  bool
 		run     int // so far
-		places  int
-		most    int
+		most    int // in a row
+		places  int // in flight
 	}{
-		{1, true, 0, math.MaxInt, 20}, {1, true, 5, math.MaxInt, 20}, {1, true, 6, 14, 20}, {1, true, 19, 1, 20}, {1, true, 20, 1, 20},
-		{2, true, 3, 7, 10}, {4, true, 0, math.MaxInt, 5}, {10, true, 2, 3, 5},
-		{1, false, 0, math.MaxInt, 3}, {1, false, 1, 2, 3}, {2, false, 0, math.MaxInt, 1}, {10, false, 1, 1, 1},
+		{workers: 1, proven: true, run: 0, most: 20, places: math.MaxInt},
+		{workers: 1, proven: true, run: 5, most: 20, places: math.MaxInt},
+		{workers: 1, proven: true, run: 6, most: 20, places: 14},
+		{workers: 1, proven: true, run: 19, most: 20, places: 1},
+		{workers: 1, proven: true, run: 20, most: 20, places: 1},
+		{workers: 2, proven: true, run: 3, most: 10, places: 7},
+		{workers: 4, proven: true, run: 0, most: 5, places: math.MaxInt},
+		{workers: 10, proven: true, run: 2, most: 5, places: 3},
+		{workers: 1, proven: false, run: 0, most: 3, places: math.MaxInt},
+		{workers: 1, proven: false, run: 1, most: 3, places: 2},
+		{workers: 2, proven: false, run: 0, most: 1, places: math.MaxInt},
+		{workers: 10, proven: false, run: 1, most: 1, places: 1},
 	} {
-		c := NewBreaker(func(string, bool, string) {})
+		b := NewBreaker(func(string, bool, string) {})
 		if tt.proven {
-			c.MerchantProven()
+			b.MerchantProven()
 		}
 		for n := range tt.run {
-			c.MerchantFault(strconv.Itoa(n), tt.workers, false)
+			b.MerchantFault(strconv.Itoa(n), tt.workers, false)
 		}
-		if got := c.faults.refusable(tt.workers); got != tt.most || c.Places(tt.workers) != tt.places {
-			t.Errorf("%d workers, proven %t, %d refused: %d in a row and %d in flight, want %d and %d", tt.workers, tt.proven, tt.run, got, c.Places(tt.workers), tt.most, tt.places)
+		if most, places := b.faults.refusable(tt.workers), b.Places(tt.workers); most != tt.most || places != tt.places {
+			t.Errorf("%+v: %d in a row and %d in flight", tt, most, places)
 		}
 	}
 }

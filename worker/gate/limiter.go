@@ -84,19 +84,19 @@ func (l *Limiter) Rate() float64 {
 	return 0
 }
 
-// Learn slows down to what an answer says: told beside a nil err, or err itself. Any other error is no answer.
-func (l *Limiter) Learn(told klarna.RateLimit, err error) {
+// Observe slows down to what an answer says: told beside a nil err, or err itself. Any other error is no answer.
+func (l *Limiter) Observe(told klarna.RateLimit, err error) {
 	var retryAfter time.Duration
 	if answered, ok := errors.AsType[*klarna.Error](err); ok {
 		told, retryAfter = answered.RateLimit, answered.RetryAfter
 	} else if err != nil {
 		return
 	}
-	l.hear(told, klarna.ClassOf(err) == klarna.ClassRateLimited, retryAfter)
+	l.observe(told, klarna.ClassOf(err) == klarna.ClassRateLimited, retryAfter)
 }
 
-// hear slows down to what an answer says.
-func (l *Limiter) hear(r klarna.RateLimit, limited bool, retryAfter time.Duration) {
+// observe slows down to what an answer says; limited is a 429.
+func (l *Limiter) observe(r klarna.RateLimit, limited bool, retryAfter time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -210,6 +210,6 @@ func Aside[T any](ctx context.Context, l *Limiter, ask func(context.Context) (T,
 		return answer, ErrNoTurn
 	}
 	answer, told, err := ask(ctx)
-	l.Learn(told, err)
+	l.Observe(told, err)
 	return answer, err
 }

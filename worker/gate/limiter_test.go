@@ -11,17 +11,17 @@ import (
 
 // S27: a Klarna that says to come back in an hour is asked again after a minute,
 // by one request, and is shown to take none for as long as that lasts.
-func TestS27RetryAfterAnHour(t *testing.T) {
+func TestRetryAfterAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLimiter(100)
-		l.hear(klarna.RateLimit{}, true, time.Hour)
+		l.observe(klarna.RateLimit{}, true, time.Hour)
 		if ok, longer := l.Wait(t.Context(), 5*time.Second); ok || longer != time.Minute {
 			t.Errorf("wait = %t, %s; want none for a minute", ok, longer)
 		}
 		if why := l.Closed(); !strings.Contains(why, "00:01:00") {
 			t.Errorf("closed = %q, want the time when it is asked again", why)
 		}
-		l.hear(klarna.RateLimit{}, false, 0) // to what was asked before
+		l.observe(klarna.RateLimit{}, false, 0) // to what was asked before
 		if l.Closed() == "" {
 			t.Error("opened by an answer from before")
 		}
@@ -39,11 +39,11 @@ func TestS27RetryAfterAnHour(t *testing.T) {
 			if asked != 1 {
 				t.Errorf("%d requests asked whether it is over, want 1", asked)
 			}
-			l.hear(klarna.RateLimit{}, true, time.Hour)
+			l.observe(klarna.RateLimit{}, true, time.Hour)
 		}
 		<-time.After(time.Minute)
 		l.Wait(t.Context(), 0)
-		l.hear(klarna.RateLimit{}, false, 0)
+		l.observe(klarna.RateLimit{}, false, 0)
 		for range 10 {
 			if ok, _ := l.Wait(t.Context(), time.Second); !ok {
 				t.Error("still closed after an answer")
@@ -56,10 +56,10 @@ func TestS27RetryAfterAnHour(t *testing.T) {
 }
 
 // S27: waiting for what others are told takes no longer than was agreed.
-func TestS27WaitsNoLongerThanAgreed(t *testing.T) {
+func TestWaitsNoLongerThanAgreed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLimiter(1)
-		l.hear(klarna.RateLimit{}, true, 3*time.Second)
+		l.observe(klarna.RateLimit{}, true, 3*time.Second)
 		began := time.Now()
 		ok, _ := l.Wait(t.Context(), 5*time.Second)
 		if took := time.Since(began); !ok || took != 3*time.Second {

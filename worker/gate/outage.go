@@ -100,7 +100,7 @@ func (o *Outage) Worked(parts ...string) {
 // somebody who is idle. ok is false once ctx has ended.
 func (o *Outage) wait(ctx context.Context, idle func() bool) (trial, ok bool) {
 	for ctx.Err() == nil {
-		lifted, only := o.pauses.Only(PauseJournal)
+		lifted, only := o.pauses.only(PauseJournal)
 		if lifted == nil {
 			return false, true
 		}
@@ -141,6 +141,6 @@ func (o *Outage) mayTry() bool {
 // Admit says whether a job may be claimed: any while nothing is paused, and one
 // at a time while nothing but the journal is.
 func (o *Outage) Admit() bool {
-	lifted, only := o.pauses.Only(PauseJournal)
+	lifted, only := o.pauses.only(PauseJournal)
 	return lifted == nil || only && o.mayTry() && o.ticket.CompareAndSwap(true, false)
 }

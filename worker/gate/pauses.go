@@ -81,9 +81,9 @@ func (p *Pauses) Why(reason string) string {
 	return p.reasons[reason]
 }
 
-// Only says whether this reason is the only one. lifted is closed once there is none; nil when
+// only says whether this reason is the only one. lifted is closed once there is none; nil when
 // there is none already.
-func (p *Pauses) Only(reason string) (lifted <-chan struct{}, only bool) {
+func (p *Pauses) only(reason string) (lifted <-chan struct{}, only bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, there := p.reasons[reason]

@@ -195,7 +195,7 @@ func (p *Puller) ready(ctx context.Context) int {
 		if !ok {
 			return 0
 		}
-		if lifted, _ := p.Held.Only(PauseSettings); lifted != nil {
+		if lifted, _ := p.Held.only(PauseSettings); lifted != nil {
 			select {
 			case <-ctx.Done():
 				return 0

@@ -6,7 +6,7 @@ import (
 )
 
 // S74: no more jobs are asked for than may be in flight.
-func TestS74FewerInFlight(t *testing.T) {
+func TestFewerJobsAreAskedFor(t *testing.T) {
 	b := NewBreaker(func(string, bool, string) {})
 	b.MerchantProven()
 	o := NewOutage(&Pauses{}, nil, nil)
