@@ -32,11 +32,11 @@ fuzz: ## fuzz every input that comes from outside, 30 s each
 	$(GO) test -run '^$$' -fuzz '^FuzzReadCapture$$' -fuzztime $(FUZZTIME) ./messages
 	$(GO) test -run '^$$' -fuzz '^FuzzDecodeJob$$' -fuzztime $(FUZZTIME) ./messages
 	$(GO) test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZTIME) ./klarna
-	$(GO) test -run '^$$' -fuzz '^FuzzParseState$$' -fuzztime $(FUZZTIME) ./worker
+	$(GO) test -run '^$$' -fuzz '^FuzzParseState$$' -fuzztime $(FUZZTIME) ./worker/journal
 	$(GO) test -run '^$$' -fuzz '^FuzzOrder$$' -fuzztime $(FUZZTIME) ./klarna/klarnasim
 
 model: ## search every state of the model's small worlds; at most 10 minutes
-	$(GO) test -count=1 -timeout 20m -run '^TestModel' ./worker -model.whole
+	$(GO) test -count=1 -timeout 20m -run '^TestModel' ./worker/journal -model.whole
 
 CHAOS ?= 100s
 chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 8 minutes

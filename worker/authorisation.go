@@ -69,7 +69,7 @@ func (a authorisations) note(r messages.RenewalKey, account messages.Account, s 
 // recall reads again what ends soon by now.
 func (s *sweeper) recall(ctx context.Context) error {
 	for day, records := range s.authorised.later {
-		if !near(day, s.now()) {
+		if !near(day, s.clock.now()) {
 			continue
 		}
 		if err := s.reread(ctx, day, records); err != nil {
@@ -119,7 +119,7 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 	}
 	expiring := map[messages.Account]int{}
 	for r, a := range s.authorised.soon {
-		switch left := a.ends.Sub(s.now()); {
+		switch left := a.ends.Sub(s.clock.now()); {
 		case left <= 0:
 			delete(s.authorised.soon, r) // too late
 			continue
@@ -128,13 +128,13 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 		}
 		at, err := s.journal.Last(ctx, r)
 		if _, odd := errors.AsType[*journal.UnreadableError](err); odd {
-			s.opts.Log.Error().Err(err).Msg("record not understood")
+			s.log.Error().Err(err).Msg("record not understood")
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		s.authorised.note(r, a.account, at.State, at.Sequence, s.now())
+		s.authorised.note(r, a.account, at.State, at.Sequence, s.clock.now())
 		if at.State.Uncaptured() {
 			expiring[a.account]++
 		}

@@ -68,7 +68,7 @@ func TestAuthorisationsThatEndSoon(t *testing.T) {
 
 // What ends later is read again when it ends soon; what was captured in between is not counted.
 func TestAuthorisationsAreReadAgain(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	for _, s := range []string{"one", "two", "three"} {

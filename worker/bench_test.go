@@ -40,7 +40,7 @@ func BenchmarkHandle(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		m := &nats.Msg{Subject: messages.DueSubject("default"), Reply: reply, Header: header, Data: payload, Sub: &nats.Subscription{}}
-		a.handle(b.Context(), gate.Delivery{Msg: m, Received: a.now(), Semaphore: semaphore})
+		a.handler.handle(b.Context(), gate.Delivery{Msg: m, Received: a.shared.clock.now(), Semaphore: semaphore})
 	}
 	if got := paid.Load(); got != int64(b.N) {
 		b.Fatalf("%d of %d jobs were paid", got, b.N)
@@ -88,22 +88,17 @@ func benchAccount(b *testing.B) (*account, *atomic.Int64) {
 	o := DefaultOptions()
 	o.Name, o.Log = "worker-1", zerolog.New(discard{})
 	o.Accounts = []Account{{Name: "default", Klarna: client, Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint)}}
-	w, err := New(js, o)
-	if err != nil {
-		b.Fatal(err)
-	}
 	records, err := journal.Open(b.Context(), js, o.Log)
 	if err != nil {
 		b.Fatal(err)
 	}
-	w.oldest.Store(int64(topology.DefaultRetention - topology.RetentionMargin))
-	shown := w.reading()
+	a := accountOf(b, js, o, records)
+	a.rules.base = journal.NewRules(o.timing(), 2*time.Minute)
+	a.shared.memory.oldest.Store(int64(topology.DefaultRetention - topology.RetentionMargin))
+	shown := a.shared.clock.reading()
 	shown.broker = shown.wall
-	w.compared.Store(&shown)
-	return &account{
-		Account: w.accounts[0], Worker: w, journal: records, rules: journal.NewRules(o.timing(), 2*time.Minute), limiter: gate.NewLimiter(0),
-		breaker: gate.NewBreaker(func(string, bool, string) {}), log: o.Log, finishing: b.Context(), recording: b.Context(),
-	}, paid
+	a.shared.clock.compared.Store(&shown)
+	return a, paid
 }
 
 // discard takes log lines. Unlike io.Discard zerolog does not know it and writes them whole.

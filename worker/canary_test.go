@@ -33,7 +33,7 @@ func (w *world) canaries() (n int) {
 // the end they are the merchant's trouble.
 func TestS51OddAnswersPauseNobody(t *testing.T) {
 	const odd, good = 15, 60
-	w := NewWorld(t)
+	w := newWorld(t)
 	for n := range odd {
 		w.publish(w.due("odd-"+strconv.Itoa(n), "403-bare-"+strconv.Itoa(n), 1))
 	}
@@ -67,7 +67,7 @@ func TestS55HostHasMoved(t *testing.T) {
 	const jobs = 20
 	for _, outage := range []string{"301", "302", "307", "308", "403-html", "401"} {
 		t.Run(outage, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = outage })
 			for n := range jobs {
 				w.publish(w.due("s55-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -107,7 +107,7 @@ func TestS55HostHasMoved(t *testing.T) {
 // S52: Klarna answers the look at an expired order 404 without a word, as Kustom does. That capture waits, and ends; the
 // account's charges go on.
 func TestS52LookAtAnExpiredOrder(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	target, err := url.Parse(w.klarna.URL)
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestS52LookAtAnExpiredOrder(t *testing.T) {
 
 // S52: odd answers to captures and to looks at orders pause no charges either.
 func TestS52OddCapturesPauseNobody(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var worker *Worker
 	stop := w.startWith(&worker)
 	order := w.authorise("s52", "ok-s52")

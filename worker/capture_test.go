@@ -90,7 +90,7 @@ func last[E messages.Event](w *world) (e E) {
 }
 
 func TestCaptureOfEverything(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	order := w.authorise("sub", "ok-1")
 	paid := last[messages.Paid](w)
@@ -116,7 +116,7 @@ func TestCaptureOfEverything(t *testing.T) {
 }
 
 func TestCapturesInParts(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.start()
 	w.authorise("sub", "ok-1")
@@ -134,7 +134,7 @@ func TestCapturesInParts(t *testing.T) {
 // TestCapturesAtOnce: captures that together are more than what was authorised,
 // at several workers at the same time.
 func TestCapturesAtOnce(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.start()
 	w.authorise("sub", "ok-1")
@@ -166,7 +166,7 @@ func TestNothingToCapture(t *testing.T) {
 		{"not valid", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", -1), "rejected invalid"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.start()
 			row.set(w)
 			w.capture(row.job)
@@ -186,7 +186,7 @@ func TestNothingToCapture(t *testing.T) {
 // TestS14CaptureDeclined: the order stays, nobody charges again, the billing
 // system is told when to try, and the next capture may succeed.
 func TestS14CaptureDeclined(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	order := w.authorise("sub", "capture-declined-1")
 	w.capture(part("c1", 0))
@@ -207,7 +207,7 @@ func TestS14CaptureDeclined(t *testing.T) {
 
 // TestCaptureIDOfACharge: a capture may even bear the ID of the charge.
 func TestCaptureIDOfACharge(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.authorise("sub", "ok-1")
 	w.capture(part("sub/2026-12/1", 0))
@@ -220,7 +220,7 @@ func TestCaptureIDOfACharge(t *testing.T) {
 
 // TestCaptureDeadLetter: a bad capture job lies in RENEWAL_DEAD with the subject it came on.
 func TestCaptureDeadLetter(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.publishCapture([]byte(`{"id":"c1","subscription_id":"sub","period":"2026-12","captured_amount":"15.99"}`))
 	w.publishCapture([]byte(`{"id":`))
@@ -233,7 +233,7 @@ func TestCaptureDeadLetter(t *testing.T) {
 
 // TestCapturesExpire: the worker that sweeps counts the orders whose money is about to be lost.
 func TestCapturesExpire(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.authorise("sub", "ok-1")
@@ -274,7 +274,7 @@ func TestCaptureVariants(t *testing.T) {
 		{"soft-decline-c", "capture_failed payment_method_failed", nil},
 	} {
 		t.Run(row.reference, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.start()
 			w.authorise("sub", "ok-1")
 			c := part("c1", 0)
@@ -309,7 +309,7 @@ func TestCaptureUnresolved(t *testing.T) {
 		}, "capture_failed not_captured"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.start()
 			w.authorise("sub", "ok-1")
 			c := part("c1", 599)

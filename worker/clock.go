@@ -2,7 +2,10 @@ package worker
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -18,6 +21,18 @@ const (
 	comparedFor = topology.PresenceTTL
 )
 
+// A clock shows the broker's time: leases and windows are compared between machines, so
+// all of them go by one clock.
+type clock struct {
+	wall      func() time.Time     // of this machine, as people set it
+	monotonic func() time.Duration // which nobody sets
+	pauses    *pausing
+	log       zerolog.Logger
+
+	compared atomic.Pointer[comparison] // the last one that could be relied upon
+	blind    atomic.Bool                // clocks cannot be compared: the bucket is missing
+}
+
 // A comparison is what three clocks showed at one moment: the broker's and both
 // of this machine.
 type comparison struct {
@@ -25,41 +40,43 @@ type comparison struct {
 	monotonic    time.Duration
 }
 
-// now is the broker's time: leases and windows are compared between machines, so
-// all of them go by one clock. Since the last comparison it goes by the monotonic clock, which nobody sets.
-func (w *Worker) now() time.Time {
-	c := w.compared.Load()
-	if c == nil {
-		return w.opts.Now().Round(0)
+// now is the broker's time. Since the last comparison it goes by the monotonic clock.
+func (c *clock) now() time.Time {
+	last := c.compared.Load()
+	if last == nil {
+		return c.wall().Round(0)
 	}
-	return c.broker.Add(w.opts.Monotonic() - c.monotonic)
+	return last.broker.Add(c.monotonic() - last.monotonic)
 }
 
-// clockFault says why [Worker.now] cannot be relied upon, or "". It is asked
+// Now lets a backoff read the clock.
+func (c *clock) Now() time.Time { return c.now() }
+
+// fault says why the clock cannot be relied upon, or "". It is asked
 // where something is sent or expires, since a ticker would be late by up to its period; what it finds is a pause at once.
-func (w *Worker) clockFault() string {
-	if sentence := w.pauses.Why(gate.PauseClock); sentence != "" {
+func (c *clock) fault() string {
+	if sentence := c.pauses.reasons.Why(gate.PauseClock); sentence != "" {
 		return sentence
 	}
-	fault := w.clockMoved()
-	if fault != "" && w.noBucket.Load() {
+	fault := c.moved()
+	if fault != "" && c.blind.Load() {
 		return fault // that the bucket is missing says why, and is a pause
 	}
-	if fault != "" && w.setPause(gate.PauseClock, fault) {
-		w.opts.Log.Warn().Msg(fault + ": nothing is sent and nothing expires until the clock was compared with the broker's again")
+	if fault != "" && c.pauses.set(gate.PauseClock, fault) {
+		c.log.Warn().Msg(fault + ": nothing is sent and nothing expires until the clock was compared with the broker's again")
 	}
 	return fault
 }
 
-// clockMoved judges the clocks by what they show now.
-func (w *Worker) clockMoved() string {
-	c := w.compared.Load()
-	if c == nil {
+// moved judges the clocks by what they show now.
+func (c *clock) moved() string {
+	last := c.compared.Load()
+	if last == nil {
 		return "the clock was not compared with the broker's yet"
 	}
-	shown := w.reading()
-	passed := shown.monotonic - c.monotonic
-	stepped := shown.wall.Sub(c.wall) - passed
+	shown := c.reading()
+	passed := shown.monotonic - last.monotonic
+	stepped := shown.wall.Sub(last.wall) - passed
 	switch {
 	case stepped.Abs() > maxStep:
 		return fmt.Sprintf("this machine's clock was set or stood still: it is %s off what has passed since the last comparison with the broker's", stepped.Round(time.Millisecond))
@@ -70,20 +87,18 @@ func (w *Worker) clockMoved() string {
 }
 
 // reading is what this machine's clocks show now.
-func (w *Worker) reading() comparison {
-	return comparison{wall: w.opts.Now().Round(0), monotonic: w.opts.Monotonic()}
+func (c *clock) reading() comparison {
+	return comparison{wall: c.wall().Round(0), monotonic: c.monotonic()}
 }
 
-// compareClocks learns the broker's time from an entry that the broker stamped
-// between sent and now. A comparison that took long says too little: two workers that
-// are each off by half of it must still be within the margin of their leases.
-func (p *presence) compareClocks(sent comparison, stamped time.Time) {
-	seen := p.reading()
+// compare learns the broker's time from an entry that the broker stamped
+// between sent and now. A comparison that took longer than the margin of the leases says too little: two workers that
+// are each off by half of it must still be within that.
+func (c *clock) compare(sent comparison, stamped time.Time, margin time.Duration) {
+	seen := c.reading()
 	took := seen.monotonic - sent.monotonic
-	for _, a := range p.accounts {
-		if took < 0 || took > a.rules.ClockMargin {
-			return
-		}
+	if took < 0 || took > margin {
+		return
 	}
 	if (seen.wall.Sub(sent.wall) - took).Abs() > maxStep {
 		return // it was set just now
@@ -94,13 +109,13 @@ func (p *presence) compareClocks(sent comparison, stamped time.Time) {
 		// Which of the two is wrong is not known: neither is gone by, so that a broker whose clock
 		// jumps ends no window.
 		sentence := fmt.Sprintf("this machine's clock is %s off the broker's, at most %s is safe: nothing is sent until it is put right", ahead.Round(time.Second), journal.MaxSkew)
-		if p.setPause(gate.PauseClock, sentence) {
-			p.opts.Log.Error().Dur("skew_ms", ahead).Msg(sentence)
+		if c.pauses.set(gate.PauseClock, sentence) {
+			c.log.Error().Dur("skew_ms", ahead).Msg(sentence)
 		}
 		return
 	}
-	p.compared.Store(&seen)
-	if p.liftPause(gate.PauseClock) {
-		p.opts.Log.Debug().Dur("skew_ms", ahead).Msg("the clock is right: claiming goes on")
+	c.compared.Store(&seen)
+	if c.pauses.lift(gate.PauseClock) {
+		c.log.Debug().Dur("skew_ms", ahead).Msg("the clock is right: claiming goes on")
 	}
 }

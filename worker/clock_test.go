@@ -24,21 +24,36 @@ func (c *clocks) pass(d time.Duration) { c.wall, c.monotonic = c.wall.Add(d), c.
 
 // compared is an account on such a machine, whose clock was just compared with
 // the broker's, and a claim of it that may be sent.
-func compared(t *testing.T) (*account, *presence, *clocks, journal.Claim) {
+func compared(t *testing.T) (*account, *clocks, journal.Claim) {
 	t.Helper()
 	c := &clocks{wall: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC), monotonic: time.Hour}
 	o := DefaultOptions()
 	o.Name, o.Accounts = "w", []Account{{Name: "default"}}
 	o.Now, o.Monotonic = func() time.Time { return c.wall }, func() time.Duration { return c.monotonic }
-	w, err := New(nil, o)
+	a := accountOf(t, nil, o, nil)
+	a.rules.base = journal.Rules{Timing: o.timing(), ClockMargin: time.Second}
+	a.compare(c.wall)
+	now := a.shared.clock.now()
+	return a, c, journal.Claim{FirstSentAt: now, LeaseUntil: now.Add(2 * time.Minute)}
+}
+
+// accountOf is the only account of a worker that does not run.
+func accountOf(t testing.TB, js jetstream.JetStream, o Options, records *journal.Journal) *account {
+	t.Helper()
+	if o.Name == "" {
+		o.Name = "w"
+	}
+	w, err := New(js, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{Account: w.accounts[0], Worker: w, rules: journal.Rules{Timing: o.timing(), ClockMargin: time.Second}, breaker: gate.NewBreaker(func(string, bool, string) {})}
-	p := &presence{Worker: w, accounts: []*account{a}}
-	p.compareClocks(p.reading(), c.wall)
-	now := w.now()
-	return a, p, c, journal.Claim{FirstSentAt: now, LeaseUntil: now.Add(2 * time.Minute)}
+	return newAccount(w.opts.Accounts[0], o.Name, w.shared(records, t.Context(), t.Context()), w.log)
+}
+
+// compare compares the account's clock with the broker's, which shows this.
+func (a *account) compare(broker time.Time) {
+	clock := a.shared.clock
+	clock.compare(clock.reading(), broker, time.Second)
 }
 
 // S78: what may be sent is asked of the clock at the send, whatever moved it
@@ -58,34 +73,34 @@ func TestS78ClockIsAskedAtTheSend(t *testing.T) {
 		{"not compared again", func(c *clocks) { c.pass(comparedFor + time.Second) }, "not compared"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, p, c, claim := compared(t)
-			before := a.now()
+			a, c, claim := compared(t)
+			before := a.shared.clock.now()
 			monotonic := c.monotonic
 			tt.move(c)
-			if got := a.now().Sub(before); got != c.monotonic-monotonic {
+			if got := a.shared.clock.now().Sub(before); got != c.monotonic-monotonic {
 				t.Errorf("now moved by %s, want what has passed: %s", got, c.monotonic-monotonic)
 			}
-			err := a.sendable(claim)
-			if (err != nil) != (tt.fault != "") || !strings.Contains(a.pauses.Why(gate.PauseClock), tt.fault) {
-				t.Fatalf("sendable: %v, paused: %q; want %q", err, a.pauses.Why(gate.PauseClock), tt.fault)
+			err := a.rules.sendable(claim)
+			if (err != nil) != (tt.fault != "") || !strings.Contains(a.shared.pauses.reasons.Why(gate.PauseClock), tt.fault) {
+				t.Fatalf("sendable: %v, paused: %q; want %q", err, a.shared.pauses.reasons.Why(gate.PauseClock), tt.fault)
 			}
-			p.compareClocks(p.reading(), c.wall)
-			if err := a.sendable(claim); err != nil && c.wall.Sub(before) < time.Minute {
-				t.Errorf("sendable after a comparison: %v, paused: %v", err, a.pauses.Active())
+			a.compare(c.wall)
+			if err := a.rules.sendable(claim); err != nil && c.wall.Sub(before) < time.Minute {
+				t.Errorf("sendable after a comparison: %v, paused: %v", err, a.shared.pauses.reasons.Active())
 			}
 		})
 	}
 	t.Run("paused, whatever the clocks show", func(t *testing.T) {
-		a, _, _, claim := compared(t)
-		a.setPause(gate.PauseClock, "off")
-		if a.sendable(claim) == nil {
+		a, _, claim := compared(t)
+		a.shared.pauses.set(gate.PauseClock, "off")
+		if a.rules.sendable(claim) == nil {
 			t.Error("sent on a clock that is off")
 		}
 	})
 	t.Run("never compared", func(t *testing.T) {
-		a, _, _, claim := compared(t)
-		a.compared.Store(nil)
-		if a.sendable(claim) == nil {
+		a, _, claim := compared(t)
+		a.shared.clock.compared.Store(nil)
+		if a.rules.sendable(claim) == nil {
 			t.Error("sent on a clock that nobody compared")
 		}
 	})
@@ -103,13 +118,13 @@ func TestS78ComparisonsThatSayTooLittle(t *testing.T) {
 		{"the broker's clock jumped", func(c *clocks) {}, 26 * time.Hour},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a, p, c, _ := compared(t)
-			base := a.compared.Load()
-			sent := p.reading()
+			a, c, _ := compared(t)
+			base := a.shared.clock.compared.Load()
+			sent := a.shared.clock.reading()
 			tt.between(c)
-			p.compareClocks(sent, c.wall.Add(tt.broker))
-			if a.compared.Load() != base {
-				t.Errorf("it was relied upon: now is %s", a.now())
+			a.shared.clock.compare(sent, c.wall.Add(tt.broker), time.Second)
+			if a.shared.clock.compared.Load() != base {
+				t.Errorf("it was relied upon: now is %s", a.shared.clock.now())
 			}
 		})
 	}
@@ -117,7 +132,7 @@ func TestS78ComparisonsThatSayTooLittle(t *testing.T) {
 
 // S78: a step that rests on time having passed is not taken on such a clock.
 func TestS78NothingExpires(t *testing.T) {
-	a, _, c, claim := compared(t)
+	a, c, claim := compared(t)
 	open := journal.State{Phase: journal.PhaseCharging, Claim: &claim}
 	for _, tt := range []struct {
 		name string
@@ -132,10 +147,10 @@ func TestS78NothingExpires(t *testing.T) {
 			if tt.next.Record == "" {
 				t.Fatalf("%+v writes nothing", tt.next)
 			}
-			a.pauses.Lift(gate.PauseClock)
+			a.shared.pauses.lift(gate.PauseClock)
 			c.wall = c.wall.Add(50 * time.Second)
 			// There is no journal: writing would panic.
-			next, _, err := a.advance(t.Context(), nil, &job{}, journal.Entry{State: open}, func(journal.State) journal.Transition { return tt.next }, journal.TryResult{})
+			next, _, err := a.handler.recorder.advance(t.Context(), nil, &job{service: charge}, journal.Entry{State: open}, func(journal.State) journal.Transition { return tt.next }, journal.TryResult{})
 			if err != nil || next.Then != journal.Nak || next.Record != "" {
 				t.Errorf("advance = %+v, %v; want the job to come again", next, err)
 			}
@@ -171,7 +186,7 @@ func (d deafBucket) Put(ctx context.Context, key string, value []byte) (uint64, 
 func TestS78ClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{26 * time.Hour, -2 * time.Hour, 50 * time.Second, -50 * time.Second} {
 		t.Run(step.String(), func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			var set atomic.Int64
 			var off atomic.Bool
 			js := w.js
@@ -186,7 +201,7 @@ func TestS78ClockSteps(t *testing.T) {
 			w.await("a try", func() bool { return len(w.orders()) > 0 })
 			off.Store(true)
 			set.Store(int64(step))
-			w.await("the pause", func() bool { return worker.pauses.Why(gate.PauseClock) != "" })
+			w.await("the pause", func() bool { return worker.pauses.reasons.Why(gate.PauseClock) != "" })
 			tries, records := len(w.orders()), len(w.records())
 			w.publish(w.due("new", "ok-3", 1, func(j map[string]any) { j["expires_at"] = w.now().Add(2 * time.Hour).UTC().Format(time.RFC3339) }))
 			w.verified()
@@ -217,7 +232,7 @@ func TestS78ClockSteps(t *testing.T) {
 
 // S78: a comparison that does not come again is a pause, also where nothing is sent.
 func TestS78NotComparedAgain(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var off atomic.Bool
 	var sweeping, worker *Worker
 	w.startWith(&sweeping) // a sweep would ask for the clock, too

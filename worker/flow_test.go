@@ -23,7 +23,7 @@ import (
 // nothing becomes unresolved; after the fix every job is charged once.
 func TestS28S49WrongPassword(t *testing.T) {
 	const jobs = 20
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Username, o.Password = "merchant", "the new password" })
 	for n := range jobs {
 		w.publish(w.due("s49-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -62,14 +62,14 @@ func TestS28S49WrongPassword(t *testing.T) {
 // at a time finds out whether it is back.
 func TestBreaker(t *testing.T) {
 	const jobs, breakerRun = 60, 10
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "503-bare-" })
 	for n := range jobs {
 		w.publish(w.due("down-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
 	var worker *Worker
 	w.startWith(&worker)
-	w.await("the breaker", func() bool { return worker.accounts[0].Name == "default" && len(w.orders()) >= breakerRun })
+	w.await("the breaker", func() bool { return worker.accounts[0] == "default" && len(w.orders()) >= breakerRun })
 	open := len(w.orders())
 	w.await("two probes", func() bool { return len(w.orders()) >= open+2 })
 	if claimed := len(w.records()); claimed > jobs {
@@ -87,7 +87,7 @@ func TestBreaker(t *testing.T) {
 // TestS27SharedRate: three workers share what Klarna allows one merchant.
 func TestS27SharedRate(t *testing.T) {
 	const limit, jobs = 100, 800
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Rate = limit })
 	for range 3 {
 		w.start(func(o *Options) { o.Accounts[0].Rate = 180; o.Accounts[0].Concurrency = 32 })
@@ -116,7 +116,7 @@ func TestS27SharedRate(t *testing.T) {
 
 // TestClockOff: a worker whose clock is off the broker's does not send (S78).
 func TestClockOff(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var off atomic.Int64
 	off.Store(int64(2 * time.Minute))
 	w.start(func(o *Options) {
@@ -139,7 +139,7 @@ func TestClockOff(t *testing.T) {
 // TestS37FrozenBeforeTheSend: a worker claims and freezes; another takes over and
 // is declined; attempt 2 is paid; the first wakes, with a connection in hand, and must not send.
 func TestS37FrozenBeforeTheSend(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	frozen, wake := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
 	freezing := w.client(func() (klarna.Credentials, error) {
@@ -176,7 +176,7 @@ func TestS37FrozenBeforeTheSend(t *testing.T) {
 // TestS42NotSentAfterATakeover: a delivery sends and crashes; the one that takes
 // over cannot dial. The key's clock keeps running from the first send.
 func TestS42NotSentAfterATakeover(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s42", "500-1", 1))
 	stop := w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
@@ -197,7 +197,7 @@ func TestS42NotSentAfterATakeover(t *testing.T) {
 // only to be handed back (S27).
 func TestRateBelowTheHands(t *testing.T) {
 	const jobs = 30
-	w := NewWorld(t)
+	w := newWorld(t)
 	for n := range jobs {
 		w.publish(w.due("rate-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
@@ -214,7 +214,7 @@ func TestRateBelowTheHands(t *testing.T) {
 
 // TestClosedByKlarna: while Klarna says to wait, nothing is pulled (S27).
 func TestClosedByKlarna(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
@@ -234,7 +234,7 @@ func TestClosedByKlarna(t *testing.T) {
 
 // TestClockOffAtStart: no byte is sent before the clock was compared (S78).
 func TestClockOffAtStart(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for n := range 20 {
 		w.publish(w.due("clock-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
@@ -248,7 +248,7 @@ func TestClockOffAtStart(t *testing.T) {
 // TestClocksApart: leases and windows are compared between machines, so workers
 // whose clocks are off by less than what stops them go by the broker's (S78).
 func TestClocksApart(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for _, off := range []time.Duration{50 * time.Second, -50 * time.Second} {
 		w.start(func(o *Options) { o.Now = func() time.Time { return w.now().Add(off) } })
 	}
@@ -272,7 +272,7 @@ func TestClocksApart(t *testing.T) {
 // TestS46JournalForgetsSooner: the journal's age is lowered to what is still
 // allowed; a period that it can no longer know is not charged.
 func TestS46JournalForgetsSooner(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
@@ -292,7 +292,7 @@ func TestS46JournalForgetsSooner(t *testing.T) {
 // TestS46ConsumerChanged: a consumer that gives up after some deliveries would
 // lose jobs; nothing is claimed until it is put right.
 func TestS46ConsumerChanged(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
@@ -317,7 +317,7 @@ func TestS46ConsumerChanged(t *testing.T) {
 // TestRecordOfSomebodyElse: a record that no worker wrote stops its renewal, and
 // only that; whoever looks how everything stands is told which record it is.
 func TestRecordOfSomebodyElse(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	foreign := messages.RecordSubject(messages.KindPaid, messages.NewRenewalKey("foreign", "2026-12"), "default")
 	if _, err := w.js.Publish(t.Context(), foreign, []byte("{}")); err != nil {
 		t.Fatal(err)
@@ -365,7 +365,7 @@ func TestStartIsPatient(t *testing.T) {
 	}{{"stopped", true, nil}, {"no answer", false, nats.ErrTimeout}} {
 		for at := int64(1); at <= 2; at++ {
 			t.Run(tt.name, func(t *testing.T) {
-				w := NewWorld(t)
+				w := newWorld(t)
 				o := DefaultOptions()
 				o.Name, o.TryTimeout, o.TryBudget, o.ShutdownTimeout = "starting", 400*time.Millisecond, 300*time.Millisecond, time.Second
 				o.Accounts = []Account{{Name: "default", Host: "klarna", Endpoint: "http://127.0.0.1", Klarna: w.client(klarna.StaticCredentials("merchant", "secret-password").Credentials)}}

@@ -5,149 +5,88 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/rs/zerolog"
-
-	"github.com/klarna-renewals/renewals/klarna"
-	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// claimTimeout bounds the writing of a claim: a worker that cannot reach the
-// journal hands its job back.
-const claimTimeout = 10 * time.Second
+// A handler takes an account's jobs through the five steps: read, claim, charge, record, acknowledge.
+type handler struct {
+	reader   reader
+	turns    *turns
+	asker    *asker
+	recorder *recorder
+	finisher *finisher
+}
 
 // handle is everything that can happen to a customer's money: a job is read,
 // claimed, charged, recorded and acknowledged, in this order. Whatever ends it early leaves the message unacknowledged,
 // to be delivered again; the journal then says how far it came.
-func (a *account) handle(ctx context.Context, d gate.Delivery) {
-	j, err := a.place(d)
+func (h *handler) handle(ctx context.Context, d gate.Delivery) {
+	placed, err := place(d, h.reader.account.Name)
 	if err != nil {
-		a.log.Error().Err(err).Msg("delivery without JetStream metadata left alone")
+		h.recorder.log.Error().Err(err).Msg("delivery without JetStream metadata left alone")
 		return
 	}
-	defer a.recoverPanic(j)
-	a.read(j)
-	if a.parkEarly(j) {
+	var j *job
+	defer func() { h.recoverPanic(recover(), placed, j) }()
+	j = h.reader.read(placed)
+	if next, early, err := h.early(j); early {
+		h.finisher.finish(j, next, err)
 		return
 	}
 
-	wait, ok := a.myTurn(ctx, j)
-	defer j.permit.Release()
+	mine, wait, ok := h.turns.take(ctx, d.Semaphore, j.received)
+	defer mine.permit.Release()
 	if !ok {
-		a.handBack(j, wait)
+		h.finisher.handBack(j, wait)
 		return
 	}
-	next, at, err := a.claim(ctx, j)
-	if err != nil && next.Then == journal.Try {
-		next, err = a.withdraw(ctx, j, next.State, err)
-	} else if err == nil {
-		switch next.Then {
-		case journal.Try:
-			held := journal.Held(at.State, a.rules)
-			began := a.now()
-			answers := a.ask(ctx, j, held)
-			took := a.now().Sub(began)
-			j.semaphore.Took(took)
-			j.permit.Release() // what follows, another job need not wait for
-			a.metrics.charge.WithLabelValues(string(a.Name)).Observe(took.Seconds())
-			held.Authorised = a.authorised(j, answers)
-			answers.TokenStatus = a.tokenStatus(j, answers)
-			next, err = a.record(j, at, held, answers)
-		case journal.Poll:
-			next, err = a.recordFraudStatus(j, at)
-		}
+	j, next, at, err := h.claim(ctx, j)
+	switch {
+	case err != nil && next.Then == journal.Try:
+		mine.permit.Release()
+		next, err = h.withdraw(ctx, j, next.State, err)
+	case err == nil && next.Then == journal.Try:
+		held := journal.Held(at.State, h.recorder.rules.base)
+		answer := h.asker.ask(ctx, j, held, mine)
+		next, err = h.recorder.record(j, at, held, answer)
+	case err == nil && next.Then == journal.Poll:
+		told := h.asker.fraudStatus(j, at.State.Claim.OrderID)
+		next, err = h.recorder.recordFraudStatus(j, at, told)
 	}
-	a.finish(j, next, err)
+	h.finisher.finish(j, next, err)
 }
 
-// myTurn says whether the job may be claimed here and now, or after how long by
-// anybody. It waits for a permit and for the account's rate, before the claim: a lease is not spent on waiting.
-func (a *account) myTurn(ctx context.Context, j *job) (wait time.Duration, ok bool) {
-	left := func() time.Duration { return gate.Freshness - a.now().Sub(j.received) }
-	paused := a.breaker.Paused() // then this is the probe
-	j.probe = paused
-	if ctx.Err() != nil || left() <= 0 {
-		return 0, false
+// early says what becomes of a job that is to be parked, or leaves it to the way of all others: its renewal may say that it is
+// done, or rejected, or half charged.
+func (h *handler) early(j *job) (next journal.Transition, early bool, err error) {
+	now := h.recorder.clock.now()
+	if !j.early(now) || h.turns.pauses.reasons.Any() || h.turns.marks.Doubtful() {
+		return next, false, nil
 	}
-	if j.permit, ok = j.semaphore.Acquire(ctx, left()); !ok || ctx.Err() != nil {
-		return 0, false
+	at, err := h.recorder.last(j)
+	if err != nil {
+		return next, true, err
 	}
-	if a.breaker.PausedFor(gate.PauseNotEvaluated) || a.marks.Doubtful() || a.unfit.Any() || !a.outage.Admit() || !paused && a.breaker.Paused() {
-		return time.Second, false
-	}
-	if j.semaphore.InUse() > a.breaker.Places(a.limiter.SharedBy()) { // it came before the run of refusals did
-		return time.Second, false
-	}
-	ok, wait = a.limiter.Wait(ctx, left())
-	if ctx.Err() != nil {
-		wait = 0
-	}
-	return wait, ok
+	next = journal.Deliver(at.State, j.request, now, h.recorder.rules.now())
+	return next, next.Then == journal.Park, nil
 }
 
 // claim asks the machine what the delivery means and writes what it says. A
 // charge that looks new is claimed without reading first: an empty renewal is part of the write's condition.
-func (a *account) claim(ctx context.Context, j *job) (journal.Transition, journal.Entry, error) {
+func (h *handler) claim(ctx context.Context, j *job) (*job, journal.Transition, journal.Entry, error) {
+	r := h.recorder
 	at := journal.Entry{State: journal.State{Phase: journal.PhaseNone}}
-	if j.request.Verdict != "" || j.capture != nil || j.delivered > 1 || j.early(a.now()) {
+	if j.request.Verdict != "" || j.service.afterOrder || j.delivered > 1 || j.early(r.clock.now()) {
 		var err error
-		if at, err = a.last(j); err != nil {
-			return journal.Transition{}, at, err
+		if at, err = r.last(j); err != nil {
+			return j, journal.Transition{}, at, err
 		}
 	}
-	return a.decide(ctx, j, at, func(s journal.State) journal.Transition { return journal.Deliver(s, j.request, a.now(), a.rulesNow()) })
-}
-
-// last reads the job's renewal.
-func (a *account) last(j *job) (journal.Entry, error) {
-	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
-	defer cancel()
-	return a.journal.Last(ctx, j.renewalKey)
-}
-
-// decide lets a function of the machine speak until the job goes by keys that are
-// its own and everything is known that the function asks for. Each goes by a
-// stand-in once at most; a job whose renewal changes again and again meanwhile goes back.
-func (a *account) decide(ctx context.Context, j *job, at journal.Entry, speak func(journal.State) journal.Transition) (journal.Transition, journal.Entry, error) {
-	var answers journal.TryResult
-	for range maxRounds {
-		one, cancel := context.WithTimeout(a.recording, claimTimeout)
-		next, now, err := a.advance(one, nil, j, at, speak, answers)
-		cancel()
-		if at = now; err != nil {
-			return next, at, err
-		}
-		switch next.Then {
-		case journal.FileApart:
-			j.standIn(next)
-			if at, err = a.last(j); err != nil {
-				return journal.Transition{}, at, err
-			}
-		case journal.Look:
-			var ok bool
-			if answers, ok = a.look(ctx, j, next.State.Order); !ok && answers.NotEvaluated {
-				return a.notLooked(j, at, answers)
-			} else if !ok {
-				return journal.Later(a.rulesNow().Delay(j.delivered)), at, nil
-			}
-		default:
-			return next, at, nil
-		}
-	}
-	return journal.Transition{}, at, errNoDecision
-}
-
-// notLooked writes that the order of a capture could not be looked at, for its own sake.
-func (a *account) notLooked(j *job, at journal.Entry, answers journal.TryResult) (journal.Transition, journal.Entry, error) {
-	ctx, cancel := context.WithTimeout(a.recording, claimTimeout)
-	defer cancel()
-	return a.advance(ctx, nil, j, at, func(s journal.State) journal.Transition {
-		return journal.LookedInVain(s, j.request, answers.Outcome, a.now(), a.rulesNow())
-	}, answers)
+	return h.decide(ctx, j, at, func(j *job, s journal.State) journal.Transition {
+		return journal.Deliver(s, j.request, r.clock.now(), r.rules.now())
+	})
 }
 
 // maxRounds is how often the machine is asked about one delivery at most. A job
@@ -157,154 +96,86 @@ const maxRounds = 8
 // errNoDecision is a job that the machine had no answer for.
 var errNoDecision = errors.New("no decision after several rounds")
 
-// record writes what the tries came to. It goes on until the journal has it or
-// the process ends: an answer in hand is not given up because the broker is away.
-func (a *account) record(j *job, at journal.Entry, held journal.HeldClaim, answers journal.TryResult) (journal.Transition, error) {
-	defer a.outage.Keep()()
-	speak := func(s journal.State) journal.Transition {
-		return journal.Conclude(s, held, answers.Outcome, a.now(), a.rulesNow())
-	}
-	next, _, err := a.advance(a.recording, a.insist(j, answers.Made), j, at, speak, answers)
-	if err != nil {
-		a.notRecorded(j, answers.Made, err)
-	}
-	return next, err
-}
-
-// recordFraudStatus asks what became of a pending order and writes it.
-func (a *account) recordFraudStatus(j *job, at journal.Entry) (journal.Transition, error) {
-	orderID := a.journal.SpelledOrder(a.finishing, j.renewalKey, at.State.Claim.OrderID)
-	accepted, final, err := a.poll(j, orderID)
-	if err != nil {
-		a.log.Warn().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("fraud status not known yet")
-	}
-	speak := func(s journal.State) journal.Transition {
-		return journal.Polled(s, j.request, accepted, final, a.now(), a.rulesNow())
-	}
-	answers := journal.TryResult{Order: klarna.CreatedOrder{OrderID: orderID, FraudStatus: klarna.FraudAccepted}}
-	made := ""
-	switch {
-	case accepted:
-		made = journal.StateID(orderID)
-	case final:
-		answers.Answer = journal.FraudRejected
-	}
-	defer a.outage.Keep()()
-	next, _, err := a.advance(a.recording, a.insist(j, made), j, at, speak, answers)
-	if err != nil {
-		a.notRecorded(j, made, err)
-	}
-	return next, err
-}
-
-// advance lets a function of the machine speak to the renewal's last state until
-// a record that it asked for is written, or none is asked for.
-func (a *account) advance(ctx context.Context, p journal.Patience, j *job, at journal.Entry, speak func(journal.State) journal.Transition, answers journal.TryResult) (journal.Transition, journal.Entry, error) {
-	return a.journal.Apply(ctx, at, journal.Change{
-		Renewal: j.renewalKey,
-		Decide: func(s journal.State) (journal.Transition, error) {
-			next := speak(s)
-			if next.ByTheClock() && a.clockFault() != "" {
-				return journal.Later(time.Second), nil
-			}
-			return next, nil
-		},
-		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
-			return a.say(ctx, j, next, answers)
-		},
-		Written: func(next journal.Transition, event messages.Event) { a.recorded(j, next, event) },
-	}, p)
-}
-
-// finish acknowledges a settled job, as the last thing that happens to it, and
-// sends back any other.
-func (a *account) finish(j *job, next journal.Transition, err error) {
-	if err == nil && next.Duplicate {
-		a.metrics.duplicates.WithLabelValues(string(a.Name)).Inc()
-	}
-	if err == nil && next.Dead {
-		err = a.bury(j, next)
-	}
-	switch {
-	case err != nil:
-		a.metrics.writes.WithLabelValues(string(a.Name)).Inc()
-		level := zerolog.WarnLevel
-		if !a.js.Conn().IsConnected() {
-			level = zerolog.DebugLevel // that is told once, not for every job
+// decide lets a function of the machine speak until the job goes by keys that are
+// its own and everything is known that the function asks for, and returns the job as which it then goes. Each goes by a
+// stand-in once at most; a job whose renewal changes again and again meanwhile goes back.
+func (h *handler) decide(ctx context.Context, j *job, at journal.Entry, speak func(*job, journal.State) journal.Transition) (*job, journal.Transition, journal.Entry, error) {
+	r := h.recorder
+	var answer journal.TryResult
+	for range maxRounds {
+		one, cancel := context.WithTimeout(r.recording, claimTimeout)
+		next, now, err := r.advance(one, nil, j, at, func(s journal.State) journal.Transition { return speak(j, s) }, answer)
+		cancel()
+		if at = now; err != nil {
+			return j, next, at, err
 		}
-		a.log.WithLevel(level).Err(err).Uint64("sequence", j.sequence).Str("idempotency_key", string(j.request.Key)).Msg("job goes back: its state could not be read or written")
-		err = j.msg.NakWithDelay(a.rulesNow().Delay(1))
-	case next.Then == journal.Park:
-		err = a.park(j, next)
-	case next.Then == journal.Ack:
-		err = j.msg.Ack()
-	default:
-		err = j.msg.NakWithDelay(next.Delay)
+		switch next.Then {
+		case journal.FileApart:
+			j = j.standIn(next)
+			if at, err = r.last(j); err != nil {
+				return j, journal.Transition{}, at, err
+			}
+		case journal.Look:
+			found, told, ok := h.asker.look(ctx, j, next.State.Order)
+			switch {
+			case ok:
+				j, answer = j.looked(found), told
+			case told.NotEvaluated:
+				next, at, err = h.notLooked(j, at, told)
+				return j, next, at, err
+			default:
+				return j, journal.Later(r.rules.now().Delay(j.delivered)), at, nil
+			}
+		default:
+			return j, next, at, nil
+		}
 	}
-	if err != nil { // nothing is lost: the job comes again after AckWait
-		a.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("acknowledgement not sent")
-	}
+	return j, journal.Transition{}, at, errNoDecision
 }
 
-// handBack lets another worker have a job that was not started here, after a while.
-func (a *account) handBack(j *job, wait time.Duration) {
-	a.metrics.handBacks.WithLabelValues(string(a.Name)).Inc()
-	if err := j.msg.NakWithDelay(wait); err != nil {
-		a.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("hand-back not sent")
-	}
+// notLooked writes that the order of a capture could not be looked at, for its own sake.
+func (h *handler) notLooked(j *job, at journal.Entry, told journal.TryResult) (journal.Transition, journal.Entry, error) {
+	r := h.recorder
+	ctx, cancel := context.WithTimeout(r.recording, claimTimeout)
+	defer cancel()
+	return r.advance(ctx, nil, j, at, func(s journal.State) journal.Transition {
+		return journal.LookedInVain(s, j.request, told.Outcome, r.clock.now(), r.rules.now())
+	}, told)
 }
 
-// bury files the job in RENEWAL_DEAD as it was received. The same dead letter
-// again, after a crash, is a duplicate by its ID.
-func (a *account) bury(j *job, next journal.Transition) error {
-	if next.Stray() {
-		a.metrics.stray.WithLabelValues(string(a.Name), string(next.Reason)).Inc()
-		a.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewalKey)).
-			Msg("Klarna made something that no result can name any more: a person must look at it")
+// withdraw takes back a claim whose answer was lost for the reason why, see [recorder.withdraw].
+func (h *handler) withdraw(ctx context.Context, j *job, claimed journal.State, why error) (journal.Transition, error) {
+	if _, unreadable := errors.AsType[*journal.UnreadableError](why); unreadable {
+		return journal.Transition{}, why // it is not ours, and nobody can write on top of it
 	}
-	defer a.outage.Keep()()
-	m := a.deadLetter(j, next)
-	publish := func() error {
-		ctx, cancel := context.WithTimeout(a.recording, journal.PublishTimeout)
-		defer cancel()
-		_, err := a.js.PublishMsg(ctx, m, jetstream.WithExpectStream(messages.StreamDead))
-		a.noticed(deadLetters, err)
-		return err
-	}
-	try, err := a.insist(j, next.Made), publish()
-	for try.Again(a.recording, err) {
-		a.metrics.republish.WithLabelValues(messages.StreamDead).Inc()
-		err = publish()
-	}
-	if err != nil {
-		return fmt.Errorf("publish dead letter: %w", err)
-	}
-	return nil
+	return h.recorder.withdraw(ctx, j, claimed)
 }
 
-// recoverPanic keeps one job's panic from ending the others, and counts it in
-// the journal: after the tenth the job is put aside.
-func (a *account) recoverPanic(j *job) {
-	p := recover()
+// recoverPanic keeps one job's panic, p, from ending the others, and counts it in
+// the journal: after the tenth the job is put aside. j is nil where reading it broke.
+func (h *handler) recoverPanic(p any, d delivery, j *job) {
 	if p == nil {
 		return
 	}
+	r := h.recorder
 	defer func() {
 		if again := recover(); again != nil { // even the counting breaks: it comes again after AckWait
-			a.log.Error().Str("panic", fmt.Sprintf("%T", again)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).Msg("counting a panic panicked")
+			r.log.Error().Str("panic", fmt.Sprintf("%T", again)).Bytes("stack", debug.Stack()).Uint64("sequence", d.sequence).Msg("counting a panic panicked")
 		}
 	}()
-	if j.renewalKey == "" { // reading it broke
-		j.fileApart()
+	if j == nil {
+		j = h.reader.unread(d).apart()
 	}
-	a.metrics.panics.WithLabelValues(string(a.Name)).Inc()
+	r.metrics.panics.WithLabelValues(string(d.account)).Inc()
 	// The value may quote the job: only its type is logged.
-	a.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", j.sequence).
+	r.log.Error().Str("panic", fmt.Sprintf("%T", p)).Bytes("stack", debug.Stack()).Uint64("sequence", d.sequence).
 		Str("idempotency_key", string(j.request.Key)).Msg("handling a job panicked")
-	at, err := a.last(j)
+	at, err := r.last(j)
 	var next journal.Transition
 	if err == nil {
-		next, _, err = a.decide(a.recording, j, at, func(s journal.State) journal.Transition { return journal.Panicked(s, j.request, a.now(), a.rulesNow()) })
+		j, next, _, err = h.decide(r.recording, j, at, func(j *job, s journal.State) journal.Transition {
+			return journal.Panicked(s, j.request, r.clock.now(), r.rules.now())
+		})
 	}
-	a.finish(j, next, err)
+	h.finisher.finish(j, next, err)
 }

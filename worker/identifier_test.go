@@ -10,7 +10,7 @@ import (
 // An order id that would not fit into a header is no order lost. The
 // result has it whole, the state its hash, and everything that goes on from the state asks Klarna by the whole.
 func TestLongOrderIDIsNoOrderLost(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("long", "long-id-70000-ok-1", 1))
 	w.publish(w.due("cut", "created-cutx2-long-id-70000-ok-1", 1))
 	w.start(oneHand)
@@ -30,7 +30,7 @@ func TestLongOrderIDIsNoOrderLost(t *testing.T) {
 }
 
 func TestLongOrderIDIsPolledAndCaptured(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("poll", "long-id-3000-pending-accept-1", 1, func(j map[string]any) { j["order"].(map[string]any)["auto_capture"] = false }))
 	w.start()
 	w.awaitEmpty()

@@ -114,7 +114,7 @@ func TestS69LostSetThenFailedReads(t *testing.T) {
 		fails time.Duration
 	}{{"once", 0}, {"for long", time.Second}} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.publish(w.due("s69", "ok-1", 1))
 			renewal := messages.NewRenewalKey("s69", "2026-12")
 			var declined, failed atomic.Int64
@@ -224,7 +224,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 		{step: "dead letter", token: "ok-", broken: true, call: "dead", want: "rejected invalid"},
 	} {
 		t.Run(tt.step, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			registry := prometheus.NewRegistry()
 			// A loaded machine must not cut Klarna's answers short: that is not the fault at hand.
 			if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {
@@ -305,7 +305,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 
 // S7, S53: the same for the record of a capture.
 func TestCaptureOutlastsEveryFault(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 8 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +359,7 @@ func TestCaptureOutlastsEveryFault(t *testing.T) {
 // on its renewal that no worker understands. The order is kept, a person is told of it once, nobody asks Klarna
 // again; and once a newer record is on top the order gets its own.
 func TestUnreadableUnderAnAnswer(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("unreadable", "ok-1", 1))
 	renewal := messages.NewRenewalKey("unreadable", "2026-12")
 	filter := messages.RenewalFilter(renewal)
@@ -428,7 +428,7 @@ func (l lines) Write(p []byte) (int, error) {
 // TestLostAck: the connection breaks between the record and the acknowledgement.
 // The job comes again and is known to be done (S8, S41).
 func TestLostAck(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	nc, err := nats.Connect(w.broker.ClientURL(), nats.ReconnectBufSize(-1), nats.ReconnectWait(50*time.Millisecond))
 	if err != nil {
@@ -462,7 +462,7 @@ func TestLostAck(t *testing.T) {
 // S53: a worker holds an order for longer than AckWait, since it alone cannot
 // write. Nobody else is given the job meanwhile, to ask Klarna again.
 func TestNobodyElseIsGivenWhatIsInHand(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("held", "ok-1", 1))
 	var refused atomic.Int64
 	var healed atomic.Bool
@@ -487,7 +487,7 @@ func TestNobodyElseIsGivenWhatIsInHand(t *testing.T) {
 // TestStoppedWithAnOrderInHand: a worker must stop while the broker refuses the
 // record of an order. It says which order; the next worker asks under the same key and records it (S53).
 func TestStoppedWithAnOrderInHand(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("stopped", "ok-1", 1))
 	var told, refused atomic.Int64
 	stop := w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
@@ -516,19 +516,15 @@ func TestStoppedWithAnOrderInHand(t *testing.T) {
 
 // TestNeverNegative: the broker stamped the job by a clock that is ahead.
 func TestNeverNegative(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	var line atomic.Pointer[string]
 	o := DefaultOptions()
 	o.Name, o.Accounts, o.Metrics = "negative", []Account{{Name: "default"}}, NewMetrics(registry)
 	o.Log = zerolog.New(lines(func(l string) { line.Store(&l) }))
-	worker, err := New(w.js, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &account{Account: Account{Name: "default"}, Worker: worker, log: o.Log}
+	a := accountOf(t, w.js, o, nil)
 	ahead := time.Now().Add(time.Minute)
-	a.recorded(&job{published: ahead, received: ahead}, journal.Transition{Record: messages.KindPaid, Then: journal.Ack}, messages.Paid{})
+	a.handler.recorder.written(&job{delivery: delivery{published: ahead, received: ahead}, service: charge}, journal.Transition{Record: messages.KindPaid, Then: journal.Ack}, messages.Paid{})
 	if l := line.Load(); l == nil || !strings.Contains(*l, `"end_to_end_ms":0`) || !strings.Contains(*l, `"handling_ms":0`) {
 		t.Errorf("log: %v, want no time below 0", l)
 	}
@@ -546,7 +542,7 @@ func TestNeverNegative(t *testing.T) {
 // S79: the answers to claims are lost, and the journal cannot be read until the leases are over. The tokens are cancelled: nobody
 // asked Klarna before, so that its refusal decides, and no job waits a day for a person.
 func TestS79NothingSentUnderAClaim(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	const jobs = 6
 	var mu sync.Mutex
 	var began time.Time

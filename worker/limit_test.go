@@ -36,12 +36,8 @@ func TestS27ShareOfTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := DefaultOptions()
 		o.Name, o.Accounts = "me", []Account{{Name: "se", Rate: 90}}
-		w, err := New(nil, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a := &account{Account: w.accounts[0], Worker: w, limiter: gate.NewLimiter(90), breaker: gate.NewBreaker(func(string, bool, string) {})}
-		p := &presence{Worker: w, accounts: []*account{a}, seen: map[string]sighting{}}
+		a := accountOf(t, nil, o, nil)
+		p := &presence{name: "me", ahead: func() time.Duration { return 0 }, clock: a.shared.clock, pauses: a.shared.pauses, metrics: a.shared.metrics, accounts: []*account{a}, seen: map[string]sighting{}}
 		expect := func(when string, want float64) {
 			t.Helper()
 			p.share()
@@ -64,15 +60,13 @@ func TestS27ShareOfTheRate(t *testing.T) {
 
 // S30: a job that has waited here for its freshness goes back without a turn.
 func TestS30StaleJobGoesBack(t *testing.T) {
-	a, _, _, _ := compared(t)
-	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
+	a, _, _ := compared(t)
 	for _, tt := range []struct {
 		waited time.Duration
 		want   bool
 	}{{gate.Freshness - time.Millisecond, true}, {gate.Freshness, false}, {time.Hour, false}} {
 		s := gate.NewSemaphore(1)
-		j := &job{semaphore: s, received: a.now().Add(-tt.waited)}
-		if _, ok := a.myTurn(t.Context(), j); ok != tt.want || (s.InUse() == 1) != tt.want {
+		if _, _, ok := a.handler.turns.take(t.Context(), s, a.shared.clock.now().Add(-tt.waited)); ok != tt.want || (s.InUse() == 1) != tt.want {
 			t.Errorf("after %s: its turn %t, has a permit %t; want %t", tt.waited, ok, s.InUse() == 1, tt.want)
 		}
 	}
@@ -87,21 +81,23 @@ func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, journ
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, _, c, claim := compared(t)
-	began, at := time.Now(), c.wall
-	a.opts.Now = func() time.Time { return at.Add(time.Since(began)) }
-	a.opts.Monotonic = func() time.Duration { return time.Hour + time.Since(began) }
-	a.compared.Store(&comparison{broker: at, wall: at, monotonic: time.Hour})
-	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
-	a.finishing, a.recording = t.Context(), t.Context()
-	if a.Klarna, err = klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 10 * time.Second, Credentials: klarna.StaticCredentials("merchant", "secret")}); err != nil {
+	o := DefaultOptions()
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 10 * time.Second, Credentials: klarna.StaticCredentials("merchant", "secret")})
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(a.Klarna.CloseIdle)
-	a.canary = gate.NewCanary(a.Klarna, a.limiter, a.breaker, a.opts.TryTimeout, a.log)
-	j := &job{reading: messages.Read([]byte(`{"id":"1","customer_token":"token-1","order":{}}`), nil)}
+	t.Cleanup(client.CloseIdle)
+	o.Accounts = []Account{{Name: "default", Klarna: client}}
+	began, at := time.Now(), time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	o.Now = func() time.Time { return at.Add(time.Since(began)) }
+	o.Monotonic = func() time.Duration { return time.Hour + time.Since(began) }
+	a := accountOf(t, nil, o, nil)
+	a.rules.base = journal.Rules{Timing: o.timing(), ClockMargin: time.Second}
+	a.shared.clock.compared.Store(&comparison{broker: at, wall: at, monotonic: time.Hour})
+	now := a.shared.clock.now()
+	claim := journal.Claim{Key: "key", FirstSentAt: now, LeaseUntil: now.Add(2 * time.Minute)}
+	j := &job{service: charge, reading: messages.Read([]byte(`{"id":"1","customer_token":"token-1","order":{}}`), nil)}
 	j.request.Key = "key"
-	claim.Key = "key"
 	return a, j, journal.HeldClaim{Claim: claim}
 }
 
@@ -131,7 +127,7 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 				second.Store(time.Now().UnixNano())
 				_, _ = w.Write([]byte(`{"order_id":"order-1","fraud_status":"ACCEPTED"}`))
 			})
-			got := a.ask(t.Context(), j, h)
+			got := a.handler.asker.ask(t.Context(), j, h, &turn{semaphore: gate.NewSemaphore(1)})
 			if got.Tries != tt.tries || got.Answer != tt.want || got.RetryAfter != tt.delay {
 				t.Errorf("ask = %+v, want %d tries and to wait %s", got.Outcome, tt.tries, tt.delay)
 			}
@@ -149,22 +145,25 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 // that it answers tells of it.
 func TestS27EveryRequestCounts(t *testing.T) {
 	refusal := journal.TryResult{Refusal: &klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELLED", HasErrorObject: true}}
-	accepted := journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted, Made: "order-1"}, Order: klarna.CreatedOrder{OrderID: "order-1"}}
+	accepted := journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted, Made: "order-1"}, Created: journal.Created{ID: "order-1"}}
 	for _, tt := range []struct {
 		name string
 		ask  func(*account, *job)
 		turn bool // is its own: not the delivery's
 	}{
-		{"the status of a token", func(a *account, j *job) { a.tokenStatus(j, refusal) }, true},
-		{"the end of an authorisation", func(a *account, j *job) { j.request.Authorised = &journal.Order{}; a.authorised(j, accepted) }, true},
+		{"the status of a token", func(a *account, j *job) { a.handler.asker.tokenStatus(j, refusal) }, true},
+		{"the end of an authorisation", func(a *account, j *job) {
+			j.request.Authorised = &journal.Order{}
+			a.handler.asker.authorised(j, accepted)
+		}, true},
 		{"the canary", func(a *account, _ *job) {
-			gate.NewCanary(a.Klarna, a.limiter, a.breaker, time.Second, a.log).TurnedAway(context.Background())
+			a.canary.TurnedAway(context.Background())
 		}, true},
 		{"a look before a capture", func(a *account, j *job) {
 			j.request.Capture = &journal.CaptureWanted{}
-			a.look(context.Background(), j, &journal.Order{ID: "order-1"})
+			a.handler.asker.look(context.Background(), j, &journal.Order{ID: "order-1"})
 		}, true},
-		{"a fraud status", func(a *account, j *job) { _, _, _ = a.poll(j, "order-1") }, false},
+		{"a fraud status", func(a *account, j *job) { a.handler.asker.fraudStatus(j, "order-1") }, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var asked atomic.Int64
@@ -173,14 +172,19 @@ func TestS27EveryRequestCounts(t *testing.T) {
 				w.Header().Set("Retry-After", "30")
 				w.WriteHeader(http.StatusTooManyRequests)
 			})
-			a.limiter = gate.NewLimiter(0.001)
+			limit := func(requestsPerSecond float64) {
+				a.limiter = gate.NewLimiter(requestsPerSecond)
+				a.handler.asker.limiter = a.limiter
+				a.canary = gate.NewCanary(a.config.Klarna, a.limiter, a.breaker, time.Second, a.log)
+			}
+			limit(0.001)
 			if tt.turn {
 				a.limiter.Wait(t.Context(), 0) // somebody took the turn
 				tt.ask(a, j)
 				if n := asked.Load(); n != 0 {
 					t.Errorf("requests without a turn: %d", n)
 				}
-				a.limiter = gate.NewLimiter(0)
+				limit(0)
 			}
 			tt.ask(a, j)
 			if n := asked.Load(); n != 1 || a.limiter.Closed() == "" {

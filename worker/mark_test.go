@@ -166,7 +166,7 @@ func TestS71JournalSetBack(t *testing.T) {
 		for _, restart := range []bool{false, true} {
 			for _, later := range []time.Duration{0, 25 * time.Hour} {
 				t.Run(fmt.Sprintf("%s/restart=%t/%s", how.name, restart, later), func(t *testing.T) {
-					w := NewWorld(t)
+					w := newWorld(t)
 					w.markEvery = 100 * time.Millisecond
 					stop := w.start()
 					payloads := make([][]byte, jobs)
@@ -233,7 +233,7 @@ func TestS71JournalSetBack(t *testing.T) {
 // S71: while this worker was idle, another has written beyond the mark that is held here. Then the broker comes back with
 // an older journal. On a new connection nothing is sent before the marks of all were read.
 func TestS71NothingOnANewConnectionBeforeTheMarksAreRead(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	idle := journal.NewMarks(w.js, zerolog.Nop(), 3*time.Second)
 	if err := idle.Look(t.Context()); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 // S70, with a worker: what is claimed names endpoint and merchant, never the rest
 // of the user name.
 func TestClaimNamesEndpointAndMerchant(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.publish(w.due("s70", "token", 1))
 	w.awaitEmpty()
@@ -71,7 +71,8 @@ func TestKeyWindowBelowTheLease(t *testing.T) {
 	o := DefaultOptions()
 	o.KeyWindow = 2*time.Minute - time.Second
 	for endpoint, refused := range map[string]bool{"https://api.klarna.com": true, "http://[::1]:8089": false} {
-		a := &account{Account: Account{Name: "default", Endpoint: endpoint}, Worker: &Worker{js: consumerOnly{}, opts: o}}
+		o.Accounts = []Account{{Name: "default", Endpoint: endpoint}}
+		a := accountOf(t, consumerOnly{}, o, nil)
 		_, err := a.bind(t.Context())
 		off, ok := errors.AsType[*topology.Deviation](err)
 		if ok != refused || err != nil != refused || refused && (off.Setting != "ack_wait" || !strings.Contains(err.Error(), "1m59s")) {

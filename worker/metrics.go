@@ -57,26 +57,43 @@ type Metrics struct {
 	looked map[messages.Account]bool // accounts whose gauges of a deep look were set
 }
 
+// Label values of our own: closed and append-only, like those of the gate.
+const (
+	strayNotRecorded = "not_recorded" // an order or a capture that no record tells of
+	strayShared      = "order_shared" // one that came back for a second renewal
+
+	pauseSetBack   = "journal_set_back"  // the journal has forgotten what it knew; an operator has to accept it
+	pauseUnchecked = "journal_unchecked" // the journal was not compared with its mark for a while
+)
+
+// vectors registers metrics under the program's name.
+type vectors struct{ prometheus.Registerer }
+
+func (r vectors) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "renewals_" + name, Help: help}, labels)
+	r.MustRegister(v)
+	return v
+}
+
+func (r vectors) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "renewals_" + name, Help: help}, labels)
+	r.MustRegister(v)
+	return v
+}
+
+func (r vectors) histogram(name, help string, buckets []float64) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "renewals_" + name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}, []string{"account"})
+	r.MustRegister(v)
+	return v
+}
+
 // NewMetrics registers the worker's metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "renewals_" + name, Help: help}, labels)
-		r.MustRegister(v)
-		return v
-	}
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "renewals_" + name, Help: help}, labels)
-		r.MustRegister(v)
-		return v
-	}
-	histogram := func(name, help string, buckets []float64) *prometheus.HistogramVec {
-		v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "renewals_" + name, Help: help, Buckets: buckets,
-			NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
-		}, []string{"account"})
-		r.MustRegister(v)
-		return v
-	}
+	vectors := vectors{r}
+	counter, gauge, histogram := vectors.counter, vectors.gauge, vectors.histogram
 	m := &Metrics{
 		results:    counter("results_total", "Results recorded.", "account", "kind", "reason"),
 		duplicates: counter("duplicates_total", "Deliveries whose job had its result already.", "account"),

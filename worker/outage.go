@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
@@ -26,26 +27,26 @@ var passingCodes = [...]jetstream.ErrorCode{
 }
 
 // newOutage pauses all claiming while the broker takes no records.
-func (w *Worker) newOutage() *gate.Outage {
-	return gate.NewOutage(&w.pauses, func(sentence string, err error) {
-		if w.setPause(gate.PauseJournal, sentence) {
-			w.opts.Log.Error().Err(err).Msg("nothing is claimed until the broker takes records again; what is in hand is kept and written again until then")
+func newOutage(pauses *pausing, log zerolog.Logger) *gate.Outage {
+	return gate.NewOutage(&pauses.reasons, func(sentence string, err error) {
+		if pauses.set(gate.PauseJournal, sentence) {
+			log.Error().Err(err).Msg("nothing is claimed until the broker takes records again; what is in hand is kept and written again until then")
 		}
 	}, func() {
-		if w.liftPause(gate.PauseJournal) {
-			w.opts.Log.Info().Msg("the broker takes records again: claiming goes on")
+		if pauses.lift(gate.PauseJournal) {
+			log.Info().Msg("the broker takes records again: claiming goes on")
 		}
 	})
 }
 
-// noticed takes in what a call came to.
-func (w *Worker) noticed(part string, err error) {
+// noticed tells the outage what a call came to.
+func noticed(o *gate.Outage, part string, err error) {
 	if err == nil {
 		if part == journal.Writes {
-			w.outage.Worked(part, journal.Reads) // whoever writes the journal can read it
+			o.Worked(part, journal.Reads) // whoever writes the journal can read it
 			return
 		}
-		w.outage.Worked(part)
+		o.Worked(part)
 		return
 	}
 	refused, ok := errors.AsType[*jetstream.APIError](err)
@@ -53,8 +54,8 @@ func (w *Worker) noticed(part string, err error) {
 	case errors.Is(err, context.Canceled): // the process ends
 	case journal.Final(err) && !(ok && refused.ErrorCode == journal.CodeSealed): // this record's own trouble
 	case ok:
-		w.outage.Failed(part, err, refused.Code != 503 && !slices.Contains(passingCodes[:], refused.ErrorCode))
+		o.Failed(part, err, refused.Code != 503 && !slices.Contains(passingCodes[:], refused.ErrorCode))
 	default:
-		w.outage.Failed(part, err, errors.Is(err, context.DeadlineExceeded)) // that took long enough
+		o.Failed(part, err, errors.Is(err, context.DeadlineExceeded)) // that took long enough
 	}
 }

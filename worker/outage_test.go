@@ -67,7 +67,7 @@ func (w *world) during(d time.Duration, holds func() bool) {
 // for longer than AckWait. The order is kept and recorded once there is room; Klarna hears one request, and nothing
 // new is claimed meanwhile, by a name that everybody can see.
 func TestS53QuotaFull(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestS53QuotaFull(t *testing.T) {
 	w.startWith(&worker, oneHand, func(o *Options) { o.TryTimeout, o.Metrics = 2*time.Second, NewMetrics(registry) })
 	w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })
 	w.fill()
-	w.await("the pause", func() bool { return worker.pauses.Has(gate.PauseJournal) })
+	w.await("the pause", func() bool { return worker.pauses.reasons.Has(gate.PauseJournal) })
 	if err := worker.Ready(); err == nil || !strings.Contains(err.Error(), "journal: the journal takes no records: ") || !strings.Contains(err.Error(), "10002") && !strings.Contains(err.Error(), "% of the 2 MB") {
 		t.Errorf("ready: %v, want the refusal named", err)
 	}
@@ -96,7 +96,7 @@ func TestS53QuotaFull(t *testing.T) {
 	if n := len(w.orders()); n != 4 {
 		t.Errorf("requests: %d, want one for each renewal", n)
 	}
-	if worker.pauses.Has(gate.PauseJournal) || metric(t, registry, "renewals_account_paused", gate.PauseJournal) != 0 {
+	if worker.pauses.reasons.Has(gate.PauseJournal) || metric(t, registry, "renewals_account_paused", gate.PauseJournal) != 0 {
 		t.Error("still paused")
 	}
 }
@@ -104,7 +104,7 @@ func TestS53QuotaFull(t *testing.T) {
 // S53: claims are refused and nothing is in hand. The jobs go back, Klarna hears
 // nothing, and one claim at a time finds out when there is room again, of whichever account has a job.
 func TestClaimsRefused(t *testing.T) {
-	w := NewWorld(t, "default", "idle")
+	w := newWorld(t, "default", "idle")
 	registry := prometheus.NewRegistry()
 	for n := range 20 {
 		w.publish(w.due("refused-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -148,17 +148,25 @@ func TestClaimsRefused(t *testing.T) {
 	w.await("the end of the pause", func() bool { return metric(t, registry, "renewals_account_paused", gate.PauseJournal) == 0 })
 }
 
+// broken is a broker that keeps nothing, and what is paused for it.
+type broken struct {
+	pauses gate.Pauses
+	outage *gate.Outage
+}
+
+func (b *broken) noticed(part string, err error) { noticed(b.outage, part, err) }
+
 // TestOutage: when claiming pauses, who may try meanwhile, and when it goes on.
 func TestOutage(t *testing.T) {
 	full := &jetstream.APIError{Code: 400, ErrorCode: 10002}
 	passing := &jetstream.APIError{Code: 400, ErrorCode: 10164}
 	const outageAfter, trialPause = time.Second, time.Second
-	open := func() *Worker {
-		w := &Worker{}
+	open := func() *broken {
+		w := &broken{}
 		w.outage = gate.NewOutage(&w.pauses, func(sentence string, _ error) { w.pauses.Set(gate.PauseJournal, sentence) }, func() { w.pauses.Lift(gate.PauseJournal) })
 		return w
 	}
-	admitted := func(w *Worker, times int) (n int) {
+	admitted := func(w *broken, times int) (n int) {
 		for range times {
 			if w.outage.Admit() {
 				n++
@@ -168,74 +176,74 @@ func TestOutage(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name   string
-		happen func(*Worker)
+		happen func(*broken)
 		paused bool
 		admits int // of ten jobs at once
 	}{
-		{"nothing", func(*Worker) {}, false, 10},
-		{"a quota is full", func(w *Worker) { w.noticed(journal.Writes, full) }, true, 0},
-		{"a stream is sealed", func(w *Worker) {
+		{"nothing", func(*broken) {}, false, 10},
+		{"a quota is full", func(w *broken) { w.noticed(journal.Writes, full) }, true, 0},
+		{"a stream is sealed", func(w *broken) {
 			w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: journal.CodeSealed})
 		}, true, 0},
-		{"a code of tomorrow", func(w *Worker) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
-		{"no answer", func(w *Worker) { w.noticed(journal.Writes, context.DeadlineExceeded) }, true, 0},
-		{"one record is too large", func(w *Worker) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, false, 10},
-		{"the worker stops", func(w *Worker) { w.noticed(journal.Writes, context.Canceled) }, false, 10},
-		{"an election", func(w *Worker) {
+		{"a code of tomorrow", func(w *broken) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
+		{"no answer", func(w *broken) { w.noticed(journal.Writes, context.DeadlineExceeded) }, true, 0},
+		{"one record is too large", func(w *broken) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, false, 10},
+		{"the worker stops", func(w *broken) { w.noticed(journal.Writes, context.Canceled) }, false, 10},
+		{"an election", func(w *broken) {
 			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter / 2)
 			w.noticed(journal.Writes, passing)
 		}, false, 10},
-		{"an election without end", func(w *Worker) {
+		{"an election without end", func(w *broken) {
 			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter)
 			w.noticed(journal.Writes, passing)
 		}, true, 0},
-		{"an election now and then", func(w *Worker) {
+		{"an election now and then", func(w *broken) {
 			for range 5 {
 				w.noticed(journal.Writes, passing)
 				<-time.After(outageAfter)
 				w.noticed(journal.Writes, nil)
 			}
 		}, false, 10},
-		{"reads and writes fail, a write works", func(w *Worker) {
+		{"reads and writes fail, a write works", func(w *broken) {
 			w.noticed(journal.Writes, full)
 			w.noticed(journal.Reads, context.DeadlineExceeded)
 			w.noticed(journal.Writes, nil)
 		}, false, 10},
-		{"writes fail, a read works", func(w *Worker) {
+		{"writes fail, a read works", func(w *broken) {
 			w.noticed(journal.Writes, full)
 			w.noticed(journal.Reads, nil)
 		}, true, 0},
-		{"dead letters fail, a record is written", func(w *Worker) {
+		{"dead letters fail, a record is written", func(w *broken) {
 			w.noticed(deadLetters, full)
 			w.noticed(journal.Writes, nil)
 		}, true, 0},
-		{"a moment later", func(w *Worker) {
+		{"a moment later", func(w *broken) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 		}, true, 1},
-		{"a moment later, with an answer in hand", func(w *Worker) {
+		{"a moment later, with an answer in hand", func(w *broken) {
 			w.outage.Keep()
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 		}, true, 0},
-		{"a moment later, while the clock is off as well", func(w *Worker) {
+		{"a moment later, while the clock is off as well", func(w *broken) {
 			w.noticed(journal.Writes, full)
 			w.pauses.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, true, 0},
-		{"the clock alone", func(w *Worker) {
+		{"the clock alone", func(w *broken) {
 			w.pauses.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
 		}, false, 0},
-		{"one has tried", func(w *Worker) {
+		{"one has tried", func(w *broken) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 			w.outage.Admit()
 			<-time.After(trialPause)
 		}, true, 0},
-		{"one has tried, and the next may", func(w *Worker) {
+		{"one has tried, and the next may", func(w *broken) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 			w.outage.Admit()
@@ -261,7 +269,7 @@ func TestOutage(t *testing.T) {
 // once whose delivery is not its first. They do not go round and round meanwhile.
 func TestReadsRefused(t *testing.T) {
 	const jobs = 5 // fewer than open the breaker
-	w := NewWorld(t)
+	w := newWorld(t)
 	for n := range jobs {
 		w.publish(w.due("unread-"+strconv.Itoa(n), "created-cutx1-"+strconv.Itoa(n), 1))
 	}
@@ -282,9 +290,9 @@ func TestReadsRefused(t *testing.T) {
 	w.js = f
 	w.startWith(&worker)
 	w.js = ours
-	w.await("the pause", func() bool { return strings.Contains(worker.pauses.Why(gate.PauseJournal), "cannot be read") })
+	w.await("the pause", func() bool { return strings.Contains(worker.pauses.reasons.Why(gate.PauseJournal), "cannot be read") })
 	before := reads.Load()
-	w.during(3*time.Second, func() bool { return worker.pauses.Has(gate.PauseJournal) })
+	w.during(3*time.Second, func() bool { return worker.pauses.reasons.Has(gate.PauseJournal) })
 	if more := reads.Load() - before; more > 6 {
 		t.Errorf("reads in 3 s: %d, want one job at a time to try", more)
 	}
@@ -305,7 +313,7 @@ func TestRefusedForGood(t *testing.T) {
 		"maximum payload": nats.ErrMaxPayload,
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			registry := prometheus.NewRegistry()
 			w.publish(w.due("final", "ok-1", 1))
 			var refused atomic.Bool
@@ -334,7 +342,7 @@ func TestRefusedForGood(t *testing.T) {
 // TestDeadLetterFirst: a dead letter that is refused for good is no reason to
 // acknowledge its job.
 func TestDeadLetterFirst(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish([]byte("no job at all"))
 	var refused atomic.Int64
 	w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
@@ -353,7 +361,7 @@ func TestDeadLetterFirst(t *testing.T) {
 // TestWriteNotYetApplied: a member of a cluster that has not applied the last
 // record yet refuses the next one with 10164. That is no verdict on the bytes.
 func TestWriteNotYetApplied(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	n := 0
 	f := faulty{JetStream: w.js, before: func(context.Context, string, string) error {
 		if n++; n <= 3 {

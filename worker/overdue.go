@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -30,15 +31,18 @@ const (
 // https://github.com/nats-io/nats-server/blob/main/server/scheduler.go. The same schedule again, on its own subject, replaces it and
 // fires at once.
 type overdue struct {
-	*Worker
-	moments map[string]time.Time // of the parked jobs that were read, by subject
+	js       jetstream.JetStream
+	accounts []messages.Account
+	clock    *clock
+	log      zerolog.Logger
+	moments  map[string]time.Time // of the parked jobs that were read, by subject
 }
 
 func (o *overdue) run(ctx context.Context) {
 	for every := overdueEvery; sleep(ctx, every); {
 		began := time.Now()
 		if err := o.look(ctx); err != nil && ctx.Err() == nil {
-			o.opts.Log.Debug().Err(err).Msg("parked jobs not looked at, trying again later")
+			o.log.Debug().Err(err).Msg("parked jobs not looked at, trying again later")
 		}
 		every = max(overdueEvery, 10*time.Since(began)) // many parked jobs must not keep the broker busy
 	}
@@ -57,9 +61,9 @@ func (o *overdue) look(ctx context.Context) error {
 	maps.DeleteFunc(o.moments, func(subject string, _ time.Time) bool { return waiting[subject] == 0 })
 	mine := map[messages.Account]bool{}
 	for _, a := range o.accounts {
-		mine[a.Name] = true
+		mine[a] = true
 	}
-	now := o.now()
+	now := o.clock.now()
 	for subject := range waiting {
 		if account, err := messages.ParseParkedSubject(subject); err != nil || !mine[account] {
 			continue
@@ -108,6 +112,6 @@ func (o *overdue) again(ctx context.Context, m *jetstream.RawStreamMsg) error {
 	if err != nil {
 		return fmt.Errorf("park the job on %s again: %w", m.Subject, err)
 	}
-	o.opts.Log.Info().Str("subject", m.Subject).Msg("a parked job did not come out when it was due: it does now")
+	o.log.Info().Str("subject", m.Subject).Msg("a parked job did not come out when it was due: it does now")
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 
 // A parked job that did not come out is stored over itself, once it is overdue and only while it is still there.
 func TestOverdueIsParkedAgain(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	due := w.now().Add(time.Hour)
 	w.publish(w.due("overdue", "ok-1", 1, func(j map[string]any) { j["due_at"] = due.Format(time.RFC3339) }))
 	var started *Worker
@@ -32,7 +32,7 @@ func TestOverdueIsParkedAgain(t *testing.T) {
 	stop()
 	parked := last()
 
-	o := &overdue{Worker: started, moments: map[string]time.Time{}}
+	o := &overdue{js: w.js, accounts: started.accounts, clock: started.clock, log: started.log, moments: map[string]time.Time{}}
 	look := func(want uint64) {
 		t.Helper()
 		if err := o.look(t.Context()); err != nil {
@@ -43,18 +43,18 @@ func TestOverdueIsParkedAgain(t *testing.T) {
 		}
 	}
 	look(parked.Sequence) // not due
-	compared := *started.compared.Load()
+	compared := *started.clock.compared.Load()
 	compared.broker = compared.broker.Add(time.Hour)
-	started.compared.Store(&compared)
+	started.clock.compared.Store(&compared)
 	look(parked.Sequence) // the server's business yet
 	compared.broker = compared.broker.Add(overdueAfter + time.Minute)
-	started.compared.Store(&compared)
+	started.clock.compared.Store(&compared)
 	look(parked.Sequence + 1)
 
 	if err := o.again(t.Context(), parked); err != nil {
 		t.Errorf("%v, want nothing done for what has been replaced", err)
 	}
 	look(parked.Sequence + 2)
-	o.accounts = []Account{{Name: "another"}}
+	o.accounts = []messages.Account{"another"}
 	look(parked.Sequence + 2)
 }

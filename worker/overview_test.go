@@ -10,7 +10,7 @@ import (
 
 // What was resolved is not visited again by the gauges, until it is unresolved once more.
 func TestResolvedIsNotVisitedAgain(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	records, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
 		t.Fatal(err)

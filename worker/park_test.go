@@ -67,7 +67,7 @@ func parks(m *nats.Msg) bool { return strings.HasPrefix(m.Subject, "renewals.par
 // due is charged all the same, and each of them when it falls due.
 func TestS77EarlyJobsWaitOutside(t *testing.T) {
 	const early, due, places = 100, 10, 20
-	w := NewWorld(t)
+	w := newWorld(t)
 	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func endToEnd(t *testing.T, r *prometheus.Registry) (results uint64, sum float64
 // TestS77ParkedJobComesOutAsItWas: what a job is read by survives the wait: an ID that only a header had, metadata, the
 // trace, and that it is a replay. It is counted from when it fell due.
 func TestS77ParkedJobComesOutAsItWas(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	noID := func(j map[string]any) { delete(j, "id"); j["metadata"] = map[string]string{"plan": "premium"} }
 	header := nats.Header{
 		"Nats-Msg-Id": {"só/1"}, "traceparent": {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, "Renewals-Id": {"a stranger's"},
@@ -183,7 +183,7 @@ func TestS77ParkingBreaks(t *testing.T) {
 		{"stored, the answer lost", nil, nats.ErrTimeout},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.publish(w.due("breaks", "ok-1", 1, w.dueIn(5*time.Second)))
 			var tries atomic.Int64
 			fails := func(err error) func(*nats.Msg) error {
@@ -210,7 +210,7 @@ func TestS77ParkingBreaks(t *testing.T) {
 
 // S89: a schedule that carries a message ID which the stream has seen is confirmed, and not stored.
 func TestS89NotAcknowledgedOnADuplicate(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	const seen = "seen within the window"
 	if _, err := w.js.Publish(t.Context(), messages.LaterSubject("nobody"), nil, jetstream.WithMsgID(seen)); err != nil {
 		t.Fatal(err)
@@ -242,7 +242,7 @@ func TestS89NotAcknowledgedOnADuplicate(t *testing.T) {
 
 // S90: two early jobs of one renewal wait on subjects of their own, and each gets its result.
 func TestS90TwoEarlyJobsOfOneRenewal(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for n := 1; n <= 2; n++ {
 		w.publish(w.due("s90", "ok-1", n, w.dueIn(5*time.Second)))
 	}
@@ -256,7 +256,7 @@ func TestS90TwoEarlyJobsOfOneRenewal(t *testing.T) {
 // TestParkedConflict: the same ID with other bytes waits on a subject of its own, too, and ends as a conflict under a
 // stand-in of the stream that it came from (S90).
 func TestParkedConflict(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("twice", "ok-1", 1, w.dueIn(4*time.Second)))
 	w.publish(w.due("twice", "ok-2", 1, w.dueIn(4*time.Second)))
 	w.start()
@@ -278,7 +278,7 @@ func TestParkedConflict(t *testing.T) {
 
 // TestParkedRenewalCancelled: a period may be cancelled while its job is parked (S15, S77).
 func TestParkedRenewalCancelled(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("cancelled", "ok-1", 1, w.dueIn(4*time.Second)))
 	w.start()
 	w.awaitParked(1)
@@ -295,7 +295,7 @@ func TestParkedRenewalCancelled(t *testing.T) {
 
 // TestParkedTooEarlyAgain: a job that comes out long before it is due, since a clock was wrong, is parked where it was (S77, S78).
 func TestParkedTooEarlyAgain(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	payload := w.due("again", "ok-1", 1, w.dueIn(5*time.Second))
 	subject := messages.ParkedSubject("again", "2026-12", 7, payload, "default")
 	header := messages.Parked{ID: "again/2026-12/1", Account: "default", Published: w.now(), DueAt: w.now().Add(-time.Second)}.Header()
@@ -310,7 +310,7 @@ func TestParkedTooEarlyAgain(t *testing.T) {
 
 // S91: what a publisher writes into headers for the server moves nothing of others, on RENEWALS as it is provisioned.
 func TestS91PublishersHeadersMoveNothing(t *testing.T) {
-	w := NewWorld(t, "default", "other")
+	w := newWorld(t, "default", "other")
 	w.publishTo("other", w.due("of-others", "ok-1", 1), nil)
 	parkedByOthers := messages.ParkedSubject("of-others", "2027-01", 1, nil, "other")
 	others := messages.Parked{ID: "of-others/2027-01/1", Account: "other", DueAt: w.now().Add(time.Hour)}
@@ -378,7 +378,7 @@ func (w *world) counting(o *Options, now, most *atomic.Int64) *klarna.Client {
 // TestConcurrencyIsSharedWithParkedJobs: Klarna does not see where a charge waited.
 func TestConcurrencyIsSharedWithParkedJobs(t *testing.T) {
 	const jobs, slots = 12, 3
-	w := NewWorld(t)
+	w := newWorld(t)
 	var now, most atomic.Int64
 	w.start(func(o *Options) {
 		o.Accounts[0].Concurrency = slots
@@ -410,7 +410,7 @@ func (s oldServer) CreateStream(ctx context.Context, c jetstream.StreamConfig) (
 
 // TestServerWithoutSchedules: a server that cannot park is refused by name, before there is anything to lose.
 func TestServerWithoutSchedules(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for _, name := range []string{messages.StreamLater, messages.StreamJobs} {
 		if err := w.js.DeleteStream(t.Context(), name); err != nil {
 			t.Fatal(err)
@@ -450,7 +450,7 @@ func (c consumerSays) CachedInfo() *jetstream.ConsumerInfo { return c.info }
 
 // TestNearlyFull: a consumer of which waiting jobs take 80 % of max_ack_pending is told of, everywhere.
 func TestNearlyFull(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	r := prometheus.NewRegistry()
 	var pending atomic.Int64
 	pending.Store(79_999)

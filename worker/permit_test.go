@@ -22,33 +22,35 @@ import (
 // goes back; only the probe, which comes while it is paused, may go on.
 func TestPauseWhileWaitingForAPermit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &account{
-			Account: Account{Name: "default"}, Worker: &Worker{opts: Options{Now: time.Now}, outage: gate.NewOutage(&gate.Pauses{}, nil, nil)},
-			limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {}),
+		breaker, pauses := gate.NewBreaker(func(string, bool, string) {}), new(pausing)
+		turns := &turns{
+			limiter: gate.NewLimiter(0), breaker: breaker, unfit: new(gate.Pauses), pauses: pauses, outage: gate.NewOutage(&pauses.reasons, nil, nil),
+			clock: &clock{wall: time.Now},
 		}
 		s := gate.NewSemaphore(1)
-		first, second := &job{semaphore: s, received: a.now()}, &job{semaphore: s, received: a.now()}
-		if _, ok := a.myTurn(t.Context(), first); !ok {
+		first, _, ok := turns.take(t.Context(), s, time.Now())
+		if !ok {
 			t.Fatal("a free permit was not given")
 		}
-		turn := make(chan bool)
+		second := make(chan *turn)
 		go func() {
-			_, ok := a.myTurn(t.Context(), second)
-			turn <- ok
+			mine, _, ok := turns.take(t.Context(), s, time.Now())
+			if ok {
+				t.Error("a job that waited may be claimed though the account is paused")
+			}
+			second <- mine
 		}()
 		synctest.Wait()
-		a.breaker.Open(gate.PauseBreaker, "")
+		breaker.Open(gate.PauseBreaker, "")
 		first.permit.Release()
-		if <-turn {
-			t.Error("a job that waited may be claimed though the account is paused")
-		}
-		second.permit.Release()
-		if _, ok := a.myTurn(t.Context(), first); !ok {
+		(<-second).permit.Release()
+		probe, _, ok := turns.take(t.Context(), s, time.Now())
+		if !ok {
 			t.Error("the probe may not be claimed")
 		}
-		first.permit.Release()
-		a.breaker.Open(gate.PauseNotEvaluated, "")
-		if _, ok := a.myTurn(t.Context(), first); ok {
+		probe.permit.Release()
+		breaker.Open(gate.PauseNotEvaluated, "")
+		if _, _, ok := turns.take(t.Context(), s, time.Now()); ok {
 			t.Error("S55: a job may be claimed while the canary is not well")
 		}
 	})
@@ -56,7 +58,7 @@ func TestPauseWhileWaitingForAPermit(t *testing.T) {
 
 // TestPermitIsFreeWhileAResultIsRecorded: what Klarna has answered keeps no other job from asking Klarna.
 func TestPermitIsFreeWhileAResultIsRecorded(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for n := range 12 {
 		w.publish(w.due("recorded-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}
@@ -79,7 +81,7 @@ func TestPermitIsFreeWhileAResultIsRecorded(t *testing.T) {
 // TestConcurrency: however many jobs are at hand, Klarna never sees more of them at once than the account may have.
 func TestConcurrency(t *testing.T) {
 	const jobs, slots = 60, 4
-	w := NewWorld(t)
+	w := newWorld(t)
 	var now, most atomic.Int64
 	full := make(chan struct{})
 	isFull := sync.OnceFunc(func() { close(full) })

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
@@ -19,8 +21,15 @@ const presenceEvery = 5 * time.Second
 
 // presence tells the others of this worker, counts them, and shares the rates.
 type presence struct {
-	*Worker
+	name      string // of this worker
 	bucket    jetstream.KeyValue
+	clock     *clock
+	ahead     func() time.Duration // of the broker's clock, in a test
+	pauses    *pausing
+	fill      *fill
+	expiring  *atomic.Pointer[map[messages.Account]int] // what this worker found where it sweeps, see [topology.Presence]
+	metrics   *Metrics
+	log       zerolog.Logger
 	accounts  []*account
 	started   time.Time
 	seen      map[string]sighting
@@ -37,7 +46,7 @@ func (p *presence) run(ctx context.Context) {
 	defer p.leave()
 	for ctx.Err() == nil {
 		if err := p.watch(ctx); err != nil && ctx.Err() == nil {
-			p.opts.Log.Debug().Err(err).Msg("other workers not seen, trying again")
+			p.log.Debug().Err(err).Msg("other workers not seen, trying again")
 			sleep(ctx, time.Second)
 		}
 	}
@@ -67,7 +76,7 @@ func (p *presence) watch(ctx context.Context) error {
 				continue
 			}
 		case <-tick.C:
-			if p.clockFault() != "" {
+			if p.clock.fault() != "" {
 				p.announce(ctx)
 			}
 		case <-again.C:
@@ -91,12 +100,21 @@ func (p *presence) see(entry jetstream.KeyValueEntry) bool {
 	if err := json.Unmarshal(entry.Value(), &other); err != nil {
 		return false
 	}
-	if other.Name == p.opts.Name && other.At.Equal(p.sent.wall) {
-		p.compareClocks(p.sent, entry.Created().Add(p.brokerAhead()))
+	if other.Name == p.name && other.At.Equal(p.sent.wall) {
+		p.clock.compare(p.sent, entry.Created().Add(p.ahead()), p.margin())
 	}
 	_, known := p.seen[name]
 	p.seen[name] = sighting{time.Now(), other.Accounts}
 	return !known
+}
+
+// margin is the least that the leases leave for clocks that are apart.
+func (p *presence) margin() time.Duration {
+	least := p.accounts[0].rules.base.ClockMargin
+	for _, a := range p.accounts {
+		least = min(least, a.rules.base.ClockMargin)
+	}
+	return least
 }
 
 // share sets every account's rate to its part among the workers that serve it.
@@ -112,18 +130,18 @@ func (p *presence) share() {
 		}
 	}
 	for _, a := range p.accounts {
-		a.limiter.Share(max(workers[a.Name], 1))
+		a.limiter.Share(max(workers[a.config.Name], 1))
 		if why := a.limiter.Closed(); (why != "") != a.rateLimited { // it begins and ends by time alone
 			a.rateLimited = why != ""
 			a.pauseChanged(gate.PauseRateLimited, a.rateLimited, why)
 		}
-		p.metrics.rate.WithLabelValues(string(a.Name)).Set(a.limiter.Rate())
+		p.metrics.rate.WithLabelValues(string(a.config.Name)).Set(a.limiter.Rate())
 	}
 }
 
 // pausesNow are all reasons there are, as text.
 func (p *presence) pausesNow() string {
-	now := fmt.Sprint(p.pauses.Active())
+	now := fmt.Sprint(p.pauses.reasons.Active())
 	for _, a := range p.accounts {
 		now += fmt.Sprint(a.paused())
 	}
@@ -133,13 +151,13 @@ func (p *presence) pausesNow() string {
 // announce writes this worker's entry.
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
-	p.sent = p.reading()
-	me := topology.Presence{Name: p.opts.Name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]topology.AccountPresence{}, Paused: p.pauses.Active()}
+	p.sent = p.clock.reading()
+	me := topology.Presence{Name: p.name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]topology.AccountPresence{}, Paused: p.pauses.reasons.Active()}
 	if expiring := p.expiring.Load(); expiring != nil {
 		me.Expiring = *expiring
 	}
 	for _, a := range p.accounts {
-		me.Accounts[a.Name] = topology.AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Paused: a.paused(), NearlyFull: a.nearlyFullOf(a.Name)}
+		me.Accounts[a.config.Name] = topology.AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Paused: a.paused(), NearlyFull: p.fill.nearlyFull(a.config.Name)}
 	}
 	value, err := json.Marshal(me)
 	if err == nil {
@@ -148,7 +166,7 @@ func (p *presence) announce(ctx context.Context) {
 		_, err = p.bucket.Put(one, p.key(), value)
 	}
 	if err != nil && ctx.Err() == nil {
-		p.opts.Log.Debug().Err(err).Msg("presence not announced")
+		p.log.Debug().Err(err).Msg("presence not announced")
 	}
 }
 
@@ -166,5 +184,5 @@ func (p *presence) key() string {
 			return r
 		}
 		return '_'
-	}, p.opts.Name)
+	}, p.name)
 }

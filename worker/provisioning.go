@@ -42,7 +42,7 @@ func (w *Worker) Provision(ctx context.Context, p topology.Provisioning) error {
 		case !topology.NotYet(err):
 			return err
 		case !told:
-			w.opts.Log.Warn().Err(err).Msg("the broker cannot provision yet, asking again until it can; a missing permission looks like this, too")
+			w.log.Warn().Err(err).Msg("the broker cannot provision yet, asking again until it can; a missing permission looks like this, too")
 		}
 		sleep(ctx, time.Second)
 	}

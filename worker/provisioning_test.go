@@ -104,7 +104,7 @@ func (c counting) Write(p []byte) (int, error) {
 // TestProvisionSaysWhatWaitingDoesNotMend: a single server has no room for three
 // replicas, however long one waits.
 func TestProvisionSaysWhatWaitingDoesNotMend(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	o := DefaultOptions()
 	o.Name, o.Accounts = "provisions", []Account{{Name: "default"}}
 	provisioning, err := New(w.js, o)

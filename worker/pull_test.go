@@ -83,7 +83,7 @@ func (l *link) copy(to, from net.Conn) {
 // is one job at most, which comes again after AckWait; not every second delivery for half a minute.
 func TestS31FrozenWhileIdle(t *testing.T) {
 	const jobs = 20
-	w := NewWorld(t)
+	w := newWorld(t)
 	js := w.js
 	l := newLink(t, js.Conn().ConnectedUrl())
 	nc, err := nats.Connect("nats://" + l.listener.Addr().String())

@@ -6,7 +6,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -14,32 +17,43 @@ import (
 // quotaAgain is how long a worker that got no answer does not ask again.
 const quotaAgain = 10 * time.Minute
 
-// checkQuota pauses claiming where the broker is about to refuse records, before the first of them is one of Klarna's
+// A quotaWatch pauses claiming where the broker is about to refuse records, before the first of them is one of Klarna's
 // answers.
-func (w *Worker) checkQuota(ctx context.Context) {
-	if time.Now().Before(w.quotaNext) {
+type quotaWatch struct {
+	js      jetstream.JetStream
+	outage  *gate.Outage
+	metrics *Metrics
+	log     zerolog.Logger
+
+	next time.Time // before then the quota is not asked for
+	told bool      // in the log
+	full bool      // when it was last asked for
+}
+
+func (w *quotaWatch) check(ctx context.Context) {
+	if time.Now().Before(w.next) {
 		return
 	}
 	quota, err := topology.ReadQuota(ctx, w.js)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) {
-			w.quotaNext = time.Now().Add(quotaAgain)
+			w.next = time.Now().Add(quotaAgain)
 		}
-		w.opts.Log.Debug().Err(err).Msg("quota not known")
+		w.log.Debug().Err(err).Msg("quota not known")
 		return
 	}
 	w.metrics.quota.Set(quota.Share())
 	switch full := quota.Full(); {
 	case full:
 		w.outage.Failed(journal.Writes, quota, true)
-		w.quotaFull = true
-	case w.quotaFull: // a worker without jobs has nothing to find it out with
-		w.noticed(journal.Writes, nil)
-		w.quotaFull = false
+		w.full = true
+	case w.full: // a worker without jobs has nothing to find it out with
+		noticed(w.outage, journal.Writes, nil)
+		w.full = false
 	}
 	warning := quota.Warning()
-	if warning != "" && !w.quotaTold {
-		w.opts.Log.Warn().Msg(warning)
+	if warning != "" && !w.told {
+		w.log.Warn().Msg(warning)
 	}
-	w.quotaTold = warning != ""
+	w.told = warning != ""
 }

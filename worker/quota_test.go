@@ -19,7 +19,7 @@ import (
 // S59: a quota that is nearly taken is a warning with a metric, one that refuses the next record is named by Ready and Look
 // before any record was refused; with room again the worker goes on, without a job to try it.
 func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.verifyEvery = 50 * time.Millisecond
 	registry := prometheus.NewRegistry()
 	var worker *Worker
@@ -72,7 +72,7 @@ func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
 // S59: a missing bucket is what Ready and Look name; that clocks cannot be compared without it is no other fault, and still
 // nothing goes by the clock.
 func TestS59BucketIsNamed(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
@@ -85,7 +85,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 	})
 	w.publish(w.due("sub", "ok-1", 1)) // waits
 	w.advance(comparedFor + time.Second)
-	if worker.clockFault() == "" {
+	if worker.clock.fault() == "" {
 		t.Error("the clock is relied upon without a comparison")
 	}
 	if err := worker.Ready(); err == nil || strings.Contains(err.Error(), gate.PauseClock+":") {
@@ -122,7 +122,7 @@ func TestS59BucketIsNamed(t *testing.T) {
 
 // Whoever opens the journal does not take reads that any replica may answer.
 func TestOpenJournalWantsTheLeader(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.AllowDirect = true })
 	_, err := journal.Open(t.Context(), w.js, DefaultOptions().Log)
 	if err == nil || !strings.Contains(err.Error(), "setting allow_direct: found true, expected false; run `renewals provision`") {
@@ -132,7 +132,7 @@ func TestOpenJournalWantsTheLeader(t *testing.T) {
 
 // A journal that is gone while jobs wait is not made anew in silence: not by Provision, and not by a worker that starts.
 func TestMissingJournalIsNotMade(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("sub", "ok-1", 1))
 	if err := w.js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 		refused int
 	}{{"after an order", true, refusedRun}, {"since the start", false, refusedUnproven}} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			var worker *Worker
 			w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = concurrency })
 			w.await("the worker", func() bool { return worker.Ready() == nil })
@@ -93,7 +93,7 @@ func TestS74Judge(t *testing.T) {
 	money := &klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true}
 	refused := func(e *klarna.Error) journal.TryResult {
 		var r journal.TryResult
-		r.Hear(klarna.CreatedOrder{}, e, midday, midday, journal.Rules{})
+		r.Hear(journal.Created{}, e, midday, midday, journal.Rules{})
 		return r
 	}
 	for _, tt := range []struct {
@@ -115,11 +115,15 @@ func TestS74Judge(t *testing.T) {
 		{"an order that Klarna rejected", journal.TryResult{Outcome: journal.Outcome{Answer: journal.FraudRejected}}, journal.HeldClaim{}, false, journal.FraudRejected, false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			a := &account{limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {})}
+			a := &asker{limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {})}
+			service := charge
+			if tt.h.Claim.Capture != nil {
+				service = capture
+			}
 			for n := range refusedUnproven {
 				a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 			}
-			a.judge(&job{fingerprint: "token", probe: tt.probe}, tt.h, &tt.t)
+			a.judge(&job{fingerprint: "token", service: service}, tt.h, tt.probe, &tt.t)
 			if tt.t.Answer != tt.want || tt.t.Unsent != tt.unsent || a.breaker.Paused() != tt.paused || (tt.t.Refusal == nil) != (tt.want != journal.Refused) {
 				t.Errorf("judge: %+v, refusal %v, paused %v; want answer %d, paused %t", tt.t.Outcome, tt.t.Refusal, a.breaker.Reasons(), tt.want, tt.paused)
 			}
@@ -129,16 +133,14 @@ func TestS74Judge(t *testing.T) {
 
 // S74: jobs that came before the run of refusals do not go on when it leaves no place for them.
 func TestS74FewerInFlight(t *testing.T) {
-	a, _, _, _ := compared(t)
-	a.limiter, a.breaker = gate.NewLimiter(0), gate.NewBreaker(func(string, bool, string) {})
+	a, _, _ := compared(t)
 	a.breaker.MerchantProven()
 	semaphore := gate.NewSemaphore(32)
 	for n := range refusedRun - 1 {
 		a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 	}
 	for n, want := range []bool{true, false} {
-		j := &job{semaphore: semaphore, received: a.now()}
-		if _, ok := a.myTurn(t.Context(), j); ok != want {
+		if _, _, ok := a.handler.turns.take(t.Context(), semaphore, a.shared.clock.now()); ok != want {
 			t.Errorf("job %d may go on: %t", n, ok)
 		}
 	}

@@ -43,7 +43,7 @@ type world struct {
 	markEvery, verifyEvery time.Duration // of the workers to start; 0: as it is
 }
 
-func NewWorld(t *testing.T, accounts ...messages.Account) *world {
+func newWorld(t *testing.T, accounts ...messages.Account) *world {
 	t.Helper()
 	t.Parallel()
 	return newWorldAlone(t, accounts...)
@@ -138,9 +138,9 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 		w.t.Fatal(err)
 	}
 	worker.brokerAhead = func() time.Duration { return time.Duration(w.ahead.Load()) }
-	worker.verifyEvery, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
+	worker.settings.every, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
 	if w.verifyEvery > 0 {
-		worker.verifyEvery = w.verifyEvery
+		worker.settings.every = w.verifyEvery
 	}
 	if w.markEvery > 0 {
 		worker.markEvery = w.markEvery
@@ -335,7 +335,7 @@ func (w *world) deadLetters() (letters []messages.DeadLetter, payloads []string)
 
 // TestS1CutAfterCommit: three times the connection breaks after the order was made.
 func TestS1CutAfterCommit(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s1", "created-cutx3-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -353,7 +353,7 @@ func TestS1CutAfterCommit(t *testing.T) {
 
 // TestS3WindowExpired: past the key's window no byte is sent, and nobody is dunned.
 func TestS3WindowExpired(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s3", "cut-1", 1))
 	stop := w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
@@ -375,7 +375,7 @@ func TestS3WindowExpired(t *testing.T) {
 // TestS5SecondAttemptWaits: while attempt 1 is not known, attempt 2 is held; once
 // attempt 1 is given up, it is refused.
 func TestS5SecondAttemptWaits(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s5", "500-1", 1))
 	w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
@@ -395,7 +395,7 @@ func TestS5SecondAttemptWaits(t *testing.T) {
 // TestS10NextAttempt: attempt 2 after a decline uses a new key and succeeds;
 // attempt 1 published again changes nothing.
 func TestS10NextAttempt(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	one, two := w.due("s10", "soft-decline-once-1", 1), w.due("s10", "soft-decline-once-1", 2)
 	w.publish(one)
 	w.start()
@@ -424,7 +424,7 @@ func TestS11S36SameIDOtherCharge(t *testing.T) {
 		settle bool
 	}{{"settled", "ok-1", true}, {"open", "500-1", false}} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t, "default", "other")
+			w := newWorld(t, "default", "other")
 			both := func(o *Options) {
 				other := o.Accounts[0]
 				other.Name = "other"
@@ -462,7 +462,7 @@ func TestS11S36SameIDOtherCharge(t *testing.T) {
 func TestS12Pending(t *testing.T) {
 	for token, want := range map[string]string{"pending-accept-1": "paid", "pending-reject-1": "dunning fraud_rejected"} {
 		t.Run(token, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.PendingFor = time.Hour })
 			w.publish(w.due("s12", token, 1))
 			w.start()
@@ -478,7 +478,7 @@ func TestS12Pending(t *testing.T) {
 		})
 	}
 	t.Run("for two days", func(t *testing.T) {
-		w := NewWorld(t)
+		w := newWorld(t)
 		w.publish(w.due("s12", "pending-1", 1))
 		w.start()
 		w.await("the pending record", func() bool { return len(w.records()) == 2 })
@@ -490,7 +490,7 @@ func TestS12Pending(t *testing.T) {
 
 // TestS13NoOrderInTheAnswer: whatever is not an order is not paid, and not refused either.
 func TestS13NoOrderInTheAnswer(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	tokens := []string{"500-bare-1", "502-html-1", "no-id-200-1", "empty-200-1", "broken-200-1"}
 	for i, token := range tokens {
 		w.publish(w.due("s13-"+strconv.Itoa(i), token, 1))
@@ -515,7 +515,7 @@ func TestS13NoOrderInTheAnswer(t *testing.T) {
 
 // TestS32AlreadyPaid: the same period under another message ID.
 func TestS32AlreadyPaid(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s32", "ok-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -530,7 +530,7 @@ func TestS32AlreadyPaid(t *testing.T) {
 
 // TestS35Poison: a job that makes the worker panic is put aside; others flow.
 func TestS35Poison(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var broken atomic.Bool
 	broken.Store(true)
 	stop := w.start(func(o *Options) { o.Accounts[0].Klarna = w.panicking(&broken) })
@@ -580,7 +580,7 @@ func (c credentials) Credentials() (klarna.Credentials, error) { return c() }
 // TestS38LateCommit: the connection is cut, the order is made a moment later, and
 // a try in between would be refused.
 func TestS38LateCommit(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s38", "late-200-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -590,7 +590,7 @@ func TestS38LateCommit(t *testing.T) {
 // TestS39CancelledAfterTheOrder: the answer is lost, the customer cancels the
 // token, the next try is refused: that says nothing of the order.
 func TestS39CancelledAfterTheOrder(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s39", "lost-cancelled-1", 1))
 	w.start()
 	w.await("a refusal", func() bool {
@@ -606,7 +606,7 @@ func TestS39CancelledAfterTheOrder(t *testing.T) {
 // TestS45PurgedJob: a job is purged while its claim is open. The sweep settles
 // it, and attempt 2 is not stuck for ever.
 func TestS45PurgedJob(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s45", "500-1", 1))
 	stop := w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
@@ -630,7 +630,7 @@ func TestS45PurgedJob(t *testing.T) {
 // TestS46JournalChanged: the journal's settings refuse what would make it
 // forget, and what they cannot refuse is noticed.
 func TestS46JournalChanged(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
@@ -671,7 +671,7 @@ func (w *world) verified() {
 
 // TestS47HostileJob: headers that JetStream obeys and the largest payload it takes.
 func TestS47HostileJob(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.publishTo("default", []byte("not a job"), nats.Header{
 		"Nats-Expected-Stream": {messages.StreamJobs}, "Nats-Msg-Id": {"twice"}, "Renewals-State": {"{}"}, "Renewals-Replay": {"1"}, "Status": {"404"},
@@ -690,7 +690,7 @@ func TestS47HostileJob(t *testing.T) {
 // TestS48OneOddAnswer: a single refusal that Klarna did not write is not a
 // refusal; the job waits.
 func TestS48OneOddAnswer(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s48", "403x2-bare-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -703,7 +703,7 @@ func TestS48OneOddAnswer(t *testing.T) {
 // TestS18DeadToken: a cancelled or unknown token is asked for once, and its
 // status goes with the event.
 func TestS18DeadToken(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for i, token := range []string{"cancelled-1", "canceled-1", "not-found-1", "suspended-1"} {
 		w.publish(w.due("s18-"+strconv.Itoa(i), token, 1))
 	}

@@ -2,53 +2,55 @@ package worker
 
 import (
 	"fmt"
+	"sync/atomic"
+
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// Two more reasons for which the whole worker is paused.
-const (
-	pauseSetBack   = "journal_set_back"  // the journal has forgotten what it knew; an operator has to accept it
-	pauseUnchecked = "journal_unchecked" // the journal was not compared with its mark for a while
-)
+// A setBackWatch stops all claiming where the journal has forgotten what it knew.
+type setBackWatch struct {
+	marks    *journal.Marks
+	pauses   *pausing
+	restored *atomic.Int64 // see rulebook
+	log      zerolog.Logger
+}
 
-// newMarks binds the marks to the worker's pauses.
-func (w *Worker) newMarks() *journal.Marks {
-	m := journal.NewMarks(w.js, w.opts.Log, w.markEvery)
-	m.Noticed = w.journalSetBack
-	m.Agreed = w.journalAgrees
-	return m
+// watch binds the marks to the pauses.
+func (s *setBackWatch) watch() {
+	s.marks.Noticed, s.marks.Agreed = s.noticed, s.agreed
 }
 
 const restoredHint = "see what it has forgotten, then run `renewals provision --accept-restored-journal`"
 
-// journalSetBack stops all claiming until an operator has looked.
-func (w *Worker) journalSetBack(how string) {
+// noticed stops all claiming until an operator has looked.
+func (s *setBackWatch) noticed(how string) {
 	sentence := messages.StreamJournal + " was set back: " + how + "; " + restoredHint
-	if w.setPause(pauseSetBack, sentence) {
-		w.opts.Log.Error().Msg("nothing is charged: " + sentence)
+	if s.pauses.set(pauseSetBack, sentence) {
+		s.log.Error().Msg("nothing is charged: " + sentence)
 	}
 }
 
-// journalAgrees takes in a mark that the journal agrees with. Until settled others may not know of an operator's word yet.
-func (w *Worker) journalAgrees(m journal.Mark, settled bool) {
+// agreed takes in a mark that the journal agrees with. Until settled others may not know of an operator's word yet.
+func (s *setBackWatch) agreed(m journal.Mark, settled bool) {
 	if !m.Restored.IsZero() {
-		w.restored.Store(m.Restored.UnixNano())
+		s.restored.Store(m.Restored.UnixNano())
 	}
-	w.liftPause(pauseUnchecked)
+	s.pauses.lift(pauseUnchecked)
 	if !settled {
-		w.setPause(pauseSetBack, messages.StreamJournal+" was accepted as it is a moment ago: waiting until every worker knows")
+		s.pauses.set(pauseSetBack, messages.StreamJournal+" was accepted as it is a moment ago: waiting until every worker knows")
 		return
 	}
-	if w.liftPause(pauseSetBack) {
-		w.opts.Log.Info().Msg("the journal was accepted as it is: charging goes on")
+	if s.pauses.lift(pauseSetBack) {
+		s.log.Info().Msg("the journal was accepted as it is: charging goes on")
 	}
 }
 
-// journalUnchecked stops claiming while the marks cannot be read.
-func (w *Worker) journalUnchecked(err error) {
-	if w.setPause(pauseUnchecked, fmt.Sprintf("the journal was not compared with its mark for %s: %v", w.marks.Patience(), err)) {
-		w.opts.Log.Warn().Err(err).Msg("nothing is claimed until the journal was compared with its mark again")
+// unchecked stops claiming while the marks cannot be read.
+func (s *setBackWatch) unchecked(err error) {
+	if s.pauses.set(pauseUnchecked, fmt.Sprintf("the journal was not compared with its mark for %s: %v", s.marks.Patience(), err)) {
+		s.log.Warn().Err(err).Msg("nothing is claimed until the journal was compared with its mark again")
 	}
 }

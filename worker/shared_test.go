@@ -38,7 +38,7 @@ func TestS54OneOrderForThreeRenewals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := NewWorld(t)
+	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	w.start(func(o *Options) { o.Accounts[0].Klarna = client; o.Metrics = NewMetrics(registry) })
 	for n := range 3 {
@@ -93,18 +93,18 @@ func TestS54Owners(t *testing.T) {
 		t.Error("the last id is forgotten, or the oldest is not")
 	}
 
-	w, registry := NewWorld(t), prometheus.NewRegistry()
+	w, registry := newWorld(t), prometheus.NewRegistry()
 	var worker *Worker
 	w.startWith(&worker, func(o *Options) { o.Metrics = NewMetrics(registry) })
 	w.await("the worker", func() bool { return worker.Ready() == nil })
 	a := (*worker.running.Load())[0]
 	one, other := journal.HeldClaim{Claim: journal.Claim{Key: "k1", Capture: &journal.Capture{}}}, journal.HeldClaim{Claim: journal.Claim{Key: "k2", Capture: &journal.Capture{}}}
-	made := klarna.CreatedOrder{OrderID: "capture-1", FraudStatus: klarna.FraudAccepted}
-	if _, err := a.mine(&job{renewalKey: "r"}, one, made, nil); err != nil {
+	made := journal.Created{ID: "capture-1", Capture: true}
+	if _, err := a.handler.asker.own(&job{renewal: "r", service: capture}, one.Claim, made, nil); err != nil {
 		t.Errorf("a capture: %v", err)
 	}
-	got, err := a.mine(&job{renewalKey: "r"}, other, made, nil)
-	if klarna.ClassOf(err) != klarna.ClassUnknown || got.OrderID != "" || !strings.Contains(err.Error(), "capture-1") {
+	got, err := a.handler.asker.own(&job{renewal: "r", service: capture}, other.Claim, made, nil)
+	if klarna.ClassOf(err) != klarna.ClassUnknown || got.ID != "" || !strings.Contains(err.Error(), "capture-1") {
 		t.Errorf("the same capture under another key of its renewal: %+v, %v; want it unknown", got, err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // S75: RENEWALS is made anew and counts from 1 again, and a job at a used sequence
 // conflicts as the one before did: it gets its own result, once, and its dead letter is kept.
 func TestS75ConflictAtAUsedSequence(t *testing.T) {
-	w := NewWorld(t, "default", "other")
+	w := newWorld(t, "default", "other")
 	both := func(o *Options) {
 		other := o.Accounts[0]
 		other.Name = "other"
@@ -63,14 +63,16 @@ func TestS75ConflictAtAUsedSequence(t *testing.T) {
 // No loop is without a bound: a machine that finds no answer, and a journal that
 // refuses every record although it has nothing newer, send the job back.
 func TestDeciding(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	records, err := journal.Open(t.Context(), w.js, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}, journal: records, recording: t.Context()}
+	o := DefaultOptions()
+	o.Accounts = []Account{{Name: "default"}}
+	a := accountOf(t, w.js, o, records)
 	asked := 0
-	_, _, err = a.decide(t.Context(), &job{msg: &nats.Msg{}}, journal.Entry{}, func(journal.State) journal.Transition {
+	_, _, _, err = a.handler.decide(t.Context(), &job{service: charge}, journal.Entry{}, func(*job, journal.State) journal.Transition {
 		if asked++; asked > 100 {
 			t.Fatal("asked a hundred times")
 		}
@@ -82,7 +84,7 @@ func TestDeciding(t *testing.T) {
 }
 
 func TestJournalThatRefusesItsLast(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var claims atomic.Int64
 	var refuses atomic.Bool
 	refuses.Store(true)
@@ -107,17 +109,15 @@ func TestJournalThatRefusesItsLast(t *testing.T) {
 // S40: what comes to light after a result is another dead letter than the result's: it
 // is the only one that names the order.
 func TestLetterAboutAnOrderAfterDunning(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	payload := w.due("e01", "ok-1", 1)
-	a := &account{Account: Account{Name: "default"}, Worker: &Worker{opts: DefaultOptions()}}
-	j := &job{msg: &nats.Msg{Data: payload}, sequence: 7, account: "default"}
-	a.opts.Now = w.now
+	j := &job{delivery: delivery{data: payload, sequence: 7, account: "default"}, service: charge}
 	for i, next := range []journal.Transition{
 		{Reason: messages.ReasonIdempotencyWindowExpired, Key: messages.IdempotencyKey("a1")},
 		{Reason: messages.ReasonOrderAfterDunning, Key: messages.IdempotencyKey("a1"), Made: "order-2"},
 		{Reason: messages.ReasonOrderAfterDunning, Key: messages.IdempotencyKey("a1"), Made: "order-2"}, // again, after a crash
 	} {
-		ack, err := w.js.PublishMsg(t.Context(), a.deadLetter(j, next))
+		ack, err := w.js.PublishMsg(t.Context(), deadLetter(j, next, w.now()))
 		if err != nil || ack.Duplicate != (i == 2) {
 			t.Errorf("letter %d, %s: got %+v, %v", i, next.Reason, ack, err)
 		}

@@ -140,7 +140,7 @@ func (w *world) gauge(name string) float64 {
 	looking.leading.Store(true)
 	ctx, stop := context.WithCancel(w.t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); looking.look(ctx) }()
+	go func() { defer close(done); looking.gauges().run(ctx) }()
 	w.await("a look", func() bool { return metric(w.t, r, "renewals_key_window_left_seconds", "") != 0 })
 	stop()
 	<-done
@@ -151,7 +151,7 @@ func (w *world) gauge(name string) float64 {
 // delivered, one attempt sends one key and the same bytes; the next attempt has a key of its own.
 func TestS1S9SameKeySameBytes(t *testing.T) {
 	const token = "429x1-401x1-500x1-503x1-bare-502x1-html-created-cut-soft-decline-once-1" // seven tries
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start()
 	w.start()
 	before, keys := 0, map[string]bool{}
@@ -194,7 +194,7 @@ func TestS4S23S24UnknownUntilAPersonKnows(t *testing.T) {
 		{"no order", "", 1, []string{"dunning not_charged", "paid"}},
 	} {
 		t.Run(tt.found, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			registry := prometheus.NewRegistry()
 			w.publish(w.due("s4", "503-bare-1", 1))
 			stop := w.start()
@@ -267,7 +267,7 @@ func TestS4S23S24UnknownUntilAPersonKnows(t *testing.T) {
 // TestS6BothClaimAtOnce: two workers have each found the renewal free before
 // either writes. One claim wins, and the other worker asks nothing.
 func TestS6BothClaimAtOnce(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s6", "ok-1", 1))
 	w.publish(w.due("s6", "ok-1", 1))
 	var there atomic.Int64
@@ -294,7 +294,7 @@ func TestS6BothClaimAtOnce(t *testing.T) {
 // for a while. That is not the customer's failure, and no reason to charge again.
 func TestS7LaterStepsFail(t *testing.T) {
 	t.Run("the result cannot be written", func(t *testing.T) {
-		w := NewWorld(t)
+		w := newWorld(t)
 		w.publish(w.due("s7", "ok-1", 1))
 		var failed atomic.Int64
 		var healed atomic.Bool
@@ -318,7 +318,7 @@ func TestS7LaterStepsFail(t *testing.T) {
 		}
 	})
 	t.Run("the order cannot be read again", func(t *testing.T) {
-		w := NewWorld(t)
+		w := newWorld(t)
 		w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.PendingFor = time.Hour })
 		w.publish(w.due("s7", "pending-accept-1", 1))
 		w.start()
@@ -349,7 +349,7 @@ func TestS7LaterStepsFail(t *testing.T) {
 // TestS11AnotherAmount: a message ID is published again with another amount. It
 // is put aside as it came, with why, and Klarna hears nothing of it.
 func TestS11AnotherAmount(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s11", "ok-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -369,7 +369,7 @@ func TestS11AnotherAmount(t *testing.T) {
 // TestS16AnswersInSwappedOrder: two periods of one subscription are in flight,
 // and the second is answered first. Each event tells of its own order.
 func TestS16AnswersInSwappedOrder(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.start(w.patient)
 	periods := map[messages.Period]string{"2026-12": "slow-400-1", "2027-01": "ok-1"}
 	for _, period := range []messages.Period{"2026-12", "2027-01"} {
@@ -407,7 +407,7 @@ func TestS16AnswersInSwappedOrder(t *testing.T) {
 // broker is lost, while both attempts of each renewal are in the queue, some of them twice. Each message ID has one result, and it is true.
 func TestS17OneResultEach(t *testing.T) {
 	const renewals = 25
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Faults = 0.25 })
 	var published atomic.Int64
 	losing := tap{after: func(*nats.Msg) error {
@@ -476,7 +476,7 @@ func TestS17OneResultEach(t *testing.T) {
 // TestS19CodesOfKlarna: both spellings of a cancelled token mean the same, and a
 // code that nobody knows is the merchant's, not the customer's, and counted.
 func TestS19CodesOfKlarna(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	for i, token := range []string{"cancelled-1", "canceled-1", "403-SOMETHING_NEW-1"} {
 		w.publish(w.due("s19-"+strconv.Itoa(i), token, 1))
@@ -504,7 +504,7 @@ func TestS19CodesOfKlarna(t *testing.T) {
 // TestS20S21S22Ladder: three attempts are allowed and all are declined. There
 // are three charges, the last says that it is the last, nothing is left behind, and a policy that changes meanwhile is for others.
 func TestS20S21S22Ladder(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	policy := func(days []int) func(*Options) {
 		p := dunning.DefaultPolicy()
 		p.SoftDecline = dunning.Schedule{Days: days, MaxAttempts: len(days) + 1}
@@ -555,7 +555,7 @@ func TestS20S21S22Ladder(t *testing.T) {
 // TestS27RateLimited: Klarna's 429 is about one account, and about no renewal.
 func TestS27RateLimited(t *testing.T) {
 	t.Run("another account goes on", func(t *testing.T) {
-		w := NewWorld(t, "default", "other")
+		w := newWorld(t, "default", "other")
 		var worker *Worker
 		w.startWith(&worker, func(o *Options) {
 			o.Accounts = append(o.Accounts, o.Accounts[0])
@@ -577,7 +577,7 @@ func TestS27RateLimited(t *testing.T) {
 		w.expect(jobs, slices.Repeat([]string{"paid"}, jobs)...)
 	})
 	t.Run("it is no attempt and starts no clock", func(t *testing.T) {
-		w := NewWorld(t)
+		w := newWorld(t)
 		w.publish(w.due("s27", "429x3-1", 1))
 		w.start()
 		w.awaitEmpty()
@@ -596,7 +596,7 @@ func TestS27RateLimited(t *testing.T) {
 // TestS30StaleDeliveries: a worker holds two deliveries while time passes: one
 // is claimed and its lease ends, the other waits for a hand. Neither leads to a request; both go back and are charged anew.
 func TestS30StaleDeliveries(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	frozen, wake := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
 	freezing := w.client(func() (klarna.Credentials, error) {
@@ -664,7 +664,7 @@ func TestS31FencedOff(t *testing.T) {
 		early bool // the first wakes before the other has recorded what it found
 	}{{"awake after the other's result", false}, {"awake before the other's result", true}} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			var holding [2]atomic.Bool
 			wake := [2]chan struct{}{make(chan struct{}), make(chan struct{})}
 			freezing := func(i int) tap {
@@ -706,7 +706,7 @@ func TestS33KlarnaTakesItsTime(t *testing.T) {
 	if o.TryTimeout <= 59*time.Second || p.AckWait < (o.TryBudget+o.TryTimeout)*11/10 {
 		t.Errorf("try timeout %s, try budget %s, AckWait %s: a try is given up, or its delivery ends, while Klarna may still work", o.TryTimeout, o.TryBudget, p.AckWait)
 	}
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s33", "slow-1500-1", 1))
 	w.start(w.patient)
 	w.start(w.patient)
@@ -720,7 +720,7 @@ func TestS33KlarnaTakesItsTime(t *testing.T) {
 // TestS34TwoRetryEngines: after a decline two systems each publish their own
 // second attempt. One is charged; the other is told why it is not.
 func TestS34TwoRetryEngines(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s34", "soft-decline-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -744,7 +744,7 @@ func TestS34TwoRetryEngines(t *testing.T) {
 // back a bounded number of times, and others are charged in the meantime.
 func TestS35OtherJobsFlow(t *testing.T) {
 	const others = 5
-	w := NewWorld(t)
+	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	subject := messages.RecordSubject(messages.KindCharging, messages.NewRenewalKey("s35", "2026-12"), "default")
 	charged := make(chan struct{})
@@ -780,7 +780,7 @@ func TestS35OtherJobsFlow(t *testing.T) {
 // TestS43VerdictWhileCharging: a job that would no longer be accepted has an
 // open claim. It is carried to its end, whoever has it.
 func TestS43VerdictWhileCharging(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s43", "created-500x3-1", 1, func(j map[string]any) {
 		j["expires_at"] = w.now().Add(time.Hour).UTC().Format(time.RFC3339)
 	}))
@@ -806,7 +806,7 @@ func TestS43VerdictWhileCharging(t *testing.T) {
 // TestS44LateRejection: a rejection is decided and its worker freezes; an
 // operator resolves the renewal and another worker charges it. The rejection comes too late.
 func TestS44LateRejection(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s44", "500-1", 1))
 	stop := w.start()
 	w.await("a try", func() bool { return len(w.orders()) > 0 })
@@ -847,7 +847,7 @@ func TestS44LateRejection(t *testing.T) {
 // TestS47ExpectedSequence: a bad job was published with what JetStream expected
 // of RENEWALS, and does not expect of RENEWAL_DEAD.
 func TestS47ExpectedSequence(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s47", "ok-1", 1))
 	w.start()
 	w.awaitEmpty()
@@ -863,7 +863,7 @@ func TestS47ExpectedSequence(t *testing.T) {
 // TestPublishRetriesAreCounted: the first answer to each record is lost; what is
 // published again can be seen.
 func TestPublishRetriesAreCounted(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	var lost sync.Map
 	registry := prometheus.NewRegistry()
 	w.publish(w.due("again", "ok-1", 1))
@@ -884,7 +884,7 @@ func TestPublishRetriesAreCounted(t *testing.T) {
 // order: nobody is told of a refusal, and a success decides at any time. A decline with no order behind it ends in dunning all
 // the same, once the request before it is surely over.
 func TestS68DeclinedTooSoon(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	stop := w.start()
 	var want []string
 	for i, token := range []string{"late-600-500-1", "late-600-500-TIMEOUT-1", "late-600-502-1", "late-600-504-1", "late-600-408-1"} {

@@ -20,10 +20,10 @@ func TestS76BackgroundGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		var told bytes.Buffer
-		w := &Worker{opts: Options{Log: zerolog.New(&told)}, metrics: NewMetrics(registry)}
+		s := survivor{metrics: NewMetrics(registry), log: zerolog.New(&told)}
 		ctx, stop := context.WithCancel(t.Context())
 		runs := 0
-		w.survive(ctx, "sweeper", func(context.Context) {
+		s.run(ctx, "sweeper", func(context.Context) {
 			if runs++; runs < 3 {
 				panic("secret-token")
 			}
@@ -42,7 +42,7 @@ func TestS76BackgroundGoesOn(t *testing.T) {
 // lives, whoever looks is told which they are, and others flow.
 func TestS76NonsenseState(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	w := NewWorld(t)
+	w := newWorld(t)
 	for id, state := range map[messages.SubscriptionID]string{
 		"open": `{"v":1,"phase":"charging"}`, "pending": `{"v":1,"phase":"pending","claim":{"key":"k"}}`, "odd": `{"v":1,"phase":"refunded"}`,
 	} {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -26,11 +28,19 @@ const (
 // would wait for ever. One worker does it at a time, by a key in the workers' bucket that expires;
 // a second one doing it too does no harm, since it writes like any other.
 type sweeper struct {
-	*Worker
-	journal *journal.Journal
-	rules   journal.Rules
-	bucket  jetstream.KeyValue
-	lease   uint64 // revision of our key, 0 when it is not ours
+	name     string // of this worker
+	js       jetstream.JetStream
+	journal  *journal.Journal
+	rules    journal.Rules
+	bucket   jetstream.KeyValue
+	every    time.Duration
+	clock    *clock
+	leading  *atomic.Bool
+	expiring *atomic.Pointer[map[messages.Account]int] // what it found, for the others; nil while it does not lead
+	metrics  *Metrics
+	log      zerolog.Logger
+
+	lease uint64 // revision of our key, 0 when it is not ours
 
 	next uint64                            // sequence to read on from; 0 before the first sweep
 	open map[messages.RenewalKey]time.Time // claims that were open a day ago, and when they are stale
@@ -41,7 +51,7 @@ type sweeper struct {
 func (s *sweeper) run(ctx context.Context) {
 	refresh := time.NewTicker(5 * time.Second) // the key lives for 15 s
 	defer refresh.Stop()
-	due := time.Now().Add(min(s.sweepEvery, time.Minute))
+	due := time.Now().Add(min(s.every, time.Minute))
 	for {
 		select {
 		case <-ctx.Done():
@@ -53,12 +63,12 @@ func (s *sweeper) run(ctx context.Context) {
 		if !leading {
 			s.expiring.Store(nil)
 		}
-		if !leading || time.Now().Before(due) || s.clockFault() != "" {
+		if !leading || time.Now().Before(due) || s.clock.fault() != "" {
 			continue
 		}
-		due = time.Now().Add(s.sweepEvery)
+		due = time.Now().Add(s.every)
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-			s.opts.Log.Warn().Err(err).Msg("abandoned claims not looked for, trying again later")
+			s.log.Warn().Err(err).Msg("abandoned claims not looked for, trying again later")
 		}
 	}
 }
@@ -69,9 +79,9 @@ func (s *sweeper) lead(ctx context.Context) bool {
 	defer cancel()
 	var err error
 	if s.lease == 0 {
-		s.lease, err = s.bucket.Create(ctx, sweepKey, []byte(s.opts.Name))
+		s.lease, err = s.bucket.Create(ctx, sweepKey, []byte(s.name))
 	} else {
-		s.lease, err = s.bucket.Update(ctx, sweepKey, []byte(s.opts.Name), s.lease)
+		s.lease, err = s.bucket.Update(ctx, sweepKey, []byte(s.name), s.lease)
 	}
 	if err != nil {
 		s.lease = 0
@@ -82,11 +92,11 @@ func (s *sweeper) lead(ctx context.Context) bool {
 // sweep reads the journal up to a day ago, and settles what was left open then
 // and still is.
 func (s *sweeper) sweep(ctx context.Context) error {
-	if err := s.read(ctx, s.now().Add(-s.rules.KeyWindow-journal.StaleAfter)); err != nil {
+	if err := s.read(ctx, s.clock.now().Add(-s.rules.KeyWindow-journal.StaleAfter)); err != nil {
 		return err
 	}
 	for r, stale := range s.open {
-		if s.now().Before(stale) {
+		if s.clock.now().Before(stale) {
 			continue
 		}
 		at, err := s.journal.Last(ctx, r)
@@ -94,15 +104,15 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			s.opts.Log.Error().Err(err).Msg("abandoned claim not read, trying again later")
+			s.log.Error().Err(err).Msg("abandoned claim not read, trying again later")
 			continue
 		}
 		at, err = s.settle(ctx, r, at)
-		if fault := s.clockFault(); fault != "" {
+		if fault := s.clock.fault(); fault != "" {
 			return errors.New(fault)
 		}
 		if err != nil {
-			s.opts.Log.Error().Err(err).Str("renewal_key", string(r)).Msg("abandoned claim not settled, trying again later")
+			s.log.Error().Err(err).Str("renewal_key", string(r)).Msg("abandoned claim not settled, trying again later")
 			continue
 		}
 		if at.State.Open() {
@@ -118,7 +128,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 func (s *sweeper) read(ctx context.Context, until time.Time) error {
 	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: s.next, HeadersOnly: true, InactiveThreshold: time.Minute}
 	if s.next == 0 {
-		begin := s.now().Add(-sweepBack)
+		begin := s.clock.now().Add(-sweepBack)
 		from = jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &begin, HeadersOnly: true, InactiveThreshold: time.Minute}
 	}
 	records, err := s.js.OrderedConsumer(ctx, messages.StreamJournal, from)
@@ -184,7 +194,7 @@ func (s *sweeper) note(m jetstream.Msg, sequence uint64) {
 	}
 	state, err := journal.ParseState(m.Headers().Get(messages.HeaderState))
 	if err != nil {
-		s.opts.Log.Error().Err(err).Str("subject", m.Subject()).Msg("record not understood")
+		s.log.Error().Err(err).Str("subject", m.Subject()).Msg("record not understood")
 		return
 	}
 	if state.Open() {
@@ -192,7 +202,7 @@ func (s *sweeper) note(m jetstream.Msg, sequence uint64) {
 	} else {
 		delete(s.open, r)
 	}
-	s.authorised.note(r, account, state, sequence, s.now())
+	s.authorised.note(r, account, state, sequence, s.clock.now())
 }
 
 // settle records a claim as unresolved that is abandoned by now, and returns what the renewal then is.
@@ -200,19 +210,19 @@ func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at journal.
 	_, at, err := s.journal.Apply(ctx, at, journal.Change{
 		Renewal: r,
 		Decide: func(last journal.State) (journal.Transition, error) {
-			next, due := journal.Sweep(last, s.now(), s.rules)
-			if fault := s.clockFault(); due && fault != "" {
+			next, due := journal.Sweep(last, s.clock.now(), s.rules)
+			if fault := s.clock.fault(); due && fault != "" {
 				return journal.Transition{}, errors.New(fault)
 			}
 			return next, nil
 		},
 		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
-			return s.journal.Abandoned(ctx, r, next, s.opts.Name, s.now())
+			return s.journal.Abandoned(ctx, r, next, s.name, s.clock.now())
 		},
 		Written: func(next journal.Transition, e messages.Event) {
 			about := e.(messages.Unresolved)
 			s.metrics.results.WithLabelValues(string(about.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
-			s.opts.Log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r)).
+			s.log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r)).
 				Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
 		},
 	}, nil)

@@ -26,18 +26,15 @@ func TestHashIsStored(t *testing.T) {
 
 // The last question before the first byte is asked of captures as of charges: the claim may have ended while a connection was waited for.
 func TestNothingIsSentUnderAClaimThatEnds(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		try  func(*account, *job, journal.HeldClaim) func(context.Context) (klarna.CreatedOrder, error)
-	}{{"charge", (*account).charge}, {"capture", (*account).capture}} {
+	for _, service := range []*service{charge, capture} {
 		var asked atomic.Int64
 		a, j, h := accountAsking(t, func(w http.ResponseWriter, _ *http.Request) { asked.Add(1) })
 		j.capture = &messages.Capture{}
 		h.Claim.Capture = &journal.Capture{OrderID: "order-1", Amount: 1}
-		h.Claim.LeaseUntil = a.now().Add(a.opts.TryTimeout)
-		_, err := tt.try(a, j, h)(t.Context())
+		h.Claim.LeaseUntil = a.shared.clock.now().Add(a.rules.base.TryTimeout)
+		_, err := service.try(a.handler.asker, j, h.Claim)(t.Context())
 		if !errors.Is(err, errLate) || klarna.ClassOf(err) != klarna.ClassNotSent || asked.Load() != 0 {
-			t.Errorf("%s: %v after %d requests, want none sent", tt.name, err, asked.Load())
+			t.Errorf("%s: %v after %d requests, want none sent", service.asked, err, asked.Load())
 		}
 	}
 }
@@ -66,9 +63,9 @@ func TestTryingEnds(t *testing.T) {
 			w.WriteHeader(http.StatusInternalServerError)
 		})
 		asks <- a
-		a.opts.TryBudget = tt.budget
+		a.rules.base.TryBudget = tt.budget
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		got := a.ask(ctx, j, h)
+		got := a.handler.asker.ask(ctx, j, h, &turn{semaphore: gate.NewSemaphore(1)})
 		cancel()
 		if n := asked.Load(); n < 1 || n > tt.most || got.HandBack {
 			t.Errorf("%s: %d requests, handed back: %t; want 1 to %d and not", tt.name, n, got.HandBack, tt.most)
@@ -78,7 +75,7 @@ func TestTryingEnds(t *testing.T) {
 
 // A shutdown does not cut a try that is under way: its answer may be an order.
 func TestStopWaitsForTheAnswer(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("stop", "slow-250-ok-1", 1))
 	stop := w.start()
 	w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })

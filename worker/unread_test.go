@@ -11,7 +11,7 @@ import (
 
 // S51: an order that is refused without a code again and again ends as the merchant's trouble; the customer hears nothing.
 func TestS51RefusedWithoutCode(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("odd", "403-bare-1", 1))
 	w.publish(w.due("unsure", "500x1-403-bare-1", 1))
 	w.start()
@@ -44,7 +44,7 @@ func TestS51RefusedWithoutCode(t *testing.T) {
 // S94: a proxy answers 404 to everything, the canary included. Nobody is dunned, and nobody is paused for good: after a day
 // a person looks at it.
 func TestS94ProxyThatKnowsNoPath(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "404-bare" })
 	for n := range 3 {
 		w.publish(w.due("s94-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
@@ -70,7 +70,7 @@ func TestS94ProxyThatKnowsNoPath(t *testing.T) {
 func TestS52NoSuchOrder(t *testing.T) {
 	for _, reference := range []string{"404-bare-1", "403-bare-1"} {
 		t.Run(reference, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.start()
 			order := w.authorise("s52", "ok-s52")
 			w.capture(messages.Capture{ID: "s52/capture", SubscriptionID: "s52", Period: "2026-12", OrderID: order, Reference: reference})
@@ -94,12 +94,8 @@ func TestS52NoSuchOrder(t *testing.T) {
 func TestS94Witnesses(t *testing.T) {
 	o := DefaultOptions()
 	o.Name, o.Accounts, o.Now = "w", []Account{{Name: "default"}}, func() time.Time { return midday }
-	w, err := New(nil, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &account{Account: w.accounts[0], Worker: w}
-	now := a.now()
+	a := accountOf(t, nil, o, nil)
+	now := a.shared.clock.now()
 	for _, tt := range []struct {
 		capture bool
 		err     error
@@ -109,7 +105,11 @@ func TestS94Witnesses(t *testing.T) {
 		{true, nil, true}, {false, turnedDown(403, ""), false}, {true, turnedDown(404, ""), true},
 		{false, turnedDown(403, "TOKEN_CANCELLED"), true}, {false, turnedDown(403, ""), true},
 	} {
-		at := a.evaluated(tt.capture, tt.err)
+		service := charge
+		if tt.capture {
+			service = capture
+		}
+		at := a.handler.asker.evaluated(service, tt.err)
 		if at.IsZero() == tt.want || tt.want && at.Sub(now).Abs() > time.Minute {
 			t.Errorf("capture %t, answer %v: last evaluated at %s, want %t", tt.capture, tt.err, at, tt.want)
 		}

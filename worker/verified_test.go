@@ -30,7 +30,7 @@ func twoAccounts(w *world, change ...func(*Options)) *Worker {
 func (w *Worker) why(name messages.Account) string {
 	if running := w.running.Load(); running != nil {
 		for _, a := range *running {
-			if a.Name == name {
+			if a.config.Name == name {
 				return a.paused()[gate.PauseSettings]
 			}
 		}
@@ -55,7 +55,7 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t, "default", "other")
+			w := newWorld(t, "default", "other")
 			worker := twoAccounts(w)
 			w.await("the worker", func() bool { return worker.Ready() == nil })
 			tt.spoil(w)
@@ -81,7 +81,7 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 
 // S82: a job that comes without its body goes back, whenever the consumer was last looked at.
 func TestS82HeadersOnlyBetweenTwoLooks(t *testing.T) {
-	w := NewWorld(t, "default", "other")
+	w := newWorld(t, "default", "other")
 	w.verifyEvery = time.Hour
 	worker := twoAccounts(w)
 	w.await("the worker", func() bool { return worker.Ready() == nil })
@@ -98,7 +98,7 @@ func TestS82HeadersOnlyBetweenTwoLooks(t *testing.T) {
 // S82: a consumer that is missing at the start stops its account alone; where none can work, the start fails and says
 // what to do.
 func TestS82ConsumerMissingAtTheStart(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	worker := twoAccounts(w)
 	w.await("the worker", func() bool { return worker.Ready() == nil && worker.why("other") != "" })
 	if why := worker.why("other"); !strings.Contains(why, "of account other") || !strings.Contains(why, "renewals provision") {
@@ -109,7 +109,7 @@ func TestS82ConsumerMissingAtTheStart(t *testing.T) {
 	}
 	alone, err := New(w.js, func() Options {
 		o := DefaultOptions()
-		o.Name, o.Accounts = "alone", worker.accounts[:1]
+		o.Name, o.Accounts = "alone", worker.opts.Accounts[:1]
 		return o
 	}())
 	if err != nil {
@@ -144,7 +144,7 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			w := NewWorld(t)
+			w := newWorld(t)
 			w.verifyEvery = time.Hour
 			var worker *Worker
 			registry := prometheus.NewRegistry()
@@ -172,11 +172,11 @@ func TestS59S73NoticedAtOnce(t *testing.T) {
 // An age that is changed by hand, under a running worker, brings nothing back either.
 func TestAgeChangedByHand(t *testing.T) {
 	const before, after, margin = 30 * 24 * time.Hour, 120 * 24 * time.Hour, topology.RetentionMargin
-	running, now := &Worker{}, time.Now()
+	running, now := new(memory), time.Now()
 	remembers := func(passed, retention, want time.Duration) {
 		t.Helper()
-		running.remember(now.Add(passed), retention)
-		if got := time.Duration(running.oldest.Load()); got != want {
+		running.learn(now.Add(passed), retention)
+		if got := running.reach(); got != want {
 			t.Errorf("after %s, with an age of %s: periods of the last %s, want %s", passed, retention, got, want)
 		}
 	}

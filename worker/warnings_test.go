@@ -14,7 +14,7 @@ import (
 // S57: what Klarna is not known to refuse is charged. The result says what was
 // odd, the metric counts it, and the log hears of each kind once.
 func TestS57WarningsTravelInTheResult(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	odd := func(j map[string]any) {
 		order := j["order"].(map[string]any)
 		order["merchant_reference1"], order["merchant_reference2"] = j["id"], 48211
@@ -84,7 +84,7 @@ func TestWarningsCountFromZero(t *testing.T) {
 
 // S57: an account may let an order recur in two ways.
 func TestS57MixedCadences(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	mixed := func(j map[string]any) {
 		order := j["order"].(map[string]any)
 		line := func(amount, tax int, interval string) any {
@@ -109,7 +109,7 @@ func TestS57MixedCadences(t *testing.T) {
 // A period that costs nothing is rejected as just that, and nobody has to look at it: no dead letter, not even when
 // its job comes again. The same ID with an amount is a fresh job.
 func TestNothingToCharge(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	free := func(j map[string]any) {
 		order := j["order"].(map[string]any)
 		order["order_amount"], order["order_tax_amount"] = 0, 0
@@ -136,7 +136,7 @@ func TestNothingToCharge(t *testing.T) {
 
 // S58: a discount line that adds is refused here, and Klarna hears nothing.
 func TestS58DiscountThatAdds(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	w.publish(w.due("s58", "ok-1", 1, func(j map[string]any) {
 		order := j["order"].(map[string]any)
 		order["order_amount"] = 1799
@@ -152,7 +152,7 @@ func TestS58DiscountThatAdds(t *testing.T) {
 
 // The looser forms of Klarna's refusals end as the documented ones do, and gzip that nobody asked for is one POST (S56).
 func TestLooserAnswers(t *testing.T) {
-	w := NewWorld(t)
+	w := newWorld(t)
 	for i, token := range []string{"400-uncoded-1", "403-payment_method_failed-1", "gzip-ok-1", "gzip-suspended-1"} {
 		w.publish(w.due("loose-"+string(rune('a'+i)), token, 1))
 	}

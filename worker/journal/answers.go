@@ -9,14 +9,25 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 )
 
-// TryResult is what the tries of one delivery have taught so far.
+// Created is what Klarna says that it made: an order, or a capture of one.
+type Created struct {
+	ID            string // as Klarna spells it
+	Capture       bool
+	FraudStatus   string // of an order
+	PaymentMethod string // of an order; "" when not told
+	CorrelationID string
+	RateLimit     klarna.RateLimit
+}
+
+// A TryResult is what the tries of one delivery have taught so far.
 type TryResult struct {
 	Outcome
-	Refusal     *klarna.Error       // the definite no, when Answer is Refused
-	TurnedAway  *klarna.Error       // the last answer, where it was not Klarna's application that gave it
-	Order       klarna.CreatedOrder // when Answer is accepted, pending or fraud rejected
-	TokenStatus string              // beside a refusal that is about the token; "" when not known
-	before      doubt               // what earlier deliveries left open
+	Refusal     *klarna.Error // the definite no, when Answer is Refused
+	TurnedAway  *klarna.Error // the last answer, where it was not Klarna's application that gave it
+	Created     Created       // when Answer is Accepted, Pending or FraudRejected
+	TokenStatus string        // beside a refusal that is about the token; "" when not known
+	Authorised  *Order        // what an accepted order leaves to be captured; nil where that is automatic
+	before      doubt         // what earlier deliveries left open
 }
 
 // Untried is the result before the first try under a claim.
@@ -32,10 +43,10 @@ func (t TryResult) Said(next Transition) *klarna.Error {
 	return t.Refusal
 }
 
-// Hear takes the answer (a nil err is an order) of a try that lasted from began to
+// Hear takes the answer (a nil err is something created) of a try that lasted from began to
 // ended, and says whether another try may follow within this delivery. It is the table of answers: which of them
 // decide, which leave the outcome open, and which prove that nothing happened.
-func (t *TryResult) Hear(order klarna.CreatedOrder, err error, began, ended time.Time, r Rules) (again bool) {
+func (t *TryResult) Hear(created Created, err error, began, ended time.Time, r Rules) (again bool) {
 	t.LastError, t.NotEvaluated, t.NoSuchOrder, t.RetryAfter = "", false, false, 0
 	class := klarna.ClassOf(err)
 	if err != nil {
@@ -62,7 +73,7 @@ func (t *TryResult) Hear(order klarna.CreatedOrder, err error, began, ended time
 	t.Unsent = false
 	switch class {
 	case klarna.ClassOK:
-		t.made(order, began, r)
+		t.create(created, began, r)
 		return false
 	case klarna.ClassRefused:
 		judged := dunning.SurvivesUndecided(refusal.Code) || refusal.FraudStatus == klarna.FraudRejected
@@ -89,14 +100,14 @@ func (t *TryResult) Hear(order klarna.CreatedOrder, err error, began, ended time
 	}
 }
 
-// made takes in an order.
-func (t *TryResult) made(order klarna.CreatedOrder, began time.Time, r Rules) {
-	t.Order, t.Made = order, StateID(order.OrderID)
+// create takes in what was created. A capture is money at once, an order by its fraud status.
+func (t *TryResult) create(created Created, began time.Time, r Rules) {
+	t.Created, t.Made = created, StateID(created.ID)
 	t.Answer = Pending
-	switch order.FraudStatus {
-	case klarna.FraudAccepted:
+	switch {
+	case created.Capture, created.FraudStatus == klarna.FraudAccepted:
 		t.Answer = Accepted
-	case klarna.FraudRejected:
+	case created.FraudStatus == klarna.FraudRejected:
 		t.Answer = NoAnswer
 		if t.refused(FraudRejected, true, began, r); t.Answer == NoAnswer {
 			t.Made = ""

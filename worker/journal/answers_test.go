@@ -18,15 +18,15 @@ func answered(status int, code string) error {
 }
 
 func TestHear(t *testing.T) {
-	order := klarna.CreatedOrder{OrderID: "order-1", FraudStatus: "ACCEPTED"}
-	with := func(status string) klarna.CreatedOrder { o := order; o.FraudStatus = status; return o }
+	order := Created{ID: "order-1", FraudStatus: "ACCEPTED"}
+	with := func(status string) Created { o := order; o.FraudStatus = status; return o }
 	undecided := Claim{UndecidedTries: 1}
 	yes := Claim{Answered2xx: true}
 
 	for _, tt := range []struct {
 		name   string
 		before Claim
-		order  klarna.CreatedOrder
+		order  Created
 		err    error
 		want   Outcome
 		again  bool
@@ -38,25 +38,25 @@ func TestHear(t *testing.T) {
 		{"a fraud status of tomorrow", Claim{}, with("MAYBE"), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
 		{"fraud rejected", Claim{}, with("REJECTED"), nil, Outcome{Answer: FraudRejected, Made: "order-1", Tries: 1}, false},
 
-		{"soft decline", Claim{}, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"token cancelled", Claim{}, klarna.CreatedOrder{}, answered(403, "TOKEN_CANCELLED"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"our request is bad", Claim{}, klarna.CreatedOrder{}, answered(400, "BAD_VALUE"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"soft decline after an undecided try", undecided, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"token cancelled after an undecided try (S39)", undecided, klarna.CreatedOrder{}, answered(403, "TOKEN_CANCELLED"), Outcome{Tries: 1, Contradicted: true}, false},
-		{"soft decline after a 2xx without an order", yes, klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Tries: 1, Contradicted: true}, false},
+		{"soft decline", Claim{}, Created{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"token cancelled", Claim{}, Created{}, answered(403, "TOKEN_CANCELLED"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"our request is bad", Claim{}, Created{}, answered(400, "BAD_VALUE"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"soft decline after an undecided try", undecided, Created{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
+		{"token cancelled after an undecided try (S39)", undecided, Created{}, answered(403, "TOKEN_CANCELLED"), Outcome{Tries: 1, Contradicted: true}, false},
+		{"soft decline after a 2xx without an order", yes, Created{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Tries: 1, Contradicted: true}, false},
 
-		{"password wrong", Claim{}, klarna.CreatedOrder{}, answered(401, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
-		{"firewall", Claim{}, klarna.CreatedOrder{}, answered(403, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
-		{"rate limit (S27)", Claim{}, klarna.CreatedOrder{}, &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, true},
-		{"host unknown", Claim{}, klarna.CreatedOrder{}, &klarna.NotSentError{Err: errors.New("no such host")}, Outcome{Unsent: true}, true},
+		{"password wrong", Claim{}, Created{}, answered(401, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
+		{"firewall", Claim{}, Created{}, answered(403, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
+		{"rate limit (S27)", Claim{}, Created{}, &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, true},
+		{"host unknown", Claim{}, Created{}, &klarna.NotSentError{Err: errors.New("no such host")}, Outcome{Unsent: true}, true},
 
-		{"failed for sure", Claim{}, klarna.CreatedOrder{}, answered(503, "SERVICE_UNAVAILABLE"), Outcome{Tries: 1}, true},
-		{"maintenance page (S4)", Claim{}, klarna.CreatedOrder{}, answered(503, ""), Outcome{Tries: 1, Undecided: 1}, true},
-		{"internal error (S2)", Claim{}, klarna.CreatedOrder{}, answered(500, "INTERNAL_SERVER_ERROR"), Outcome{Tries: 1, Undecided: 1}, true},
-		{"in-flight duplicate", Claim{}, klarna.CreatedOrder{}, answered(409, "CONFLICT"), Outcome{Tries: 1, Undecided: 1}, true},
-		{"yes, without an order (S13)", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, Outcome{Tries: 1, Undecided: 1, Answered2xx: true}, true},
-		{"cut", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{Cut: true}, Outcome{Tries: 1, Cut: true}, false},
-		{"timed out", Claim{}, klarna.CreatedOrder{}, &klarna.UnknownError{TimedOut: true}, Outcome{Tries: 1, Cut: true}, false},
+		{"failed for sure", Claim{}, Created{}, answered(503, "SERVICE_UNAVAILABLE"), Outcome{Tries: 1}, true},
+		{"maintenance page (S4)", Claim{}, Created{}, answered(503, ""), Outcome{Tries: 1, Undecided: 1}, true},
+		{"internal error (S2)", Claim{}, Created{}, answered(500, "INTERNAL_SERVER_ERROR"), Outcome{Tries: 1, Undecided: 1}, true},
+		{"in-flight duplicate", Claim{}, Created{}, answered(409, "CONFLICT"), Outcome{Tries: 1, Undecided: 1}, true},
+		{"yes, without an order (S13)", Claim{}, Created{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, Outcome{Tries: 1, Undecided: 1, Answered2xx: true}, true},
+		{"cut", Claim{}, Created{}, &klarna.UnknownError{Cut: true}, Outcome{Tries: 1, Cut: true}, false},
+		{"timed out", Claim{}, Created{}, &klarna.UnknownError{TimedOut: true}, Outcome{Tries: 1, Cut: true}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			heard := TryResult{before: doubt{tt.before.UndecidedTries, noon.Add(-time.Hour), tt.before.Answered2xx}, Outcome: Outcome{Unsent: true}}
@@ -105,19 +105,19 @@ func TestRefusalAfterAnUndecidedTry(t *testing.T) {
 		}
 	}
 
-	rejected := klarna.CreatedOrder{OrderID: "order-1", FraudStatus: klarna.FraudRejected}
+	rejected := Created{ID: "order-1", FraudStatus: klarna.FraudRejected}
 	for _, tt := range []struct {
 		name  string
-		order klarna.CreatedOrder
+		order Created
 		err   error
 	}{
-		{"declined", klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED")},
+		{"declined", Created{}, answered(403, "PAYMENT_METHOD_FAILED")},
 		{"an order that Klarna rejected", rejected, nil},
-		{"rejected without a code", klarna.CreatedOrder{}, &klarna.Error{StatusCode: 400, HasErrorObject: true, FraudStatus: klarna.FraudRejected}},
+		{"rejected without a code", Created{}, &klarna.Error{StatusCode: 400, HasErrorObject: true, FraudStatus: klarna.FraudRejected}},
 	} {
 		for _, status := range []int{500, 502, 504, 408} {
 			heard := TryResult{Outcome: Outcome{Unsent: true}}
-			if again := heard.Hear(klarna.CreatedOrder{}, answered(status, ""), noon, noon.Add(time.Second), r); !again {
+			if again := heard.Hear(Created{}, answered(status, ""), noon, noon.Add(time.Second), r); !again {
 				t.Errorf("%d: no second try, want one at once", status)
 			}
 			heard.Hear(tt.order, tt.err, noon.Add(2*time.Second), noon.Add(3*time.Second), r)
@@ -141,7 +141,7 @@ func TestRefusalAfterAnUndecidedTry(t *testing.T) {
 			}
 			// Klarna may also have made the order after all: a success decides at any time.
 			late = TryResult{before: late.before, Outcome: Outcome{Unsent: true}}
-			late.Hear(klarna.CreatedOrder{OrderID: "order-1", FraudStatus: klarna.FraudAccepted}, nil, noon.Add(2*time.Second), noon.Add(3*time.Second), r)
+			late.Hear(Created{ID: "order-1", FraudStatus: klarna.FraudAccepted}, nil, noon.Add(2*time.Second), noon.Add(3*time.Second), r)
 			if late.Answer != Accepted {
 				t.Errorf("an order after %d: %+v, want it accepted", status, late.Outcome)
 			}
@@ -194,7 +194,7 @@ func TestUnknownNeverBecomesDunning(t *testing.T) {
 			case 2:
 				err = &klarna.NotSentError{Err: errors.New("dial")}
 			}
-			again = heard.Hear(klarna.CreatedOrder{}, err, began, now, r)
+			again = heard.Hear(Created{}, err, began, now, r)
 			if heard.Answer == Refused {
 				if mayExist && began.Before(over.Add(r.SettleDelay+2*r.ClockMargin)) {
 					t.Fatalf("%v is dunning %s after an undecided try", err, began.Sub(over))

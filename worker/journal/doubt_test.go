@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -21,7 +20,7 @@ func TestS93ClocksApart(t *testing.T) {
 	h := HeldClaim{Claim: *claimed.State.Claim, SetsClock: true}
 	heard := TryResult{before: h.doubt(), Outcome: Outcome{Unsent: true}}
 	ended := noon.Add(time.Second)
-	heard.Hear(klarna.CreatedOrder{}, answered(504, ""), behind(noon), behind(ended), r)
+	heard.Hear(Created{}, answered(504, ""), behind(noon), behind(ended), r)
 	left := Conclude(claimed.State, h, heard.Outcome, behind(ended), r).State
 
 	q.Nonce = "b"
@@ -38,7 +37,7 @@ func TestS93ClocksApart(t *testing.T) {
 			t.Fatalf("%s after it: %+v, want the claim taken", after, taken)
 		}
 		late := TryResult{before: HeldClaim{Claim: *taken.State.Claim, UndecidedAt: taken.State.UndecidedAt}.doubt()}
-		late.Hear(klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), began, began.Add(time.Second), r)
+		late.Hear(Created{}, answered(403, "PAYMENT_METHOD_FAILED"), began, began.Add(time.Second), r)
 		if late.Answer != want {
 			t.Errorf("refused %s after the try that decided nothing: answer %d, want %d", after, late.Answer, want)
 		}
@@ -58,7 +57,7 @@ func TestDoubtOfAnOlderWorker(t *testing.T) {
 		t.Fatalf("%+v with %+v, want the one try, which ended no later than its delivery", taken.State, c)
 	}
 	late := TryResult{before: HeldClaim{Claim: *taken.State.Claim, UndecidedAt: taken.State.UndecidedAt}.doubt()}
-	late.Hear(klarna.CreatedOrder{}, answered(403, "PAYMENT_METHOD_FAILED"), began, began, r)
+	late.Hear(Created{}, answered(403, "PAYMENT_METHOD_FAILED"), began, began, r)
 	if late.Answer != NoAnswer || !late.TooSoon {
 		t.Errorf("%+v, want the decline five seconds later to come too soon", late.Outcome)
 	}
@@ -85,7 +84,7 @@ func TestNothingSentTakesBackItsOwn(t *testing.T) {
 		next.Nonce = "b"
 		taken := Deliver(said, next, noon.Add(time.Hour), r).State
 		only := TryResult{before: HeldClaim{Claim: *taken.Claim, UndecidedAt: taken.UndecidedAt}.doubt()}
-		if only.Hear(klarna.CreatedOrder{}, answered(403, "TOKEN_CANCELLED"), noon.Add(time.Hour), noon.Add(time.Hour), r); only.Answer != Refused {
+		if only.Hear(Created{}, answered(403, "TOKEN_CANCELLED"), noon.Add(time.Hour), noon.Add(time.Hour), r); only.Answer != Refused {
 			t.Errorf("%+v, want the refusal of the only try to decide", only.Outcome)
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -380,7 +379,7 @@ func TestConcludeCaptureUndecided(t *testing.T) {
 	t.Run("a refusal after an undecided try decides only where money was declined", func(t *testing.T) {
 		for code, want := range map[string]bool{"PAYMENT_METHOD_FAILED": true, "CAPTURE_NOT_ALLOWED": false, "NO_SUCH_ORDER": false} {
 			undecided := TryResult{before: doubt{Tries: 1, EndedAt: noon.Add(-time.Hour)}}
-			if undecided.Hear(klarna.CreatedOrder{}, answered(403, code), noon, noon, r); (undecided.Answer == Refused) != want {
+			if undecided.Hear(Created{}, answered(403, code), noon, noon, r); (undecided.Answer == Refused) != want {
 				t.Errorf("%s decides: %t, want %t", code, !want, want)
 			}
 		}

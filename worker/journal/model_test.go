@@ -190,7 +190,7 @@ type machinery struct {
 	panicked func(State, Request, time.Time, Rules) Transition
 	sweep    func(State, time.Time, Rules) (Transition, bool)
 	resolve  func(State, verdict) (Transition, error)
-	hear     func(t *TryResult, order klarna.CreatedOrder, err error, began, ended time.Time, r Rules) (again bool)
+	hear     func(t *TryResult, order Created, err error, began, ended time.Time, r Rules) (again bool)
 	held     func(State, Rules) HeldClaim
 	fence    func(Claim, time.Time, Rules) (sendable bool)
 
@@ -838,7 +838,7 @@ func (w *modelWorld) acknowledge(h *hand) {
 // send is one try: the fence, Klarna's books, and what the worker hears.
 func (w *modelWorld) send(h *hand, who int, r reply) {
 	if err := w.fence(h, who); err != nil {
-		w.machinery.hear(&h.tally, klarna.CreatedOrder{}, &klarna.NotSentError{Err: err}, w.clock(who), w.clock(who), w.machinery.rules)
+		w.machinery.hear(&h.tally, Created{}, &klarna.NotSentError{Err: err}, w.clock(who), w.clock(who), w.machinery.rules)
 		h.tally.HandBack = true
 		h.at, h.asks = deciding, whatTriesMean
 		return
@@ -982,15 +982,15 @@ func (r reply) String() string {
 }
 
 // answer is the reply as the worker hears it.
-func (r reply) answer(made string, status fraud) (klarna.CreatedOrder, error) {
-	refusal := func(status int, code string) (klarna.CreatedOrder, error) {
-		return klarna.CreatedOrder{}, &klarna.Error{StatusCode: status, Code: code, HasErrorObject: code != ""}
+func (r reply) answer(made string, status fraud) (Created, error) {
+	refusal := func(status int, code string) (Created, error) {
+		return Created{}, &klarna.Error{StatusCode: status, Code: code, HasErrorObject: code != ""}
 	}
 	switch r {
 	case accepts, acceptsPending, acceptsRejected:
-		return klarna.CreatedOrder{OrderID: made, FraudStatus: status.String()}, nil
+		return Created{ID: made, FraudStatus: status.String()}, nil
 	case acceptsNameless, nameless:
-		return klarna.CreatedOrder{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}
+		return Created{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}
 	case declines:
 		return refusal(403, "PAYMENT_METHOD_FAILED")
 	case refusesToken:
@@ -998,7 +998,7 @@ func (r reply) answer(made string, status fraud) (klarna.CreatedOrder, error) {
 	case notAllowed:
 		return refusal(403, "CAPTURE_NOT_ALLOWED")
 	case rejects:
-		return klarna.CreatedOrder{OrderID: "order-0", FraudStatus: klarna.FraudRejected}, nil
+		return Created{ID: "order-0", FraudStatus: klarna.FraudRejected}, nil
 	case turnsAway:
 		return refusal(401, "")
 	case limits:
@@ -1006,9 +1006,9 @@ func (r reply) answer(made string, status fraud) (klarna.CreatedOrder, error) {
 	case busy:
 		return refusal(503, "SERVICE_UNAVAILABLE")
 	case unreachable:
-		return klarna.CreatedOrder{}, &klarna.NotSentError{Err: errors.New("dial")}
+		return Created{}, &klarna.NotSentError{Err: errors.New("dial")}
 	case takesLong:
-		return klarna.CreatedOrder{}, &klarna.UnknownError{Cut: true}
+		return Created{}, &klarna.UnknownError{Cut: true}
 	}
 	return refusal(500, "INTERNAL_SERVER_ERROR")
 }
@@ -1969,7 +1969,7 @@ func concluded(change func(*Transition)) func(*machinery) {
 
 func believing(which func(Outcome) bool) func(*machinery) {
 	return func(m *machinery) {
-		m.hear = func(t *TryResult, order klarna.CreatedOrder, err error, began, ended time.Time, r Rules) bool {
+		m.hear = func(t *TryResult, order Created, err error, began, ended time.Time, r Rules) bool {
 			again := t.Hear(order, err, began, ended, r)
 			if which(t.Outcome) {
 				t.Answer = Refused
@@ -1987,7 +1987,7 @@ var backstop = judging(func(r *Rules) { r.SettleDelay, r.ClockMargin = 0, 0 })
 // judging changes the rules by which a refusal is judged.
 func judging(change func(*Rules)) func(*machinery) {
 	return func(m *machinery) {
-		m.hear = func(t *TryResult, order klarna.CreatedOrder, err error, began, ended time.Time, r Rules) bool {
+		m.hear = func(t *TryResult, order Created, err error, began, ended time.Time, r Rules) bool {
 			change(&r)
 			return t.Hear(order, err, began, ended, r)
 		}
@@ -2174,10 +2174,10 @@ func brokenRules() []brokenRule {
 		{"a refusal that came too soon decides nothing", "errors that come early", believing(func(o Outcome) bool { return o.TooSoon })},
 		{"an order that Klarna rejected decides no sooner", "errors that come early, and a fraud check",
 			func(m *machinery) {
-				m.hear = func(t *TryResult, order klarna.CreatedOrder, err error, began, ended time.Time, r Rules) bool {
+				m.hear = func(t *TryResult, order Created, err error, began, ended time.Time, r Rules) bool {
 					again := t.Hear(order, err, began, ended, r)
 					if order.FraudStatus == klarna.FraudRejected {
-						t.Answer, t.Made = FraudRejected, order.OrderID
+						t.Answer, t.Made = FraudRejected, order.ID
 					}
 					return again
 				}

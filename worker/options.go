@@ -1,0 +1,195 @@
+package worker
+
+import (
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
+
+// Account is one Klarna merchant account that the worker charges for.
+type Account struct {
+	Name   messages.Account
+	Klarna *klarna.Client
+	// Host of the endpoint, for logs, and for workers of earlier versions, which know no more of it.
+	Host string
+	// Endpoint in the form of [klarna.CanonicalEndpoint] and Merchant, a name that stays the same when the API key is
+	// rotated, see [klarna.Merchant]. The journal remembers both: an idempotency key means nothing anywhere else.
+	Endpoint, Merchant string
+	// Rate is in requests a second; 0: unlimited.
+	Rate float64
+	// Concurrency is how many charges may be in flight, at least 1. Default 64.
+	Concurrency int
+	// Policy suggests when to try again after a refusal. Default [dunning.DefaultPolicy].
+	Policy dunning.Policy
+	// Rules by which its orders are read. Default: the strictest.
+	Rules messages.Rules
+}
+
+// Options are a worker's settings. Start from [DefaultOptions].
+type Options struct {
+	// Name of this worker, unique among the live ones; it stands in records and logs.
+	Name     string
+	Accounts []Account
+
+	// TryTimeout bounds one HTTP request, body included. Klarna gives up at 59 s
+	// itself, so a shorter one abandons live requests. Default 65 s.
+	TryTimeout time.Duration
+	// TryBudget is how long one delivery goes on trying. Default 30 s.
+	TryBudget time.Duration
+	// SettleDelay is the pause after a try that was cut or timed out: by then
+	// Klarna has finished or dropped it. Default 60 s.
+	SettleDelay time.Duration
+	// RetryDelays are the pauses between deliveries of an undecided job, ±20 %,
+	// the last one repeating. Default 5 s, 1 m, 5 m, 15 m, 1 h, 2 h.
+	RetryDelays []time.Duration
+	// KeyWindow is how long after the first send an idempotency key is used.
+	// Klarna honours one for 24 h. Default 23 h.
+	KeyWindow time.Duration
+	// ShutdownTimeout is how long tries in flight may take to finish once Run's
+	// context has ended. Default 75 s.
+	ShutdownTimeout time.Duration
+
+	Log zerolog.Logger
+	// Metrics to count in. Default: some that nobody reads.
+	Metrics *Metrics
+	// Now is this machine's clock, as people set it. Default time.Now.
+	Now func() time.Time
+	// Monotonic is the time that has passed, by a clock which nobody sets. Every
+	// decision goes by it since the last comparison with the broker's, and by none
+	// while it and Now are apart. Default: the process's own.
+	Monotonic func() time.Duration
+}
+
+// DefaultOptions are the settings of the design, without a name or accounts.
+func DefaultOptions() Options {
+	t := journal.DefaultTiming()
+	return Options{
+		TryTimeout: t.TryTimeout, TryBudget: t.TryBudget, SettleDelay: t.SettleDelay, RetryDelays: t.RetryDelays, KeyWindow: t.KeyWindow,
+		ShutdownTimeout: 75 * time.Second,
+		Log:             zerolog.Nop(),
+		Now:             time.Now,
+	}
+}
+
+// maxKeyWindow is how long Klarna honours a key.
+// https://docs.klarna.com/api/kn/integration-resilience
+const maxKeyWindow = 24 * time.Hour
+
+// checked are the settings with their defaults. The error names the first that is off.
+func (o Options) checked() (Options, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Monotonic == nil {
+		began := time.Now()
+		o.Monotonic = func() time.Duration { return time.Since(began) }
+	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(prometheus.NewRegistry())
+	}
+	for _, c := range []struct {
+		name string
+		ok   bool
+		want string
+		got  any
+	}{
+		{"name", o.Name != "", "a name that is unique among the workers", o.Name},
+		{"accounts", len(o.Accounts) > 0, "at least one account", len(o.Accounts)},
+		{"try timeout", o.TryTimeout > 0, "a positive duration", o.TryTimeout},
+		{"try budget", o.TryBudget > 0, "a positive duration", o.TryBudget},
+		{"settle delay", o.SettleDelay >= 0, "zero or a positive duration", o.SettleDelay},
+		{"retry delays", len(o.RetryDelays) > 0 && positive(o.RetryDelays), "one or more positive durations", o.RetryDelays},
+		{"key window", o.KeyWindow > 0 && o.KeyWindow < maxKeyWindow, "a positive duration under 24h, for which Klarna honours a key", o.KeyWindow},
+		{"shutdown timeout", o.ShutdownTimeout > 0, "a positive duration", o.ShutdownTimeout},
+	} {
+		if !c.ok {
+			return o, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)
+		}
+	}
+	if err := o.keepsPromise(); err != nil {
+		return o, err
+	}
+	accounts, seen := make([]Account, len(o.Accounts)), map[messages.Account]bool{}
+	for i, a := range o.Accounts {
+		if seen[a.Name] {
+			return o, fmt.Errorf("account %s: named twice", a.Name)
+		}
+		seen[a.Name] = true
+		var err error
+		if accounts[i], err = a.checked(); err != nil {
+			return o, err
+		}
+	}
+	o.Accounts = accounts
+	return o, nil
+}
+
+// checked is the account with its defaults.
+func (a Account) checked() (Account, error) {
+	if _, err := messages.ParseAccount(string(a.Name)); err != nil {
+		return a, fmt.Errorf("account: %w", err)
+	}
+	if a.Concurrency <= 0 {
+		a.Concurrency = 64
+	}
+	if a.Policy.SoftDecline.MaxAttempts == 0 && a.Policy.CustomerAction.MaxAttempts == 0 {
+		a.Policy = dunning.DefaultPolicy()
+	}
+	if err := a.Policy.Validate(); err != nil {
+		return a, fmt.Errorf("account %s: retry policy: %w", a.Name, err)
+	}
+	return a, nil
+}
+
+const (
+	// klarnaWorks is how long Klarna may work on a request: a try and the delay after it have to outlast that.
+	// https://docs.klarna.com/acquirer/klarna-network/setup-your-integration/integration-resilience/request-timeout/
+	klarnaWorks = 60 * time.Second
+	// safeKeyWindow leaves an hour of Klarna's 24 for clocks, retries and deliveries.
+	safeKeyWindow = 23 * time.Hour
+)
+
+// keepsPromise refuses settings with which a renewal could be charged twice. A simulator on this machine may be hurried.
+func (o Options) keepsPromise() error {
+	for _, a := range o.Accounts {
+		if a.local() {
+			continue
+		}
+		switch {
+		case o.TryTimeout+o.SettleDelay < klarnaWorks:
+			return fmt.Errorf("try timeout and settle delay: found %s and %s, expected at least %s together, since Klarna may work on a request of account %s for so long",
+				o.TryTimeout, o.SettleDelay, klarnaWorks, a.Name)
+		case o.KeyWindow > safeKeyWindow:
+			return fmt.Errorf("key window: found %s, expected at most %s, since Klarna forgets a key of account %s after %s", o.KeyWindow, safeKeyWindow, a.Name, maxKeyWindow)
+		}
+	}
+	return nil
+}
+
+// local says that the account's requests cannot leave this machine.
+func (a Account) local() bool {
+	u, err := url.Parse(a.Endpoint)
+	return err == nil && klarna.Loopback(u)
+}
+
+func positive(ds []time.Duration) bool {
+	for _, d := range ds {
+		if d <= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// timing is what the state machine knows of the settings.
+func (o Options) timing() journal.Timing {
+	return journal.Timing{TryTimeout: o.TryTimeout, TryBudget: o.TryBudget, SettleDelay: o.SettleDelay, RetryDelays: o.RetryDelays, KeyWindow: o.KeyWindow}
+}
