@@ -58,17 +58,6 @@ func needRefund() []messages.Reason {
 	return []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure}
 }
 
-// join lists the words of a closed set, each once.
-func join[Word ~string](words []Word) string {
-	var names []string
-	for _, r := range words {
-		if !slices.Contains(names, string(r)) {
-			names = append(names, string(r))
-		}
-	}
-	return strings.Join(names, ", ")
-}
-
 // letter is a dead letter with its job.
 type letter struct {
 	messages.DeadLetter
@@ -409,15 +398,6 @@ func (c letterChoice) read(ctx context.Context, d deadLetters) (sequences []uint
 		}
 	}
 	return sequences, reasons, nil
-}
-
-// counted lists counts by name: 3 invalid, 1 expired.
-func counted(counts map[string]int) string {
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
-	}
-	return strings.Join(parts, ", ")
 }
 
 // fates tells what became of each of many dead letters: the odd ones as they come, all of them as JSON, the sum in the end.

@@ -50,16 +50,6 @@ type commands struct {
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
-// usageError is a setting or an argument that a person has to change: exit code 2.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// errReported ends a command whose output has already said what is wrong.
-var errReported = errors.New("reported")
-
 // run is the whole program; ctx ends with the first signal. It returns the exit code when all is quiet.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env environment) int {
 	var (

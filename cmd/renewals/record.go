@@ -2,14 +2,11 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -139,69 +136,6 @@ func (r record) outcome() string {
 	return printable(strings.TrimPrefix(outcome, ": "))
 }
 
-// left says what remains of an authorised order.
-func left(minor int64, currency string) string {
-	if minor <= 0 {
-		return "nothing remains"
-	}
-	return amount(minor, currency) + " remain to be captured"
-}
-
-// before says until when an order can be captured, where that is known.
-func before(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return " before " + clock(t)
-}
-
-// printable keeps what a stranger wrote from steering the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
-}
-
-// follow hands out records of the journal in order, until ctx ends or each returns an error. errStop ends it without one.
-func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
-	consumer, err := js.OrderedConsumer(ctx, messages.StreamJournal, config)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
-	}
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
-	}
-	iterator, err := consumer.Messages()
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
-	}
-	defer iterator.Stop()
-	for {
-		m, err := iterator.Next(jetstream.NextContext(ctx))
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
-		}
-		r, err := readRecord(m)
-		if err == nil {
-			err = each(r)
-		}
-		if errors.Is(err, errStop) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-var errStop = errors.New("stop")
-
 // printRecord writes one record, for a person or for a program.
 func printRecord(w io.Writer, r record, asJSON bool) error {
 	if asJSON {
@@ -210,4 +144,9 @@ func printRecord(w io.Writer, r record, asJSON bool) error {
 	}
 	_, err := fmt.Fprintln(w, r)
 	return err
+}
+
+// isClaim says that a kind announces nothing: it is written before Klarna is asked.
+func isClaim(kind messages.Kind) bool {
+	return kind == messages.KindCharging || kind == messages.KindCapturing
 }

@@ -203,16 +203,6 @@ func (h history) takes(v verdict) error {
 	return nil
 }
 
-// capture is what a renewal's last claim was to capture, as a person says it.
-func (h history) capture() string {
-	c := h.state.Claim.Capture
-	what := "the rest" // Klarna has not been asked yet how much that is
-	if c.Amount > 0 {
-		what = amount(c.Amount, h.about().Currency)
-	}
-	return fmt.Sprintf("%s of order %s", what, printable(c.OrderID))
-}
-
 // captured is what the operator says, or else what the job asked for.
 func (c *resolveCmd) captured(letters []letter) (bool, error) {
 	if !c.Paid || c.Captured != nil { // of another verdict nobody asks

@@ -229,9 +229,6 @@ func (e episode) claimed() string {
 	return "claimed"
 }
 
-// short is enough of a key to tell those of one renewal apart.
-func short(k messages.IdempotencyKey) string { return string(k[:min(len(k), 8)]) }
-
 // told is the outcome of a record, with what an operator adds to it.
 func (e episode) told() string {
 	var parts []string
@@ -418,33 +415,12 @@ func (h history) of(kind messages.Kind) episode {
 	return episode{}
 }
 
-func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
-
-// lapse writes a time span by its two largest units: 340ms, 12s, 3m5s, 2h7m, 6d3h.
-func lapse(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 0:
-		return "-" + lapse(-d)
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Truncate(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return durationText(d.Truncate(time.Second))
-	case d < day:
-		return durationText(d.Truncate(time.Minute))
+// capture is what a renewal's last claim was to capture, as a person says it.
+func (h history) capture() string {
+	c := h.state.Claim.Capture
+	what := "the rest" // Klarna has not been asked yet how much that is
+	if c.Amount > 0 {
+		what = amount(c.Amount, h.about().Currency)
 	}
-	return fmt.Sprintf("%dd%s", d/day, strings.TrimSuffix(durationText((d%day).Truncate(time.Hour)), "0s"))
-}
-
-// argument is a text as it can be pasted into a shell.
-func argument(text string) string {
-	plain := strings.IndexFunc(text, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/:@+=,", r)
-	}) < 0
-	if plain && text != "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+	return fmt.Sprintf("%s of order %s", what, printable(c.OrderID))
 }

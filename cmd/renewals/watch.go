@@ -87,8 +87,3 @@ func (c *watchCmd) consumer(now time.Time) (jetstream.OrderedConsumerConfig, err
 	config.FilterSubjects = slices.Compact(config.FilterSubjects) // the server refuses a filter that is there twice
 	return config, nil
 }
-
-// isClaim says that a kind announces nothing: it is written before Klarna is asked.
-func isClaim(kind messages.Kind) bool {
-	return kind == messages.KindCharging || kind == messages.KindCapturing
-}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// follow hands out records of the journal in order, until ctx ends or each returns an error. errStop ends it without one.
+func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
+	consumer, err := js.OrderedConsumer(ctx, messages.StreamJournal, config)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
+	}
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
+	}
+	iterator, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
+	}
+	defer iterator.Stop()
+	for {
+		m, err := iterator.Next(jetstream.NextContext(ctx))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
+		}
+		r, err := readRecord(m)
+		if err == nil {
+			err = each(r)
+		}
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errStop = errors.New("stop")

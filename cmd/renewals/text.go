@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// printable keeps what a stranger wrote from steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
+// amount writes minor units as people read them: 1599 EUR is "15.99 EUR". Of what is no currency it writes the bare number.
+func amount(minor int64, currency string) string {
+	if currency == "" {
+		return "-"
+	}
+	sign, digits := "", fmt.Sprint(minor)
+	if minor < 0 {
+		sign, digits = "-", digits[1:]
+	}
+	if n, ok := messages.MinorUnits(strings.ToUpper(currency)); ok && n > 0 {
+		if len(digits) <= n {
+			digits = strings.Repeat("0", n+1-len(digits)) + digits
+		}
+		digits = digits[:len(digits)-n] + "." + digits[len(digits)-n:]
+	}
+	return sign + digits + " " + printable(currency)
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// lapse writes a time span by its two largest units: 340ms, 12s, 3m5s, 2h7m, 6d3h.
+func lapse(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "-" + lapse(-d)
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
+	case d < time.Minute:
+		return d.Truncate(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return durationText(d.Truncate(time.Second))
+	case d < day:
+		return durationText(d.Truncate(time.Minute))
+	}
+	return fmt.Sprintf("%dd%s", d/day, strings.TrimSuffix(durationText((d%day).Truncate(time.Hour)), "0s"))
+}
+
+// argument is a text as it can be pasted into a shell.
+func argument(text string) string {
+	plain := strings.IndexFunc(text, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/:@+=,", r)
+	}) < 0
+	if plain && text != "" {
+		return text
+	}
+	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
+}
+
+// before says until when an order can be captured, where that is known.
+func before(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return " before " + clock(t)
+}
+
+// left says what remains of an authorised order.
+func left(minor int64, currency string) string {
+	if minor <= 0 {
+		return "nothing remains"
+	}
+	return amount(minor, currency) + " remain to be captured"
+}
+
+// join lists the words of a closed set, each once.
+func join[Word ~string](words []Word) string {
+	var names []string
+	for _, r := range words {
+		if !slices.Contains(names, string(r)) {
+			names = append(names, string(r))
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// counted lists counts by name: 3 invalid, 1 expired.
+func counted(counts map[string]int) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// short is enough of a key to tell those of one renewal apart.
+func short(k messages.IdempotencyKey) string { return string(k[:min(len(k), 8)]) }
