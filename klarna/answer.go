@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -20,11 +21,11 @@ import (
 // wrong type is as if it were absent. Only what counts as a success is strict.
 
 const (
-	maxMessage     = 500
 	maxMessages    = 10
 	maxCode        = 64
 	maxCorrelation = 128
 	maxRetryAfter  = time.Hour
+	maxAnswer      = 1 << 20 // bytes of a body that are read
 )
 
 // buffers holds the memory that answers are read into, one for each call in flight.
@@ -62,6 +63,25 @@ func readAnswer(buffer []byte, r io.Reader) ([]byte, error) {
 			return buffer, nil
 		case err != nil:
 			return buffer, err
+		}
+	}
+}
+
+// readBody reads the body of an answer, as far as it comes.
+func (a *answer) readBody(ctx context.Context, response *http.Response, buffer *[]byte) {
+	body, err := uncompressed(response)
+	if err == nil {
+		a.body, err = readAnswer(*buffer, body)
+		*buffer = a.body
+	}
+	switch {
+	case err == nil, errors.Is(err, errTooLong):
+	case unreadable(err):
+		a.garbled = err
+	default:
+		a.timedOut = errors.Is(ctx.Err(), context.DeadlineExceeded)
+		if a.cut = ctx.Err(); a.cut == nil {
+			a.cut = a.redaction.error(err)
 		}
 	}
 }
@@ -204,19 +224,6 @@ func (a answer) correlationID(fromBody string) string {
 		fromBody = a.header.Get("Klarna-Correlation-Id")
 	}
 	return shorten(a.redaction.text(fromBody), maxCorrelation)
-}
-
-// RateLimit is what Klarna said of the merchant's limit for this kind of operation. The numbers are approximate.
-// https://docs.klarna.com/api-reference/rate-limit/
-type RateLimit struct {
-	// Known is false when the answer said nothing; the rest is 0 then.
-	Known bool
-	// Limit of requests per second, 0 when not told.
-	Limit int
-	// Remaining requests until Reset.
-	Remaining int
-	// Reset is how long it takes until Remaining is full again.
-	Reset time.Duration
 }
 
 func (a answer) rateLimit() RateLimit {

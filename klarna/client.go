@@ -71,8 +71,6 @@ type basicAuth struct {
 const (
 	defaultTimeout     = 65 * time.Second
 	defaultConcurrency = 64
-	// maxAnswer is the most of an answer that is read.
-	maxAnswer = 1 << 20
 )
 
 // New returns a client. It opens no connection; an error names the setting that is missing or wrong.
@@ -171,38 +169,10 @@ func newTransport(config Config) *http.Transport {
 // CloseIdle closes the connections that no try is using.
 func (c *Client) CloseIdle() { c.transport.CloseIdleConnections() }
 
-// call is one HTTP request to be made.
-type call struct {
-	method     string
-	path       []string // segments below the endpoint, unescaped
-	secret     string   // the customer token in the path, to be kept out of errors
-	key        string
-	body       []byte
-	beforeSend func() error
-	read       func(answer) bool // takes what was asked for from a success, and says whether it is there; nil: it is
-}
-
-// answer is what came back. Bytes are valid until the next use of the buffer they were read into.
-type answer struct {
-	status    int
-	header    http.Header
-	body      []byte
-	ok        bool  // a success, with what was asked for
-	cut       error // the answer broke off, and body is what had arrived
-	garbled   error // the body is complete, in a coding that cannot be undone
-	timedOut  bool
-	redaction redaction
-}
-
 // do makes one HTTP request. Without an error there is an answer, whatever its status.
 func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, error) {
-	if err := ctx.Err(); err != nil {
+	if err := call.check(ctx); err != nil {
 		return answer{}, &NotSentError{Err: err}
-	}
-	for _, segment := range call.path {
-		if segment == "" || segment == "." || segment == ".." {
-			return answer{}, &NotSentError{Err: errors.New("a customer token or id is empty or no path segment")}
-		}
 	}
 	credentials, err := c.credentials.Credentials()
 	if err != nil {
@@ -213,6 +183,27 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	sending := newSending(ctx, call)
+	sound := false
+	defer func() { sending.judge(sound) }()
+	response, err := c.transport.RoundTrip(c.request(call, authorization, sending).WithContext(sending.traced()))
+	if err != nil {
+		return answer{}, unanswered(ctx, sending, redaction, err)
+	}
+	defer sending.end()
+	defer response.Body.Close()
+	a := answer{status: response.StatusCode, header: response.Header, redaction: redaction}
+	if a.status == http.StatusSwitchingProtocols {
+		return a, nil // what follows is no answer of HTTP
+	}
+	a.readBody(ctx, response, buffer)
+	a.ok = a.success() && (call.read == nil || call.read(a))
+	sound = a.cut == nil && a.garbled == nil && (a.ok || a.status >= 400 && a.status <= 499 && decode(a.body, &struct{}{}))
+	return a, nil
+}
+
+// request is a call as it goes over the wire.
+func (c *Client) request(call call, authorization []string, sending *sending) *http.Request {
 	header := http.Header{
 		"Accept":                        c.jsonType,
 		"Accept-Encoding":               c.identity,
@@ -221,9 +212,6 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 		"X-Klarna-Integration-Metadata": c.metadata,
 	}
 	request := &http.Request{Method: call.method, URL: c.url(call.path), Header: header}
-	sending := newSending(ctx, call)
-	sound := false
-	defer func() { sending.judge(sound) }()
 	if len(call.body) > 0 {
 		header["Content-Type"] = c.jsonType
 		if call.key != "" {
@@ -233,48 +221,25 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 		request.GetBody = sending.again
 		request.ContentLength = int64(len(call.body))
 	}
+	return request
+}
 
-	response, err := c.transport.RoundTrip(request.WithContext(sending.traced()))
-	if err != nil {
-		sent, refusal := sending.end()
-		timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded)
-		switch {
-		case refusal != nil:
-			return answer{}, &NotSentError{Err: refusal}
-		case ctx.Err() != nil:
-			err = ctx.Err()
-		default:
-			err = redaction.error(err)
-		}
-		if !sent {
-			return answer{}, &NotSentError{Err: err}
-		}
-		return answer{}, &UnknownError{TimedOut: timedOut, Cut: !timedOut, Err: err}
-	}
-	defer sending.end()
-	defer response.Body.Close()
-	a := answer{status: response.StatusCode, header: response.Header, redaction: redaction}
-	if a.status == http.StatusSwitchingProtocols {
-		return a, nil // what follows is no answer of HTTP
-	}
-	body, err := uncompressed(response)
-	if err == nil {
-		a.body, err = readAnswer(*buffer, body)
-		*buffer = a.body
-	}
+// unanswered is what it means that a request has no answer: whether it can have been read by anybody.
+func unanswered(ctx context.Context, sending *sending, redaction redaction, err error) error {
+	sent, refusal := sending.end()
+	timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
-	case err == nil, errors.Is(err, errTooLong):
-	case unreadable(err):
-		a.garbled = err
+	case refusal != nil:
+		return &NotSentError{Err: refusal}
+	case ctx.Err() != nil:
+		err = ctx.Err()
 	default:
-		a.timedOut = errors.Is(ctx.Err(), context.DeadlineExceeded)
-		if a.cut = ctx.Err(); a.cut == nil {
-			a.cut = redaction.error(err)
-		}
+		err = redaction.error(err)
 	}
-	a.ok = a.success() && (call.read == nil || call.read(a))
-	sound = a.cut == nil && a.garbled == nil && (a.ok || a.status >= 400 && a.status <= 499 && decode(a.body, &struct{}{}))
-	return a, nil
+	if !sent {
+		return &NotSentError{Err: err}
+	}
+	return &UnknownError{TimedOut: timedOut, Cut: !timedOut, Err: err}
 }
 
 func (c *Client) url(segments []string) *url.URL {

@@ -12,6 +12,9 @@ import (
 	"unicode"
 )
 
+// maxMessage is how much of each of Klarna's messages is kept, in bytes.
+const maxMessage = 500
+
 // Error is an answer that is no success. Whether there is an order depends on it: see [ClassOf]. What a refusal means for
 // the customer is in Code; Messages are for logs and people, never for a program.
 // https://docs.klarna.com/api/errors/
@@ -149,4 +152,17 @@ func shorten(s string, n int) string {
 		}
 		return r
 	}, s)
+}
+
+// RateLimit is what Klarna said of the merchant's limit for this kind of operation. The numbers are approximate.
+// https://docs.klarna.com/api-reference/rate-limit/
+type RateLimit struct {
+	// Known is false when the answer said nothing; the rest is 0 then.
+	Known bool
+	// Limit of requests per second, 0 when not told.
+	Limit int
+	// Remaining requests until Reset.
+	Remaining int
+	// Reset is how long it takes until Remaining is full again.
+	Reset time.Duration
 }

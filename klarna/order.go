@@ -155,5 +155,3 @@ func (c *Client) Order(ctx context.Context, orderID string) (Order, error) {
 	}
 	return Order{}, fmt.Errorf("get order: %w", err)
 }
-
-func (a answer) success() bool { return a.status >= 200 && a.status <= 299 }
