@@ -22,15 +22,6 @@ type Envelope struct {
 	TraceState     string
 }
 
-const (
-	headerCloudEventID = "ce-id"
-	headerTraceParent  = "traceparent"
-	headerTraceState   = "tracestate"
-	headerContentType  = "content-type"
-	contentType        = "application/json"
-	maxTrace           = 512 // bytes
-)
-
 // Header returns the headers of a result. Names are lower-case; a reader must not mind, since nats.Header does not fold
 // case and other clients do.
 func (e Envelope) Header() nats.Header {
@@ -128,4 +119,19 @@ func visible(s string) bool {
 		}
 	}
 	return true
+}
+
+// values returns the values of a header that are not empty, however its name is spelled.
+func values(header map[string][]string, name string) []string {
+	var all []string
+	for n, vs := range header {
+		if strings.EqualFold(n, name) {
+			for _, v := range vs {
+				if v != "" {
+					all = append(all, v)
+				}
+			}
+		}
+	}
+	return all
 }

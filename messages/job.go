@@ -59,16 +59,6 @@ func (e *InvalidError) Error() string {
 	return fmt.Sprintf("invalid job: %s (and %d more)", e.Problems[0], len(e.Problems)-1)
 }
 
-// DecodeJob reads a job that is valid in itself. What can only be said at a certain time is left to the worker: whether
-// it is due, too old or expired. The error is an [*InvalidError], and then the job is zero. Order points into payload.
-func DecodeJob(payload []byte, header map[string][]string) (Job, []Problem, error) {
-	r := Read(payload, header)
-	if len(r.Problems) > 0 {
-		return Job{}, r.Warnings, &InvalidError{r.Problems}
-	}
-	return r.Job, r.Warnings, nil
-}
-
 // Encode returns the job as it is published, the customer token included, and Order as it is. json.Marshal is for logs:
 // it redacts the token. The error says that Order is not JSON; everything else is [Job.Validate]'s to find.
 func (j Job) Encode() ([]byte, error) {

@@ -2,43 +2,6 @@ package messages
 
 import "strings"
 
-// MinorUnits returns how many decimal digits the amounts of a currency have (EUR 2, JPY 0, KWD 3), so that 1599 can be
-// shown as 15.99 EUR. ok is false where code is no currency of ISO 4217 that one can pay in. Upper case only.
-func MinorUnits(code string) (digits int, ok bool) {
-	switch {
-	case listed("BIFCLPDJFGNFISKJPYKMFKRWPYGRWFUGXVNDVUVXAFXOFXPF", code, 3):
-		return 0, true
-	case listed("BHDIQDJODKWDLYDOMRTND", code, 3):
-		return 3, true
-	}
-	return 2, listed("EURUSDGBPSEKNOKDKKCHFPLNCZKHUFRONAUDNZDCADMXN"+
-		"AEDAFNALLAMDAOAARSAWGAZNBAMBBDBDTBGNBMDBNDBOBBRLBSDBTNBWPBYNBZDCDFCNYCOPCRCCUPCVEDOPDZDEGPERNETBFJDFKPGELGHSGIPGMDGTQ"+
-		"GYDHKDHNLHTGIDRILSINRIRRJMDKESKGSKHRKPWKYDKZTLAKLBPLKRLRDLSLMADMDLMGAMKDMMKMNTMOPMRUMURMVRMWKMYRMZNNADNGNNIONPRPABPEN"+
-		"PGKPHPPKRQARRSDRUBSARSBDSCRSDGSGDSHPSLESOSSRDSSPSTNSVCSYPSZLTHBTJSTMTTOPTRYTTDTWDTZSUAHUYUUZSVEDVESWSTXCDXCGYERZARZMWZWG", code, 3)
-}
-
-// isCountry reports whether code is a country of ISO 3166-1. Upper case only.
-func isCountry(code string) bool {
-	return listed("ADAEAFAGAIALAMAOAQARASATAUAWAXAZBABBBDBEBFBGBHBIBJBLBMBNBOBQBRBSBTBVBWBYBZCACCCDCFCGCHCICKCLCMCNCOCRCUCVCWCXCYCZ"+
-		"DEDJDKDMDODZECEEEGEHERESETFIFJFKFMFOFRGAGBGDGEGFGGGHGIGLGMGNGPGQGRGSGTGUGWGYHKHMHNHRHTHUIDIEILIMINIOIQIRISITJEJMJOJPKEKG"+
-		"KHKIKMKNKPKRKWKYKZLALBLCLILKLRLSLTLULVLYMAMCMDMEMFMGMHMKMLMMMNMOMPMQMRMSMTMUMVMWMXMYMZNANCNENFNGNINLNONPNRNUNZOMPAPEPFPG"+
-		"PHPKPLPMPNPRPSPTPWPYQARERORSRURWSASBSCSDSESGSHSISJSKSLSMSNSOSRSSSTSVSXSYSZTCTDTFTGTHTJTKTLTMTNTOTRTTTVTWTZUAUGUMUSUYUZ"+
-		"VAVCVEVGVIVNVUWFWSYEYTZAZMZW", code, 2)
-}
-
-// listed reports whether code is one of the codes of the given width that list runs together.
-func listed(list, code string, width int) bool {
-	if len(code) != width {
-		return false
-	}
-	for i := 0; i < len(list); i += width {
-		if list[i:i+width] == code {
-			return true
-		}
-	}
-	return false
-}
-
 // localCurrency is the one currency that Klarna sells in in a country; "" where Klarna is not.
 // https://docs.klarna.com/klarna-payments/in-depth-knowledge/puchase-countries-currencies-locales/
 func localCurrency(country string) string {

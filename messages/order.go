@@ -57,80 +57,89 @@ func (k lineKind) reduces() bool { return k == discount || k == giftCard || k ==
 // order checks Klarna's createOrder body: what Klarna is known to answer 400 to is found here, before a try is spent and a
 // key is bound to it, and so is what could charge the wrong thing. The rest is a warning, see [WarningKind]; fields that
 // Klarna does not document pass, for Klarna to judge.
-func (s *scanner) order() (facts OrderFacts) {
+func (s *scanner) order() OrderFacts {
 	var few [4]line
-	lines, linesKnown := few[:0], false
-	var tax int64
-	var hasAmount, hasTax, hasCurrency, hasLines, amountKnown, taxKnown bool
-	var country, locale string
-	read := s.object(func(name []byte) {
-		switch string(name) {
-		case "purchase_currency":
-			hasCurrency = true
-			facts.Currency = s.currency()
-		case "order_amount":
-			hasAmount = true
-			facts.Amount, amountKnown = s.orderAmount()
-		case "order_tax_amount":
-			hasTax = true
-			tax, taxKnown = s.integer(0, math.MaxInt64)
-		case "order_lines":
-			hasLines = true
-			lines, linesKnown = s.orderLines(lines, 1)
-		case "auto_capture":
-			if !s.null() {
-				facts.AutoCapture, _ = s.boolean()
-			}
-		case "merchant_reference1":
-			facts.MerchantReference1 = string(s.reference(255))
-		case "merchant_reference2":
-			s.reference(255)
-		case "merchant_data":
-			s.optionalText(0, 6000)
-		case "merchant_urls":
-			s.merchantURLs()
-		case "shipping_address":
-			s.address()
-		case "attachment":
-			s.attachment()
-		case "step_up": // refused: it would wait for a customer who is not there
-			if !s.null() {
-				s.oneOf("NOT_SUPPORTED or nothing, since nobody is present", "NOT_SUPPORTED")
-			}
-		case "purchase_country":
-			country = s.country()
-		case "locale":
-			locale = s.locale()
-		default:
-			s.skip()
-		}
-	})
-	if !read {
-		return facts
+	o := orderFields{lines: few[:0]}
+	if !s.object(func(name []byte) { s.orderField(&o, name) }) {
+		return o.facts
 	}
-	s.require("purchase_currency", "an ISO 4217 code such as EUR", hasCurrency)
-	s.require("order_amount", "an integer, minor units", hasAmount)
-	s.require("order_tax_amount", "an integer, minor units", hasTax)
-	s.require("order_lines", "an array", hasLines)
+	s.require("purchase_currency", "an ISO 4217 code such as EUR", o.hasCurrency)
+	s.require("order_amount", "an integer, minor units", o.hasAmount)
+	s.require("order_tax_amount", "an integer, minor units", o.hasTax)
+	s.require("order_lines", "an array", o.hasLines)
 
-	if linesKnown {
-		if sum := sumOf(lines, func(l line) int64 { return l.total }); amountKnown && sum != facts.Amount {
-			s.problemAt(s.at("order_amount"), "found %d, expected %d, the sum of total_amount", facts.Amount, sum)
+	if o.linesKnown {
+		if sum := sumOf(o.lines, func(l line) int64 { return l.total }); o.amountKnown && sum != o.facts.Amount {
+			s.problemAt(s.at("order_amount"), "found %d, expected %d, the sum of total_amount", o.facts.Amount, sum)
 		}
-		s.taxes(lines, tax, taxKnown)
+		s.taxes(o.lines, o.tax, o.taxKnown)
 	}
-	if !s.recurring(lines) && len(lines) > 0 {
+	if !s.recurring(o.lines) && len(o.lines) > 0 {
 		s.problemAt(s.at("order_lines"), "found no subscription, expected one on at least one line")
 	}
 
-	if facts.MerchantReference1 == "" {
+	if o.facts.MerchantReference1 == "" {
 		s.warningAt(WarnReference, s.at("merchant_reference1"), "found nothing, expected a reference by which a settlement row finds its renewal")
 	}
-	if !facts.AutoCapture {
+	if !o.facts.AutoCapture {
 		s.warningAt(WarnAutoCapture, s.at("auto_capture"), "found false or nothing, expected true: without it the money needs a capture of its own")
 	}
-	s.market(facts.Currency, country, locale)
-	return facts
+	s.market(o.facts.Currency, o.country, o.locale)
+	return o.facts
+}
+
+// orderFields is what has been read of an order so far.
+type orderFields struct {
+	facts                                    OrderFacts
+	lines                                    []line
+	tax                                      int64
+	country, locale                          string
+	hasAmount, hasTax, hasCurrency, hasLines bool
+	amountKnown, taxKnown, linesKnown        bool
+}
+
+// orderField reads the value of one field.
+func (s *scanner) orderField(o *orderFields, name []byte) {
+	switch string(name) {
+	case "purchase_currency":
+		o.hasCurrency = true
+		o.facts.Currency = s.currency()
+	case "order_amount":
+		o.hasAmount = true
+		o.facts.Amount, o.amountKnown = s.orderAmount()
+	case "order_tax_amount":
+		o.hasTax = true
+		o.tax, o.taxKnown = s.integer(0, math.MaxInt64)
+	case "order_lines":
+		o.hasLines = true
+		o.lines, o.linesKnown = s.orderLines(o.lines, 1)
+	case "auto_capture":
+		if !s.null() {
+			o.facts.AutoCapture, _ = s.boolean()
+		}
+	case "merchant_reference1":
+		o.facts.MerchantReference1 = string(s.reference(255))
+	case "merchant_reference2":
+		s.reference(255)
+	case "merchant_data":
+		s.optionalText(0, 6000)
+	case "merchant_urls":
+		s.merchantURLs()
+	case "shipping_address":
+		s.address()
+	case "attachment":
+		s.attachment()
+	case "step_up": // refused: it would wait for a customer who is not there
+		if !s.null() {
+			s.oneOf("NOT_SUPPORTED or nothing, since nobody is present", "NOT_SUPPORTED")
+		}
+	case "purchase_country":
+		o.country = s.country()
+	case "locale":
+		o.locale = s.locale()
+	default:
+		s.skip()
+	}
 }
 
 // orderAmount reads the amount, of which Klarna's schema has a minimum of 1. 0 is known all the same: where the lines come to
@@ -172,72 +181,83 @@ func (s *scanner) orderLines(lines []line, least int) (_ []line, known bool) {
 	return lines, known && read
 }
 
-func (s *scanner) orderLine(i int) (l line, ok bool) {
-	var hasName, hasQuantity, hasUnitPrice, hasTotal bool
-	number := func(n *int64, least, most int64) {
-		var ok bool
-		if *n, ok = s.integer(least, most); !ok {
-			l.unknown = true
-		}
-	}
-	optional := func(n *int64, least, most int64) {
-		if !s.null() {
-			number(n, least, most)
-		}
-	}
-	read := s.object(func(name []byte) {
-		switch string(name) {
-		case "type":
-			if !s.null() {
-				l.kind = s.lineKind()
-			}
-		case "reference":
-			s.reference(255)
-		case "name":
-			hasName = true
-			s.text(1, 255)
-		case "quantity":
-			hasQuantity = true
-			number(&l.quantity, 0, math.MaxInt64)
-		case "quantity_unit":
-			s.optionalText(1, 8)
-		case "unit_price":
-			hasUnitPrice = true
-			number(&l.unitPrice, -maxAmount, maxAmount)
-		case "total_amount":
-			hasTotal = true
-			number(&l.total, -maxAmount, maxAmount)
-		case "total_discount_amount":
-			optional(&l.discount, 0, math.MaxInt64)
-		case "tax_rate":
-			optional(&l.taxRate, 0, maxTaxRate)
-		case "total_tax_amount":
-			optional(&l.taxTotal, -maxAmount, maxAmount)
-		case "merchant_data":
-			s.optionalText(0, 255)
-		case "product_url", "image_url":
-			s.optionalText(0, 1024)
-		case "product_identifiers":
-			s.productIdentifiers()
-		case "subscription":
-			if !s.null() {
-				l.subscription = true
-				l.cadence = s.subscription(i)
-			}
-		default:
-			s.skip()
-		}
-	})
-	if !read {
+func (s *scanner) orderLine(i int) (_ line, ok bool) {
+	var l lineFields
+	if !s.object(func(name []byte) { s.lineField(&l, i, name) }) {
 		return line{unknown: true, subscription: true}, false // what it lacks nobody knows
 	}
-	s.require("name", "a string", hasName)
-	s.require("quantity", "an integer", hasQuantity)
-	s.require("unit_price", "an integer, minor units", hasUnitPrice)
-	s.require("total_amount", "an integer, minor units", hasTotal)
-	l.unknown = l.unknown || !hasQuantity || !hasUnitPrice || !hasTotal
-	s.lineAmounts(l)
-	return l, true
+	s.require("name", "a string", l.hasName)
+	s.require("quantity", "an integer", l.hasQuantity)
+	s.require("unit_price", "an integer, minor units", l.hasUnitPrice)
+	s.require("total_amount", "an integer, minor units", l.hasTotal)
+	l.unknown = l.unknown || !l.hasQuantity || !l.hasUnitPrice || !l.hasTotal
+	s.lineAmounts(l.line)
+	return l.line, true
+}
+
+// lineFields is what has been read of a line so far.
+type lineFields struct {
+	line
+	hasName, hasQuantity, hasUnitPrice, hasTotal bool
+}
+
+// lineField reads the value of one field of line i.
+func (s *scanner) lineField(l *lineFields, i int, name []byte) {
+	switch string(name) {
+	case "type":
+		if !s.null() {
+			l.kind = s.lineKind()
+		}
+	case "reference":
+		s.reference(255)
+	case "name":
+		l.hasName = true
+		s.text(1, 255)
+	case "quantity":
+		l.hasQuantity = true
+		s.lineNumber(l, &l.quantity, 0, math.MaxInt64)
+	case "quantity_unit":
+		s.optionalText(1, 8)
+	case "unit_price":
+		l.hasUnitPrice = true
+		s.lineNumber(l, &l.unitPrice, -maxAmount, maxAmount)
+	case "total_amount":
+		l.hasTotal = true
+		s.lineNumber(l, &l.total, -maxAmount, maxAmount)
+	case "total_discount_amount":
+		s.optionalLineNumber(l, &l.discount, 0, math.MaxInt64)
+	case "tax_rate":
+		s.optionalLineNumber(l, &l.taxRate, 0, maxTaxRate)
+	case "total_tax_amount":
+		s.optionalLineNumber(l, &l.taxTotal, -maxAmount, maxAmount)
+	case "merchant_data":
+		s.optionalText(0, 255)
+	case "product_url", "image_url":
+		s.optionalText(0, 1024)
+	case "product_identifiers":
+		s.productIdentifiers()
+	case "subscription":
+		if !s.null() {
+			l.subscription = true
+			l.cadence = s.subscription(i)
+		}
+	default:
+		s.skip()
+	}
+}
+
+// lineNumber reads a number without which the line's amounts are not known.
+func (s *scanner) lineNumber(l *lineFields, n *int64, least, most int64) {
+	var ok bool
+	if *n, ok = s.integer(least, most); !ok {
+		l.unknown = true
+	}
+}
+
+func (s *scanner) optionalLineNumber(l *lineFields, n *int64, least, most int64) {
+	if !s.null() {
+		s.lineNumber(l, n, least, most)
+	}
 }
 
 // lineAmounts checks the signs, and that total_amount = quantity × unit_price − total_discount_amount.
@@ -383,12 +403,6 @@ func (l line) sold() bool { return !l.unknown && (l.kind == physical || l.kind =
 // atLine is the path of a field of the i-th line, while order is being read.
 func (s *scanner) atLine(i int, field string) string {
 	return fmt.Sprintf("%s[%d].%s", s.at("order_lines"), i, field)
-}
-
-// group is what stands between the braces of a subscription's name on a line.
-type group struct {
-	id   []byte
-	line int
 }
 
 func (s *scanner) subscription(line int) (c cadence) {
@@ -603,4 +617,12 @@ func (s *scanner) currency() string {
 		s.warning(WarnMarket, "found %s, expected upper case", quote(text))
 	}
 	return string(text)
+}
+
+// OrderFacts is what results repeat of the order; a field that could not be read is zero.
+type OrderFacts struct {
+	Amount             int64 // minor units
+	Currency           string
+	MerchantReference1 string
+	AutoCapture        bool
 }

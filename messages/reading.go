@@ -26,14 +26,6 @@ type Reading struct {
 	Nothing bool
 }
 
-// OrderFacts is what results repeat of the order; a field that could not be read is zero.
-type OrderFacts struct {
-	Amount             int64 // minor units
-	Currency           string
-	MerchantReference1 string
-	AutoCapture        bool
-}
-
 const (
 	maxJob      = 256 << 10 // bytes
 	maxAttempt  = 1_000_000
@@ -155,12 +147,6 @@ func (s *scanner) job(r *Reading) (idInBody, isObject bool) {
 	return idInBody, true
 }
 
-func (s *scanner) require(field, expected string, found bool) {
-	if !found {
-		s.problemAt(s.at(field), "found nothing, expected %s", expected)
-	}
-}
-
 // unknownField names the field that an unknown one was probably meant to be. Only inside lenient may there be any.
 func (s *scanner) unknownField(name []byte, lenient string, fields ...string) {
 	expected := "none outside " + lenient
@@ -222,21 +208,6 @@ func (s *scanner) messageID(messageID *MessageID, inBody bool, header map[string
 	}
 	*messageID = MessageID(id)
 	return contradiction
-}
-
-// values returns the values of a header that are not empty, however its name is spelled.
-func values(header map[string][]string, name string) []string {
-	var all []string
-	for n, vs := range header {
-		if strings.EqualFold(n, name) {
-			for _, v := range vs {
-				if v != "" {
-					all = append(all, v)
-				}
-			}
-		}
-	}
-	return all
 }
 
 // time reads a time of RFC 3339, in whatever zone.
@@ -322,4 +293,14 @@ func (s *scanner) hide(r *Reading) {
 			list[i].Message = strings.ReplaceAll(list[i].Message, token, redacted)
 		}
 	}
+}
+
+// DecodeJob reads a job that is valid in itself. What can only be said at a certain time is left to the worker: whether
+// it is due, too old or expired. The error is an [*InvalidError], and then the job is zero. Order points into payload.
+func DecodeJob(payload []byte, header map[string][]string) (Job, []Problem, error) {
+	r := Read(payload, header)
+	if len(r.Problems) > 0 {
+		return Job{}, r.Warnings, &InvalidError{r.Problems}
+	}
+	return r.Job, r.Warnings, nil
 }

@@ -45,7 +45,6 @@ const (
 	ReasonContradictoryAnswers     Reason = "contradictory_answers"      // a refusal after a try that may have made an order
 	ReasonNotEvaluated             Reason = "not_evaluated"              // turned away unread for a day
 	ReasonPendingTooLong           Reason = "pending_too_long"           // the fraud status never became final
-	ReasonAbandoned                Reason = "abandoned"                  // the job is gone while its claim was open
 	ReasonPoison                   Reason = "poison"                     // the job crashes its worker; also of rejected
 	ReasonJournalRestored          Reason = "journal_restored"           // the journal was set back, and the key may have been used too long ago
 )
@@ -89,7 +88,7 @@ func Reasons(kind Kind) []Reason {
 		}
 	case KindUnresolved:
 		return []Reason{
-			ReasonIdempotencyWindowExpired, ReasonContradictoryAnswers, ReasonNotEvaluated, ReasonPendingTooLong, ReasonAbandoned, ReasonPoison, ReasonJournalRestored,
+			ReasonIdempotencyWindowExpired, ReasonContradictoryAnswers, ReasonNotEvaluated, ReasonPendingTooLong, ReasonPoison, ReasonJournalRestored,
 		}
 	case KindRejected:
 		return []Reason{

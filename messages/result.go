@@ -2,7 +2,6 @@ package messages
 
 import (
 	"time"
-	"unicode/utf8"
 )
 
 // Event is the body of one record: [Charging], [Pending], [Paid], [Dunning], [Unresolved], [Rejected], [Cancelled],
@@ -270,17 +269,4 @@ func (c CaptureFailed) wire() any {
 	c.Record, c.ErrorCode, c.CorrelationID = c.clean(), cut(c.ErrorCode, maxWord), cut(c.CorrelationID, maxWord)
 	c.TokenStatus, c.ErrorMessages, c.NextAttemptAt = cut(c.TokenStatus, maxWord), sentences(c.ErrorMessages), suggestion(c.NextAttemptAt)
 	return c
-}
-
-func instant(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
-
-// cut keeps at most limit bytes of s, whole characters only.
-func cut(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
 }

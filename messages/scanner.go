@@ -4,21 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
-
-// Problem is one thing that a person has to correct, or to know of.
-type Problem struct {
-	Path    string `json:"path"` // such as order.order_lines[3].total_tax_amount; $ is the whole document
-	Message string `json:"message"`
-	// Kind is of a warning; "" of an error.
-	Kind WarningKind `json:"kind,omitempty"`
-}
-
-func (p Problem) String() string { return p.Path + ": " + p.Message }
 
 const (
 	maxDepth    = 64
@@ -562,4 +553,42 @@ func quote(text []byte) string {
 		return fmt.Sprintf("a string of %d bytes", len(text))
 	}
 	return strconv.QuoteToASCII(string(text))
+}
+
+func (s *scanner) require(field, expected string, found bool) {
+	if !found {
+		s.problemAt(s.at(field), "found nothing, expected %s", expected)
+	}
+}
+
+// group is what stands between the braces of a subscription's name on a line.
+type group struct {
+	id   []byte
+	line int
+}
+
+// null reads null in place of an optional field, and says whether it was there.
+func (s *scanner) null() bool {
+	if s.next() != 'n' {
+		return false
+	}
+	if s.literal("null"); s.broken == "" {
+		s.warning(WarnNull, "found null, expected the field to be left out")
+	}
+	return true
+}
+
+// whole returns the integer that is written with a fraction or an exponent: 1999.0, 2e3.
+func whole(text []byte) (n int64, ok bool) {
+	if len(text) > 64 || !bytes.ContainsAny(text, ".eE") {
+		return 0, false
+	}
+	if _, exponent, has := strings.Cut(strings.ToLower(string(text)), "e"); has && len(strings.TrimLeft(exponent, "+-0")) > 2 {
+		return 0, false // it would take memory
+	}
+	r, ok := new(big.Rat).SetString(string(text))
+	if !ok || !r.IsInt() || !r.Num().IsInt64() {
+		return 0, false
+	}
+	return r.Num().Int64(), true
 }

@@ -158,7 +158,7 @@ func TestJobAndSchemaAgree(t *testing.T) {
 	known := switchNames(t, "order.go")
 	order, line := schema.Defs["order"], schema.Defs["order_line"]
 	for method, described := range map[string]object{
-		"order": order, "orderLine": line, "address": schema.Defs["address"], "subscription": line.property(t, "subscription"),
+		"orderField": order, "lineField": line, "address": schema.Defs["address"], "subscription": line.property(t, "subscription"),
 		"productIdentifiers": line.property(t, "product_identifiers"), "merchantURLs": order.property(t, "merchant_urls"), "attachment": order.property(t, "attachment"),
 	} {
 		if got, want := slices.Sorted(maps.Keys(described.Properties)), known[method]; len(want) == 0 || !slices.Equal(got, want) {

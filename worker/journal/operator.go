@@ -2,7 +2,6 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -166,9 +165,9 @@ func (j *Journal) unresolved(ctx context.Context, r messages.RenewalKey) (messag
 	if err != nil {
 		return messages.Unresolved{}, err
 	}
-	var u messages.Unresolved
-	if err := json.Unmarshal(at.Body, &u); err != nil {
-		return messages.Unresolved{}, fmt.Errorf("read record %d of %s: %w", at.Sequence, messages.StreamJournal, err)
+	event, err := messages.DecodeEvent(messages.KindUnresolved, at.Body)
+	if err != nil {
+		return messages.Unresolved{}, fmt.Errorf("record %d of %s: %w", at.Sequence, messages.StreamJournal, err)
 	}
-	return u, nil
+	return event.(messages.Unresolved), nil
 }

@@ -1,0 +1,78 @@
+package messages_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// What was encoded decodes to an event that encodes to the same bytes, of every kind and whatever its fields hold.
+func TestDecodeEventIsTheWayBack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		events := []messages.Event{
+			filled[messages.Charging](t), filled[messages.Pending](t), filled[messages.Paid](t), filled[messages.Dunning](t), filled[messages.Unresolved](t),
+			filled[messages.Rejected](t), filled[messages.Cancelled](t), filled[messages.Capturing](t), filled[messages.Captured](t), filled[messages.CaptureFailed](t),
+		}
+		if len(events) != len(messages.Kinds()) {
+			t.Fatalf("%d events of %d kinds", len(events), len(messages.Kinds()))
+		}
+		for _, e := range events {
+			body, err := messages.Encode(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := messages.DecodeEvent(e.Kind(), body)
+			if err != nil {
+				t.Fatalf("%s: %v in %s", e.Kind(), err, body)
+			}
+			if again, err := messages.Encode(back); err != nil || back.Kind() != e.Kind() || !bytes.Equal(again, body) {
+				t.Fatalf("got %s, %v; want %s", again, err, body)
+			}
+		}
+	})
+}
+
+// A consumer survives the fields and the kinds of tomorrow, and is told what it cannot read.
+func TestDecodeEventOfTomorrow(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		kind    messages.Kind
+		body    string
+		unknown bool
+		bad     bool
+	}{
+		"a field of tomorrow": {kind: messages.KindPaid, body: `{"order_id":"o-1","refund":{"of":1}}`},
+		"a kind of tomorrow":  {kind: "refunded", body: `{}`, unknown: true},
+		"no JSON":             {kind: messages.KindPaid, body: `order`, bad: true},
+		"another type":        {kind: messages.KindPaid, body: `{"order_id":1}`, bad: true},
+	} {
+		event, err := messages.DecodeEvent(tt.kind, []byte(tt.body))
+		unknown, isUnknown := errors.AsType[*messages.UnknownKindError](err)
+		switch {
+		case isUnknown != tt.unknown, tt.unknown && unknown.Kind != tt.kind:
+			t.Errorf("%s: got %v, want an unknown kind: %t", name, err, tt.unknown)
+		case (err != nil) != (tt.unknown || tt.bad):
+			t.Errorf("%s: got %v and %v", name, event, err)
+		}
+	}
+}
+
+func FuzzDecodeEvent(f *testing.F) {
+	for _, k := range messages.Kinds() {
+		f.Add(string(k), []byte(`{"id":"1","at":"2026-12-01T00:00:00Z","errors":[{"path":"$","message":"m"}]}`))
+	}
+	f.Fuzz(func(t *testing.T, kind string, body []byte) {
+		event, err := messages.DecodeEvent(messages.Kind(kind), body)
+		if err != nil {
+			return
+		}
+		if _, err := messages.Encode(event); err != nil {
+			t.Errorf("%s was read and cannot be written: %v", body, err)
+		}
+	})
+}
