@@ -53,6 +53,11 @@ func fill(t *rapid.T, v reflect.Value) {
 		return
 	}
 	switch v.Kind() {
+	case reflect.Pointer:
+		if rapid.Bool().Draw(t, "there") {
+			v.Set(reflect.New(v.Type().Elem()))
+			fill(t, v.Elem())
+		}
 	case reflect.String:
 		v.SetString(text.Draw(t, "text"))
 	case reflect.Int, reflect.Int64:
