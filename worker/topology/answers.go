@@ -16,7 +16,7 @@ var notYetCodes = map[jetstream.ErrorCode]bool{
 	10009: true, // the leader changes
 }
 
-// notYet says that the broker did not answer, or as a cluster that has no leader.
+// NotYet says that the broker did not answer, or as a cluster that has no leader.
 func NotYet(err error) bool {
 	if refused, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return notYetCodes[refused.ErrorCode]
@@ -25,7 +25,7 @@ func NotYet(err error) bool {
 		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrDisconnected)
 }
 
-// hint tells what to do where something is not there.
+// Hint tells what to do where something is not there.
 func Hint(err error) string {
 	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
 		return "; run `renewals provision`"

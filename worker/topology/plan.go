@@ -65,7 +65,7 @@ type plan struct {
 	steps   []func(context.Context, jetstream.JetStream) error
 }
 
-// provision creates what is missing of the streams, consumers and the bucket, and changes of what exists only what the
+// Provision creates what is missing of the streams, consumers and the bucket, and changes of what exists only what the
 // promise rests on and what p asks for. Nothing is lowered that p.Force does not name: a [*LoweringError] says what was
 // asked for in vain, after everything else is done. It is idempotent and safe beside running workers. It never replaces a
 // missing journal while jobs wait. Who lets it make an empty one in the place of a lost one, see [Provisioning.LosesMemory], accepts
@@ -256,7 +256,7 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 // had gone by then does not come back, and a period of that time may have been charged.
 const remembersSince = "renewals-remembers-since"
 
-// memory is how far back the journal has every record, which its age alone does not tell.
+// Memory is how far back the journal has every record, which its age alone does not tell.
 func Memory(c jetstream.StreamConfig, now time.Time) time.Duration {
 	age := c.MaxAge
 	if age == 0 { // it may have forgotten more before that was said

@@ -45,7 +45,7 @@ func (q Quota) Error() string {
 	return fmt.Sprintf("%.0f %% of the %d MB that the NATS account may store are taken, at 100 %% the broker refuses jobs and records; raise its quota, or free space in it", 100*q.Share(), q.Limit/1_000_000)
 }
 
-// readQuota asks how full the account is: the fullest of its tiers where it has tiers.
+// ReadQuota asks how full the account is: the fullest of its tiers where it has tiers.
 func ReadQuota(ctx context.Context, js jetstream.JetStream) (fullest Quota, err error) {
 	ctx, cancel := context.WithTimeout(ctx, quotaTimeout)
 	defer cancel()

@@ -12,7 +12,7 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// subjects counts the messages of a stream by subject.
+// Subjects counts the messages of a stream by subject.
 func Subjects(ctx context.Context, js jetstream.JetStream, stream, filter string) (map[string]uint64, error) {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
@@ -25,7 +25,7 @@ func Subjects(ctx context.Context, js jetstream.JetStream, stream, filter string
 	return info.State.Subjects, nil
 }
 
-// parked counts the jobs that wait in RENEWALS_LATER, by account; of holds accounts to ask for where they are too many to
+// Parked counts the jobs that wait in RENEWALS_LATER, by account; of holds accounts to ask for where they are too many to
 // be listed. The server counts from its index of subjects, each of which holds one job.
 func Parked(ctx context.Context, js jetstream.JetStream, of []messages.Account) (map[messages.Account]int, error) {
 	listed, total, err := ParkedSubjects(ctx, js, messages.ParkedFilter("*"), 0)
@@ -52,7 +52,7 @@ func Parked(ctx context.Context, js jetstream.JetStream, of []messages.Account) 
 	return count, nil
 }
 
-// parkedSubjects asks for one page of subjects, at most 100,000, from offset on, and how many there are. The library's
+// ParkedSubjects asks for one page of subjects, at most 100,000, from offset on, and how many there are. The library's
 // own question would gather all of them.
 func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
 	prefix := jetstream.DefaultAPIPrefix

@@ -15,6 +15,7 @@ import (
 // BucketWorkers is where live workers tell of themselves.
 const BucketWorkers = "RENEWAL_WORKERS"
 
+// StreamWorkers is the stream behind that bucket.
 const StreamWorkers = "KV_" + BucketWorkers
 
 // ConsumerName is the durable consumer that hands out the charges of an account.
@@ -23,7 +24,7 @@ func ConsumerName(a messages.Account) string { return "charge-" + string(a) }
 // CaptureConsumerName is the durable consumer that hands out the captures of an account.
 func CaptureConsumerName(a messages.Account) string { return "capture-" + string(a) }
 
-// consumers are an account's, by name, with the subject that each hands out.
+// Consumers are an account's, by name, with the subject that each hands out.
 func Consumers(a messages.Account) map[string]string {
 	return map[string]string{
 		ConsumerName(a): messages.DueSubject(a), CaptureConsumerName(a): messages.CaptureSubject(a), LaterConsumerName(a): messages.LaterSubject(a),
@@ -117,6 +118,7 @@ func (p Provisioning) jobs() jetstream.StreamConfig {
 	}
 }
 
+// Journal is the stream of records, the memory of what was charged.
 func (p Provisioning) Journal() jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name:        messages.StreamJournal,
@@ -150,6 +152,7 @@ func (p Provisioning) dead() jetstream.StreamConfig {
 	}
 }
 
+// Consumer is a durable consumer of an account, which hands out subject.
 func (p Provisioning) Consumer(a messages.Account, name, subject string) jetstream.ConsumerConfig {
 	description := "Charges the renewals of Klarna account " + string(a) + "."
 	switch name {
@@ -191,7 +194,7 @@ func (p Provisioning) workers() jetstream.StreamConfig {
 	}
 }
 
-// marksStream is one of the streams that keep the mark.
+// marks is one of the streams that keep the mark.
 func (p Provisioning) marks(name, subject string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:              name,
@@ -206,7 +209,7 @@ func (p Provisioning) marks(name, subject string) jetstream.StreamConfig {
 	}
 }
 
-// losesMemory says that the journal is about to be made while there was one before.
+// LosesMemory says that the journal is about to be made while there was one before.
 func (p Provisioning) LosesMemory(ctx context.Context, js jetstream.JetStream) (bool, error) {
 	if _, err := js.Stream(ctx, messages.StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return false, err
@@ -226,7 +229,7 @@ func (p Provisioning) LosesMemory(ctx context.Context, js jetstream.JetStream) (
 // LaterConsumerName is the durable consumer that hands out the parked jobs of an account once they are due.
 func LaterConsumerName(a messages.Account) string { return "later-" + string(a) }
 
-// streamOf is the stream that a consumer of jobs hands out from.
+// StreamOf is the stream that a consumer of jobs hands out from.
 func StreamOf(consumer string) string {
 	if strings.HasPrefix(consumer, LaterConsumerName("")) {
 		return messages.StreamLater

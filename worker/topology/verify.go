@@ -338,7 +338,7 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 	return found.Retention, nil
 }
 
-// verifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most.
+// VerifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most.
 func VerifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (*jetstream.ConsumerInfo, error) {
 	stream := StreamOf(name)
 	consumer, err := js.Consumer(ctx, stream, name)
@@ -360,11 +360,12 @@ func VerifyConsumer(ctx context.Context, js jetstream.JetStream, account message
 	return info, nil
 }
 
-// missing says whether an error means that something is not there, rather than that nobody answered.
+// Missing says whether an error means that something is not there, rather than that nobody answered.
 func Missing(err error) bool {
 	return errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrBucketNotFound)
 }
 
+// Days is a duration as people say it: in days where it is whole ones.
 func Days(d time.Duration) string {
 	if d%(24*time.Hour) == 0 {
 		return strconv.Itoa(int(d/(24*time.Hour))) + " days"

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// presenceTTL is how long an entry of the bucket lives.
+	// PresenceTTL is how long an entry of the bucket lives.
 	PresenceTTL = 15 * time.Second
 	PresenceKey = "worker." // before the name of a worker
 )
