@@ -1,3 +1,5 @@
+// Package topology says what lives in NATS: which streams, consumers and bucket there are, how they are made, and how far
+// what is found may differ from that.
 package topology
 
 import (
