@@ -310,3 +310,11 @@ func chance(o *Options, key string, try int) (fault, bool) {
 	f.late = early
 	return f, ok
 }
+
+// behaviour is what the beginning of a token or of a capture's reference asks for, after what Outage does.
+func (o *Options) behaviour(text string) behaviour {
+	if o.Outage != "" {
+		text = o.Outage + "-" + text
+	}
+	return parse(text)
+}

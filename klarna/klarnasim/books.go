@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
-	"maps"
 	"time"
 )
 
@@ -13,28 +12,6 @@ type Books struct {
 	Counts
 	Orders []Order `json:"orders"` // in the order in which they were made
 	Keys   []Key   `json:"keys"`   // in no order
-}
-
-// Counts sums up the books.
-type Counts struct {
-	// Requests to Klarna's API, whatever became of them.
-	Requests int `json:"requests"`
-	// Statuses counts the requests by the status of the answer; 0 is a connection cut without one.
-	Statuses map[int]int `json:"statuses"`
-	Orders   int         `json:"order_count"`
-	// OrderAmount is the sum of all orders in minor units, whatever their currencies.
-	OrderAmount int64 `json:"order_amount"`
-	// Captures that were asked for; auto_capture is not counted.
-	Captures int `json:"captures"`
-	// CapturedAmount is the sum of those captures in minor units, whatever their currencies.
-	CapturedAmount int64 `json:"captured_amount"`
-	// WithoutKey counts orders and captures asked for without an idempotency key.
-	WithoutKey int `json:"without_key"`
-	// OtherBodies counts tries whose body differed from the first of their key. Klarna ignores the difference; whoever
-	// makes it believes to charge something else.
-	OtherBodies int `json:"other_bodies"`
-	// KeysExpired counts keys that were used again after 24 hours, and charged or captured again.
-	KeysExpired int `json:"keys_expired"`
 }
 
 // Order is one charge in the books. Amounts are in minor units.
@@ -116,12 +93,6 @@ func (s *Simulator) Counts() Counts {
 	defer s.mu.Unlock()
 	s.settleLate(s.now())
 	return s.copyCounts()
-}
-
-func (s *Simulator) copyCounts() Counts {
-	counts := s.counts
-	counts.Statuses = maps.Clone(counts.Statuses)
-	return counts
 }
 
 func (o *order) entry(options *Options, now moment) Order {

@@ -7,19 +7,6 @@ import (
 	"time"
 )
 
-// window counts the requests of one merchant in one second.
-type window struct {
-	second int64
-	used   int
-}
-
-// quota is what a merchant has left, as the X-Ratelimit headers tell it.
-// https://docs.klarna.com/api-reference/rate-limit/
-type quota struct {
-	rate, remaining int
-	exceeded        bool
-}
-
 // spend takes one request from the merchant's quota of this second.
 func (s *Simulator) spend(r *request) quota {
 	if r.options.Rate <= 0 {

@@ -21,15 +21,6 @@ func (s *Simulator) SetFraudStatus(orderID, status string) bool {
 // order finds an order by its id, nil when there is none. The lock must be held.
 const uuidLength = 36
 
-func (s *Simulator) order(id string) *order {
-	s.settleLate(s.now())
-	n, ok := number(id[max(len(id)-uuidLength, 0):])
-	if !ok || n >= uint64(len(s.orders)) || s.orders[n].id(s.options.Load()) != id {
-		return nil
-	}
-	return s.orders[n]
-}
-
 func noSuchOrder() reply {
 	return refuse(http.StatusNotFound, "NO_SUCH_ORDER", "There is no such order")
 }

@@ -66,93 +66,8 @@ package klarnasim
 import (
 	"crypto/subtle"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"time"
 )
-
-// Options of a [Simulator]. The zero value answers at once, accepts any credentials and limits nothing.
-type Options struct {
-	// Addr to listen on, for [Start]. Default 127.0.0.1:0, any free port.
-	Addr string
-	// Seed of everything random: order ids, latencies, Faults. The same seed and keys give the same faults.
-	Seed uint64
-	// Now is the clock to which Advance adds. Default time.Now.
-	Now func() time.Time
-	// KeepBodies keeps the bytes of every order's body in the books. A run of a million orders is better off without.
-	KeepBodies bool
-	// Log, where set, is told of every request once it is answered. It is called concurrently.
-	Log func(Exchange)
-
-	// What follows can be changed while the simulator runs, see [Simulator.Change].
-
-	// Latency before each answer; the median, where LatencyP99 is set. Default none.
-	Latency time.Duration
-	// LatencyP99 is the 99th percentile of a log-normal latency. Default 0: every answer takes Latency.
-	LatencyP99 time.Duration
-	// Rate is the number of requests per second and user name before 429. Default 0: no limit, and no X-Ratelimit headers.
-	Rate int
-	// Username and Password are checked where set. A request without Basic credentials is always answered 401.
-	Username, Password string
-	// Faults is the share of tries, 0 to 1, that fail at random: 429, 5xx with and without an error object, cut
-	// connections, unreadable answers, before and after the order or the capture is made, and 5xx and 408 that come LateBy
-	// before it is made. Default 0.
-	Faults float64
-	// LateBy is how long Klarna is still at work on a request that it has answered so. Default 30 s; Klarna gives up at 59 s.
-	LateBy time.Duration
-	// Outage is the beginning of a token, like "503" or "cut", that every request suffers in addition, reading a token
-	// included: "404-bare" is a proxy that knows no path, "308" a host that has moved. Default "".
-	Outage string
-	// PendingFor is how long pending-accept- and pending-reject- stay PENDING. Default 2 s.
-	PendingFor time.Duration
-	// AuthorizedFor is how long an order without auto_capture can be captured, from when it was made. Default 28 days, as
-	// with Klarna: https://docs.klarna.com/order-management/manage-orders-with-the-api/refund-and-extend-orders/extend-order-authorization/
-	AuthorizedFor time.Duration
-	// ForgetErrors evaluates a refused order or capture again when its key is repeated, instead of repeating the refusal. Klarna
-	// documents neither.
-	ForgetErrors bool
-	// StrictSchema refuses also what Klarna's published schema does not allow and Klarna is not known to refuse: optional texts
-	// of another length, country codes of another form, totals that are off by a rounded unit price.
-	StrictSchema bool
-	// ConflictInFlight answers 409 to a second request whose key is at work, instead of making it wait. Klarna documents
-	// neither.
-	ConflictInFlight bool
-}
-
-// Exchange is one request and what was answered.
-type Exchange struct {
-	Method           string
-	Path             string // without the customer token
-	TokenFingerprint string
-	IdempotencyKey   string
-	Status           int    // 0: cut without an answer
-	ErrorCode        string // of Klarna's error object, "" without one
-	OrderID          string
-	CaptureID        string
-}
-
-// KeyValidity is how long a key is remembered.
-// https://docs.klarna.com/api/escalation-and-retry-policy
-const KeyValidity = 24 * time.Hour
-
-// Simulator is Klarna as one merchant sees it: an [http.Handler] with books.
-type Simulator struct {
-	options atomic.Pointer[Options]
-	mux     *http.ServeMux
-	serial  atomic.Uint64 // of requests, for ids and latencies
-	stop    chan struct{} // closed when waiting is of no use any more
-	halt    sync.Once
-
-	mu      sync.Mutex
-	ahead   time.Duration // of the clock, by Advance
-	counts  Counts
-	orders  []*order
-	records map[recordID]*record
-	late    []lateResult
-	tokens  map[string]TokenState
-	first   map[string]string // token or order that declines once → the first key used with it
-	windows map[string]*window
-}
 
 // New returns a simulator with empty books.
 func New(options Options) *Simulator {
@@ -171,27 +86,6 @@ func New(options Options) *Simulator {
 	s.mux.HandleFunc("POST /ordermanagement/v1/orders/{order}/cancel", s.api(s.cancelOrder))
 	s.control()
 	return s
-}
-
-func (o Options) withDefaults() *Options {
-	if o.PendingFor == 0 {
-		o.PendingFor = 2 * time.Second
-	}
-	if o.LateBy == 0 {
-		o.LateBy = 30 * time.Second
-	}
-	if o.AuthorizedFor == 0 {
-		o.AuthorizedFor = 28 * 24 * time.Hour
-	}
-	return &o
-}
-
-// behaviour is what the beginning of a token or of a capture's reference asks for, after what Outage does.
-func (o *Options) behaviour(text string) behaviour {
-	if o.Outage != "" {
-		text = o.Outage + "-" + text
-	}
-	return parse(text)
 }
 
 // ServeHTTP answers Klarna's Customer Token API (order, read, cancel) and Order Management API (read, capture, cancel), and
@@ -235,29 +129,6 @@ func (s *Simulator) Reset() {
 	s.clear()
 }
 
-func (s *Simulator) clear() {
-	s.ahead, s.counts, s.orders, s.late = 0, Counts{Statuses: map[int]int{}}, nil, nil
-	s.records, s.tokens = map[recordID]*record{}, map[string]TokenState{}
-	s.first, s.windows = map[string]string{}, map[string]*window{}
-}
-
-// Close ends all waiting: requests that are delayed are cut. It does not close connections; see [Server.Close].
-func (s *Simulator) Close() { s.halt.Do(func() { close(s.stop) }) }
-
-// now is the simulated time. The lock must be held.
-func (s *Simulator) now() moment { return moment(s.options.Load().Now().Add(s.ahead).UnixNano()) }
-
-// request is one request to Klarna's API on its way to a reply.
-type request struct {
-	*http.Request
-	options     *Options
-	serial      uint64
-	username    string
-	token       string // "" where the path has none
-	fingerprint fingerprint
-	log         Exchange
-}
-
 // api wraps an operation in what all of them have in common: counting, credentials, the rate limit, and the reply.
 func (s *Simulator) api(operation func(*request) reply) http.HandlerFunc {
 	return func(w http.ResponseWriter, plain *http.Request) {
@@ -293,43 +164,4 @@ func (r *request) authenticate() (reply, bool) {
 		return refuse(http.StatusUnauthorized, "", "Invalid credentials"), false
 	}
 	return reply{}, true
-}
-
-// record counts the reply and tells the log.
-func (s *Simulator) record(r *request, answer reply) {
-	status := answer.status
-	if answer.shape == cut {
-		status = 0
-	}
-	s.mu.Lock()
-	s.counts.Requests++
-	s.counts.Statuses[status]++
-	s.mu.Unlock()
-	if r.options.Log == nil {
-		return
-	}
-	r.log.TokenFingerprint = r.fingerprint.String()
-	r.log.Method, r.log.Path = r.Method, r.Pattern[len(r.Method)+1:]
-	r.log.IdempotencyKey = r.Header.Get("Klarna-Idempotency-Key")
-	r.log.Status = status
-	if answer.shape == whole {
-		r.log.ErrorCode = answer.code
-	}
-	r.options.Log(r.log)
-}
-
-// wait passes d of real time and says whether it did; not when the simulator was closed. It does not end when the client
-// goes away: Klarna finishes what it has begun.
-func (s *Simulator) wait(d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-s.stop:
-		return false
-	}
 }

@@ -9,14 +9,6 @@ import (
 // nobody is a token that Klarna has never made, whatever is asked of it.
 const nobody = "00000000-0000-0000-0000-000000000000"
 
-// TokenState is what has been said of a token by hand or by PATCH; it goes before what the token's beginning says.
-type TokenState struct {
-	// Status ACTIVE, SUSPENDED or CANCELLED; "" leaves it to the beginning.
-	Status string `json:"status,omitempty"`
-	// Behaviour is a beginning as in the package comment, like "soft-decline"; "" leaves it to the token's own.
-	Behaviour string `json:"behaviour,omitempty"`
-}
-
 // SetToken says what the token is like from now on; the zero state leaves it to the token's beginning again. Keys that
 // have their result keep it.
 func (s *Simulator) SetToken(token string, state TokenState) {
