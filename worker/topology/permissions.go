@@ -1,0 +1,236 @@
+package topology
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// A Role is a kind of NATS user.
+type Role string
+
+const (
+	RolePublisher   Role = "publisher"   // a billing system: jobs of one account
+	RoleWorker      Role = "worker"      // renewals work
+	RoleConsumer    Role = "consumer"    // whoever acts on results
+	RoleOperator    Role = "operator"    // show, resolve, cancel, dead: whoever is on call
+	RoleProvisioner Role = "provisioner" // provision: nobody else changes a stream
+	RoleMonitor     Role = "monitor"     // renewals status
+)
+
+// Roles are all of them.
+var Roles = []Role{RolePublisher, RoleWorker, RoleConsumer, RoleOperator, RoleProvisioner, RoleMonitor}
+
+// A Grant is everything that one user may do; nothing else is allowed.
+type Grant struct {
+	Role        Role             `json:"role"`
+	Account     messages.Account `json:"account,omitempty"` // of a publisher
+	InboxPrefix string           `json:"inbox_prefix"`
+	Domain      string           `json:"jetstream_domain,omitempty"` // of a monitor
+	Permissions Permissions      `json:"permissions"`
+}
+
+// Permissions are as a NATS server reads them.
+// https://docs.nats.io/running-a-nats-service/configuration/securing_nats/authorization
+type Permissions struct {
+	Publish   Allowed `json:"publish"`
+	Subscribe Allowed `json:"subscribe"`
+}
+
+type Allowed struct {
+	Allow []string `json:"allow"`
+}
+
+// marks are the streams that remember how far the journal had come.
+var marks = []string{messages.StreamMarks, messages.StreamMarksCopy}
+
+// everyStream is all that provision makes, the bucket's included.
+var everyStream = append([]string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, StreamWorkers}, marks...)
+
+// quota asks how much of what the NATS account may store is taken.
+var quota = []string{"$JS.API.INFO"}
+
+// MonitorDomain is under what name a monitor reaches JetStream: it has a NATS account of its own, into which the parts of
+// the API that it needs are imported. Their usual names answer there that the account has no JetStream.
+const MonitorDomain = "monitor"
+
+// GrantsOf lists what a role needs: one grant, or for publishers one for each account. Each has an inbox prefix of its
+// own, since whoever may read _INBOX.> reads the answers to everybody, the jobs with their customer tokens among them.
+// The lists say what a user may send and receive, not where the answer to a request goes: the server does not check that,
+// so that publishers, consumers and monitors belong into NATS accounts apart from the workers'.
+func GrantsOf(r Role, accounts []messages.Account) []Grant {
+	switch r {
+	case RolePublisher:
+		grants := make([]Grant, len(accounts))
+		for i, a := range accounts {
+			grants[i] = newGrant(r, a, []string{messages.DueSubject(a), messages.CaptureSubject(a)})
+		}
+		return grants
+	case RoleMonitor:
+		may := mayMonitor()
+		for i, subject := range may {
+			may[i] = strings.Replace(subject, "$JS.API.", "$JS."+MonitorDomain+".API.", 1)
+		}
+		g := newGrant(r, "", may)
+		g.Domain = MonitorDomain
+		return []Grant{g}
+	}
+	return []Grant{newGrant(r, "", may[r](accounts))}
+}
+
+// may is what each other role may publish.
+var may = map[Role]func(accounts []messages.Account) []string{
+	RoleWorker: mayWork, RoleOperator: mayOperate, RoleProvisioner: mayProvision,
+	RoleConsumer: func([]messages.Account) []string {
+		return slices.Concat(info(messages.StreamJournal), read(messages.StreamJournal), acks(messages.StreamJournal, "*"))
+	},
+}
+
+func mayWork(accounts []messages.Account) []string {
+	may := slices.Concat(
+		quota, info(everyStream...),
+		messagesOf(marks...), []string{messages.MarkSubjects},
+		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal),
+		read(messages.StreamJournal),
+		presences(),
+		[]string{"$KV." + BucketWorkers + ".>", "$JS.API.DIRECT.GET." + StreamWorkers + ".>"},
+		recordsOf(accounts, messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindRejected,
+			messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed),
+		// Of every account: whoever sweeps settles what any worker abandoned.
+		records(messages.KindUnresolved), []string{messages.DeadSubject("*", "*")},
+	)
+	for _, a := range accounts {
+		may = append(may, messages.ParkedFilter(a)) // nobody else: who may write there may empty the stream
+	}
+	for _, c := range jobConsumers(accounts) {
+		may = append(may,
+			"$JS.API.CONSUMER.INFO."+c.stream+"."+c.name,
+			"$JS.API.CONSUMER.MSG.NEXT."+c.stream+"."+c.name,
+		)
+		may = append(may, acks(c.stream, c.name)...)
+	}
+	return may
+}
+
+func mayOperate(accounts []messages.Account) []string {
+	may := slices.Concat(
+		quota, info(everyStream...),
+		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead),
+		api("STREAM.MSG.DELETE", messages.StreamDead),
+		read(messages.StreamJournal), read(messages.StreamDead),
+		presences(),
+		records(messages.KindPaid, messages.KindDunning, messages.KindCancelled, messages.KindCaptured, messages.KindCaptureFailed),
+	)
+	for _, a := range accounts {
+		may = append(may, messages.DueSubject(a), messages.CaptureSubject(a)) // dead letters that are replayed
+	}
+	return may
+}
+
+func mayProvision(accounts []messages.Account) []string {
+	may := slices.Concat(
+		api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
+		// A journal that was restored is accepted by a new mark, which names the journal's last record.
+		messagesOf(messages.StreamJournal), messagesOf(marks...), []string{messages.MarkSubjects},
+	)
+	for _, c := range jobConsumers(accounts) {
+		may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter, "$JS.API.CONSUMER.INFO."+c.stream+"."+c.name)
+	}
+	return may
+}
+
+func mayMonitor() []string {
+	return slices.Concat(
+		quota, info(everyStream...),
+		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal), // the oldest jobs, and what is unresolved
+		presences(),
+	)
+}
+
+func newGrant(r Role, a messages.Account, may []string) Grant {
+	g := Grant{Role: r, Account: a, InboxPrefix: "_INBOX_" + string(r)}
+	if a != "" {
+		g.InboxPrefix += "_" + string(a)
+	}
+	slices.Sort(may)
+	g.Permissions.Publish.Allow = slices.Compact(may)
+	g.Permissions.Subscribe.Allow = []string{g.InboxPrefix + ".>"}
+	if r == RoleWorker { // what the server tells of changes: names, no messages
+		g.Permissions.Subscribe.Allow = slices.Concat(g.Permissions.Subscribe.Allow, AdvisoryFilters)
+	}
+	return g
+}
+
+// jobConsumer is a durable consumer of jobs.
+type jobConsumer struct{ stream, name, filter string }
+
+// jobConsumers are those of all accounts, three for each: charges, those that were parked until they were due, and captures.
+func jobConsumers(accounts []messages.Account) (all []jobConsumer) {
+	for _, a := range accounts {
+		all = append(all,
+			jobConsumer{messages.StreamJobs, ConsumerName(a), messages.DueSubject(a)},
+			jobConsumer{messages.StreamLater, LaterConsumerName(a), messages.LaterSubject(a)},
+			jobConsumer{messages.StreamJobs, CaptureConsumerName(a), messages.CaptureSubject(a)},
+		)
+	}
+	return all
+}
+
+// api are the subjects of one verb of JetStream's API on streams.
+// https://docs.nats.io/reference/reference-protocols/nats_api_reference
+func api(verb string, streams ...string) (subjects []string) {
+	for _, s := range streams {
+		subjects = append(subjects, "$JS.API."+verb+"."+s)
+	}
+	return subjects
+}
+
+func info(streams ...string) []string { return api("STREAM.INFO", streams...) }
+
+// messagesOf reads single messages.
+func messagesOf(streams ...string) []string { return api("STREAM.MSG.GET", streams...) }
+
+// read follows a stream in order, by consumers that end by themselves. They have random names.
+func read(stream string) []string {
+	return []string{
+		"$JS.API.CONSUMER.CREATE." + stream + ".>",
+		"$JS.API.CONSUMER.INFO." + stream + ".*",
+		"$JS.API.CONSUMER.MSG.NEXT." + stream + ".*",
+		"$JS.API.CONSUMER.DELETE." + stream + ".*",
+	}
+}
+
+// presences watches the workers' bucket.
+func presences() []string {
+	return []string{"$JS.API.CONSUMER.CREATE." + StreamWorkers + ".>", "$JS.API.CONSUMER.DELETE." + StreamWorkers + ".*", "$JS.FC." + StreamWorkers + ".>"}
+}
+
+// acks are both forms of acknowledgement: with the server's feature flag js_ack_fc_v2 they begin with domain and account.
+func acks(stream, consumer string) []string {
+	tail := stream + "." + consumer + ".>"
+	return []string{"$JS.ACK." + tail, "$JS.ACK.*.*." + tail}
+}
+
+func records(kinds ...messages.Kind) (subjects []string) {
+	for _, k := range kinds {
+		subjects = append(subjects, messages.RecordSubject(k, "*", "*"))
+	}
+	return subjects
+}
+
+// mostOwn is for how many accounts a worker's records are listed one by one: further ones would only make the list long.
+const mostOwn = 20
+
+// recordsOf are those of some accounts, so that a worker of few accounts cannot speak for others.
+func recordsOf(accounts []messages.Account, kinds ...messages.Kind) (subjects []string) {
+	if len(accounts) > mostOwn {
+		return records(kinds...)
+	}
+	for _, k := range kinds {
+		for _, a := range accounts {
+			subjects = append(subjects, messages.RecordSubject(k, "*", a))
+		}
+	}
+	return subjects
+}
