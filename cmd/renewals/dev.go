@@ -146,7 +146,11 @@ func (d *demonstration) run(ctx context.Context, server natsServer, simulator *k
 	if err := d.untilEnd(ctx, js, position); err != nil {
 		return err
 	}
-	books := simulator.Simulator.Books()
+	return d.verdict(simulator.Simulator.Books())
+}
+
+// verdict compares what was promised with Klarna's books.
+func (d *demonstration) verdict(books klarnasim.Books) error {
 	fmt.Fprintln(d.aside)
 	d.kept.summary(d.aside, books)
 	if broken := d.kept.broken(books); len(broken) > 0 {

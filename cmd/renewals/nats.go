@@ -81,64 +81,80 @@ func (n natsSettings) server(s *settings) (natsServer, error) {
 	if password != "" && c.User == "" {
 		return natsServer{}, usagef("NATS_PASSWORD: set without NATS_USER")
 	}
-	var ways []string
 	server := natsServer{url: cmp.Or(n.URL, c.URL, nats.DefaultURL), domain: c.Domain}
 	for u := range strings.SplitSeq(server.url, ",") {
 		if err := checkURL(strings.TrimSpace(u)); err != nil {
 			return natsServer{}, usagef("NATS_URL: %w", err)
 		}
 	}
-	add := func(o ...nats.Option) { server.options = append(server.options, o...) }
+	if err := server.identify(c); err != nil {
+		return natsServer{}, err
+	}
+	if err := server.secure(cmp.Or(n.Cert, c.Cert), cmp.Or(n.Key, c.Key), cmp.Or(n.CA, c.CA)); err != nil {
+		return natsServer{}, err
+	}
+	if c.Inbox != "" {
+		server.add(nats.CustomInboxPrefix(c.Inbox))
+	}
+	if c.TLSFirst {
+		server.add(nats.TLSHandshakeFirst())
+	}
+	return server, nil
+}
+
+func (server *natsServer) add(o nats.Option) { server.options = append(server.options, o) }
+
+// identify adds the one kind of credentials that is set.
+func (server *natsServer) identify(c natsContext) error {
+	var ways []string
 	if c.Creds != "" {
 		ways = append(ways, "NATS_CREDS")
 		if err := readable("NATS_CREDS", c.Creds); err != nil {
-			return natsServer{}, err
+			return err
 		}
-		add(nats.UserCredentials(c.Creds))
+		server.add(nats.UserCredentials(c.Creds))
 	}
 	if c.NKey != "" {
 		ways = append(ways, "NATS_NKEY")
 		option, err := nats.NkeyOptionFromSeed(c.NKey)
 		if err != nil {
-			return natsServer{}, usagef("NATS_NKEY: %w, expected a file with an nkey seed", err)
+			return usagef("NATS_NKEY: %w, expected a file with an nkey seed", err)
 		}
-		add(option)
+		server.add(option)
 	}
 	if c.User != "" {
 		ways = append(ways, "NATS_USER")
-		add(nats.UserInfo(c.User, c.Password))
+		server.add(nats.UserInfo(c.User, c.Password))
 	}
 	if c.Token != "" {
 		ways = append(ways, "NATS_TOKEN")
-		add(nats.Token(c.Token))
+		server.add(nats.Token(c.Token))
 	}
 	if len(ways) > 1 {
-		return natsServer{}, usagef("%s: set beside %s, expected one kind of credentials", ways[1], ways[0])
+		return usagef("%s: set beside %s, expected one kind of credentials", ways[1], ways[0])
 	}
 	server.settings = cmp.Or(strings.Join(ways, ""), "NATS_CREDS, NATS_NKEY or NATS_USER")
-	cert, key, ca := cmp.Or(n.Cert, c.Cert), cmp.Or(n.Key, c.Key), cmp.Or(n.CA, c.CA)
+	return nil
+}
+
+// secure adds the certificates.
+func (server *natsServer) secure(cert, key, ca string) error {
 	if (cert == "") != (key == "") {
-		return natsServer{}, usagef("NATS_CERT, NATS_KEY: one is set, expected both or neither")
+		return usagef("NATS_CERT, NATS_KEY: one is set, expected both or neither")
 	}
 	if ca != "" {
 		if err := readable("NATS_CA", ca); err != nil {
-			return natsServer{}, err
+			return err
 		}
-		add(nats.RootCAs(ca))
+		server.add(nats.RootCAs(ca))
 	}
 	if cert != "" {
 		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-			return natsServer{}, usagef("NATS_CERT, NATS_KEY: %w", err)
+			return usagef("NATS_CERT, NATS_KEY: %w", err)
 		}
-		add(nats.ClientCert(cert, key))
+		server.add(nats.ClientCert(cert, key))
 	}
-	if c.Inbox != "" {
-		add(nats.CustomInboxPrefix(c.Inbox))
-	}
-	if c.TLSFirst {
-		add(nats.TLSHandshakeFirst())
-	}
-	return server, nil
+	return nil
 }
 
 func checkURL(text string) error {
@@ -196,7 +212,28 @@ func readContext(name string, env environment) (natsContext, error) {
 // when the connection is closed for good, with the reason as its cause.
 func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOptions ...jetstream.JetStreamOpt) (context.Context, jetstream.JetStream, error) {
 	ctx, lost := context.WithCancelCause(ctx)
-	options := append([]nats.Option{
+	nc, err := server.dial(ctx, log, append(server.told(log, lost), server.options...))
+	if err != nil {
+		lost(nil)
+		return nil, nil, err
+	}
+	var js jetstream.JetStream
+	if server.domain != "" {
+		js, err = jetstream.NewWithDomain(nc, server.domain, jsOptions...)
+	} else {
+		js, err = jetstream.New(nc, jsOptions...)
+	}
+	if err != nil {
+		nc.Close()
+		lost(nil)
+		return nil, nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return ctx, js, nil
+}
+
+// told are the options by which the connection keeps itself and says what becomes of it.
+func (server natsServer) told(log zerolog.Logger, lost context.CancelCauseFunc) []nats.Option {
+	return []nats.Option{
 		nats.Name("renewals"),
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(500 * time.Millisecond),
@@ -229,29 +266,21 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 				lost(server.explain(err))
 			}
 		}),
-	}, server.options...)
+	}
+}
+
+// dial goes on until there is a server, or an answer that asking again will not change.
+func (server natsServer) dial(ctx context.Context, log zerolog.Logger, options []nats.Option) (*nats.Conn, error) {
 	for told := false; ; {
 		nc, err := nats.Connect(server.url, options...)
 		if err == nil {
 			if told {
 				log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS server found")
 			}
-			var js jetstream.JetStream
-			if server.domain != "" {
-				js, err = jetstream.NewWithDomain(nc, server.domain, jsOptions...)
-			} else {
-				js, err = jetstream.New(nc, jsOptions...)
-			}
-			if err != nil {
-				nc.Close()
-				lost(nil)
-				return nil, nil, fmt.Errorf("use JetStream: %w", err)
-			}
-			return ctx, js, nil
+			return nc, nil
 		}
 		if permanent(err) {
-			lost(nil)
-			return nil, nil, server.explain(err)
+			return nil, server.explain(err)
 		}
 		if !told {
 			log.Warn().Str("NATS_URL", redactURLs(server.url)).Err(err).Msg("no NATS server, trying again until there is one")
@@ -259,8 +288,7 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 		}
 		select {
 		case <-ctx.Done():
-			lost(nil)
-			return nil, nil, fmt.Errorf("connect to NATS: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("connect to NATS: %w", context.Cause(ctx))
 		case <-time.After(500*time.Millisecond + rand.N(time.Second)):
 		}
 	}

@@ -47,54 +47,70 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	kind := c.Job.kind()
-	var accepted, duplicates, invalid, failed int
-	bar := newProgress(t.stderr, "published", size)
-	odd := oddities{printf: bar.printf}
-	out := newOutbox(ctx, js, func(o outgoing, f fate) {
-		where := fmt.Sprintf("%s:%d: %s", name, o.line, printable(string(o.id)))
-		switch {
-		case f.err != nil && ctx.Err() != nil:
-			failed++ // what was on its way when the command was told to stop
-		case errors.Is(f.err, jetstream.ErrNoStreamResponse):
-			failed++
-			abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", kind.subject(account)))
-		case f.err != nil:
-			failed++
-			bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
-		case f.duplicate:
-			duplicates++
-			bar.printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture\n", where)
-		default:
-			accepted++
-		}
-	})
+	p := publication{kind: c.Job.kind(), account: account, name: name, bar: newProgress(t.stderr, "published", size)}
+	odd := oddities{printf: p.bar.printf}
+	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(in, func(number int, text []byte, read int64) error {
-		bar.set(read)
-		reading := kind.readBy(c.Job.rules(), text, nil)
+		p.bar.set(read)
+		reading := p.kind.readBy(c.Job.rules(), text, nil)
 		if len(reading.Problems) > 0 {
-			invalid++
-			why := cmp.Or(kind.mistaken(text), (&messages.InvalidError{Problems: reading.Problems}).Error())
-			if bytes.IndexByte(text, '\n') >= 0 {
-				why += "; read with all lines that follow as one job, since it does not end with a closing brace"
-			}
-			bar.printf("%s:%d: not published: %s\n", name, number, why)
+			p.refuse(number, text, reading.Problems)
 			return nil
 		}
 		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, reading.untimely(time.Now()))
-		return out.put(number, reading.Job.ID, kind.subject(account), bytes.Clone(text))
+		return out.put(number, reading.Job.ID, p.kind.subject(account), bytes.Clone(text))
 	})
 	out.close()
-	bar.done()
+	p.bar.done()
 	odd.report(t.stderr)
-	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", accepted, duplicates, invalid, failed)
+	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", p.accepted, p.duplicates, p.invalid, p.failed)
 	if err == nil {
 		err = lostConnection(ctx)
 	}
-	if err == nil && invalid+failed > 0 {
+	if err == nil && p.invalid+p.failed > 0 {
 		err = errReported
 	}
 	return err
+}
+
+// A publication counts what becomes of the jobs of one file, and tells of the odd ones.
+type publication struct {
+	kind    jobKind
+	account messages.Account
+	name    string // of the file
+	bar     *progress
+
+	accepted, duplicates, invalid, failed int
+}
+
+// told takes in what became of one; abort ends what cannot go on.
+func (p *publication) told(ctx context.Context, abort context.CancelCauseFunc, o outgoing, f fate) {
+	where := fmt.Sprintf("%s:%d: %s", p.name, o.line, printable(string(o.id)))
+	switch {
+	case f.err != nil && ctx.Err() != nil:
+		p.failed++ // what was on its way when the command was told to stop
+	case errors.Is(f.err, jetstream.ErrNoStreamResponse):
+		p.failed++
+		abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", p.kind.subject(p.account)))
+	case f.err != nil:
+		p.failed++
+		p.bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
+	case f.duplicate:
+		p.duplicates++
+		p.bar.printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture\n", where)
+	default:
+		p.accepted++
+	}
+}
+
+// refuse tells of a job that is not published.
+func (p *publication) refuse(line int, text []byte, problems []messages.Problem) {
+	p.invalid++
+	why := cmp.Or(p.kind.mistaken(text), (&messages.InvalidError{Problems: problems}).Error())
+	if bytes.IndexByte(text, '\n') >= 0 {
+		why += "; read with all lines that follow as one job, since it does not end with a closing brace"
+	}
+	p.bar.printf("%s:%d: not published: %s\n", p.name, line, why)
 }
 
 // openInput opens a file, or standard input for "" and "-". size is 0 where it is not known.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/klarna-renewals/renewals/worker"
 	"github.com/rs/zerolog"
 )
 
@@ -70,4 +72,14 @@ func (r *rotation) changed() (files []string) {
 		files = append(files, file)
 	}
 	return files
+}
+
+// beside watches for new credentials while a worker runs, which then tries again at once.
+func (r *rotation) beside(ctx context.Context, log zerolog.Logger, w *worker.Worker) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ctxWatch, end := context.WithCancel(ctx)
+	defer end()
+	watching.Go(func() { r.run(ctxWatch, log, w.Retry) })
+	return w.Run(ctx)
 }

@@ -128,7 +128,12 @@ func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Du
 	for _, warning := range o.Warnings {
 		fmt.Fprintln(w, "  warning:", printable(warning))
 	}
+	printAccounts(w, o, keyWindow)
+	printWorkers(w, o)
+	printUnresolved(w, o)
+}
 
+func printAccounts(w io.Writer, o desk.Overview, keyWindow time.Duration) {
 	fmt.Fprintln(w)
 	if len(o.Accounts) == 0 {
 		fmt.Fprintln(w, "no jobs, no dead letters, no unresolved renewals")
@@ -160,7 +165,9 @@ func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Du
 			fmt.Fprintf(w, "%s paused, %s: %s\n", a.Name, printable(reason), printable(a.Paused[reason]))
 		}
 	}
+}
 
+func printWorkers(w io.Writer, o desk.Overview) {
 	fmt.Fprintln(w)
 	if len(o.Workers) == 0 {
 		if o.WorkersUnknown {
@@ -177,7 +184,9 @@ func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Du
 		}
 		_ = table.Flush()
 	}
+}
 
+func printUnresolved(w io.Writer, o desk.Overview) {
 	if o.NotVisited > 0 {
 		fmt.Fprintf(w, "\n%d renewals that were unresolved once were not looked at, so many are there: the workers' metric renewals_unresolved counts them all\n", o.NotVisited)
 	}

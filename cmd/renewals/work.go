@@ -9,10 +9,11 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/worker"
 )
@@ -58,14 +59,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(300) // what lives is a few MiB whatever the backlog: collecting it less often costs little memory and saves a tenth of the CPU
 	}
-	if err := c.Tries.check(); err != nil {
-		return usageError{err}
-	}
-	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, log)
-	if err != nil {
-		return err
-	}
-	entries, err := c.Account.entries(s)
+	options, entries, err := c.options(s, log)
 	if err != nil {
 		return err
 	}
@@ -77,10 +71,6 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	options := worker.DefaultOptions()
-	options.Name, options.Accounts, options.Log = workerName(), accounts, log
-	options.TryTimeout, options.TryBudget, options.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
-	options.RetryDelays, options.KeyWindow, options.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
 	rotation, stop := newRotation(entries)
 	defer stop()
 	ops := newOperations()
@@ -116,15 +106,33 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		return w.Ready()
 	})
-	var beside sync.WaitGroup
-	rotating, end := context.WithCancel(ctx)
-	beside.Go(func() { rotation.run(rotating, log, w.Retry) })
-	err = w.Run(ctx)
-	end()
-	beside.Wait()
-	if err != nil {
+	if err := rotation.beside(ctx, log, w); err != nil {
 		return err
 	}
+	return leave(ctx, js, log)
+}
+
+// options are the worker's; entries are the accounts as they were configured.
+func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, entries []accountEntry, err error) {
+	if err := c.Tries.check(); err != nil {
+		return o, nil, usageError{err}
+	}
+	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, log)
+	if err != nil {
+		return o, nil, err
+	}
+	if entries, err = c.Account.entries(s); err != nil {
+		return o, nil, err
+	}
+	o = worker.DefaultOptions()
+	o.Name, o.Accounts, o.Log = workerName(), accounts, log
+	o.TryTimeout, o.TryBudget, o.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
+	o.RetryDelays, o.KeyWindow, o.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
+	return o, entries, nil
+}
+
+// leave sends what is still to be sent.
+func leave(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) error {
 	if err := lostConnection(ctx); err != nil || !js.Conn().IsConnected() {
 		return err
 	}
