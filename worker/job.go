@@ -61,7 +61,7 @@ func (r reader) unread(d delivery) *job {
 func (r reader) readCharge(d delivery, j *job) {
 	j.reading = r.account.Rules.Read(d.data, d.header)
 	in, q := j.reading.Job, &j.request
-	q.Hash = journal.Hash(in.Order, string(d.account), in.CustomerToken.Reveal())
+	q.Hash = journal.HashCharge(d.account, in)
 	if !in.CustomerToken.IsZero() {
 		j.fingerprint = in.CustomerToken.Fingerprint()
 	}
@@ -77,7 +77,7 @@ func (r reader) readCapture(d delivery, j *job) {
 	j.capture, j.reading = &read.Capture, read.Common()
 	c := read.Capture
 	j.request.Capture = &journal.CaptureWanted{OrderID: c.OrderID, Amount: c.CapturedAmount}
-	j.request.Hash = journal.Hash(c.OrderLines, string(d.account), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference)
+	j.request.Hash = journal.HashCapture(d.account, c)
 }
 
 // verdict says why a job may not be claimed at all, or nothing.

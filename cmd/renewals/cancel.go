@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -24,6 +26,68 @@ type cancelCmd struct {
 }
 
 func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	if err != nil {
+		return err
+	}
+	defer f.JetStream.Conn().Close()
+	subscription, period := messages.SubscriptionID(c.Subscription), messages.Period(c.Period)
+	h, err := historyOf(ctx, f, messages.NewRenewalKey(subscription, period))
+	if err != nil {
+		return err
+	}
+	aside := t.stdout
+	if c.JSON {
+		aside = t.stderr
+	}
+	account, err := c.account(aside, h)
+	if err != nil {
+		return err
+	}
+	parked, err := f.Parked(ctx, subscription, period)
+	if err != nil {
+		return err
+	}
+	for _, j := range parked {
+		fmt.Fprintf(aside, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
+	}
+	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.Journal.Cancel
+	if err := h.state.Cancellable(); err != nil && !c.Undo {
+		return h.tooLate(err)
+	}
+	if c.Undo {
+		if err := h.state.Reinstatable(); err != nil {
+			return fmt.Errorf("cancel --undo: %w", err)
+		}
+		question, write = "Take back the cancellation of period %s of subscription %s on account %s? It may then be charged.", f.Journal.Reinstate
+	}
+	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, printable(c.Period), printable(c.Subscription), account)); err != nil {
+		return err
+	}
+	if err := unchanged(ctx, f, h); err != nil {
+		return err
+	}
+	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
+	defer cancel()
+	if err := write(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
+		return decisionProblem("cancel", err)
+	}
+	after, err := announce(ctx, f, t.stdout, h.renewal, c.JSON)
+	if err != nil || !c.Undo {
+		return err
+	}
+	dead, err := desk.OpenDeadLetters(ctx, f.JetStream)
+	if err != nil {
+		return err
+	}
+	return printBlocked(ctx, aside, dead, after.state, messages.ReasonCancelled)
+}
+
+// check says what is wrong with the arguments.
+func (c *cancelCmd) check() error {
 	for _, one := range []struct{ name, value string }{{"SUBSCRIPTION", c.Subscription}, {"PERIOD", c.Period}} {
 		_, err := messages.ParseMessageID(one.value)
 		if err == nil && len(one.value) > 64 {
@@ -38,71 +102,26 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return usagef("KLARNA_ACCOUNT: %w", err)
 		}
 	}
-	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
-	if err != nil {
-		return err
-	}
-	defer f.js.Conn().Close()
-	subscription, period := messages.SubscriptionID(c.Subscription), messages.Period(c.Period)
-	h, err := f.history(ctx, messages.NewRenewalKey(subscription, period))
-	if err != nil {
-		return err
-	}
-	aside := t.stdout
-	if c.JSON {
-		aside = t.stderr
-	}
+	return nil
+}
+
+// account is that of the renewal, of which what is known is shown.
+func (c *cancelCmd) account(w io.Writer, h history) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
-		h.print(aside, time.Now(), c.KeyWindow)
+		h.print(w, time.Now(), c.KeyWindow)
 		if of := h.about().Account; account == "" {
 			account = of
 		} else if account != of {
-			return usagef("KLARNA_ACCOUNT: %s, but the records of this renewal are of account %s", account, of)
+			return "", usagef("KLARNA_ACCOUNT: %s, but the records of this renewal are of account %s", account, of)
 		}
 	} else {
-		fmt.Fprintln(aside, "nothing is recorded of this renewal yet")
+		fmt.Fprintln(w, "nothing is recorded of this renewal yet")
 	}
 	if account == "" {
 		account = defaultAccount
 	}
-	parked, err := f.parked(ctx, subscription, period)
-	if err != nil {
-		return err
-	}
-	for _, j := range parked {
-		fmt.Fprintf(aside, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
-	}
-	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.journal.Cancel
-	if err := h.state.Cancellable(); err != nil && !c.Undo {
-		return h.tooLate(err)
-	}
-	if c.Undo {
-		if err := h.state.Reinstatable(); err != nil {
-			return fmt.Errorf("cancel --undo: %w", err)
-		}
-		question, write = "Take back the cancellation of period %s of subscription %s on account %s? It may then be charged.", f.journal.Reinstate
-	}
-	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, printable(c.Period), printable(c.Subscription), account)); err != nil {
-		return err
-	}
-	if err := f.unchanged(ctx, h); err != nil {
-		return err
-	}
-	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
-	defer cancel()
-	if err := write(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
-		return decisionProblem("cancel", err)
-	}
-	after, err := f.announce(ctx, t.stdout, h.renewal, c.JSON)
-	if err != nil || !c.Undo {
-		return err
-	}
-	dead, err := openDeadLetters(ctx, f.js)
-	if err != nil {
-		return err
-	}
-	return dead.blocked(ctx, aside, after.state, messages.ReasonCancelled)
+	return account, nil
 }
 
 // tooLate says why a renewal that is paid cannot be cancelled, and what can be done about its money; any other gets the

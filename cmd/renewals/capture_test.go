@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -229,10 +230,10 @@ func TestNowThat(t *testing.T) {
 		{"captured in full", journal.State{Phase: journal.PhaseCaptured, Order: order(1599)}, "renewals dead drop", "renewals dead drop"},
 		{"not captured", journal.State{Phase: journal.PhaseCaptureFailed, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
 	} {
-		if got := (letter{job: chargeJob}).nowThat(row.state); got != row.charge {
+		if got := (desk.Letter{Kind: desk.ChargeJob}).NowThat(row.state); got != row.charge {
 			t.Errorf("%s: a charge: got %q, want %q", row.situation, got, row.charge)
 		}
-		if got := (letter{job: captureJob}).nowThat(row.state); got != row.capture {
+		if got := (desk.Letter{Kind: desk.CaptureJob}).NowThat(row.state); got != row.capture {
 			t.Errorf("%s: a capture: got %q, want %q", row.situation, got, row.capture)
 		}
 	}

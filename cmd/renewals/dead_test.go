@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -80,15 +80,15 @@ func TestReplayTwice(t *testing.T) {
 	o.run(exitDone, "cancel", "1", "2026-12", "--yes")
 	o.publish(o.job("1", "ok", "", 1))
 	o.work()
-	dead, err := openDeadLetters(t.Context(), o.js)
+	dead, err := desk.OpenDeadLetters(t.Context(), o.js)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := dead.get(t.Context(), 1)
+	l, err := dead.Get(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.publish(t.Context(), o.js); err != nil { // and the operator's machine loses power
+	if err := l.Publish(t.Context(), o.js); err != nil { // and the operator's machine loses power
 		t.Fatal(err)
 	}
 	o.run(exitDone, "dead", "replay", "1")
@@ -98,7 +98,7 @@ func TestReplayTwice(t *testing.T) {
 	o.work()
 	records := o.count(messages.StreamJournal)
 	// Past the duplicate window the journal knows it.
-	if _, err := o.js.PublishMsg(t.Context(), &nats.Msg{Subject: messages.DueSubject(l.Account), Header: l.Replay(l.sequence, "an hour later"), Data: l.payload}); err != nil {
+	if _, err := o.js.PublishMsg(t.Context(), &nats.Msg{Subject: messages.DueSubject(l.Account), Header: l.Replay(l.Number, "an hour later"), Data: l.Payload}); err != nil {
 		t.Fatal(err)
 	}
 	o.work()
@@ -192,77 +192,6 @@ func TestDeadShow(t *testing.T) {
 	o.expect(out, "not written by a worker: ")
 	_, told := o.run(exitFailed, "dead", "replay", "1")
 	o.expect(told, "1: -: refused: not written by a worker")
-}
-
-func TestRefusal(t *testing.T) {
-	t.Parallel()
-	const key = messages.IdempotencyKey("066fb987-94e8-5d9a-9b0b-0d279f430fd1")
-	settled := func(kind messages.Kind) journal.State {
-		return journal.State{Settled: map[messages.IdempotencyKey]journal.Settlement{key: {Kind: kind}}}
-	}
-	for _, row := range []struct {
-		situation string
-		job       jobKind
-		reason    messages.Reason
-		state     journal.State
-		want      string // "" when it may be replayed
-	}{
-		{"an invalid job", chargeJob, messages.ReasonInvalid, settled(messages.KindRejected), ""},
-		{"blocked by an unresolved renewal", chargeJob, messages.ReasonBlockedByUnresolved, settled(messages.KindRejected), ""},
-		{"corrected and paid under the same ID", chargeJob, messages.ReasonInvalid, settled(messages.KindPaid), "settled as paid already: `renewals dead drop 17`"},
-		{"resolved, its letter left over", chargeJob, messages.ReasonIdempotencyWindowExpired, settled(messages.KindDunning), "settled as dunning already: `renewals dead drop 17`"},
-		{"not known whether charged", chargeJob, messages.ReasonContradictoryAnswers, settled(messages.KindUnresolved), "renewals resolve"},
-		{"invalid first, its correction under the same ID not known", chargeJob, messages.ReasonInvalid, settled(messages.KindUnresolved), "renewals resolve"},
-		{"not known, and the journal has forgotten", chargeJob, messages.ReasonNotEvaluated, journal.State{}, "renewals resolve"},
-		{"poison before a charge", chargeJob, messages.ReasonPoison, settled(messages.KindRejected), ""},
-		{"poison while charging", chargeJob, messages.ReasonPoison, settled(messages.KindUnresolved), "renewals resolve"},
-		{"poison, and the journal has forgotten", chargeJob, messages.ReasonPoison, journal.State{}, "renewals resolve"},
-		{"an order after dunning", chargeJob, messages.ReasonOrderAfterDunning, settled(messages.KindDunning), "refund or cancel it"},
-		{"a second order", chargeJob, messages.ReasonSecondOrder, settled(messages.KindPaid), "an order was made that no result names: refund or cancel it"},
-		{"nothing left to capture", captureJob, messages.ReasonAlreadyCaptured, settled(messages.KindRejected), ""},
-		{"captured under the same ID after a correction", captureJob, messages.ReasonInvalid, settled(messages.KindCaptured), "settled as captured already: `renewals dead drop 17`"},
-		{"resolved as not captured, its letter left over", captureJob, messages.ReasonIdempotencyWindowExpired, settled(messages.KindCaptureFailed), "settled as capture_failed already"},
-		{"not known whether captured", captureJob, messages.ReasonContradictoryAnswers, settled(messages.KindUnresolved), "it may have been captured: look it up in Klarna's portal, then `renewals resolve"},
-		{"a capture after its failure", captureJob, messages.ReasonCaptureAfterFailure, settled(messages.KindCaptureFailed), "a capture was made that no result names: refund it in Klarna's portal, then `renewals dead drop 17`"},
-		{"a second capture", captureJob, messages.ReasonSecondOrder, settled(messages.KindCaptured), "a capture was made that no result names"},
-	} {
-		l := letter{sequence: 17, key: key, job: row.job, DeadLetter: messages.DeadLetter{Reason: row.reason}}
-		if got := l.refusal(row.state); row.want == "" && got != "" || !strings.Contains(got, row.want) {
-			t.Errorf("%s: got %q, want %q", row.situation, got, row.want)
-		}
-	}
-}
-
-// A letter goes back to where its job was published, and nowhere else.
-func TestLetterSubject(t *testing.T) {
-	t.Parallel()
-	payload := []byte(`{"id":"c1","subscription_id":"1","period":"2026-12"}`)
-	for _, row := range []struct {
-		subject string
-		want    jobKind // "" where no worker wrote that
-	}{
-		{"", chargeJob}, // of the time before captures
-		{"renewals.due.se", chargeJob},
-		{"renewals.capture.se", captureJob},
-		{"renewals.capture.de", ""},
-		{"renewals.due.se.x", ""},
-		{"renewals.paid.066fb987-94e8-5d9a-9b0b-0d279f430fd1.se", ""},
-	} {
-		header := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "se", Stream: messages.StreamJobs, Sequence: 1, Subject: row.subject}.Header(nil)
-		l := readLetter(17, messages.DeadSubject("066fb987-94e8-5d9a-9b0b-0d279f430fd1", "se"), time.Time{}, header, payload)
-		if row.want == "" {
-			if l.fault == nil || !strings.Contains(l.refusal(journal.State{}), "not written by a worker: read header Renewals-Subject") {
-				t.Errorf("%s: got %v and %q, want a fault", row.subject, l.fault, l.refusal(journal.State{}))
-			}
-			continue
-		}
-		if l.fault != nil || l.job != row.want || l.reading.Identified != (row.want == captureJob || row.subject != "renewals.capture.se") {
-			t.Errorf("%s: got %s (%v), want %s", row.subject, l.job, l.fault, row.want)
-		}
-		if r := messages.NewRenewalKey("1", "2026-12"); row.want == captureJob && l.reading.IdempotencyKey != messages.NewCaptureKey(r, "c1") {
-			t.Errorf("%s: read under key %s", row.subject, l.reading.IdempotencyKey)
-		}
-	}
 }
 
 // S47: a job as large as the queue takes has no room for the header of a replay.

@@ -15,6 +15,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -169,7 +170,7 @@ func (d *demonstration) publish(samples []sample) error {
 		if err != nil {
 			return fmt.Errorf("encode %s: %w", s.id(), err)
 		}
-		if err := d.out.put(0, s.id(), job.subject(devAccount), payload); err != nil {
+		if err := d.out.put(0, s.id(), job.Subject(devAccount), payload); err != nil {
 			return err
 		}
 	}
@@ -195,7 +196,7 @@ func (d *demonstration) untilSettled(ctx context.Context, js jetstream.JetStream
 			return d.publish([]sample{*settled.then})
 		}
 		if d.kept.open == 0 {
-			return errStop
+			return desk.ErrStop
 		}
 		return nil
 	})
@@ -220,7 +221,7 @@ func (d *demonstration) untilEnd(ctx context.Context, js jetstream.JetStream, po
 		if err := d.show(r, d.kept.result(r)); err != nil || r.sequence < end {
 			return err
 		}
-		return errStop
+		return desk.ErrStop
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 // follow hands out records of the journal in order, until ctx ends or each returns an error. errStop ends it without one.
@@ -36,7 +37,7 @@ func follow(ctx context.Context, js jetstream.JetStream, config jetstream.Ordere
 		if err == nil {
 			err = each(r)
 		}
-		if errors.Is(err, errStop) {
+		if errors.Is(err, desk.ErrStop) {
 			return nil
 		}
 		if err != nil {
@@ -44,5 +45,3 @@ func follow(ctx context.Context, js jetstream.JetStream, config jetstream.Ordere
 		}
 	}
 }
-
-var errStop = errors.New("stop")

@@ -19,6 +19,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // natsSettings say how to reach NATS, in the words of the nats CLI. NATS_PASSWORD and NATS_TOKEN are read from the
@@ -360,4 +362,12 @@ func redactURLs(list string) string {
 		urls[i] = scheme + "://" + rest
 	}
 	return strings.Join(urls, ",")
+}
+
+// journalProblem says what to do about a journal that cannot be opened.
+func journalProblem(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
+	}
+	return err
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -285,18 +286,18 @@ func TestMovedOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := finder{o.js, records, &terminal{nil, &screen{}, &screen{}}}
-	h, err := f.one(t.Context(), "1/2026-12")
+	f := desk.Finder{JetStream: o.js, Journal: records, Progress: quietly}
+	h, err := one(t.Context(), f, "1/2026-12")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := f.unchanged(t.Context(), h); err != nil {
+	if err := unchanged(t.Context(), f, h); err != nil {
 		t.Error(err)
 	}
 	if err := records.ResolveNotCharged(t.Context(), h.renewal, journal.Decision{Actor: "another", At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.unchanged(t.Context(), h); err == nil {
+	if err := unchanged(t.Context(), f, h); err == nil {
 		t.Error("the renewal has moved on and nobody notices")
 	}
 	var refused *journal.RefusedError
@@ -445,7 +446,7 @@ func TestSearchBackwards(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f := finder{js: o.js, t: &terminal{nil, &screen{}, &screen{}}}
+	f := desk.Finder{JetStream: o.js, Progress: quietly}
 	for _, row := range []struct {
 		id   string
 		want []messages.RenewalKey
@@ -458,16 +459,16 @@ func TestSearchBackwards(t *testing.T) {
 		{"inv_", nil},
 		{"2026-12", nil},
 	} {
-		got, err := f.search(t.Context(), row.id, step)
+		got, err := f.Search(t.Context(), row.id, step)
 		if err != nil || !slices.Equal(got, row.want) {
 			t.Errorf("%s: got %v (%v), want %v", row.id, got, err, row.want)
 		}
 	}
-	both, err := f.search(t.Context(), "inv_0", records)
+	both, err := f.Search(t.Context(), "inv_0", records)
 	if err != nil || len(both) != 2 {
 		t.Errorf("within one step: got %v (%v), want both", both, err)
 	}
-	if got, err := f.search(t.Context(), "inv_0", 1); err != nil || !slices.Equal(got, []messages.RenewalKey{renewal(20)}) {
+	if got, err := f.Search(t.Context(), "inv_0", 1); err != nil || !slices.Equal(got, []messages.RenewalKey{renewal(20)}) {
 		t.Errorf("one record at a time: got %v (%v)", got, err)
 	}
 }
@@ -513,3 +514,6 @@ func TestCancellationTakenBack(t *testing.T) {
 		t.Errorf("orders at Klarna: %d, want 1", orders)
 	}
 }
+
+// quietly tells nobody of progress.
+func quietly(string, int64) (set func(int64), done func()) { return func(int64) {}, func() {} }

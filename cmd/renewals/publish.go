@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 type publishCmd struct {
@@ -52,13 +53,13 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(in, func(number int, text []byte, read int64) error {
 		p.bar.set(read)
-		reading := p.kind.readBy(c.Job.rules(), text, nil)
+		reading := p.kind.ReadBy(c.Job.rules(), text, nil)
 		if len(reading.Problems) > 0 {
 			p.refuse(number, text, reading.Problems)
 			return nil
 		}
-		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, reading.untimely(time.Now()))
-		return out.put(number, reading.Job.ID, p.kind.subject(account), bytes.Clone(text))
+		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, reading.Untimely(time.Now()))
+		return out.put(number, reading.Job.ID, p.kind.Subject(account), bytes.Clone(text))
 	})
 	out.close()
 	p.bar.done()
@@ -75,7 +76,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // A publication counts what becomes of the jobs of one file, and tells of the odd ones.
 type publication struct {
-	kind    jobKind
+	kind    desk.JobKind
 	account messages.Account
 	name    string // of the file
 	bar     *progress
@@ -91,7 +92,7 @@ func (p *publication) told(ctx context.Context, abort context.CancelCauseFunc, o
 		p.failed++ // what was on its way when the command was told to stop
 	case errors.Is(f.err, jetstream.ErrNoStreamResponse):
 		p.failed++
-		abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", p.kind.subject(p.account)))
+		abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", p.kind.Subject(p.account)))
 	case f.err != nil:
 		p.failed++
 		p.bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
@@ -106,7 +107,7 @@ func (p *publication) told(ctx context.Context, abort context.CancelCauseFunc, o
 // refuse tells of a job that is not published.
 func (p *publication) refuse(line int, text []byte, problems []messages.Problem) {
 	p.invalid++
-	why := cmp.Or(p.kind.mistaken(text), (&messages.InvalidError{Problems: problems}).Error())
+	why := cmp.Or(p.kind.Mistaken(text), (&messages.InvalidError{Problems: problems}).Error())
 	if bytes.IndexByte(text, '\n') >= 0 {
 		why += "; read with all lines that follow as one job, since it does not end with a closing brace"
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -69,8 +70,8 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	defer f.js.Conn().Close()
-	h, err := f.one(ctx, c.ID)
+	defer f.JetStream.Conn().Close()
+	h, err := one(ctx, f, c.ID)
 	if err != nil {
 		return err
 	}
@@ -82,16 +83,15 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.allowed(h.state); err != nil {
 		return fmt.Errorf("resolve: %w", err)
 	}
-	verdict := c.verdict()
-	if err := h.takes(verdict); err != nil {
+	if err := h.takes(c.verdict()); err != nil {
 		return err
 	}
-	dead, err := openDeadLetters(ctx, f.js)
+	dead, err := desk.OpenDeadLetters(ctx, f.JetStream)
 	if err != nil {
 		return err
 	}
 	key := h.state.Claim.Key
-	letters, err := dead.of(ctx, key)
+	letters, err := dead.Of(ctx, key)
 	if err != nil {
 		return err
 	}
@@ -100,8 +100,30 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 
-	var question string
-	switch verdict {
+	if err := t.agreed(c.Decision.Yes, c.question(h, captured)); err != nil {
+		return err
+	}
+	if err := unchanged(ctx, f, h); err != nil {
+		return err
+	}
+	decision := c.Decision.decision(time.Now())
+	decision.Corrects = c.Correct
+	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
+	defer cancel()
+	err = c.settle(writing, f.Journal, h.renewal, captured, decision)
+	if err != nil {
+		return decisionProblem("resolve", err)
+	}
+	after, err := announce(ctx, f, t.stdout, h.renewal, c.JSON)
+	if err != nil {
+		return err
+	}
+	return settled(ctx, dead, aside, letters, after.state)
+}
+
+// question is what a person agrees to.
+func (c *resolveCmd) question(h history, captured bool) (question string) {
+	switch c.verdict() {
 	case verdictPaid:
 		question = fmt.Sprintf("Record %s as paid with order %s, captured: %t?", h.name(), printable(c.OrderID), captured)
 	case verdictNotCharged:
@@ -111,43 +133,36 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	case verdictNotCaptured:
 		question = fmt.Sprintf("Record that %s were not captured, for %s? They may then be captured by another job.", h.capture(), h.name())
 	}
-	if err := t.agreed(c.Decision.Yes, question); err != nil {
-		return err
-	}
-	if err := f.unchanged(ctx, h); err != nil {
-		return err
-	}
-	decision := c.Decision.decision(time.Now())
-	decision.Corrects = c.Correct
-	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
-	defer cancel()
-	switch verdict {
+	return question
+}
+
+// settle writes what the operator found.
+func (c *resolveCmd) settle(ctx context.Context, records *journal.Journal, r messages.RenewalKey, captured bool, decision journal.Decision) (err error) {
+	switch c.verdict() {
 	case verdictPaid:
-		err = f.journal.ResolvePaid(writing, h.renewal, c.OrderID, captured, decision)
+		err = records.ResolvePaid(ctx, r, c.OrderID, captured, decision)
 	case verdictNotCharged:
-		err = f.journal.ResolveNotCharged(writing, h.renewal, decision)
+		err = records.ResolveNotCharged(ctx, r, decision)
 	case verdictCaptured:
-		err = f.journal.ResolveCaptured(writing, h.renewal, c.CaptureID, decision)
+		err = records.ResolveCaptured(ctx, r, c.CaptureID, decision)
 	case verdictNotCaptured:
-		err = f.journal.ResolveNotCaptured(writing, h.renewal, decision)
+		err = records.ResolveNotCaptured(ctx, r, decision)
 	}
-	if err != nil {
-		return decisionProblem("resolve", err)
-	}
-	after, err := f.announce(ctx, t.stdout, h.renewal, c.JSON)
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// settled drops the dead letters of what was settled, and points to the jobs that it was in the way of.
+func settled(ctx context.Context, d desk.DeadLetters, aside io.Writer, letters []desk.Letter, s journal.State) error {
 	for _, l := range letters {
-		if !l.unresolved() {
+		if !l.Unresolved() {
 			continue // of another day, or about another order or capture
 		}
-		if err := dead.drop(ctx, l.sequence); err != nil {
-			return fmt.Errorf("resolved, but its dead letter is still there: %w; run `renewals dead drop %d`", err, l.sequence)
+		if err := d.Drop(ctx, l.Number); err != nil {
+			return fmt.Errorf("resolved, but its dead letter is still there: %w; run `renewals dead drop %d`", err, l.Number)
 		}
-		fmt.Fprintf(aside, "dead letter %d dropped\n", l.sequence)
+		fmt.Fprintf(aside, "dead letter %d dropped\n", l.Number)
 	}
-	return dead.blocked(ctx, aside, after.state, messages.ReasonBlockedByUnresolved)
+	return printBlocked(ctx, aside, d, s, messages.ReasonBlockedByUnresolved)
 }
 
 // allowed says why the renewal cannot be settled by hand as it stands.
@@ -204,27 +219,27 @@ func (h history) takes(v verdict) error {
 }
 
 // captured is what the operator says, or else what the job asked for.
-func (c *resolveCmd) captured(letters []letter) (bool, error) {
+func (c *resolveCmd) captured(letters []desk.Letter) (bool, error) {
 	if !c.Paid || c.Captured != nil { // of another verdict nobody asks
 		return c.Captured != nil && *c.Captured, nil
 	}
 	for _, l := range letters {
-		if l.unresolved() {
-			return l.reading.Facts.AutoCapture, nil
+		if l.Unresolved() {
+			return l.Reading.Facts.AutoCapture, nil
 		}
 	}
 	return false, usagef("--captured: not set, and there is no dead letter whose job would tell; expected --captured=true or --captured=false")
 }
 
 // one finds the one renewal that is meant.
-func (f finder) one(ctx context.Context, name string) (history, error) {
-	renewals, err := f.renewals(ctx, name)
+func one(ctx context.Context, f desk.Finder, name string) (history, error) {
+	renewals, err := f.Renewals(ctx, name)
 	if err != nil {
 		return history{}, err
 	}
 	var found, unresolved []history
 	for _, r := range renewals {
-		h, err := f.history(ctx, r)
+		h, err := historyOf(ctx, f, r)
 		if err != nil {
 			return h, err
 		}
@@ -258,8 +273,8 @@ func (h history) name() string {
 }
 
 // unchanged makes sure that a decision is about what was shown: a question can stay open for hours.
-func (f finder) unchanged(ctx context.Context, h history) error {
-	at, err := f.journal.Last(ctx, h.renewal)
+func unchanged(ctx context.Context, f desk.Finder, h history) error {
+	at, err := f.Journal.Last(ctx, h.renewal)
 	if err == nil && at.Sequence != h.last {
 		return errors.New("the renewal has moved on meanwhile: nothing was changed, look again")
 	}
@@ -276,8 +291,8 @@ func decisionProblem(what string, err error) error {
 }
 
 // announce shows the record that a decision led to, and returns how the renewal stands with it.
-func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey, asJSON bool) (history, error) {
-	h, err := f.history(ctx, r)
+func announce(ctx context.Context, f desk.Finder, w io.Writer, r messages.RenewalKey, asJSON bool) (history, error) {
+	h, err := historyOf(ctx, f, r)
 	if err != nil {
 		return h, fmt.Errorf("recorded, but not read again: %w", err)
 	}
@@ -289,39 +304,15 @@ func (f finder) announce(ctx context.Context, w io.Writer, r messages.RenewalKey
 	return h, err
 }
 
-// blocked points to the jobs that were turned away for a reason which a decision has just taken away, and says what makes sense
-// of them as the renewal stands now.
-func (d deadLetters) blocked(ctx context.Context, w io.Writer, s journal.State, why messages.Reason) error {
-	sequences := map[string][]string{}
-	for key, e := range s.Settled {
-		if e.Reason != why {
-			continue
+// printBlocked points to the jobs that were turned away for a reason which a decision has just taken away.
+func printBlocked(ctx context.Context, w io.Writer, d desk.DeadLetters, s journal.State, why messages.Reason) error {
+	blocked, err := d.Blocked(ctx, s, why)
+	for _, now := range slices.Sorted(maps.Keys(blocked)) {
+		var sequences []string
+		for _, l := range blocked[now] {
+			sequences = append(sequences, fmt.Sprint(l.Number))
 		}
-		letters, err := d.of(ctx, key)
-		if err != nil {
-			return err
-		}
-		for _, l := range letters {
-			if l.Reason == why {
-				now := l.nowThat(s)
-				sequences[now] = append(sequences[now], fmt.Sprint(l.sequence))
-			}
-		}
+		fmt.Fprintf(w, "jobs that were turned away are in the dead letters: %s %s\n", now, strings.Join(sequences, " "))
 	}
-	for _, now := range slices.Sorted(maps.Keys(sequences)) {
-		fmt.Fprintf(w, "jobs that were turned away are in the dead letters: %s %s\n", now, strings.Join(sequences[now], " "))
-	}
-	return nil
-}
-
-// nowThat is what makes sense of a blocked job once its renewal is resolved.
-func (l letter) nowThat(s journal.State) string {
-	uncaptured := s.Order != nil && s.Order.Captured < s.Order.Amount
-	switch {
-	case l.job == chargeJob && (s.Phase == journal.PhaseDunning || s.Phase == journal.PhaseNone), l.job == captureJob && uncaptured:
-		return "renewals dead replay"
-	case l.job == captureJob && s.Phase == journal.PhaseDunning:
-		return "once the period is paid, renewals dead replay"
-	}
-	return "renewals dead drop"
+	return err
 }

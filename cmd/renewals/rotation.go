@@ -8,8 +8,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/klarna-renewals/renewals/worker"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 // rotation lets paused accounts try again as soon as somebody may have mended their credentials: when the file of an API

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 // sample is a job whose outcome is known beforehand, since the customer token tells the simulator what to answer.
@@ -33,13 +34,13 @@ func (s sample) key(r messages.RenewalKey) messages.IdempotencyKey {
 	return messages.NewIdempotencyKey(r, s.job.ID)
 }
 
-func (s sample) encode() (job jobKind, payload []byte, err error) {
+func (s sample) encode() (job desk.JobKind, payload []byte, err error) {
 	if s.capture != nil {
 		payload, err = s.capture.Encode()
-		return captureJob, payload, err
+		return desk.CaptureJob, payload, err
 	}
 	payload, err = s.job.Encode()
-	return chargeJob, payload, err
+	return desk.ChargeJob, payload, err
 }
 
 // product is what a subscription of the samples costs. The tax is included, 19 %.

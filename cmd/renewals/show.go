@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -34,28 +35,28 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	defer f.js.Conn().Close()
-	renewals, err := f.renewals(ctx, c.ID)
+	defer f.JetStream.Conn().Close()
+	renewals, err := f.Renewals(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	jobs, complete, err := f.waiting(ctx, c.ID, renewals)
+	jobs, complete, err := f.Waiting(ctx, c.ID, renewals)
 	if err != nil {
 		return err
 	}
 	for _, j := range jobs {
-		if j.renewal == "" || !slices.Contains(renewals, j.renewal) {
-			renewals = append(renewals, j.renewal)
+		if j.Renewal == "" || !slices.Contains(renewals, j.Renewal) {
+			renewals = append(renewals, j.Renewal)
 		}
 	}
 	shown := 0
-	for _, r := range compact(renewals) {
-		h, err := f.history(ctx, r)
+	for _, r := range desk.Compact(renewals) {
+		h, err := historyOf(ctx, f, r)
 		if err != nil {
 			return err
 		}
 		for _, j := range jobs {
-			if j.renewal == r {
+			if j.Renewal == r {
 				h.jobs = append(h.jobs, j)
 			}
 		}
@@ -79,27 +80,30 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return fmt.Errorf("show %s: neither a record in %s nor a job in %s; the journal forgets a renewal after its retention", printable(c.ID), messages.StreamJournal, messages.StreamJobs)
 	}
 	if !complete && !c.JSON {
-		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", quickQueue)
+		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", desk.QuickQueue)
 	}
 	return nil
 }
 
 // finder connects and opens the journal.
-func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log zerolog.Logger) (context.Context, finder, error) {
+func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log zerolog.Logger) (context.Context, desk.Finder, error) {
 	server, err := n.server(s)
 	if err != nil {
-		return nil, finder{}, err
+		return nil, desk.Finder{}, err
 	}
 	ctx, js, err := server.connect(ctx, log)
 	if err != nil {
-		return nil, finder{}, err
+		return nil, desk.Finder{}, err
 	}
 	journal, err := journal.Open(ctx, js, log)
 	if err != nil {
 		js.Conn().Close()
-		return nil, finder{}, journalProblem(err)
+		return nil, desk.Finder{}, journalProblem(err)
 	}
-	return ctx, finder{js, journal, t}, nil
+	return ctx, desk.Finder{JetStream: js, Journal: journal, Progress: func(label string, total int64) (func(int64), func()) {
+		bar := newProgress(t.stderr, label, total)
+		return bar.set, bar.done
+	}}, nil
 }
 
 // history is everything that is known of one renewal.
@@ -108,7 +112,7 @@ type history struct {
 	state   journal.State
 	last    uint64 // sequence of the last record
 	records []episode
-	jobs    []dueJob
+	jobs    []desk.WaitingJob
 }
 
 // episode is a record with what only an operator asks for.
@@ -124,12 +128,12 @@ type episode struct {
 	Reference      string `json:"merchant_reference1"`
 }
 
-func (f finder) history(ctx context.Context, r messages.RenewalKey) (history, error) {
+func historyOf(ctx context.Context, f desk.Finder, r messages.RenewalKey) (history, error) {
 	h := history{renewal: r, state: journal.State{Phase: journal.PhaseNone}}
 	if r == "" {
 		return h, nil // of a job without a valid identity
 	}
-	entries, err := f.journal.Records(ctx, r)
+	entries, err := f.Journal.Records(ctx, r)
 	if err != nil {
 		return h, err
 	}
@@ -282,7 +286,7 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		}
 	case journal.PhaseUnresolved:
 		u := h.of(messages.KindUnresolved)
-		name := argument(string(u.SubscriptionID) + "/" + string(u.Period))
+		name := desk.Argument(string(u.SubscriptionID) + "/" + string(u.Period))
 		if s.Capturing() {
 			add("state: unresolved capture: %s; whether Klarna captured %s is not known, and it is not asked any more", u.Reason, h.capture())
 			add("next: look at the order in Klarna's portal for a capture of this amount and day, then")
@@ -299,38 +303,13 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 	}
 	for _, j := range h.jobs {
 		what := "job"
-		if j.job == captureJob {
+		if j.Job == desk.CaptureJob {
 			what = "capture job"
 		}
 		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, messages.StreamJobs),
-			lapse(now.Sub(j.Published)), j.Account, j.standing(s, now))
+			lapse(now.Sub(j.Published)), j.Account, j.Standing(s, now))
 	}
 	return say
-}
-
-// standing says what a job in the queue waits for.
-func (j dueJob) standing(s journal.State, now time.Time) string {
-	open := s.Phase == journal.PhaseCharging || s.Phase == journal.PhasePending || s.Phase == journal.PhaseCapturing
-	settled, known := s.Settled[j.key]
-	// After these rejections, and as a replay, the same ID may be claimed after all.
-	again := settled.Kind == messages.KindRejected && (j.Replay != "" || settled.Reason == messages.ReasonInvalid || settled.Reason == messages.ReasonNotDue)
-	switch {
-	case open && s.Claim.Key == j.key:
-		return "it waits between deliveries"
-	case known && !again:
-		return "it has its result and is about to leave"
-	case !j.ParkedUntil.IsZero():
-		return "parked, it waits outside the queue until " + clock(j.ParkedUntil)
-	case j.DueAt.After(now):
-		return "no worker has claimed it, it is due at " + clock(j.DueAt)
-	case open:
-		under := "charge"
-		if s.Capturing() {
-			under = "capture"
-		}
-		return "no worker has claimed it, it waits until the " + under + " under way is decided"
-	}
-	return "no worker has claimed it"
 }
 
 // order tells of a renewal that is paid, and how much of its order is captured.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -39,7 +40,7 @@ func TestStanding(t *testing.T) {
 		edit(&e.record)
 		return []episode{e}
 	}
-	due := []dueJob{{ID: "j", Account: "default", key: key, Published: now.Add(-time.Minute), DueAt: now}}
+	due := []desk.WaitingJob{{ID: "j", Account: "default", Key: key, Published: now.Add(-time.Minute), DueAt: now}}
 	for _, row := range []struct {
 		situation string
 		h         history
@@ -69,12 +70,12 @@ func TestStanding(t *testing.T) {
 		{"cancelled", history{state: journal.State{Phase: journal.PhaseCancelled}}, []string{"will not be charged"}},
 		{"rejected only", history{state: settled, records: rec(messages.KindRejected, func(*record) {})}, []string{"nothing was charged and nothing is being charged"}},
 		{"waiting", history{jobs: due}, []string{"nothing recorded", "published 1m ago for account default: no worker has claimed it"}},
-		{"early", history{jobs: []dueJob{{DueAt: later}}}, []string{"job without a valid ID", "it is due at 2026-12-04 03:00 UTC"}},
+		{"early", history{jobs: []desk.WaitingJob{{DueAt: later}}}, []string{"job without a valid ID", "it is due at 2026-12-04 03:00 UTC"}},
 		{"between deliveries", history{state: charging(func(*journal.Claim) {}), jobs: due}, []string{"it waits between deliveries"}},
 		{"behind another attempt", history{state: journal.State{Phase: journal.PhasePending, Claim: order}, jobs: due}, []string{"it waits until the charge under way is decided"}},
-		{"behind a capture", history{state: delayed(journal.PhaseCapturing, 0, later), records: failed(func(*record) {}), jobs: []dueJob{{ID: "c", job: captureJob}}}, []string{"queue: capture job c, ", "it waits until the capture under way is decided"}},
+		{"behind a capture", history{state: delayed(journal.PhaseCapturing, 0, later), records: failed(func(*record) {}), jobs: []desk.WaitingJob{{ID: "c", Job: desk.CaptureJob}}}, []string{"queue: capture job c, ", "it waits until the capture under way is decided"}},
 		{"settled, its ack is lost", history{state: settled, jobs: due}, []string{"it has its result"}},
-		{"replayed", history{state: settled, jobs: []dueJob{{key: key, Replay: "17"}}}, []string{"no worker has claimed it"}},
+		{"replayed", history{state: settled, jobs: []desk.WaitingJob{{Key: key, Replay: "17"}}}, []string{"no worker has claimed it"}},
 		{"corrected", history{state: invalid, jobs: due}, []string{"no worker has claimed it"}},
 	} {
 		got := strings.Join(row.h.standing(now, 23*time.Hour), "\n")
@@ -135,17 +136,6 @@ func TestLapse(t *testing.T) {
 	} {
 		if got := lapse(row.d); got != row.want {
 			t.Errorf("lapse(%v) = %q, want %q", row.d, got, row.want)
-		}
-	}
-}
-
-func TestArgument(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct{ text, want string }{
-		{"1234834/2026-12", "1234834/2026-12"}, {"a b", "'a b'"}, {"it's", `'it'\''s'`}, {"$HOME", "'$HOME'"}, {"", "''"}, {"é", "'é'"},
-	} {
-		if got := argument(row.text); got != row.want {
-			t.Errorf("argument(%q) = %s, want %s", row.text, got, row.want)
 		}
 	}
 }

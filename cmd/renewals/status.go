@@ -199,11 +199,11 @@ func printUnresolved(w io.Writer, o desk.Overview) {
 		if i == mostUnresolved {
 			break
 		}
-		what := chargeJob
+		what := desk.ChargeJob
 		if u.CapturedAmount > 0 {
-			what = captureJob
+			what = desk.CaptureJob
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s ago\n", printable(argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s ago\n", printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
 			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At)))
 	}
 	_ = table.Flush()

@@ -59,17 +59,6 @@ func lapse(d time.Duration) string {
 	return fmt.Sprintf("%dd%s", d/day, strings.TrimSuffix(durationText((d%day).Truncate(time.Hour)), "0s"))
 }
 
-// argument is a text as it can be pasted into a shell.
-func argument(text string) string {
-	plain := strings.IndexFunc(text, func(r rune) bool {
-		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/:@+=,", r)
-	}) < 0
-	if plain && text != "" {
-		return text
-	}
-	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-}
-
 // before says until when an order can be captured, where that is known.
 func before(t time.Time) string {
 	if t.IsZero() {

@@ -53,14 +53,14 @@ func (c *validateCmd) Run(t *terminal) error {
 	}
 	err = jobs(in, func(line int, text []byte, _ int64) error {
 		found++
-		reading := kind.readBy(c.Job.rules(), text, nil)
+		reading := kind.ReadBy(c.Job.rules(), text, nil)
 		if len(reading.Problems) > 0 {
 			invalid++
-			if other := kind.mistaken(text); other != "" {
+			if other := kind.Mistaken(text); other != "" {
 				reading.Problems = []messages.Problem{{Path: "$", Message: other}}
 			}
 		}
-		now := reading.untimely(at)
+		now := reading.Untimely(at)
 		warnings += len(reading.Warnings)
 		untimely += len(now)
 		return errors.Join(

@@ -4,7 +4,25 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"strconv"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
+
+// HashPayload is that of a whole message, by which one is known again that could not be read.
+func HashPayload(account messages.Account, payload []byte) string {
+	return Hash(payload, string(account))
+}
+
+// HashCharge is what a charge's key stands for.
+func HashCharge(account messages.Account, j messages.Job) string {
+	return Hash(j.Order, string(account), j.CustomerToken.Reveal())
+}
+
+// HashCapture is what a capture's key stands for.
+func HashCapture(account messages.Account, c messages.Capture) string {
+	return Hash(c.OrderLines, string(account), c.OrderID, strconv.FormatInt(c.CapturedAmount, 10), c.Description, c.Reference)
+}
 
 // Hash is what a key stands for: the parts, each behind its length, so that no
 // two lists of parts give the same bytes. The last is the large one.

@@ -7,14 +7,20 @@ import (
 // binds says whether a settled key speaks for this message. It does not after a
 // replay that an operator asked for, nor for corrected bytes under the ID of a job that was rejected
 // as invalid or not due: that rejection was about those bytes only.
-func (e Settlement) binds(q Request) bool {
+func (e Settlement) binds(q Request) bool { return e.Binds(q.Hash, q.payloadHash, q.Replay) }
+
+// Binds is the same for whoever has the message's hashes only: hash is that of what its key stands for, see [HashCharge], payload that of the
+// whole message, see [HashPayload], and replay the dead letter that it repeats, 0 for none.
+func (e Settlement) Binds(hash string, payload func() string, replay uint64) bool {
 	if e.Kind != messages.KindRejected {
 		return true
 	}
-	if rebindable(e) && e.SHA256 != q.payloadHash() {
-		return false
+	if rebindable(e) {
+		if hash = payload(); e.SHA256 != hash {
+			return false
+		}
 	}
-	return q.Replay == 0 || q.Replay == e.Replay || e.SHA256 != q.settlementHash(e)
+	return replay == 0 || replay == e.Replay || e.SHA256 != hash
 }
 
 func (e Settlement) deadReason() messages.Reason {

@@ -110,7 +110,7 @@ type Request struct {
 }
 
 // payloadHash is taken where it is asked for: a job that is charged never needs it.
-func (q Request) payloadHash() string { return Hash(q.Payload, string(q.Account)) }
+func (q Request) payloadHash() string { return HashPayload(q.Account, q.Payload) }
 
 type Action uint8
 

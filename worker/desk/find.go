@@ -1,4 +1,4 @@
-package main
+package desk
 
 import (
 	"bytes"
@@ -19,16 +19,17 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// finder looks for what an operator names: SUBSCRIPTION/PERIOD, or a message ID. A message ID alone does not tell which
+// Finder looks for what an operator names: SUBSCRIPTION/PERIOD, or a message ID. A message ID alone does not tell which
 // renewal it belongs to, so that is the slow way.
-type finder struct {
-	js      jetstream.JetStream
-	journal *journal.Journal
-	t       *terminal // for progress
+type Finder struct {
+	JetStream jetstream.JetStream
+	Journal   *journal.Journal
+	// Progress begins to tell how much of a total was looked through.
+	Progress func(label string, total int64) (set func(int64), done func())
 }
 
-// dueJob is a job in the queue. It never holds the customer token.
-type dueJob struct {
+// WaitingJob is a job in the queue. It never holds the customer token.
+type WaitingJob struct {
 	Kind           string                  `json:"kind"` // "due" for a charge, "capture"
 	Sequence       uint64                  `json:"sequence"`
 	Stream         string                  `json:"stream"`
@@ -44,20 +45,22 @@ type dueJob struct {
 	ParkedUntil    time.Time               `json:"parked_until,omitzero"` // early, it waits outside the queue until then
 	Replay         string                  `json:"replay,omitempty"`      // sequence of the dead letter that it repeats
 
-	job     jobKind
-	renewal messages.RenewalKey
-	key     messages.IdempotencyKey
+	Job     JobKind
+	Renewal messages.RenewalKey
+	Key     messages.IdempotencyKey
+
+	hash, payload string // as the journal knows it again, see [journal.Settlement.Binds]
 }
 
-// quickQueue is how many waiting jobs are looked through even where the journal has already told enough: a second or so.
-const quickQueue = 10_000
+// QuickQueue is how many waiting jobs are looked through even where the journal has already told enough: a second or so.
+const QuickQueue = 10_000
 
-// renewals finds the renewals that a name may mean, mostly one: by SUBSCRIPTION/PERIOD at every slash, then by message ID,
+// Renewals finds the renewals that a name may mean, mostly one: by SUBSCRIPTION/PERIOD at every slash, then by message ID,
 // first where IDs are SUBSCRIPTION/PERIOD/ATTEMPT, then through the whole journal from its end.
-func (f finder) renewals(ctx context.Context, name string) ([]messages.RenewalKey, error) {
+func (f Finder) Renewals(ctx context.Context, name string) ([]messages.RenewalKey, error) {
 	var found []messages.RenewalKey
 	for _, r := range splits(name) {
-		at, err := f.journal.Last(ctx, r)
+		at, err := f.Journal.Last(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -70,7 +73,7 @@ func (f finder) renewals(ctx context.Context, name string) ([]messages.RenewalKe
 	}
 	if slash := strings.LastIndexByte(name, '/'); slash > 0 {
 		for _, r := range splits(name[:slash]) {
-			at, err := f.journal.Last(ctx, r)
+			at, err := f.Journal.Last(ctx, r)
 			if err != nil {
 				return nil, err
 			}
@@ -79,7 +82,7 @@ func (f finder) renewals(ctx context.Context, name string) ([]messages.RenewalKe
 			}
 		}
 	}
-	return f.search(ctx, name, searchStep)
+	return f.Search(ctx, name, searchStep)
 }
 
 // splits are the renewals that a text can name as SUBSCRIPTION/PERIOD; both may hold slashes.
@@ -100,14 +103,14 @@ func knows(s journal.State, k messages.IdempotencyKey) bool {
 // searchStep is how many records are read before the search stops if it has found something.
 const searchStep = 20_000
 
-// search reads the journal backwards for records of a message ID, step records at a time.
-func (f finder) search(ctx context.Context, id string, step uint64) (found []messages.RenewalKey, err error) {
+// Search reads the journal backwards for records of a message ID, step records at a time.
+func (f Finder) Search(ctx context.Context, id string, step uint64) (found []messages.RenewalKey, err error) {
 	info, err := f.stream(ctx, messages.StreamJournal)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, err
 	}
-	bar := newProgress(f.t.stderr, "journal searched", int64(info.State.Msgs))
-	defer bar.done()
+	set, done := f.Progress("journal searched", int64(info.State.Msgs))
+	defer done()
 	needle := quoted(id)
 	read := int64(0)
 	for high := info.State.LastSeq; len(found) == 0; {
@@ -116,12 +119,12 @@ func (f finder) search(ctx context.Context, id string, step uint64) (found []mes
 			low = high - step + 1
 		}
 		config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: low}
-		err := scan(ctx, f.js, messages.StreamJournal, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		err := Scan(ctx, f.JetStream, messages.StreamJournal, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 			if meta.Sequence.Stream > high {
-				return errStop
+				return ErrStop
 			}
 			read++
-			bar.set(read)
+			set(read)
 			if !bytes.Contains(m.Data(), needle) {
 				return nil
 			}
@@ -129,16 +132,16 @@ func (f finder) search(ctx context.Context, id string, step uint64) (found []mes
 			return nil
 		})
 		if err != nil || low == info.State.FirstSeq {
-			return compact(found), err
+			return Compact(found), err
 		}
 		high = low - 1
 	}
-	return compact(found), nil
+	return Compact(found), nil
 }
 
 // belongs gives the renewals of a record with this message ID. What was filed under a stand-in, since its ID is in use
 // for something else, has the renewal that it names beside its own place.
-func (f finder) belongs(m jetstream.Msg, id string) []messages.RenewalKey {
+func (f Finder) belongs(m jetstream.Msg, id string) []messages.RenewalKey {
 	_, r, _, err := messages.ParseRecordSubject(m.Subject())
 	var about messages.Record
 	if err != nil || json.Unmarshal(m.Data(), &about) != nil || about.ID != messages.MessageID(id) {
@@ -150,8 +153,8 @@ func (f finder) belongs(m jetstream.Msg, id string) []messages.RenewalKey {
 	return []messages.RenewalKey{messages.NewRenewalKey(about.SubscriptionID, about.Period), r}
 }
 
-// compact takes out repetitions and keeps the order.
-func compact(keys []messages.RenewalKey) []messages.RenewalKey {
+// Compact takes out repetitions and keeps the order.
+func Compact(keys []messages.RenewalKey) []messages.RenewalKey {
 	seen := map[messages.RenewalKey]bool{}
 	return slices.DeleteFunc(keys, func(r messages.RenewalKey) bool {
 		again := seen[r]
@@ -169,9 +172,9 @@ func quoted(s string) []byte {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
+// Waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
 // queue is too long to be looked through for what is an addition only.
-func (f finder) waiting(ctx context.Context, id string, renewals []messages.RenewalKey) (jobs []dueJob, complete bool, err error) {
+func (f Finder) Waiting(ctx context.Context, id string, renewals []messages.RenewalKey) (jobs []WaitingJob, complete bool, err error) {
 	jobs, complete, err = f.queued(ctx, messages.StreamJobs, id, renewals)
 	if err != nil {
 		return nil, false, err
@@ -184,10 +187,10 @@ func (f finder) waiting(ctx context.Context, id string, renewals []messages.Rene
 }
 
 // parkedUnder finds the early jobs of the renewals that a text can name as SUBSCRIPTION/PERIOD, however many others wait.
-func (f finder) parkedUnder(ctx context.Context, text string) (jobs []dueJob, err error) {
+func (f Finder) parkedUnder(ctx context.Context, text string) (jobs []WaitingJob, err error) {
 	for i := range len(text) {
 		if text[i] == '/' && i > 0 && i < len(text)-1 {
-			found, err := f.parked(ctx, messages.SubscriptionID(text[:i]), messages.Period(text[i+1:]))
+			found, err := f.Parked(ctx, messages.SubscriptionID(text[:i]), messages.Period(text[i+1:]))
 			if err != nil {
 				return nil, err
 			}
@@ -197,9 +200,9 @@ func (f finder) parkedUnder(ctx context.Context, text string) (jobs []dueJob, er
 	return jobs, nil
 }
 
-// parked finds the early jobs of one renewal, which wait on subjects of its own.
-func (f finder) parked(ctx context.Context, subscription messages.SubscriptionID, period messages.Period) (jobs []dueJob, err error) {
-	stream, err := f.js.Stream(ctx, messages.StreamLater)
+// Parked finds the early jobs of one renewal, which wait on subjects of its own.
+func (f Finder) Parked(ctx context.Context, subscription messages.SubscriptionID, period messages.Period) (jobs []WaitingJob, err error) {
+	stream, err := f.JetStream.Stream(ctx, messages.StreamLater)
 	if err != nil {
 		return nil, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
@@ -220,21 +223,21 @@ func (f finder) parked(ctx context.Context, subscription messages.SubscriptionID
 	return jobs, nil
 }
 
-func (f finder) queued(ctx context.Context, name, id string, renewals []messages.RenewalKey) (jobs []dueJob, complete bool, err error) {
+func (f Finder) queued(ctx context.Context, name, id string, renewals []messages.RenewalKey) (jobs []WaitingJob, complete bool, err error) {
 	info, err := f.stream(ctx, name)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, true, err
 	}
-	if len(renewals) > 0 && info.State.Msgs > quickQueue {
+	if len(renewals) > 0 && info.State.Msgs > QuickQueue {
 		return nil, false, nil
 	}
 	renewals = append(splits(id), renewals...)
-	stream, err := f.js.Stream(ctx, name)
+	stream, err := f.JetStream.Stream(ctx, name)
 	if err != nil {
 		return nil, false, fmt.Errorf("bind stream %s: %w", name, err)
 	}
-	bar := newProgress(f.t.stderr, "queue searched", int64(info.State.Msgs))
-	defer bar.done()
+	set, done := f.Progress("queue searched", int64(info.State.Msgs))
+	defer done()
 
 	// A work queue hands its messages to its one consumer only: everybody else asks for each by its place. Several at a
 	// time, since every question is a round trip.
@@ -258,25 +261,25 @@ func (f finder) queued(ctx context.Context, name, id string, renewals []messages
 				mu.Lock()
 				if problem != nil {
 					err = fmt.Errorf("read %s: %w", name, problem)
-				} else if j := readDue(name, m); string(j.ID) == id || slices.Contains(renewals, j.renewal) {
+				} else if j := readDue(name, m); string(j.ID) == id || slices.Contains(renewals, j.Renewal) {
 					jobs = append(jobs, j)
 				}
 				mu.Unlock()
 				if problem != nil {
 					return
 				}
-				bar.set(read.Add(1))
+				set(read.Add(1))
 				next = m.Sequence + 1
 			}
 		})
 	}
 	reading.Wait()
-	slices.SortFunc(jobs, func(a, b dueJob) int { return int(int64(a.Sequence) - int64(b.Sequence)) })
+	slices.SortFunc(jobs, func(a, b WaitingJob) int { return int(int64(a.Sequence) - int64(b.Sequence)) })
 	return jobs, true, err
 }
 
-func readDue(stream string, m *jetstream.RawStreamMsg) dueJob {
-	job := kindOf(m.Subject)
+func readDue(stream string, m *jetstream.RawStreamMsg) WaitingJob {
+	job := KindOf(m.Subject)
 	kind, name, _ := strings.Cut(strings.TrimPrefix(m.Subject, "renewals."), ".")
 	published, header, until := m.Time, m.Header, time.Time{}
 	if stream == messages.StreamLater {
@@ -289,15 +292,20 @@ func readDue(stream string, m *jetstream.RawStreamMsg) dueJob {
 	}
 	account, _ := messages.ParseAccount(name)
 	r := job.read(m.Data, header)
-	return dueJob{
+	hash := journal.HashCharge(account, r.Job)
+	if job == CaptureJob {
+		hash = journal.HashCapture(account, r.Capture)
+	}
+	return WaitingJob{
+		hash: hash, payload: journal.HashPayload(account, m.Data),
 		Kind: kind, Stream: stream, Sequence: m.Sequence, Account: account, Published: published, ParkedUntil: until, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
 		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, OrderID: r.Capture.OrderID, Amount: r.Capture.CapturedAmount,
-		Replay: m.Header.Get(messages.HeaderReplay), job: job, renewal: r.RenewalKey, key: r.IdempotencyKey,
+		Replay: m.Header.Get(messages.HeaderReplay), Job: job, Renewal: r.RenewalKey, Key: r.IdempotencyKey,
 	}
 }
 
-func (f finder) stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
-	stream, err := f.js.Stream(ctx, name)
+func (f Finder) stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	stream, err := f.JetStream.Stream(ctx, name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil, fmt.Errorf("stream %s is missing; run `renewals provision`", name)
 	}
@@ -305,12 +313,4 @@ func (f finder) stream(ctx context.Context, name string) (*jetstream.StreamInfo,
 		return nil, fmt.Errorf("bind stream %s: %w", name, err)
 	}
 	return stream.CachedInfo(), nil
-}
-
-// journalProblem says what to do about a journal that cannot be opened.
-func journalProblem(err error) error {
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
-	}
-	return err
 }

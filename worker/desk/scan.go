@@ -1,4 +1,4 @@
-package main
+package desk
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// scan hands out the messages that a stream holds now, in order, until there are no more or each returns an error.
+// Scan hands out the messages that a stream holds now, in order, until there are no more or each returns an error.
 // errStop ends it without one.
-func scan(ctx context.Context, js jetstream.JetStream, stream string, config jetstream.OrderedConsumerConfig, each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+func Scan(ctx context.Context, js jetstream.JetStream, stream string, config jetstream.OrderedConsumerConfig, each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	config.InactiveThreshold = 30 * time.Second
 	consumer, err := js.OrderedConsumer(ctx, stream, config)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -50,7 +50,7 @@ func scan(ctx context.Context, js jetstream.JetStream, stream string, config jet
 		if err != nil {
 			return fmt.Errorf("read %s: %w", stream, err)
 		}
-		if err := each(m, meta); errors.Is(err, errStop) {
+		if err := each(m, meta); errors.Is(err, ErrStop) {
 			return nil
 		} else if err != nil {
 			return err
@@ -60,3 +60,5 @@ func scan(ctx context.Context, js jetstream.JetStream, stream string, config jet
 		}
 	}
 }
+
+var ErrStop = errors.New("stop")

@@ -1,0 +1,80 @@
+package desk
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// JobKind tells the two kinds of jobs apart, each of which has a subject of its own.
+type JobKind string
+
+const (
+	ChargeJob  JobKind = "charge"
+	CaptureJob JobKind = "capture" // takes the money of an order that a charge only authorised
+)
+
+// KindOf is the kind of the jobs on a subject. What is not known to be a capture is a charge.
+func KindOf(subject string) JobKind {
+	if _, err := messages.ParseCaptureSubject(subject); err == nil {
+		return CaptureJob
+	}
+	return ChargeJob
+}
+
+func (k JobKind) Subject(account messages.Account) string {
+	if k == CaptureJob {
+		return messages.CaptureSubject(account)
+	}
+	return messages.DueSubject(account)
+}
+
+// JobReading is what could be read of a job of either kind.
+type JobReading struct {
+	messages.Reading                  // of a capture what both kinds have
+	Capture          messages.Capture // zero for a charge
+}
+
+// Untimely says why every worker would reject a job that is valid in itself at a time, with a journal of the default age;
+// a capture never is.
+func (r JobReading) Untimely(at time.Time) []messages.Problem {
+	if len(r.Problems) > 0 || r.Job.DueAt.IsZero() {
+		return nil
+	}
+	why, problem := r.Job.Untimely(at, messages.DefaultMemory)
+	if why == "" {
+		return nil
+	}
+	problem.Message += " (" + string(why) + ")"
+	problem.Kind = messages.WarningKind(why)
+	return []messages.Problem{problem}
+}
+
+func (k JobKind) read(payload []byte, header map[string][]string) JobReading {
+	return k.ReadBy(messages.Rules{}, payload, header)
+}
+
+func (k JobKind) ReadBy(rules messages.Rules, payload []byte, header map[string][]string) JobReading {
+	if k != CaptureJob {
+		return JobReading{Reading: rules.Read(payload, header)}
+	}
+	r := rules.ReadCapture(payload, header)
+	return JobReading{Capture: r.Capture, Reading: r.Common()}
+}
+
+// Mistaken says that an invalid job looks like one of the other kind, and what to do about it; "" when it does not.
+func (k JobKind) Mistaken(payload []byte) string {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(payload, &fields) != nil {
+		return ""
+	}
+	charge := fields["customer_token"] != nil || fields["order"] != nil || fields["due_at"] != nil
+	switch {
+	case k == CaptureJob && charge:
+		return "this looks like the job of a charge: leave --capture out"
+	case k == ChargeJob && !charge && fields["subscription_id"] != nil:
+		return "this looks like a capture job: add --capture"
+	}
+	return ""
+}
