@@ -65,18 +65,11 @@ func run() int {
 }
 
 // benchmark builds what it measures, measures it, and writes what it found to out.
-func benchmark(ctx context.Context, mode, out string) (r report, err error) {
-	quick, rounds := mode == "quick", 3
-	if quick {
-		rounds = 1
-	}
-	if text := os.Getenv("BENCH_ROUNDS"); text != "" {
-		if rounds, err = strconv.Atoi(text); err != nil || rounds < 1 {
-			return r, fmt.Errorf("BENCH_ROUNDS: found %q, expected a number from 1", text)
-		}
-	}
-	if !quick && mode != "" && mode != "memory" {
-		return r, fmt.Errorf("BENCH: found %q, expected quick, memory or nothing", mode)
+func benchmark(ctx context.Context, mode, out string) (r report, _ error) {
+	quick := mode == "quick"
+	rounds, err := roundsOf(mode)
+	if err != nil {
+		return r, err
 	}
 	r.Mode = cmp.Or(mode, "full")
 	began := time.Now()
@@ -107,21 +100,12 @@ func benchmark(ctx context.Context, mode, out string) (r report, err error) {
 			return r, err
 		}
 	}
-	name, curve := "bench", filepath.Join(out, "memory.svg")
-	switch {
-	case quick && wanted("draining"):
-		r.Memory, err = drain(ctx, t, filepath.Join(dir, "drain"), 20_000, 100*time.Millisecond, p.follow("draining 20,000 jobs"))
-	case mode == "memory":
-		name, curve = "bench-memory", filepath.Join("test", "bench", "memory.svg")
-		r.Memory, err = drain(ctx, t, filepath.Join(dir, "drain"), 1_000_000, time.Second, p.follow("draining 1,000,000 jobs"))
+	name := "bench"
+	if mode == "memory" {
+		name = "bench-memory"
 	}
-	if err != nil {
-		return r, fmt.Errorf("draining: %w", err)
-	}
-	if r.Memory != nil {
-		if err := os.WriteFile(curve, []byte(plot(r.Memory)), 0o644); err != nil {
-			return r, err
-		}
+	if err := r.drain(ctx, t, mode, out, dir, p); err != nil {
+		return r, err
 	}
 	r.Bars, r.Took = r.judge(), time.Since(began).Round(time.Second).String()
 	text, err := json.MarshalIndent(r, "", " ")
@@ -131,6 +115,44 @@ func benchmark(ctx context.Context, mode, out string) (r report, err error) {
 	return r, errors.Join(
 		os.WriteFile(filepath.Join(out, name+".json"), append(text, '\n'), 0o644),
 		os.WriteFile(filepath.Join(out, name+".md"), []byte(r.markdown()), 0o644))
+}
+
+// roundsOf is how often each figure is measured.
+func roundsOf(mode string) (rounds int, err error) {
+	rounds = 3
+	if mode == "quick" {
+		rounds = 1
+	}
+	if text := os.Getenv("BENCH_ROUNDS"); text != "" {
+		if rounds, err = strconv.Atoi(text); err != nil || rounds < 1 {
+			return 0, fmt.Errorf("BENCH_ROUNDS: found %q, expected a number from 1", text)
+		}
+	}
+	if mode != "quick" && mode != "" && mode != "memory" {
+		return 0, fmt.Errorf("BENCH: found %q, expected quick, memory or nothing", mode)
+	}
+	return rounds, nil
+}
+
+// drain measures the memory while a backlog is drained, where the mode asks for that, and draws it.
+func (r *report) drain(ctx context.Context, t tools, mode, out, dir string, p *progress) (err error) {
+	curve := filepath.Join(out, "memory.svg")
+	switch {
+	case mode == "quick" && wanted("draining"):
+		r.Memory, err = drain(ctx, t, filepath.Join(dir, "drain"), 20_000, 100*time.Millisecond, p.follow("draining 20,000 jobs"))
+	case mode == "memory":
+		curve = filepath.Join("test", "bench", "memory.svg")
+		r.Memory, err = drain(ctx, t, filepath.Join(dir, "drain"), 1_000_000, time.Second, p.follow("draining 1,000,000 jobs"))
+	}
+	if err != nil {
+		return fmt.Errorf("draining: %w", err)
+	}
+	if r.Memory != nil {
+		if err := os.WriteFile(curve, []byte(plot(r.Memory)), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // interleaved measures every setup once in each round, so that a slow minute of the machine hits all alike, and every other

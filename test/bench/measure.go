@@ -68,18 +68,7 @@ func (w *world) measure(ctx context.Context) (f figures, err error) {
 		if err := await(ctx, w, woken); err != nil {
 			return f, w.missing(err)
 		}
-		publishing, stop := context.WithCancel(ctx)
-		defer stop()
-		published := make(chan error, 1)
-		go func() { published <- publish(publishing, w.js, s, backlog, s.Jobs, w.results) }()
-		defer func() {
-			if err != nil {
-				stop()
-			}
-			if failed := <-published; err == nil {
-				err = failed
-			}
-		}()
+		defer w.pace(ctx, backlog)(&err)
 	}
 	if err := await(ctx, w, begin); err != nil {
 		return f, w.missing(err)
@@ -98,6 +87,31 @@ func (w *world) measure(ctx context.Context) (f figures, err error) {
 	if err := await(ctx, w, all); err != nil {
 		return f, w.missing(err)
 	}
+	if err := w.figure(&f, from, to, before, after); err != nil {
+		return f, err
+	}
+	return f, w.stopWorkers()
+}
+
+// pace publishes what is left at the pace of the setup, beside the caller. The function that it returns ends that, and adds
+// its error to the caller's.
+func (w *world) pace(ctx context.Context, from int) (end func(*error)) {
+	publishing, stop := context.WithCancel(ctx)
+	published := make(chan error, 1)
+	go func() { published <- publish(publishing, w.js, w.setup, from, w.setup.Jobs, w.results) }()
+	return func(err *error) {
+		defer stop()
+		if *err != nil {
+			stop()
+		}
+		if failed := <-published; *err == nil {
+			*err = failed
+		}
+	}
+}
+
+// figure computes what was measured between two results.
+func (w *world) figure(f *figures, from, to int, before, after reading) error {
 	results := w.results.all()
 	f.Rate = float64(to-from) / (results[to-1].at - results[from-1].at).Seconds()
 	handled := time.Duration(max(after.handled-before.handled, 1))
@@ -107,14 +121,14 @@ func (w *world) measure(ctx context.Context) (f figures, err error) {
 	for _, p := range w.workers {
 		_, peak, err := p.memory()
 		if err != nil {
-			return f, err
+			return err
 		}
 		f.PeakRSS = max(f.PeakRSS, peak)
 	}
 	if took := w.results.latencies(); len(took) > 0 {
 		f.P50, f.P99, f.Max = took[len(took)/2], took[len(took)*99/100], took[len(took)-1]
 	}
-	return f, w.stopWorkers()
+	return nil
 }
 
 // missing says how far a run came that did not end.

@@ -152,23 +152,7 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 	}
 	d.Records = int(journal.CachedInfo().State.Msgs)
 	store := filepath.Join(w.dir, "nats-server-0")
-	err = filepath.WalkDir(store, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err != nil || entry.IsDir() || !strings.Contains(path, "/streams/"+messages.StreamJournal+"/") {
-			return nil
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the broker tidies up
-		}
-		if err == nil {
-			d.Disk += info.Size()
-		}
-		return err
-	})
-	if err != nil {
+	if d.Disk, err = sizeOf(store); err != nil {
 		return fmt.Errorf("measure the journal's files: %w", err)
 	}
 
@@ -206,6 +190,27 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 	d.Journal = heap - empty
 	d.Restarted, _, err = w.brokers[0].memory()
 	return err
+}
+
+// sizeOf is how much of a store the journal takes on disk, in bytes.
+func sizeOf(store string) (size int64, err error) {
+	err = filepath.WalkDir(store, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err != nil || entry.IsDir() || !strings.Contains(path, "/streams/"+messages.StreamJournal+"/") {
+			return nil
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the broker tidies up
+		}
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
 }
 
 // heap asks the first broker to collect its garbage and tells what is left, in bytes.
