@@ -29,17 +29,17 @@ type told struct{ kind, meaning string }
 
 const logField = "log field"
 
-// documented reads the README's table of metrics and log fields by name.
+// documented reads the table of METRICS.md of metrics and log fields by name.
 func documented(t *testing.T) map[string]told {
 	t.Helper()
-	text, err := os.ReadFile("../README.md")
+	text, err := os.ReadFile("../deploy/METRICS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, table, begun := strings.Cut(string(text), "<!-- metrics -->")
 	table, _, ended := strings.Cut(table, "<!-- /metrics -->")
 	if !begun || !ended {
-		t.Fatal("README.md has no table between <!-- metrics --> and <!-- /metrics -->")
+		t.Fatal("METRICS.md has no table between <!-- metrics --> and <!-- /metrics -->")
 	}
 	rows := map[string]told{}
 	for line := range strings.Lines(table) {
@@ -49,7 +49,7 @@ func documented(t *testing.T) map[string]told {
 			continue
 		}
 		if _, twice := rows[name]; twice {
-			t.Errorf("README.md documents %s twice", name)
+			t.Errorf("METRICS.md documents %s twice", name)
 		}
 		rows[name] = told{cells[1], strings.TrimSpace(cells[2])}
 	}
@@ -132,7 +132,7 @@ func addsField(method string) bool {
 	return ok && m.Type.NumIn() > 2 && m.Type.In(1).Kind() == reflect.String && m.Type.NumOut() == 1
 }
 
-// TestMetricsAndLogFieldsAreDocumented compares the README's table with what the program can tell, both ways.
+// TestMetricsAndLogFieldsAreDocumented compares the table of METRICS.md with what the program can tell, both ways.
 func TestMetricsAndLogFieldsAreDocumented(t *testing.T) {
 	t.Parallel()
 	table := documented(t)
@@ -144,19 +144,19 @@ func TestMetricsAndLogFieldsAreDocumented(t *testing.T) {
 	}
 	for name, m := range metrics {
 		if got := table[name]; got != m {
-			t.Errorf("README.md says of %s %q, want %q", name, got, m)
+			t.Errorf("METRICS.md says of %s %q, want %q", name, got, m)
 		}
 	}
 	for name := range fields {
 		if got := table[name]; got.kind != logField || got.meaning == "" {
-			t.Errorf("README.md says of log field %s %q, want its meaning", name, got)
+			t.Errorf("METRICS.md says of log field %s %q, want its meaning", name, got)
 		}
 	}
 	for name, row := range table {
 		_, metric := metrics[name]
 		_, field := fields[name]
 		if !metric && !field {
-			t.Errorf("README.md documents a %s %s that the program does not have", row.kind, name)
+			t.Errorf("METRICS.md documents a %s %s that the program does not have", row.kind, name)
 		}
 	}
 }
@@ -211,7 +211,7 @@ func TestWorkerTellsWhatIsDocumented(t *testing.T) {
 			continue // of Go's own collectors
 		}
 		if seen++; kinds[name] != kind {
-			t.Errorf("/metrics has %s %s, README.md says %q", kind, name, kinds[name])
+			t.Errorf("/metrics has %s %s, METRICS.md says %q", kind, name, kinds[name])
 		}
 	}
 	if seen < 10 {

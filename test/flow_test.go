@@ -22,7 +22,7 @@ import (
 )
 
 // sized chooses a test's size: short by default, so that all tests are quick;
-// FLOW=long for the numbers that the README states.
+// FLOW=long for the numbers that are published.
 func sized[T any](short, long T) T {
 	if env("FLOW", "") == "long" {
 		return long

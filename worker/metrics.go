@@ -18,7 +18,7 @@ import (
 
 // Metrics are what a worker counts. Labels are closed sets: accounts of the
 // configuration, kinds, reasons, classes of status codes. Names are contract: dashboards
-// and alerts are built on them. The README's table is compared with this list by a test.
+// and alerts are built on them. The table of deploy/METRICS.md is compared with this list by a test.
 type Metrics struct {
 	results    *prometheus.CounterVec
 	duplicates *prometheus.CounterVec

@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 // The README shows what the command prints.
 func TestReadmeHasTheDunningTable(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../messages/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,14 +22,14 @@ func TestReadmeHasTheDunningTable(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(readme), "<!-- dunning-table -->\n")
 	if table, _, _ := strings.Cut(rest, "\n<!-- /dunning-table -->"); table != strings.TrimSpace(out.String()) {
-		t.Error("README.md: the dunning table is not what `renewals dunning-table --markdown` prints")
+		t.Error("messages/README.md: the dunning table is not what `renewals dunning-table --markdown` prints")
 	}
 }
 
 // The capture jobs that the README shows are valid, and the key is theirs.
 func TestReadmeHasCaptures(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../messages/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,6 +40,30 @@ func TestReadmeHasCaptures(t *testing.T) {
 	}
 	key := messages.NewCaptureKey(messages.NewRenewalKey("1234834", "2026-12"), "1234834/2026-12/c1")
 	if _, rest, _ = strings.Cut(rest, "$ uuidgen "); !strings.Contains(rest, `"capture:1234834/2026-12/c1"`) || !strings.Contains(rest, "\n"+string(key)+"\n") {
-		t.Errorf("README.md: the key of its capture is %s", key)
+		t.Errorf("messages/README.md: the key of its capture is %s", key)
+	}
+}
+
+// The job of the first transcript is valid and due on the day on which it is read.
+func TestReadmeHasAJobOfToday(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(readme), "$ renewals publish <<EOF\n")
+	example, _, found := strings.Cut(example, "\nEOF\n")
+	if !found {
+		t.Fatal("README.md has no job to publish")
+	}
+	job, err := exec.Command("sh", "-c", "cat <<EOF\n"+example+"\nEOF\n").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, told := finish(t, exitDone, variables{}, string(job), "validate"); !strings.Contains(told, "1 jobs, 0 invalid, 0 warnings") {
+		t.Errorf("validate says %q of the README's example", told)
+	}
+	if key := messages.NewIdempotencyKey(messages.NewRenewalKey("1234834", "2026-12"), "1234834/2026-12/1"); !strings.Contains(string(job), "1234834/2026-12/1") || key != "066fb987-94e8-5d9a-9b0b-0d279f430fd1" {
+		t.Errorf("the key of the README's job is %s", key)
 	}
 }
