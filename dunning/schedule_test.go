@@ -95,8 +95,8 @@ func TestNextMayHavePassed(t *testing.T) {
 	}
 }
 
-// However the policy reads, a chain has exactly MaxAttempts attempts, each later than the one before.
-func TestS20S21Chain(t *testing.T) {
+// S20, S21: however the policy reads, a chain has exactly MaxAttempts attempts, each later than the one before.
+func TestChainHasMaxAttempts(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		var s dunning.Schedule

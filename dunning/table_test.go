@@ -61,8 +61,8 @@ func TestDecide(t *testing.T) {
 
 const unknown = "unknown_code merchant_error merchant"
 
-// Adding a status or a code to the table is a visible diff here.
-func TestS19DecideUnknown(t *testing.T) {
+// S19: adding a status or a code to the table is a visible diff here.
+func TestDecideUnknown(t *testing.T) {
 	t.Parallel()
 	for status := 100; status <= 599; status++ {
 		for _, code := range []string{"", "FRAUD_REJECTED", "UNKNOWN_CODE", "1020", "SOMETHING_NEW"} {

@@ -129,7 +129,7 @@ func TestFencedConnAsksForEveryPiece(t *testing.T) {
 
 // S54: the transport hands a connection on before its last answer has been judged. Whoever is given it waits for that, and
 // where the answer spoilt it nothing is asked and nothing leaves, so that the transport may take another.
-func TestS54ConnectionIsJudgedBeforeItsNextUse(t *testing.T) {
+func TestConnectionIsJudgedBeforeItsNextUse(t *testing.T) {
 	t.Parallel()
 	for _, sound := range []bool{true, false} {
 		here, there := net.Pipe()

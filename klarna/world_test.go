@@ -48,7 +48,7 @@ func http11(status int, body string, headers ...string) string {
 
 // S54: a proxy gives up on a request and answers for Klarna; Klarna's own answer comes late, on the same connection, and is
 // taken for the answer to the next request there.
-func TestS54LateAnswerOnTheSameConnection(t *testing.T) {
+func TestLateAnswerOnTheSameConnection(t *testing.T) {
 	t.Parallel()
 	const late, own = `{"order_id":"o-of-the-first","fraud_status":"ACCEPTED"}`, `{"order_id":"o-of-the-second","fraud_status":"ACCEPTED"}`
 	for _, row := range []struct{ name, first string }{
@@ -106,7 +106,7 @@ func TestS54LateAnswerOnTheSameConnection(t *testing.T) {
 
 // S54 under load: a connection is handed to whoever waits for one as soon as an answer is complete, before anybody can have
 // judged it.
-func TestS54NobodyUsesASpoiltConnection(t *testing.T) {
+func TestNobodyUsesASpoiltConnection(t *testing.T) {
 	t.Parallel()
 	var after, failed, fine atomic.Int64
 	w := newWire(t, func(conn net.Conn, seen io.Writer) {
@@ -144,7 +144,7 @@ func TestS54NobodyUsesASpoiltConnection(t *testing.T) {
 }
 
 // S56: an answer that is compressed although nobody asked for that.
-func TestS56CompressedAnswers(t *testing.T) {
+func TestCompressedAnswers(t *testing.T) {
 	t.Parallel()
 	const order, declined = `{"order_id":"o-1","fraud_status":"ACCEPTED"}`, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":["m"]}`
 	packed := gzipped(t, order)
@@ -243,7 +243,7 @@ func TestSimulatorSpeaksLikeTheWorld(t *testing.T) {
 }
 
 // S54, by the simulator: each key gets its own order, though the first answer to each comes late on its connection.
-func TestS54LateAnswersOfTheSimulator(t *testing.T) {
+func TestLateAnswersOfTheSimulator(t *testing.T) {
 	t.Parallel()
 	server, err := klarnasim.Start(klarnasim.Options{})
 	if err != nil {
@@ -267,7 +267,7 @@ func TestS54LateAnswersOfTheSimulator(t *testing.T) {
 }
 
 // S55: where the host has moved, the error says where to, and nothing that the server repeats of the request.
-func TestS55RedirectIsNamed(t *testing.T) {
+func TestRedirectIsNamed(t *testing.T) {
 	t.Parallel()
 	for location, want := range map[string]string{
 		"https://api.moved.example/customer-token/v1/tokens/" + theToken + "/order": "api.moved.example",

@@ -83,7 +83,7 @@ func nulls(at string, fields ...string) string {
 }
 
 // S57: what live integrations send, and Klarna takes or is not known to refuse.
-func TestS57WarnedJobs(t *testing.T) {
+func TestWarnedJobs(t *testing.T) {
 	t.Parallel()
 	schema := compile(t, "job")
 	for _, row := range warnedJobs() {

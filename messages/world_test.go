@@ -33,7 +33,7 @@ func worldlyOrders(t testing.TB) (orders []worldly) {
 }
 
 // S57, S58: what Klarna is known to refuse is refused, the rest is warned of.
-func TestS57OrdersOfTheWorld(t *testing.T) {
+func TestOrdersOfTheWorld(t *testing.T) {
 	t.Parallel()
 	orders := worldlyOrders(t)
 	if len(orders) < 21 {
@@ -64,7 +64,7 @@ func TestS57OrdersOfTheWorld(t *testing.T) {
 
 // S83: identities that differ in what nobody sees are refused, with the character named. Keys of all others stay as they are,
 // see keys.json.
-func TestS83InvisibleIdentities(t *testing.T) {
+func TestInvisibleIdentities(t *testing.T) {
 	t.Parallel()
 	for character, want := range map[string]string{
 		"\u200b":     "found the invisible character U+200B, expected none", // zero-width space

@@ -9,9 +9,9 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// TestS8KilledAtEachStep kills a worker with SIGKILL between any two steps and
+// S8: TestKilledAtEachStep kills a worker with SIGKILL between any two steps and
 // starts another: the job still ends in one result, and Klarna has one order.
-func TestS8KilledAtEachStep(t *testing.T) {
+func TestKilledAtEachStep(t *testing.T) {
 	t.Parallel()
 	const wait = 30 * time.Second
 	for _, tt := range []struct {
@@ -44,8 +44,8 @@ func TestS8KilledAtEachStep(t *testing.T) {
 	}
 }
 
-// TestS8ParkingKilledAtEachStep is the same for a job that comes early: it waits outside the queue, and is charged once.
-func TestS8ParkingKilledAtEachStep(t *testing.T) {
+// S8: TestParkingKilledAtEachStep is the same for a job that comes early: it waits outside the queue, and is charged once.
+func TestParkingKilledAtEachStep(t *testing.T) {
 	t.Parallel()
 	const wait = 30 * time.Second
 	for _, tt := range []struct {
@@ -75,8 +75,8 @@ func TestS8ParkingKilledAtEachStep(t *testing.T) {
 	}
 }
 
-// TestS8CaptureKilledAtEachStep is the same for a capture: its money is taken once.
-func TestS8CaptureKilledAtEachStep(t *testing.T) {
+// S8: TestCaptureKilledAtEachStep is the same for a capture: its money is taken once.
+func TestCaptureKilledAtEachStep(t *testing.T) {
 	t.Parallel()
 	const wait = 30 * time.Second
 	for _, tt := range []struct {

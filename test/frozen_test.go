@@ -9,9 +9,9 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// TestS26BrokerAwayAfterTheCharge: the result cannot be published for a while
+// S26: the result cannot be published for a while
 // after Klarna has answered: no second charge, and the job is not acknowledged before.
-func TestS26BrokerAwayAfterTheCharge(t *testing.T) {
+func TestBrokerAwayAfterTheCharge(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{})
 	w.provision()
@@ -28,9 +28,9 @@ func TestS26BrokerAwayAfterTheCharge(t *testing.T) {
 	w.settledOnce(1)
 }
 
-// TestS31S33FrozenDuringTheRequest: a worker is stopped while Klarna works,
+// S31, S33: a worker is stopped while Klarna works,
 // longer than its lease; another takes over; the first wakes with an answer in hand.
-func TestS31S33FrozenDuringTheRequest(t *testing.T) {
+func TestFrozenDuringTheRequest(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{})
 	w.provision()
@@ -53,9 +53,9 @@ func TestS31S33FrozenDuringTheRequest(t *testing.T) {
 	w.settledOnce(2)
 }
 
-// TestS40OrderInHandOfAFrozenWorker: a worker holds a 200 and cannot record it;
+// S40: a worker holds a 200 and cannot record it;
 // another records dunning for the same key. The order is never dropped.
-func TestS40OrderInHandOfAFrozenWorker(t *testing.T) {
+func TestOrderInHandOfAFrozenWorker(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string

@@ -137,7 +137,7 @@ func (w *world) loadAgain() (stop func() (jobs int)) {
 
 // S87: nothing that a healthy cluster does looks like a journal that was set back: more replicas, provisioning run
 // again, other leaders, killed ones, frozen ones that thaw and answer reads from their past, a restart of all nodes.
-func TestS87ClusterIsNoSetBack(t *testing.T) {
+func TestClusterIsNoSetBack(t *testing.T) {
 	if env("CHAOS", "") == "" {
 		t.Skip("it takes a minute and a half: `make chaos` runs it, and so does .ci/run")
 	}
@@ -290,7 +290,7 @@ func (w *world) pausedWorkers() (n int) {
 
 // S71: the broker comes back on older files under workers that run and one that starts. It is said wherever one looks;
 // nothing is charged until an operator has accepted the journal, and nothing twice after it.
-func TestS71BrokerRestartedOnCopiedFiles(t *testing.T) {
+func TestBrokerRestartedOnCopiedFiles(t *testing.T) {
 	t.Parallel()
 	w, nodes := clusterWorld(t, 1, klarnasim.Options{})
 	await(t, 30*time.Second, "the streams", func() bool { return w.provisioned() == nil })

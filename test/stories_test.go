@@ -16,13 +16,12 @@ import (
 	"testing"
 )
 
-// storyPage is the page that tells what the numbers in the names and comments of tests mean.
+// storyPage is the page that tells what the numbers in the comments of tests mean.
 const storyPage = "STORIES.md"
 
 var (
 	citation   = regexp.MustCompile(`\bS([0-9]{1,2})\b`)
-	nameCites  = regexp.MustCompile(`[a-z]((?:S[0-9]{1,2})+)[A-Z]`)
-	number     = regexp.MustCompile(`[0-9]+`)
+	numberName = regexp.MustCompile(`^(?:Test|Fuzz)S[0-9]`)
 	namedTests = regexp.MustCompile("((?:`\\w+`, )*`\\w+`) in `([\\w/]+)`")
 	testName   = regexp.MustCompile("`((?:Test|Fuzz)\\w+)`")
 )
@@ -155,12 +154,8 @@ func storiesCited(t *testing.T) (tests map[string]map[int]bool, cited map[int]st
 				from = f.Doc.Pos()
 			}
 			numbers := numbersIn(string(text[files.Position(from).Offset:files.Position(f.End()).Offset]))
-			if m := nameCites.FindStringSubmatch(f.Name.Name); m != nil {
-				for _, digits := range number.FindAllString(m[1], -1) {
-					n, _ := strconv.Atoi(digits)
-					numbers[n] = true
-					note(n)
-				}
+			if numberName.MatchString(f.Name.Name) {
+				t.Errorf("%s: %s is named by a number: name it by its story", name, f.Name.Name)
 			}
 			tests[fmt.Sprintf("%s.%s", filepath.ToSlash(filepath.Dir(name)), f.Name.Name)] = numbers
 		}

@@ -10,9 +10,9 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 )
 
-// TestS15Cancelled: an operator cancels a period. Before the next attempt that ends its charges, and no customer hears of
+// S15: an operator cancels a period. Before the next attempt that ends its charges, and no customer hears of
 // it; once Klarna was asked it is too late, and the result is published like any other.
-func TestS15Cancelled(t *testing.T) {
+func TestCancelledPeriod(t *testing.T) {
 	t.Parallel()
 	cancel := []string{"cancel", "1234001", "2026-12", "--yes", "--actor=anna", "--note=left us"}
 	t.Run("before the next attempt", func(t *testing.T) {
@@ -57,9 +57,9 @@ func TestS15Cancelled(t *testing.T) {
 	})
 }
 
-// TestS50SameIDOnASecondAccount: a stream takes a message ID once, whichever account it is for, and tells only the
+// S50: a stream takes a message ID once, whichever account it is for, and tells only the
 // publisher. So `publish` names each job that was dropped, and says why.
-func TestS50SameIDOnASecondAccount(t *testing.T) {
+func TestSameIDOnASecondAccount(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{})
 	w.provision("se", "de")
@@ -79,9 +79,9 @@ func TestS50SameIDOnASecondAccount(t *testing.T) {
 	}
 }
 
-// TestS25MissedResultsAreReadAgain: whoever was away reads what he missed from the journal, byte for byte as it was told to
+// S25: whoever was away reads what he missed from the journal, byte for byte as it was told to
 // those who were there, although worker and broker were restarted in between. Nothing is announced a second time.
-func TestS25MissedResultsAreReadAgain(t *testing.T) {
+func TestMissedResultsAreReadAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{})
 	w.provision()

@@ -115,9 +115,9 @@ func TestOrderIsSentByteForByte(t *testing.T) {
 	}
 }
 
-// TestS29BadJobs: whatever is wrong with a job, it is recorded with its reason,
+// S29: whatever is wrong with a job, it is recorded with its reason,
 // kept as it was, acknowledged, and Klarna hears nothing of it.
-func TestS29BadJobs(t *testing.T) {
+func TestBadJobs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{KeepBodies: true})
 	w.provision()
@@ -189,8 +189,8 @@ func TestS29BadJobs(t *testing.T) {
 	}
 }
 
-// TestS1S2S12Variants: what Klarna's guide and its bad days bring, each with its one result.
-func TestS1S2S12Variants(t *testing.T) {
+// S1, S2, S12: what Klarna's guide and its bad days bring, each with its one result.
+func TestBadDaysOfKlarna(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, klarnasim.Options{KeepBodies: true})
 	w.provision()

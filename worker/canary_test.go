@@ -31,7 +31,7 @@ func (w *world) canaries() (n int) {
 
 // S48, S51: many jobs that are turned away for their own sake pause nobody, and one canary serves those of one moment. In
 // the end they are the merchant's trouble.
-func TestS51OddAnswersPauseNobody(t *testing.T) {
+func TestOddAnswersPauseNobody(t *testing.T) {
 	const odd, good = 15, 60
 	w := newWorld(t)
 	for n := range odd {
@@ -63,7 +63,7 @@ func TestS51OddAnswersPauseNobody(t *testing.T) {
 
 // S55: the host has moved. The canary pauses the account, no job goes out meanwhile, no key's clock runs, and nobody
 // is unresolved; once it is mended everybody is charged.
-func TestS55HostHasMoved(t *testing.T) {
+func TestHostHasMoved(t *testing.T) {
 	const jobs = 20
 	for _, outage := range []string{"301", "302", "307", "308", "403-html", "401"} {
 		t.Run(outage, func(t *testing.T) {
@@ -106,7 +106,7 @@ func TestS55HostHasMoved(t *testing.T) {
 
 // S52: Klarna answers the look at an expired order 404 without a word, as Kustom does. That capture waits, and ends; the
 // account's charges go on.
-func TestS52LookAtAnExpiredOrder(t *testing.T) {
+func TestLookAtAnExpiredOrder(t *testing.T) {
 	w := newWorld(t)
 	target, err := url.Parse(w.klarna.URL)
 	if err != nil {
@@ -156,7 +156,7 @@ func TestS52LookAtAnExpiredOrder(t *testing.T) {
 }
 
 // S52: odd answers to captures and to looks at orders pause no charges either.
-func TestS52OddCapturesPauseNobody(t *testing.T) {
+func TestOddCapturesPauseNobody(t *testing.T) {
 	w := newWorld(t)
 	var worker *Worker
 	stop := w.startWith(&worker)

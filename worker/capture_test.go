@@ -183,9 +183,9 @@ func TestNothingToCapture(t *testing.T) {
 	}
 }
 
-// TestS14CaptureDeclined: the order stays, nobody charges again, the billing
+// S14: the order stays, nobody charges again, the billing
 // system is told when to try, and the next capture may succeed.
-func TestS14CaptureDeclined(t *testing.T) {
+func TestCaptureDeclined(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	order := w.authorise("sub", "capture-declined-1")

@@ -58,7 +58,7 @@ func (a *account) compare(broker time.Time) {
 
 // S78: what may be sent is asked of the clock at the send, whatever moved it
 // since the last comparison; a fresh comparison ends the doubt.
-func TestS78ClockIsAskedAtTheSend(t *testing.T) {
+func TestClockIsAskedAtTheSend(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		move  func(*clocks)
@@ -107,7 +107,7 @@ func TestS78ClockIsAskedAtTheSend(t *testing.T) {
 }
 
 // S78: a comparison that cannot be relied upon is none.
-func TestS78ComparisonsThatSayTooLittle(t *testing.T) {
+func TestComparisonsThatSayTooLittle(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		between func(*clocks)
@@ -131,7 +131,7 @@ func TestS78ComparisonsThatSayTooLittle(t *testing.T) {
 }
 
 // S78: a step that rests on time having passed is not taken on such a clock.
-func TestS78NothingExpires(t *testing.T) {
+func TestNothingExpires(t *testing.T) {
 	a, c, claim := compared(t)
 	open := journal.State{Phase: journal.PhaseCharging, Claim: &claim}
 	for _, tt := range []struct {
@@ -183,7 +183,7 @@ func (d deafBucket) Put(ctx context.Context, key string, value []byte) (uint64, 
 
 // S78: the clock of a worker steps while claims are open. Nothing is sent and
 // nothing expires until it was compared again; then everything ends well.
-func TestS78ClockSteps(t *testing.T) {
+func TestClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{26 * time.Hour, -2 * time.Hour, 50 * time.Second, -50 * time.Second} {
 		t.Run(step.String(), func(t *testing.T) {
 			w := newWorld(t)
@@ -231,7 +231,7 @@ func TestS78ClockSteps(t *testing.T) {
 }
 
 // S78: a comparison that does not come again is a pause, also where nothing is sent.
-func TestS78NotComparedAgain(t *testing.T) {
+func TestNotComparedAgain(t *testing.T) {
 	w := newWorld(t)
 	var off atomic.Bool
 	var sweeping, worker *Worker

@@ -19,9 +19,9 @@ import (
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-// TestS28S49WrongPassword: for two days the password is wrong. Nobody is dunned,
+// S28, S49: for two days the password is wrong. Nobody is dunned,
 // nothing becomes unresolved; after the fix every job is charged once.
-func TestS28S49WrongPassword(t *testing.T) {
+func TestWrongPassword(t *testing.T) {
 	const jobs = 20
 	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Username, o.Password = "merchant", "the new password" })
@@ -84,8 +84,8 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// TestS27SharedRate: three workers share what Klarna allows one merchant.
-func TestS27SharedRate(t *testing.T) {
+// S27: three workers share what Klarna allows one merchant.
+func TestSharedRate(t *testing.T) {
 	const limit, jobs = 100, 800
 	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Rate = limit })
@@ -136,9 +136,9 @@ func TestClockOff(t *testing.T) {
 	w.expect(1, "paid")
 }
 
-// TestS37FrozenBeforeTheSend: a worker claims and freezes; another takes over and
+// S37: a worker claims and freezes; another takes over and
 // is declined; attempt 2 is paid; the first wakes, with a connection in hand, and must not send.
-func TestS37FrozenBeforeTheSend(t *testing.T) {
+func TestFrozenBeforeTheSend(t *testing.T) {
 	w := newWorld(t)
 	frozen, wake := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
@@ -173,9 +173,9 @@ func TestS37FrozenBeforeTheSend(t *testing.T) {
 	}
 }
 
-// TestS42NotSentAfterATakeover: a delivery sends and crashes; the one that takes
+// S42: a delivery sends and crashes; the one that takes
 // over cannot dial. The key's clock keeps running from the first send.
-func TestS42NotSentAfterATakeover(t *testing.T) {
+func TestNotSentAfterATakeover(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s42", "500-1", 1))
 	stop := w.start()
@@ -269,9 +269,9 @@ func TestClocksApart(t *testing.T) {
 	}
 }
 
-// TestS46JournalForgetsSooner: the journal's age is lowered to what is still
+// S46: the journal's age is lowered to what is still
 // allowed; a period that it can no longer know is not charged.
-func TestS46JournalForgetsSooner(t *testing.T) {
+func TestJournalForgetsSooner(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
@@ -289,9 +289,9 @@ func TestS46JournalForgetsSooner(t *testing.T) {
 	w.expect(0, "rejected too_old")
 }
 
-// TestS46ConsumerChanged: a consumer that gives up after some deliveries would
+// S46: a consumer that gives up after some deliveries would
 // lose jobs; nothing is claimed until it is put right.
-func TestS46ConsumerChanged(t *testing.T) {
+func TestConsumerGivesUp(t *testing.T) {
 	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)

@@ -108,7 +108,7 @@ func (w *world) writes(records *journal.Journal, at journal.Entry, next journal.
 
 // S69: a 200 is in hand, another worker has recorded `dunning`, and the read that
 // would tell so fails: once, and for as long as a minute of a lease of two.
-func TestS69LostSetThenFailedReads(t *testing.T) {
+func TestLostSetThenFailedReads(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		fails time.Duration
@@ -541,7 +541,7 @@ func TestNeverNegative(t *testing.T) {
 
 // S79: the answers to claims are lost, and the journal cannot be read until the leases are over. The tokens are cancelled: nobody
 // asked Klarna before, so that its refusal decides, and no job waits a day for a person.
-func TestS79NothingSentUnderAClaim(t *testing.T) {
+func TestNothingSentUnderAClaim(t *testing.T) {
 	w := newWorld(t)
 	const jobs = 6
 	var mu sync.Mutex

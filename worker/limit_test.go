@@ -32,7 +32,7 @@ func (e entryOf) Value() []byte                   { return []byte(e.value) }
 func (e entryOf) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
 
 // S27: the rate is shared by the workers that serve the account and live.
-func TestS27ShareOfTheRate(t *testing.T) {
+func TestShareOfTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := DefaultOptions()
 		o.Name, o.Accounts = "me", []Account{{Name: "se", Rate: 90}}
@@ -59,7 +59,7 @@ func TestS27ShareOfTheRate(t *testing.T) {
 }
 
 // S30: a job that has waited here for its freshness goes back without a turn.
-func TestS30StaleJobGoesBack(t *testing.T) {
+func TestStaleJobGoesBack(t *testing.T) {
 	a, _, _ := compared(t)
 	for _, tt := range []struct {
 		waited time.Duration
@@ -103,7 +103,7 @@ func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, journ
 
 // S27: within a delivery the next try waits for as long as Klarna says, and
 // where that is too long the job comes again, a minute later at most.
-func TestS27RetryAfterWithinADelivery(t *testing.T) {
+func TestRetryAfterWithinADelivery(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		after  string
@@ -143,7 +143,7 @@ func TestS27RetryAfterWithinADelivery(t *testing.T) {
 
 // S27: everything that Klarna is asked counts against the rate, and everything
 // that it answers tells of it.
-func TestS27EveryRequestCounts(t *testing.T) {
+func TestEveryRequestCounts(t *testing.T) {
 	refusal := journal.TryResult{Refusal: &klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELLED", HasErrorObject: true}}
 	accepted := journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted, Made: "order-1"}, Created: journal.Created{ID: "order-1"}}
 	for _, tt := range []struct {

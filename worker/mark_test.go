@@ -157,7 +157,7 @@ func (w *world) accept() {
 // S71: the journal is made anew, restored or cut short, under a running worker or before one starts, and every job
 // is published again. Nothing is sent before an operator has accepted the journal. After it, Klarna gives
 // the same orders again within the key window; after the window nothing is sent at all (S92).
-func TestS71JournalSetBack(t *testing.T) {
+func TestJournalSetBack(t *testing.T) {
 	const jobs = 6
 	for _, how := range []struct {
 		name  string
@@ -232,7 +232,7 @@ func TestS71JournalSetBack(t *testing.T) {
 
 // S71: while this worker was idle, another has written beyond the mark that is held here. Then the broker comes back with
 // an older journal. On a new connection nothing is sent before the marks of all were read.
-func TestS71NothingOnANewConnectionBeforeTheMarksAreRead(t *testing.T) {
+func TestNothingOnANewConnectionBeforeTheMarksAreRead(t *testing.T) {
 	w := newWorld(t)
 	idle := journal.NewMarks(w.js, zerolog.Nop(), 3*time.Second)
 	if err := idle.Look(t.Context()); err != nil {

@@ -66,7 +66,7 @@ func (w *world) during(d time.Duration, holds func() bool) {
 // S53: the account's quota fills up while an answer is under way, and stays full
 // for longer than AckWait. The order is kept and recorded once there is room; Klarna hears one request, and nothing
 // new is claimed meanwhile, by a name that everybody can see.
-func TestS53QuotaFull(t *testing.T) {
+func TestQuotaFullWhileAnAnswerIsUnderWay(t *testing.T) {
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	if err := Provision(t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 4 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {

@@ -63,9 +63,9 @@ func (w *world) awaitDone() {
 
 func parks(m *nats.Msg) bool { return strings.HasPrefix(m.Subject, "renewals.parked.") }
 
-// TestS77EarlyJobsWaitOutside: jobs that were published the evening before fill max_ack_pending five times over. What is
+// S77: jobs that were published the evening before fill max_ack_pending five times over. What is
 // due is charged all the same, and each of them when it falls due.
-func TestS77EarlyJobsWaitOutside(t *testing.T) {
+func TestEarlyJobsWaitOutside(t *testing.T) {
 	const early, due, places = 100, 10, 20
 	w := newWorld(t)
 	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
@@ -137,9 +137,9 @@ func endToEnd(t *testing.T, r *prometheus.Registry) (results uint64, sum float64
 	return results, sum
 }
 
-// TestS77ParkedJobComesOutAsItWas: what a job is read by survives the wait: an ID that only a header had, metadata, the
+// S77: what a job is read by survives the wait: an ID that only a header had, metadata, the
 // trace, and that it is a replay. It is counted from when it fell due.
-func TestS77ParkedJobComesOutAsItWas(t *testing.T) {
+func TestParkedJobComesOutAsItWas(t *testing.T) {
 	w := newWorld(t)
 	noID := func(j map[string]any) { delete(j, "id"); j["metadata"] = map[string]string{"plan": "premium"} }
 	header := nats.Header{
@@ -171,8 +171,8 @@ func TestS77ParkedJobComesOutAsItWas(t *testing.T) {
 	}
 }
 
-// TestS77ParkingBreaks: whatever goes wrong while a job is parked, it is charged once when it is due.
-func TestS77ParkingBreaks(t *testing.T) {
+// S77: whatever goes wrong while a job is parked, it is charged once when it is due.
+func TestParkingBreaks(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
 		before, after error
@@ -209,7 +209,7 @@ func TestS77ParkingBreaks(t *testing.T) {
 }
 
 // S89: a schedule that carries a message ID which the stream has seen is confirmed, and not stored.
-func TestS89NotAcknowledgedOnADuplicate(t *testing.T) {
+func TestNotAcknowledgedOnADuplicate(t *testing.T) {
 	w := newWorld(t)
 	const seen = "seen within the window"
 	if _, err := w.js.Publish(t.Context(), messages.LaterSubject("nobody"), nil, jetstream.WithMsgID(seen)); err != nil {
@@ -241,7 +241,7 @@ func TestS89NotAcknowledgedOnADuplicate(t *testing.T) {
 }
 
 // S90: two early jobs of one renewal wait on subjects of their own, and each gets its result.
-func TestS90TwoEarlyJobsOfOneRenewal(t *testing.T) {
+func TestTwoEarlyJobsOfOneRenewal(t *testing.T) {
 	w := newWorld(t)
 	for n := 1; n <= 2; n++ {
 		w.publish(w.due("s90", "ok-1", n, w.dueIn(5*time.Second)))
@@ -309,7 +309,7 @@ func TestParkedTooEarlyAgain(t *testing.T) {
 }
 
 // S91: what a publisher writes into headers for the server moves nothing of others, on RENEWALS as it is provisioned.
-func TestS91PublishersHeadersMoveNothing(t *testing.T) {
+func TestPublishersHeadersMoveNothing(t *testing.T) {
 	w := newWorld(t, "default", "other")
 	w.publishTo("other", w.due("of-others", "ok-1", 1), nil)
 	parkedByOthers := messages.ParkedSubject("of-others", "2027-01", 1, nil, "other")

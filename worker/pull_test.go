@@ -81,7 +81,7 @@ func (l *link) copy(to, from net.Conn) {
 
 // S31: a worker stands still while it waits for jobs. What the broker sends it
 // is one job at most, which comes again after AckWait; not every second delivery for half a minute.
-func TestS31FrozenWhileIdle(t *testing.T) {
+func TestFrozenWhileIdle(t *testing.T) {
 	const jobs = 20
 	w := newWorld(t)
 	js := w.js

@@ -18,7 +18,7 @@ import (
 
 // S59: a quota that is nearly taken is a warning with a metric, one that refuses the next record is named by Ready and Look
 // before any record was refused; with room again the worker goes on, without a job to try it.
-func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
+func TestQuotaIsNamedBeforeItRefuses(t *testing.T) {
 	w := newWorld(t)
 	w.verifyEvery = 50 * time.Millisecond
 	registry := prometheus.NewRegistry()
@@ -71,7 +71,7 @@ func TestS59QuotaIsNamedBeforeItRefuses(t *testing.T) {
 
 // S59: a missing bucket is what Ready and Look name; that clocks cannot be compared without it is no other fault, and still
 // nothing goes by the clock.
-func TestS59BucketIsNamed(t *testing.T) {
+func TestBucketIsNamed(t *testing.T) {
 	w := newWorld(t)
 	var worker *Worker
 	w.startWith(&worker)

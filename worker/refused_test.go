@@ -17,7 +17,7 @@ const refusedRun, refusedUnproven = 20, 3
 // S74: from one moment on Klarna refuses every token, since the account is
 // another merchant's. At most twenty renewals end by it, whatever is in flight; the others wait, and are charged
 // under the same keys once it is mended. Before the first order since the start three are enough.
-func TestS74AnotherMerchantsTokens(t *testing.T) {
+func TestAnotherMerchantsTokens(t *testing.T) {
 	const jobs, concurrency = 100, 32
 	for _, tt := range []struct {
 		name    string
@@ -88,7 +88,7 @@ func TestS74AnotherMerchantsTokens(t *testing.T) {
 
 // S74: which answers say something of the account, and what becomes of a
 // refusal that is put off.
-func TestS74Judge(t *testing.T) {
+func TestWhichRefusalsSpeakOfTheAccount(t *testing.T) {
 	notFound := &klarna.Error{StatusCode: 404, Code: "TOKEN_NOT_FOUND", HasErrorObject: true}
 	money := &klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true}
 	refused := func(e *klarna.Error) journal.TryResult {
@@ -132,7 +132,7 @@ func TestS74Judge(t *testing.T) {
 }
 
 // S74: jobs that came before the run of refusals do not go on when it leaves no place for them.
-func TestS74FewerInFlight(t *testing.T) {
+func TestFewerInFlight(t *testing.T) {
 	a, _, _ := compared(t)
 	a.breaker.MerchantProven()
 	semaphore := gate.NewSemaphore(32)

@@ -333,8 +333,8 @@ func (w *world) deadLetters() (letters []messages.DeadLetter, payloads []string)
 	return letters, payloads
 }
 
-// TestS1CutAfterCommit: three times the connection breaks after the order was made.
-func TestS1CutAfterCommit(t *testing.T) {
+// S1: three times the connection breaks after the order was made.
+func TestCutAfterCommit(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s1", "created-cutx3-1", 1))
 	w.start()
@@ -351,8 +351,8 @@ func TestS1CutAfterCommit(t *testing.T) {
 	}
 }
 
-// TestS3WindowExpired: past the key's window no byte is sent, and nobody is dunned.
-func TestS3WindowExpired(t *testing.T) {
+// S3: past the key's window no byte is sent, and nobody is dunned.
+func TestKeyWindowExpired(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s3", "cut-1", 1))
 	stop := w.start()
@@ -372,9 +372,9 @@ func TestS3WindowExpired(t *testing.T) {
 	}
 }
 
-// TestS5SecondAttemptWaits: while attempt 1 is not known, attempt 2 is held; once
+// S5: while attempt 1 is not known, attempt 2 is held; once
 // attempt 1 is given up, it is refused.
-func TestS5SecondAttemptWaits(t *testing.T) {
+func TestSecondAttemptWaits(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s5", "500-1", 1))
 	w.start()
@@ -392,9 +392,9 @@ func TestS5SecondAttemptWaits(t *testing.T) {
 	}
 }
 
-// TestS10NextAttempt: attempt 2 after a decline uses a new key and succeeds;
+// S10: attempt 2 after a decline uses a new key and succeeds;
 // attempt 1 published again changes nothing.
-func TestS10NextAttempt(t *testing.T) {
+func TestNextAttemptHasAKeyOfItsOwn(t *testing.T) {
 	w := newWorld(t)
 	one, two := w.due("s10", "soft-decline-once-1", 1), w.due("s10", "soft-decline-once-1", 2)
 	w.publish(one)
@@ -415,9 +415,9 @@ func TestS10NextAttempt(t *testing.T) {
 	}
 }
 
-// TestS11S36SameIDOtherCharge: a message ID stands for one account, token and
+// S11, S36: a message ID stands for one account, token and
 // order; anything else under it is a conflict, while it is open and after.
-func TestS11S36SameIDOtherCharge(t *testing.T) {
+func TestSameIDOtherCharge(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		token  string
@@ -458,8 +458,8 @@ func TestS11S36SameIDOtherCharge(t *testing.T) {
 	}
 }
 
-// TestS12Pending: a fraud status that is not final is no money and no refusal.
-func TestS12Pending(t *testing.T) {
+// S12: a fraud status that is not final is no money and no refusal.
+func TestPendingIsNoMoney(t *testing.T) {
 	for token, want := range map[string]string{"pending-accept-1": "paid", "pending-reject-1": "dunning fraud_rejected"} {
 		t.Run(token, func(t *testing.T) {
 			w := newWorld(t)
@@ -488,8 +488,8 @@ func TestS12Pending(t *testing.T) {
 	})
 }
 
-// TestS13NoOrderInTheAnswer: whatever is not an order is not paid, and not refused either.
-func TestS13NoOrderInTheAnswer(t *testing.T) {
+// S13: whatever is not an order is not paid, and not refused either.
+func TestNoOrderInTheAnswer(t *testing.T) {
 	w := newWorld(t)
 	tokens := []string{"500-bare-1", "502-html-1", "no-id-200-1", "empty-200-1", "broken-200-1"}
 	for i, token := range tokens {
@@ -513,8 +513,8 @@ func TestS13NoOrderInTheAnswer(t *testing.T) {
 	}
 }
 
-// TestS32AlreadyPaid: the same period under another message ID.
-func TestS32AlreadyPaid(t *testing.T) {
+// S32: the same period under another message ID.
+func TestAlreadyPaid(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s32", "ok-1", 1))
 	w.start()
@@ -528,8 +528,8 @@ func TestS32AlreadyPaid(t *testing.T) {
 	}
 }
 
-// TestS35Poison: a job that makes the worker panic is put aside; others flow.
-func TestS35Poison(t *testing.T) {
+// S35: a job that makes the worker panic is put aside; others flow.
+func TestJobThatPanicsIsPutAside(t *testing.T) {
 	w := newWorld(t)
 	var broken atomic.Bool
 	broken.Store(true)
@@ -577,9 +577,9 @@ type credentials func() (klarna.Credentials, error)
 
 func (c credentials) Credentials() (klarna.Credentials, error) { return c() }
 
-// TestS38LateCommit: the connection is cut, the order is made a moment later, and
+// S38: the connection is cut, the order is made a moment later, and
 // a try in between would be refused.
-func TestS38LateCommit(t *testing.T) {
+func TestLateCommit(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s38", "late-200-1", 1))
 	w.start()
@@ -587,9 +587,9 @@ func TestS38LateCommit(t *testing.T) {
 	w.expect(1, "paid")
 }
 
-// TestS39CancelledAfterTheOrder: the answer is lost, the customer cancels the
+// S39: the answer is lost, the customer cancels the
 // token, the next try is refused: that says nothing of the order.
-func TestS39CancelledAfterTheOrder(t *testing.T) {
+func TestCancelledAfterTheOrder(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s39", "lost-cancelled-1", 1))
 	w.start()
@@ -603,9 +603,9 @@ func TestS39CancelledAfterTheOrder(t *testing.T) {
 	w.expect(1, "unresolved contradictory_answers")
 }
 
-// TestS45PurgedJob: a job is purged while its claim is open. The sweep settles
+// S45: a job is purged while its claim is open. The sweep settles
 // it, and attempt 2 is not stuck for ever.
-func TestS45PurgedJob(t *testing.T) {
+func TestPurgedJob(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s45", "500-1", 1))
 	stop := w.start()
@@ -627,9 +627,9 @@ func TestS45PurgedJob(t *testing.T) {
 	w.expect(0, "unresolved idempotency_window_expired", "rejected blocked_by_unresolved")
 }
 
-// TestS46JournalChanged: the journal's settings refuse what would make it
+// S46: the journal's settings refuse what would make it
 // forget, and what they cannot refuse is noticed.
-func TestS46JournalChanged(t *testing.T) {
+func TestJournalChanged(t *testing.T) {
 	w := newWorld(t)
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
@@ -669,8 +669,8 @@ func (w *world) verified() {
 	<-timer.C
 }
 
-// TestS47HostileJob: headers that JetStream obeys and the largest payload it takes.
-func TestS47HostileJob(t *testing.T) {
+// S47: headers that JetStream obeys and the largest payload it takes.
+func TestHostileJob(t *testing.T) {
 	w := newWorld(t)
 	w.start()
 	w.publishTo("default", []byte("not a job"), nats.Header{
@@ -687,9 +687,9 @@ func TestS47HostileJob(t *testing.T) {
 	}
 }
 
-// TestS48OneOddAnswer: a single refusal that Klarna did not write is not a
+// S48: a single refusal that Klarna did not write is not a
 // refusal; the job waits.
-func TestS48OneOddAnswer(t *testing.T) {
+func TestOneOddAnswer(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s48", "403x2-bare-1", 1))
 	w.start()
@@ -700,9 +700,9 @@ func TestS48OneOddAnswer(t *testing.T) {
 	}
 }
 
-// TestS18DeadToken: a cancelled or unknown token is asked for once, and its
+// S18: a cancelled or unknown token is asked for once, and its
 // status goes with the event.
-func TestS18DeadToken(t *testing.T) {
+func TestDeadToken(t *testing.T) {
 	w := newWorld(t)
 	for i, token := range []string{"cancelled-1", "canceled-1", "not-found-1", "suspended-1"} {
 		w.publish(w.due("s18-"+strconv.Itoa(i), token, 1))

@@ -19,7 +19,7 @@ import (
 
 // S54: something before Klarna hands one order to three renewals. One is paid with it, the two others are not announced; they
 // go on asking under their own keys until they get orders of their own.
-func TestS54OneOrderForThreeRenewals(t *testing.T) {
+func TestOneOrderForThreeRenewals(t *testing.T) {
 	var mended atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		order := "shared"
@@ -73,7 +73,7 @@ func TestS54OneOrderForThreeRenewals(t *testing.T) {
 }
 
 // S54: what is repeated for its own renewal is a replay, captures go by their keys, and the memory is bounded.
-func TestS54Owners(t *testing.T) {
+func TestOwnersOfAnOrder(t *testing.T) {
 	var o owners
 	for _, tt := range []struct {
 		id, owner string

@@ -17,7 +17,7 @@ import (
 
 // S75: RENEWALS is made anew and counts from 1 again, and a job at a used sequence
 // conflicts as the one before did: it gets its own result, once, and its dead letter is kept.
-func TestS75ConflictAtAUsedSequence(t *testing.T) {
+func TestConflictAtAUsedSequence(t *testing.T) {
 	w := newWorld(t, "default", "other")
 	both := func(o *Options) {
 		other := o.Accounts[0]

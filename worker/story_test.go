@@ -147,9 +147,9 @@ func (w *world) gauge(name string) float64 {
 	return metric(w.t, r, name, "")
 }
 
-// TestS1S9SameKeySameBytes: whatever Klarna answers and however often the job is
+// S1, S9: whatever Klarna answers and however often the job is
 // delivered, one attempt sends one key and the same bytes; the next attempt has a key of its own.
-func TestS1S9SameKeySameBytes(t *testing.T) {
+func TestSameKeySameBytes(t *testing.T) {
 	const token = "429x1-401x1-500x1-503x1-bare-502x1-html-created-cut-soft-decline-once-1" // seven tries
 	w := newWorld(t)
 	w.start()
@@ -180,10 +180,10 @@ func TestS1S9SameKeySameBytes(t *testing.T) {
 	}
 }
 
-// TestS4S23S24UnknownUntilAPersonKnows: Klarna answers 5xx for as long as the
+// S4, S23, S24: Klarna answers 5xx for as long as the
 // key may be used. Nothing is announced, somebody can see it all the time, and what is found out in the end, such as by a row
 // of a settlement report, is a result like any other.
-func TestS4S23S24UnknownUntilAPersonKnows(t *testing.T) {
+func TestUnknownUntilAPersonKnows(t *testing.T) {
 	for _, tt := range []struct {
 		found   string
 		orderID string
@@ -264,9 +264,9 @@ func TestS4S23S24UnknownUntilAPersonKnows(t *testing.T) {
 	}
 }
 
-// TestS6BothClaimAtOnce: two workers have each found the renewal free before
+// S6: two workers have each found the renewal free before
 // either writes. One claim wins, and the other worker asks nothing.
-func TestS6BothClaimAtOnce(t *testing.T) {
+func TestBothClaimAtOnce(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s6", "ok-1", 1))
 	w.publish(w.due("s6", "ok-1", 1))
@@ -290,9 +290,9 @@ func TestS6BothClaimAtOnce(t *testing.T) {
 	}
 }
 
-// TestS7LaterStepsFail: the charge went well and whatever comes after it fails
+// S7: the charge went well and whatever comes after it fails
 // for a while. That is not the customer's failure, and no reason to charge again.
-func TestS7LaterStepsFail(t *testing.T) {
+func TestLaterStepsFail(t *testing.T) {
 	t.Run("the result cannot be written", func(t *testing.T) {
 		w := newWorld(t)
 		w.publish(w.due("s7", "ok-1", 1))
@@ -346,9 +346,9 @@ func TestS7LaterStepsFail(t *testing.T) {
 	})
 }
 
-// TestS11AnotherAmount: a message ID is published again with another amount. It
+// S11: a message ID is published again with another amount. It
 // is put aside as it came, with why, and Klarna hears nothing of it.
-func TestS11AnotherAmount(t *testing.T) {
+func TestAnotherAmount(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s11", "ok-1", 1))
 	w.start()
@@ -366,9 +366,9 @@ func TestS11AnotherAmount(t *testing.T) {
 	}
 }
 
-// TestS16AnswersInSwappedOrder: two periods of one subscription are in flight,
+// S16: two periods of one subscription are in flight,
 // and the second is answered first. Each event tells of its own order.
-func TestS16AnswersInSwappedOrder(t *testing.T) {
+func TestAnswersInSwappedOrder(t *testing.T) {
 	w := newWorld(t)
 	w.start(w.patient)
 	periods := map[messages.Period]string{"2026-12": "slow-400-1", "2027-01": "ok-1"}
@@ -403,9 +403,9 @@ func TestS16AnswersInSwappedOrder(t *testing.T) {
 	}
 }
 
-// TestS17OneResultEach: Klarna fails at random and every fifth answer of the
+// S17: Klarna fails at random and every fifth answer of the
 // broker is lost, while both attempts of each renewal are in the queue, some of them twice. Each message ID has one result, and it is true.
-func TestS17OneResultEach(t *testing.T) {
+func TestOneResultEach(t *testing.T) {
 	const renewals = 25
 	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Faults = 0.25 })
@@ -473,9 +473,9 @@ func TestS17OneResultEach(t *testing.T) {
 	}
 }
 
-// TestS19CodesOfKlarna: both spellings of a cancelled token mean the same, and a
+// S19: both spellings of a cancelled token mean the same, and a
 // code that nobody knows is the merchant's, not the customer's, and counted.
-func TestS19CodesOfKlarna(t *testing.T) {
+func TestCodesOfKlarna(t *testing.T) {
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	for i, token := range []string{"cancelled-1", "canceled-1", "403-SOMETHING_NEW-1"} {
@@ -501,9 +501,9 @@ func TestS19CodesOfKlarna(t *testing.T) {
 	}
 }
 
-// TestS20S21S22Ladder: three attempts are allowed and all are declined. There
+// S20, S21, S22: three attempts are allowed and all are declined. There
 // are three charges, the last says that it is the last, nothing is left behind, and a policy that changes meanwhile is for others.
-func TestS20S21S22Ladder(t *testing.T) {
+func TestThreeDeclinesAndNoMore(t *testing.T) {
 	w := newWorld(t)
 	policy := func(days []int) func(*Options) {
 		p := dunning.DefaultPolicy()
@@ -552,8 +552,8 @@ func TestS20S21S22Ladder(t *testing.T) {
 	}
 }
 
-// TestS27RateLimited: Klarna's 429 is about one account, and about no renewal.
-func TestS27RateLimited(t *testing.T) {
+// S27: Klarna's 429 is about one account, and about no renewal.
+func TestRateLimited(t *testing.T) {
 	t.Run("another account goes on", func(t *testing.T) {
 		w := newWorld(t, "default", "other")
 		var worker *Worker
@@ -593,9 +593,9 @@ func TestS27RateLimited(t *testing.T) {
 	})
 }
 
-// TestS30StaleDeliveries: a worker holds two deliveries while time passes: one
+// S30: a worker holds two deliveries while time passes: one
 // is claimed and its lease ends, the other waits for a hand. Neither leads to a request; both go back and are charged anew.
-func TestS30StaleDeliveries(t *testing.T) {
+func TestStaleDeliveries(t *testing.T) {
 	w := newWorld(t)
 	frozen, wake := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
@@ -656,9 +656,9 @@ func TestS30StaleDeliveries(t *testing.T) {
 	}
 }
 
-// TestS31FencedOff: a worker freezes with an order in hand, longer than its
+// S31: a worker freezes with an order in hand, longer than its
 // lease, and another takes over. Whichever of them writes first, there is one result, and no ack takes the job from the other.
-func TestS31FencedOff(t *testing.T) {
+func TestFrozenWithAnOrderInHand(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		early bool // the first wakes before the other has recorded what it found
@@ -698,10 +698,10 @@ func TestS31FencedOff(t *testing.T) {
 	}
 }
 
-// TestS33KlarnaTakesItsTime: Klarna may work on a request for 59 s. By default
+// S33: Klarna may work on a request for 59 s. By default
 // nobody gives up before that, and a slow answer is waited for within one delivery.
 // https://docs.klarna.com/acquirer/klarna-network/setup-your-integration/integration-resilience/request-timeout/
-func TestS33KlarnaTakesItsTime(t *testing.T) {
+func TestKlarnaTakesItsTime(t *testing.T) {
 	o, p := DefaultOptions(), topology.Provisioning{AckWait: topology.DefaultAckWait}
 	if o.TryTimeout <= 59*time.Second || p.AckWait < (o.TryBudget+o.TryTimeout)*11/10 {
 		t.Errorf("try timeout %s, try budget %s, AckWait %s: a try is given up, or its delivery ends, while Klarna may still work", o.TryTimeout, o.TryBudget, p.AckWait)
@@ -717,9 +717,9 @@ func TestS33KlarnaTakesItsTime(t *testing.T) {
 	}
 }
 
-// TestS34TwoRetryEngines: after a decline two systems each publish their own
+// S34: after a decline two systems each publish their own
 // second attempt. One is charged; the other is told why it is not.
-func TestS34TwoRetryEngines(t *testing.T) {
+func TestTwoRetryEngines(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s34", "soft-decline-1", 1))
 	w.start()
@@ -740,9 +740,9 @@ func TestS34TwoRetryEngines(t *testing.T) {
 	}
 }
 
-// TestS35OtherJobsFlow: a job makes the worker panic again and again. It comes
+// S35: a job makes the worker panic again and again. It comes
 // back a bounded number of times, and others are charged in the meantime.
-func TestS35OtherJobsFlow(t *testing.T) {
+func TestOtherJobsFlow(t *testing.T) {
 	const others = 5
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
@@ -777,9 +777,9 @@ func TestS35OtherJobsFlow(t *testing.T) {
 	}
 }
 
-// TestS43VerdictWhileCharging: a job that would no longer be accepted has an
+// S43: a job that would no longer be accepted has an
 // open claim. It is carried to its end, whoever has it.
-func TestS43VerdictWhileCharging(t *testing.T) {
+func TestVerdictWhileCharging(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s43", "created-500x3-1", 1, func(j map[string]any) {
 		j["expires_at"] = w.now().Add(time.Hour).UTC().Format(time.RFC3339)
@@ -803,9 +803,9 @@ func TestS43VerdictWhileCharging(t *testing.T) {
 	}
 }
 
-// TestS44LateRejection: a rejection is decided and its worker freezes; an
+// S44: a rejection is decided and its worker freezes; an
 // operator resolves the renewal and another worker charges it. The rejection comes too late.
-func TestS44LateRejection(t *testing.T) {
+func TestLateRejection(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s44", "500-1", 1))
 	stop := w.start()
@@ -844,9 +844,9 @@ func TestS44LateRejection(t *testing.T) {
 	}
 }
 
-// TestS47ExpectedSequence: a bad job was published with what JetStream expected
+// S47: a bad job was published with what JetStream expected
 // of RENEWALS, and does not expect of RENEWAL_DEAD.
-func TestS47ExpectedSequence(t *testing.T) {
+func TestExpectedSequence(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s47", "ok-1", 1))
 	w.start()
@@ -883,7 +883,7 @@ func TestPublishRetriesAreCounted(t *testing.T) {
 // S68: Klarna answers with an error and is still at work on the request. The retry is declined meanwhile, and then there is an
 // order: nobody is told of a refusal, and a success decides at any time. A decline with no order behind it ends in dunning all
 // the same, once the request before it is surely over.
-func TestS68DeclinedTooSoon(t *testing.T) {
+func TestDeclinedTooSoon(t *testing.T) {
 	w := newWorld(t)
 	stop := w.start()
 	var want []string

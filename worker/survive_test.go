@@ -16,7 +16,7 @@ import (
 )
 
 // S76: what goes on beside the jobs begins again after a panic, says so, and never quotes what it panicked with.
-func TestS76BackgroundGoesOn(t *testing.T) {
+func TestBackgroundGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
 		var told bytes.Buffer
@@ -40,7 +40,7 @@ func TestS76BackgroundGoesOn(t *testing.T) {
 
 // S76: records whose state is valid JSON and nonsense, a day old: the sweeper
 // lives, whoever looks is told which they are, and others flow.
-func TestS76NonsenseState(t *testing.T) {
+func TestNonsenseState(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	w := newWorld(t)
 	for id, state := range map[messages.SubscriptionID]string{

@@ -10,7 +10,7 @@ import (
 )
 
 // S51: an order that is refused without a code again and again ends as the merchant's trouble; the customer hears nothing.
-func TestS51RefusedWithoutCode(t *testing.T) {
+func TestRefusedWithoutCode(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("odd", "403-bare-1", 1))
 	w.publish(w.due("unsure", "500x1-403-bare-1", 1))
@@ -43,7 +43,7 @@ func TestS51RefusedWithoutCode(t *testing.T) {
 
 // S94: a proxy answers 404 to everything, the canary included. Nobody is dunned, and nobody is paused for good: after a day
 // a person looks at it.
-func TestS94ProxyThatKnowsNoPath(t *testing.T) {
+func TestProxyThatKnowsNoPath(t *testing.T) {
 	w := newWorld(t)
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "404-bare" })
 	for n := range 3 {
@@ -67,7 +67,7 @@ func TestS94ProxyThatKnowsNoPath(t *testing.T) {
 }
 
 // S52: the order of a capture has expired, and Klarna answers the look at it, or the capture, 404 without a word.
-func TestS52NoSuchOrder(t *testing.T) {
+func TestCaptureOfAnExpiredOrder(t *testing.T) {
 	for _, reference := range []string{"404-bare-1", "403-bare-1"} {
 		t.Run(reference, func(t *testing.T) {
 			w := newWorld(t)
@@ -91,7 +91,7 @@ func TestS52NoSuchOrder(t *testing.T) {
 
 // S94: captures and charges go different ways to Klarna: what is heard of the one is no witness for the other, and what
 // nobody there evaluated is none at all.
-func TestS94Witnesses(t *testing.T) {
+func TestWitnessesGoDifferentWays(t *testing.T) {
 	o := DefaultOptions()
 	o.Name, o.Accounts, o.Now = "w", []Account{{Name: "default"}}, func() time.Time { return midday }
 	a := accountOf(t, nil, o, nil)

@@ -40,7 +40,7 @@ func (w *Worker) why(name messages.Account) string {
 
 // S82: an account whose consumer is changed to headers only, or deleted, waits by name; the other goes on, and nothing is
 // rejected.
-func TestS82OneAccountsConsumer(t *testing.T) {
+func TestOneAccountsConsumer(t *testing.T) {
 	for _, tt := range []struct {
 		name, says string
 		spoil      func(w *world)
@@ -80,7 +80,7 @@ func TestS82OneAccountsConsumer(t *testing.T) {
 }
 
 // S82: a job that comes without its body goes back, whenever the consumer was last looked at.
-func TestS82HeadersOnlyBetweenTwoLooks(t *testing.T) {
+func TestHeadersOnlyBetweenTwoLooks(t *testing.T) {
 	w := newWorld(t, "default", "other")
 	w.verifyEvery = time.Hour
 	worker := twoAccounts(w)
@@ -97,7 +97,7 @@ func TestS82HeadersOnlyBetweenTwoLooks(t *testing.T) {
 
 // S82: a consumer that is missing at the start stops its account alone; where none can work, the start fails and says
 // what to do.
-func TestS82ConsumerMissingAtTheStart(t *testing.T) {
+func TestConsumerMissingAtTheStart(t *testing.T) {
 	w := newWorld(t)
 	worker := twoAccounts(w)
 	w.await("the worker", func() bool { return worker.Ready() == nil && worker.why("other") != "" })
@@ -121,7 +121,7 @@ func TestS82ConsumerMissingAtTheStart(t *testing.T) {
 }
 
 // S59, S73: what the server tells of is noticed at once, not within a minute, and told by metric, too.
-func TestS59S73NoticedAtOnce(t *testing.T) {
+func TestNoticedAtOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name, stream, consumer, setting string
 		spoil                           func(w *world)

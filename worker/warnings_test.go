@@ -13,7 +13,7 @@ import (
 
 // S57: what Klarna is not known to refuse is charged. The result says what was
 // odd, the metric counts it, and the log hears of each kind once.
-func TestS57WarningsTravelInTheResult(t *testing.T) {
+func TestWarningsTravelInTheResult(t *testing.T) {
 	w := newWorld(t)
 	odd := func(j map[string]any) {
 		order := j["order"].(map[string]any)
@@ -83,7 +83,7 @@ func TestWarningsCountFromZero(t *testing.T) {
 }
 
 // S57: an account may let an order recur in two ways.
-func TestS57MixedCadences(t *testing.T) {
+func TestMixedCadences(t *testing.T) {
 	w := newWorld(t)
 	mixed := func(j map[string]any) {
 		order := j["order"].(map[string]any)
@@ -135,7 +135,7 @@ func TestNothingToCharge(t *testing.T) {
 }
 
 // S58: a discount line that adds is refused here, and Klarna hears nothing.
-func TestS58DiscountThatAdds(t *testing.T) {
+func TestDiscountThatAdds(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("s58", "ok-1", 1, func(j map[string]any) {
 		order := j["order"].(map[string]any)

@@ -168,8 +168,8 @@ func (o *office) state(subscription string) journal.State {
 	return at.State
 }
 
-// An unresolved renewal from the moment it needs somebody until everything about it is put in order.
-func TestS23S24ResolveNotCharged(t *testing.T) {
+// S23, S24: an unresolved renewal from the moment it needs somebody until everything about it is put in order.
+func TestResolveNotCharged(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("1234834", "500", "", 1))
 	o.work()
@@ -223,7 +223,8 @@ func TestS23S24ResolveNotCharged(t *testing.T) {
 	}
 }
 
-func TestS23ResolvePaid(t *testing.T) {
+// S23: what a person found in Klarna's books ends the renewal as paid, once.
+func TestResolvePaid(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("77", "created-cutx9-ok", "", 1), o.job("78", "500", "", 1))
 	o.work()
@@ -354,7 +355,8 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 	}
 }
 
-func TestS15Cancel(t *testing.T) {
+// S15: a period that an operator cancels is not charged any more.
+func TestCancelByAnOperator(t *testing.T) {
 	o := newOffice(t)
 	_, told := o.run(exitUsage, "cancel", "9", "2026-12")
 	o.expect(told, "--yes: not set")

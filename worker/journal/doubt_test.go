@@ -9,7 +9,7 @@ import (
 
 // S93: a try that decides nothing on a worker whose clock is behind, the next one refused on a worker whose clock is ahead, 50 s
 // between them. No refusal decides while the first request may still be at work, and one that comes later does.
-func TestS93ClocksApart(t *testing.T) {
+func TestClocksApart(t *testing.T) {
 	r := testRules()
 	r.AckWait, r.SettleDelay, r.ClockMargin = 2*time.Minute, time.Minute, 25*time.Second
 	behind := func(at time.Time) time.Time { return at.Add(-r.ClockMargin) }

@@ -17,7 +17,7 @@ import (
 
 // S71: publishes under way together are answered in any order, and another worker's are between one's own. None of
 // that is a set-back.
-func TestS71OutOfOrderIsNoSetBack(t *testing.T) {
+func TestOutOfOrderIsNoSetBack(t *testing.T) {
 	t.Parallel()
 	m := &Marks{single: make(chan struct{}, 1), now: time.Now, Noticed: func(how string) { t.Error(how) }, js: notConnected{}}
 	msg := &nats.Msg{Subject: "x"}
@@ -51,7 +51,7 @@ func TestS71OutOfOrderIsNoSetBack(t *testing.T) {
 }
 
 // S71: a PubAck that is not above the mark that was held is a set-back, once, and raises nothing.
-func TestS71PubAckNotAboveTheMark(t *testing.T) {
+func TestPubAckNotAboveTheMark(t *testing.T) {
 	t.Parallel()
 	for _, sequence := range []uint64{7, 10} {
 		var told []string
@@ -71,7 +71,7 @@ func TestS71PubAckNotAboveTheMark(t *testing.T) {
 
 // S71: after silence, a failure or a new connection one write goes alone: were the journal set back, none
 // of its fellows is beyond the mark before the first is judged.
-func TestS71FirstWriteGoesAlone(t *testing.T) {
+func TestFirstWriteGoesAlone(t *testing.T) {
 	t.Parallel()
 	m := NewMarks(notConnected{}, zerolog.Nop(), time.Hour)
 	first := m.begin(t.Context())
@@ -165,7 +165,7 @@ func TestRecordHashIsThatOfTheStoredRecord(t *testing.T) {
 
 // S71: a worker holds a claim from before the operator's word and has not sent yet. The journal may not know the
 // claim any more and another may charge beside it: nothing is sent under it, whatever its lease says.
-func TestS71ClaimFromBeforeTheOperatorsWord(t *testing.T) {
+func TestClaimFromBeforeTheOperatorsWord(t *testing.T) {
 	t.Parallel()
 	word := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
 	r := Rules{AckWait: 2 * time.Minute, Restored: word.Add(MaxSkew)}
@@ -229,7 +229,7 @@ func (s stubStream) GetMsg(context.Context, uint64, ...jetstream.GetMsgOpt) (*je
 
 // S87: a leader that was deposed answers reads from its past. What a read shows below the mark makes the worker
 // careful; it pauses nothing and the next PubAck clears it.
-func TestS87ReadFromThePast(t *testing.T) {
+func TestReadFromThePast(t *testing.T) {
 	js := broker(t)
 	before := NewMarks(js, zerolog.Nop(), time.Hour)
 	record := &nats.Msg{Subject: "renewals.paid.s87.default", Header: nats.Header{messages.HeaderState: {"{}"}}, Data: []byte(`{}`)}

@@ -100,7 +100,7 @@ func TestUnreadWhileTheClockRuns(t *testing.T) {
 }
 
 // S49: while the account is paused nobody gives up a claim under which nothing was sent, and another attempt least of all.
-func TestS49NothingIsGivenUpWhilePaused(t *testing.T) {
+func TestNothingIsGivenUpWhilePaused(t *testing.T) {
 	r := testRules()
 	s := Conclude(charging(), HeldClaim{Claim: *charging().Claim, SetsClock: true}, unread(CanaryUnwell), noon, r).State
 	for _, tt := range []struct {
@@ -116,7 +116,7 @@ func TestS49NothingIsGivenUpWhilePaused(t *testing.T) {
 }
 
 // S52: the look at an order before a capture follows the same rule, and its claim only counts.
-func TestS52LookTurnedAway(t *testing.T) {
+func TestLookTurnedAway(t *testing.T) {
 	r := testRules()
 	s, q := authorised(), captureJob(0)
 	for n, after := range []time.Duration{0, time.Minute} {

@@ -14,7 +14,7 @@ import (
 )
 
 // S72: provision without flags leaves what exists as it is, whatever the defaults are.
-func TestS72ProvisionTakesNothingAway(t *testing.T) {
+func TestProvisionTakesNothingAway(t *testing.T) {
 	w := newWorld(t)
 	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = 400 * 24 * time.Hour })
 	w.changed(messages.StreamDead, func(c *jetstream.StreamConfig) { c.MaxAge = 0; c.Duplicates = 48 * time.Hour })
@@ -113,7 +113,7 @@ func TestBucketIsAKeyValueStore(t *testing.T) {
 
 // S46: every setting is compared, one at a time: what may differ passes, everything else is named, and where the
 // message says that provision puts it right, it does.
-func TestS46EverySettingIsCompared(t *testing.T) {
+func TestEverySettingIsCompared(t *testing.T) {
 	type change = func(*jetstream.StreamConfig)
 	for _, tt := range []struct {
 		stream, setting string // setting "": may differ
@@ -216,7 +216,7 @@ func TestS46EverySettingIsCompared(t *testing.T) {
 }
 
 // S46, S59, S82: the same for consumers.
-func TestS46EveryConsumerSettingIsCompared(t *testing.T) {
+func TestEveryConsumerSettingIsCompared(t *testing.T) {
 	need := time.Second
 	for _, tt := range []struct {
 		setting string
