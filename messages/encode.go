@@ -33,7 +33,9 @@ func encode(b *bytes.Buffer, v any) error {
 	return enc.Encode(v)
 }
 
-// What follows writes the bytes that encoding/json would. A test compares the two, so that no field is forgotten.
+// What follows writes the bytes that encoding/json would. A test compares the two, so that no field is forgotten. It saves
+// 7 µs a charge, while the processor time of a renewal is to stay within 1.6 times that of a bare loop (test/bench); when
+// that bound is dropped, drop this.
 
 func (c Charging) append(b []byte) []byte {
 	b = c.Record.append(append(b, '{'))

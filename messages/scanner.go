@@ -20,7 +20,9 @@ const (
 
 // scanner reads a JSON document (RFC 8259) strictly, once, from front to back. Package encoding/json cannot be used:
 // it lets the last of two equal names win and takes ORDER_AMOUNT for order_amount, so that what was validated need not be
-// what Klarna reads.
+// what Klarna reads. A scanner on Go's jsontext would do, and was measured: it costs 4 µs a job
+// more, while the processor time of a renewal is to stay within 1.6 times that of a bare loop (test/bench). When that
+// bound is dropped, or jsontext is as fast, drop this.
 //
 // What is wrong with a value becomes a [Problem] at its path and reading goes on behind it. Only where the document is
 // not JSON at all does reading end, and broken say why.

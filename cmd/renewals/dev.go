@@ -166,11 +166,11 @@ func (d *demonstration) verdict(books klarnasim.Books) error {
 
 func (d *demonstration) publish(samples []sample) error {
 	for _, s := range samples {
-		job, payload, err := s.encode()
+		msg, err := s.message()
 		if err != nil {
 			return fmt.Errorf("encode %s: %w", s.id(), err)
 		}
-		if err := d.out.put(0, s.id(), job.Subject(devAccount), payload); err != nil {
+		if err := d.out.put(0, s.id(), msg); err != nil {
 			return err
 		}
 	}

@@ -54,8 +54,7 @@ func newOutbox(ctx context.Context, js jetstream.JetStream, settled func(outgoin
 }
 
 // put sends a job. It waits while too many answers are missing, and fails only when the context ends.
-func (o *outbox) put(line int, id messages.MessageID, subject string, payload []byte) error {
-	msg := &nats.Msg{Subject: subject, Header: nats.Header{nats.MsgIdHdr: {string(id)}}, Data: payload}
+func (o *outbox) put(line int, id messages.MessageID, msg *nats.Msg) error {
 	out := outgoing{line: line, id: id, msg: msg}
 	out.future, out.err = o.js.PublishMsgAsync(msg)
 	select {

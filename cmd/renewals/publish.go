@@ -59,7 +59,11 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return nil
 		}
 		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, reading.Untimely(time.Now()))
-		return out.put(number, reading.Job.ID, p.kind.Subject(account), bytes.Clone(text))
+		msg, err := p.kind.Message(c.Job.rules(), account, reading)
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", name, number, err)
+		}
+		return out.put(number, reading.Job.ID, msg)
 	})
 	out.close()
 	p.bar.done()

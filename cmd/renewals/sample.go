@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/nats-io/nats.go"
 )
 
 // sample is a job whose outcome is known beforehand, since the customer token tells the simulator what to answer.
@@ -34,13 +34,16 @@ func (s sample) key(r messages.RenewalKey) messages.IdempotencyKey {
 	return messages.NewIdempotencyKey(r, s.job.ID)
 }
 
-func (s sample) encode() (job desk.JobKind, payload []byte, err error) {
+// message is what a billing system publishes. An invalid job is published past the check, as those do that write JSON.
+func (s sample) message() (*nats.Msg, error) {
 	if s.capture != nil {
-		payload, err = s.capture.Encode()
-		return desk.CaptureJob, payload, err
+		return messages.NewCaptureMessage(devAccount, *s.capture)
 	}
-	payload, err = s.job.Encode()
-	return desk.ChargeJob, payload, err
+	if s.want != messages.KindRejected {
+		return messages.NewMessage(devAccount, s.job)
+	}
+	payload, err := s.job.Encode()
+	return &nats.Msg{Subject: messages.DueSubject(devAccount), Header: nats.Header{nats.MsgIdHdr: {string(s.job.ID)}}, Data: payload}, err
 }
 
 // product is what a subscription of the samples costs. The tax is included, 19 %.

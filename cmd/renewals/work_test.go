@@ -6,9 +6,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +37,46 @@ func jobLines(t *testing.T, run string, n int) string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// What the program publishes is, but for who did it, what a billing system in Go publishes.
+func TestPublishedAsByABillingSystem(t *testing.T) {
+	t.Parallel()
+	b := broker(t, nil)
+	env := environmentFor(b, simulator(t))
+	finish(t, exitDone, env, "", "provision")
+	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer js.Conn().Close()
+	stream, err := js.Stream(t.Context(), messages.StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	job := charge("p", "0", "ok", product{"Premium Monthly", "MONTH", 1, 1599, "EUR"}, time.Now())
+	charged, err := messages.NewMessage(devAccount, job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	captured, err := messages.NewCaptureMessage(devAccount, messages.Capture{ID: "p/c1", SubscriptionID: job.SubscriptionID, Period: job.Period})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		want *nats.Msg
+		args []string
+	}{{charged, []string{"publish"}}, {captured, []string{"publish", "--capture"}}} {
+		finish(t, exitDone, env, string(row.want.Data), row.args...)
+		got, err := stream.GetLastMsgForSubject(t.Context(), row.want.Subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !maps.EqualFunc(got.Header, row.want.Header, slices.Equal) || string(got.Data) != string(row.want.Data) {
+			t.Errorf("%s: got %v %s, want %v %s", row.args, got.Header, got.Data, row.want.Header, row.want.Data)
+		}
+	}
 }
 
 // What the README shows in several terminals: provision, two workers, publish, watch.
@@ -224,7 +266,7 @@ func TestLostAnswers(t *testing.T) {
 	} {
 		var got []fate
 		out := newOutbox(t.Context(), row.js, func(_ outgoing, f fate) { got = append(got, f) })
-		if err := out.put(1, row.id, messages.DueSubject(devAccount), []byte("{}")); err != nil {
+		if err := out.put(1, row.id, &nats.Msg{Subject: messages.DueSubject(devAccount), Header: nats.Header{nats.MsgIdHdr: {string(row.id)}}, Data: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
 		out.close()

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -61,6 +63,14 @@ func (k JobKind) ReadBy(rules messages.Rules, payload []byte, header map[string]
 	}
 	r := rules.ReadCapture(payload, header)
 	return JobReading{Capture: r.Capture, Reading: r.Common()}
+}
+
+// Message is what publishes a job that was read without problems, as [messages.NewMessage] makes it for everybody else.
+func (k JobKind) Message(rules messages.Rules, account messages.Account, r JobReading) (*nats.Msg, error) {
+	if k == CaptureJob {
+		return messages.NewCaptureMessage(account, r.Capture)
+	}
+	return rules.NewMessage(account, r.Job)
 }
 
 // Mistaken says that an invalid job looks like one of the other kind, and what to do about it; "" when it does not.
