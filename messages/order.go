@@ -59,8 +59,9 @@ func (k lineKind) reduces() bool { return k == discount || k == giftCard || k ==
 // Klarna does not document pass, for Klarna to judge.
 func (s *scanner) order() OrderFacts {
 	var few [4]line
-	o := orderFields{lines: few[:0]}
-	if !s.object(func(name []byte) { s.orderField(&o, name) }) {
+	lines := few[:0] // not a field of orderFields: few would be moved to the heap
+	var o orderFields
+	if !s.object(func(name []byte) { lines = s.orderField(&o, lines, name) }) {
 		return o.facts
 	}
 	s.require("purchase_currency", "an ISO 4217 code such as EUR", o.hasCurrency)
@@ -69,12 +70,12 @@ func (s *scanner) order() OrderFacts {
 	s.require("order_lines", "an array", o.hasLines)
 
 	if o.linesKnown {
-		if sum := sumOf(o.lines, func(l line) int64 { return l.total }); o.amountKnown && sum != o.facts.Amount {
+		if sum := sumOf(lines, func(l line) int64 { return l.total }); o.amountKnown && sum != o.facts.Amount {
 			s.problemAt(s.at("order_amount"), "found %d, expected %d, the sum of total_amount", o.facts.Amount, sum)
 		}
-		s.taxes(o.lines, o.tax, o.taxKnown)
+		s.taxes(lines, o.tax, o.taxKnown)
 	}
-	if !s.recurring(o.lines) && len(o.lines) > 0 {
+	if !s.recurring(lines) && len(lines) > 0 {
 		s.problemAt(s.at("order_lines"), "found no subscription, expected one on at least one line")
 	}
 
@@ -91,15 +92,14 @@ func (s *scanner) order() OrderFacts {
 // orderFields is what has been read of an order so far.
 type orderFields struct {
 	facts                                    OrderFacts
-	lines                                    []line
 	tax                                      int64
 	country, locale                          string
 	hasAmount, hasTax, hasCurrency, hasLines bool
 	amountKnown, taxKnown, linesKnown        bool
 }
 
-// orderField reads the value of one field.
-func (s *scanner) orderField(o *orderFields, name []byte) {
+// orderField reads the value of one field, and returns the lines with those it has read.
+func (s *scanner) orderField(o *orderFields, lines []line, name []byte) []line {
 	switch string(name) {
 	case "purchase_currency":
 		o.hasCurrency = true
@@ -112,7 +112,7 @@ func (s *scanner) orderField(o *orderFields, name []byte) {
 		o.tax, o.taxKnown = s.integer(0, math.MaxInt64)
 	case "order_lines":
 		o.hasLines = true
-		o.lines, o.linesKnown = s.orderLines(o.lines, 1)
+		lines, o.linesKnown = s.orderLines(lines, 1)
 	case "auto_capture":
 		if !s.null() {
 			o.facts.AutoCapture, _ = s.boolean()
@@ -140,6 +140,7 @@ func (s *scanner) orderField(o *orderFields, name []byte) {
 	default:
 		s.skip()
 	}
+	return lines
 }
 
 // orderAmount reads the amount, of which Klarna's schema has a minimum of 1. 0 is known all the same: where the lines come to
