@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,6 +88,36 @@ func last[E messages.Event](w *world) (e E) {
 		w.t.Fatalf("the newest %s: %v", e.Kind(), err)
 	}
 	return e
+}
+
+// S35: a capture job makes the worker panic before it is claimed. What is counted meanwhile is no claim: the order stays as it
+// is, and another capture takes its money.
+func TestCaptureThatPanicsIsPutAside(t *testing.T) {
+	w := newWorld(t)
+	subject := messages.RecordSubject(messages.KindCapturing, messages.NewRenewalKey("sub", "2026-12"), "default")
+	var broken atomic.Bool
+	broken.Store(true)
+	poison := tap{before: func(m *nats.Msg) error {
+		if broken.Load() && m.Subject == subject && strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
+			panic("poison")
+		}
+		return nil
+	}}
+	w.startOn(poison, func(*Options) {})
+	order := w.authorise("sub", "ok-1")
+	w.capture(part("c1", 500))
+	w.awaitEmpty()
+	w.expect(1, "paid", "rejected poison")
+	w.expectTaken()
+	if counted := last[messages.Capturing](w); counted.OrderID != order || counted.CapturedAmount != 500 || !counted.FirstSentAt.IsZero() || counted.Tries != 0 {
+		t.Errorf("the last panic is recorded as %+v, want 500 wanted of order %s, and nothing sent", counted, order)
+	}
+
+	broken.Store(false)
+	w.capture(part("c2", 0))
+	w.awaitEmpty()
+	w.expect(1, "paid", "rejected poison", "captured")
+	w.expectTaken(1599)
 }
 
 func TestCaptureOfEverything(t *testing.T) {

@@ -31,9 +31,12 @@ func event(j *job, r messages.Record, next journal.Transition, t journal.TryResu
 	case messages.KindCaptureFailed:
 		return captureFailedEvent(j, r, next, t)
 	case messages.KindCapturing:
-		o := next.State.Order
+		o, claimed := next.State.Order, int64(0)
+		if c.Capture != nil {
+			claimed = c.Capture.Amount
+		}
 		return messages.Capturing{
-			Record: r, OrderID: o.ID, CapturedAmount: cmp.Or(c.Capture.Amount, j.request.Capture.Amount, o.Amount-o.Captured),
+			Record: r, OrderID: o.ID, CapturedAmount: cmp.Or(claimed, j.request.Capture.Amount, o.Amount-o.Captured),
 			FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError,
 		}
 	case messages.KindPending:

@@ -55,7 +55,7 @@ func capture(s State, q Request, now time.Time, r Rules) Transition {
 func claimCapture(s State, q Request, amount int64, now time.Time, r Rules) Transition {
 	c := Claim{Key: q.Key, SHA256: q.Hash, Deliveries: 1, Corrects: s.Settled[q.Key].Kind}
 	o := *s.Order
-	if s.Holds(q.Key) { // it was opened to count panics
+	if s.Holds(q.Key) { // it was opened to count looks in vain, or panics by an earlier version
 		c.Deliveries, c.Panics = s.Claim.Deliveries+1, s.Claim.Panics
 	} else {
 		o.Captures++

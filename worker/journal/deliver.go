@@ -104,7 +104,7 @@ func carryOn(s State, q Request, now time.Time, r Rules) Transition {
 	case !c.Released && now.Before(c.LeaseUntil):
 		return until(c.LeaseUntil, now)
 	case c.Capture != nil && c.Capture.Amount == 0:
-		s.Phase = s.before() // the claim only counts panics
+		s.Phase = s.before() // the claim only counts looks in vain, or an earlier version's panics
 		return capture(s, q, now, r)
 	case s.Claimed(c).windowClosed(now, r):
 		s = s.Claimed(c)

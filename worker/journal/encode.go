@@ -60,6 +60,15 @@ func (s State) Encode() (string, error) {
 		b = appendSchedule(append(b, `,"policy":{"soft_decline":`...), p.SoftDecline)
 		b = append(appendSchedule(append(b, `,"customer_action":`...), p.CustomerAction), '}')
 	}
+	if len(s.Panics) > 0 {
+		before := `,"panics":{`
+		for _, k := range slices.Sorted(maps.Keys(s.Panics)) {
+			b = messages.AppendText(append(b, before...), string(k))
+			b = strconv.AppendInt(append(b, ':'), int64(s.Panics[k]), 10)
+			before = ","
+		}
+		b = append(b, '}')
+	}
 	b = appendTime(b, `,"vouched_at":`, s.VouchedAt)
 	return string(append(b, '}')), nil
 }

@@ -15,10 +15,7 @@ func TestConflictUnderAStandInEndsThere(t *testing.T) {
 	another.Hash = "another order"
 	unread := first()
 	unread.StandIn, unread.Hash = true, ""
-	counting := Panicked(empty(), unread, noon, r).State
-	if !counting.Open() {
-		t.Fatalf("got %+v, want a claim that counts panics", counting)
-	}
+	counting := countedByAClaim(empty(), unread, 1)
 	filed := Deliver(empty(), q, noon, r).State
 
 	for _, row := range []struct {
@@ -32,6 +29,7 @@ func TestConflictUnderAStandInEndsThere(t *testing.T) {
 		{"its own result", Deliver(filed, q, noon, r), "", messages.ReasonConflict, true},
 		{"the result of another", Deliver(filed, another, noon, r), messages.KindRejected, messages.ReasonConflict, false},
 		{"panics were counted there", Deliver(counting, q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
+		{"panics were counted there beside a claim", Deliver(Panicked(empty(), unread, noon, r).State, q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
 		{"reading it breaks after its result", Panicked(filed, unread, noon, r), "", messages.ReasonConflict, true},
 		{"reading it breaks after another's claim", Panicked(with(counting, func(c *Claim) { c.SHA256 = "read once" }), unread, noon, r), messages.KindCharging, "", false},
 	} {

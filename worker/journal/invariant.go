@@ -13,6 +13,11 @@ func (s State) check() error {
 	if s.Attempts < 0 {
 		return fmt.Errorf("attempts: %d, expected none or more", s.Attempts)
 	}
+	for k, n := range s.Panics {
+		if k == "" || n < 0 {
+			return fmt.Errorf("panics: %d of key %.60q, expected a key and none or more", n, string(k))
+		}
+	}
 	for _, part := range []func() error{s.checkPhase, s.checkClaim, s.checkOrder, s.checkSettled} {
 		if err := part(); err != nil {
 			return err

@@ -39,6 +39,8 @@ func TestParseStateChecksInvariants(t *testing.T) {
 		{"negative tries", `{"v":1,"phase":"charging",` + claim + `,"tries":-1}}`, "tries"},
 		{"negative deliveries", `{"v":1,"phase":"charging",` + claim + `,"deliveries":-1}}`, "deliveries"},
 		{"negative undecided tries", `{"v":1,"phase":"charging",` + claim + `,"undecided_tries":-1}}`, "undecided_tries"},
+		{"negative panics beside the claim", `{"v":1,"phase":"none","panics":{"a":-1}}`, "panics"},
+		{"panics of nothing", `{"v":1,"phase":"none","panics":{"":1}}`, "panics"},
 		{"negative panics", `{"v":1,"phase":"charging",` + claim + `,"panics":-1}}`, "panics"},
 		{"a claim without a key", `{"v":1,"phase":"charging","claim":{}}`, "key"},
 		{"a result without a kind", `{"v":1,"phase":"none","settled":{"k":{}}}`, "kind"},

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -346,20 +347,68 @@ func TestConcludeUndecided(t *testing.T) {
 	})
 }
 
+// countedByAClaim is the state in which an earlier version counted panics of a job without a claim of its own.
+func countedByAClaim(s State, q Request, panics int) State {
+	if q.Capture != nil {
+		s = claimCapture(s, q, 0, noon, testRules()).State
+	} else {
+		s = claim(s, q, noon, testRules()).State
+	}
+	c := *s.Claim
+	c.LeaseUntil, c.Released, c.FirstSentAt, c.Panics = noon, true, time.Time{}, panics
+	return s.Claimed(c)
+}
+
 func TestPanicked(t *testing.T) {
 	r := testRules()
 	t.Run("before any claim: rejected in the end (S35)", func(t *testing.T) {
 		s, q := empty(), first()
 		for n := 1; n < MaxPanics; n++ {
 			st := Panicked(s, q, noon, r)
-			if st.Record != messages.KindCharging || st.Then != Nak {
-				t.Fatalf("panic %d: %+v, want it counted and sent back", n, st)
+			if st.Record != messages.KindCharging || st.Then != Nak || st.State.Phase != PhaseNone || st.State.Claim != nil || st.State.Attempts != 0 {
+				t.Fatalf("panic %d: %+v, want it counted and sent back, and nothing else", n, st)
 			}
 			s = st.State
 		}
 		st := Panicked(s, q, noon, r)
-		if st.Record != messages.KindRejected || st.Reason != messages.ReasonPoison || st.State.Phase != PhaseNone || !st.Dead {
-			t.Errorf("panic %d: %+v, want rejected, the renewal free again", MaxPanics, st)
+		if st.Record != messages.KindRejected || st.Reason != messages.ReasonPoison || st.State.Phase != PhaseNone || !st.Dead || st.State.counts(q.Key) {
+			t.Errorf("panic %d: %+v, want rejected, the renewal free, nothing counted any more", MaxPanics, st)
+		}
+	})
+	t.Run("before any claim: others are not kept waiting", func(t *testing.T) {
+		s := Panicked(empty(), first(), noon, r).State
+		st := Deliver(s, second(), noon, r)
+		if st.Then != Try || st.State.panics(K1) != 1 || st.State.panics(k2) != 0 {
+			t.Errorf("%+v, want attempt 2 claimed, the panic of attempt 1 remembered", st)
+		}
+		if st = Panicked(st.State, first(), noon, r); st.Record != "" || st.Then != Nak {
+			t.Errorf("%+v, want attempt 1 to wait for attempt 2", st)
+		}
+	})
+	t.Run("counted on a claim by an earlier version", func(t *testing.T) {
+		if st := Deliver(countedByAClaim(empty(), first(), 4), first().again(), noon, r); st.Then != Try || st.State.panics(K1) != 4 {
+			t.Errorf("%+v, want it claimed, four panics remembered", st)
+		}
+		st := Panicked(countedByAClaim(empty(), first(), MaxPanics-2), first(), noon, r)
+		if st.Record != messages.KindCharging || st.State.panics(K1) != MaxPanics-1 {
+			t.Fatalf("%+v, want one more counted", st)
+		}
+		if st = Panicked(st.State, first(), noon, r); st.Record != messages.KindRejected || st.Reason != messages.ReasonPoison || st.State.Phase != PhaseNone {
+			t.Errorf("%+v, want rejected, the renewal free again", st)
+		}
+	})
+	t.Run("more jobs of one renewal than are counted: put aside at once", func(t *testing.T) {
+		s, q := empty(), first()
+		for i := range maxBroken {
+			q.Key = messages.IdempotencyKey(fmt.Sprint("key ", i))
+			s = Panicked(s, q, noon, r).State
+		}
+		if st := Panicked(s, q, noon, r); st.Then != Nak || st.State.panics(q.Key) != 2 {
+			t.Errorf("one that is counted: %+v, want it counted again", st)
+		}
+		q.Key = K1
+		if st := Panicked(s, q, noon, r); st.Record != messages.KindRejected || st.Reason != messages.ReasonPoison {
+			t.Errorf("one more: %+v, want it rejected", st)
 		}
 	})
 	t.Run("with an open claim: unresolved in the end (S35)", func(t *testing.T) {

@@ -424,12 +424,6 @@ func brokenCaptureRules() []brokenRule {
 					return ask(s, q, now, r)
 				}
 			}},
-		{"a claim that only counts panics asks for nothing", "panics of a capture",
-			asking(func(s *State, q *Request, _ time.Time) {
-				if s.Open() && s.Holds(q.Key) && s.Capturing() && s.Claim.Capture.Amount == 0 {
-					edit(s, func(c *Claim) { c.Capture = &Capture{OrderID: s.Order.ID, Amount: -1} })
-				}
-			})},
 		{"a capture that panics leaves the order as it was", "the last panic of a capture",
 			func(m *machinery) {
 				ask := m.panicked

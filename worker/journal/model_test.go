@@ -761,7 +761,7 @@ func (w *modelWorld) store(renewal, on int, st Transition, verdict messages.Reas
 	if last.sequence != on && !w.machinery.overwrites {
 		return false
 	}
-	if (st.Record == messages.KindCharging || st.Record == messages.KindCapturing) && verdict == "" {
+	if (st.Record == messages.KindCharging || st.Record == messages.KindCapturing) && st.State.Open() && st.State.Holds(st.Key) && verdict == "" {
 		w.inOrder[keyNumber(st.Key)] = true
 	}
 	w.announce(last.state, &st)
@@ -1514,7 +1514,7 @@ func (id identifier) book(b *book) {
 
 func (id identifier) claim(c *Claim, open bool) {
 	id.WriteByte(byte(keyNumber(c.Key)))
-	id.flags(c.Released, c.Answered2xx, c.UndecidedTries > 0, c.Contradicted, c.Deliveries > 0, c.Panics > 0, c.Panics > 1, c.Restored)
+	id.flags(c.Released, c.Answered2xx, c.UndecidedTries > 0, c.Contradicted, c.Deliveries > 0, c.Restored)
 	id.text(string(c.Corrects))
 	id.text(c.SHA256)
 	id.text(c.made())
@@ -1543,6 +1543,9 @@ func (id identifier) state(s *State) {
 	if n := s.NotEvaluated; s.Open() && n.N > 0 {
 		id.WriteByte(byte(min(n.N, unreadTries)))
 		id.time(n.Since, 30*time.Hour)
+	}
+	for _, k := range modelKeys[:2+len(id.postings)] {
+		id.WriteByte(byte(s.panics(k)))
 	}
 	id.flags(s.Attempts > 0, s.FirstAttemptAt.IsZero(), s.DueAt.Before(modelDay), s.Claim != nil && s.Claim.Merchant == "K2")
 	id.captured(s)
@@ -2062,12 +2065,15 @@ func brokenRules() []brokenRule {
 			})},
 		{"a job is not charged before it is due", "panics of an early job",
 			asking(func(_ *State, q *Request, _ time.Time) { q.DueAt = modelDay })},
-		{"a panic does not make a claim of a job that may not be charged", "panics of an early job",
+		{"a panic leaves the claim open, and to its holder", "panics",
 			func(m *machinery) {
 				ask := m.panicked
 				m.panicked = func(s State, q Request, now time.Time, r Rules) Transition {
-					q.Verdict, q.DueAt = "", modelDay
-					return ask(s, q, now, r)
+					st := ask(s, q, now, r)
+					if st.State.Open() {
+						st.State.Phase = PhaseNone
+					}
+					return st
 				}
 			}},
 		{"an abandoned claim is swept", "an abandoned job",

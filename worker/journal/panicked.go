@@ -1,50 +1,79 @@
 package journal
 
 import (
+	"maps"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
 
+// maxBroken bounds the jobs of one renewal whose panics are counted. One more is put aside at its first.
+const maxBroken = 16
+
 // Panicked counts a panic in the handling of a job, and puts the job aside after
 // the last that is allowed: unresolved where Klarna may have been asked, else rejected.
 func Panicked(s State, q Request, now time.Time, r Rules) Transition {
-	own := s.Open() && s.Holds(q.Key)
 	if e, ok := s.Settled[q.Key]; ok && q.StandIn { // it has its result: this delivery broke before its ack
 		return duplicate(s, q, e)
 	}
-	if own && s.Claim.SHA256 != q.Hash && !q.StandIn {
+	if !s.Open() || !s.Holds(q.Key) {
+		if st := Deliver(s, q, now, r); st.Then != Try && st.Then != Look {
+			return st // what it gets ends it, or it waits
+		}
+		if s.panics(q.Key) >= MaxPanics-1 || !s.counts(q.Key) && len(s.Panics) >= maxBroken {
+			return reject(s, q, messages.ReasonPoison)
+		}
+		next := s.panicked(q.Key)
+		return Transition{Record: q.claims(), Key: q.Key, State: next, Then: Nak, Delay: r.Delay(next.panics(q.Key))}
+	}
+
+	c := *s.Claim
+	if c.SHA256 != q.Hash && !q.StandIn {
 		return conflict(q) // the claim is another job's
 	}
-	if !own {
-		// To count on, there has to be a claim. Where the job would not get one, what it gets instead ends it.
-		if st := Deliver(s, q, now, r); st.Then != Try && st.Then != Look {
-			return st
-		}
-		if q.Capture != nil {
-			s = claimCapture(s, q, 0, now, r).State
-		} else {
-			s = claim(s, q, now, r).State
-		}
-		s.Claim.LeaseUntil, s.Claim.Released = now, true // nothing was sent
-		if !s.Claim.Restored {
-			s.Claim.FirstSentAt = time.Time{}
-		}
-	}
-	c := *s.Claim
-	c.Panics++
-	if c.Panics >= MaxPanics {
+	if s.panics(q.Key) >= MaxPanics-1 {
 		if !c.FirstSentAt.IsZero() {
-			return giveUp(s.Claimed(c), messages.ReasonPoison)
+			return giveUp(s, messages.ReasonPoison)
 		}
 		c.Released = true
 		next := s.Claimed(c)
 		next.Phase = next.before()
 		return reject(next, q, messages.ReasonPoison)
 	}
-	if own && c.Nonce == q.Nonce && !c.Released {
+	if c.Nonce == q.Nonce && !c.Released {
 		c.LeaseUntil = now.Add(r.SettleDelay + r.ClockMargin) // a try may have been under way
 	}
-	next := s.Claimed(c) // in the phase that it is in: a pending order stays pending
-	return Transition{Record: c.becomes(NoAnswer), Key: q.Key, State: next, Then: Nak, Delay: max(r.Delay(c.Panics), c.LeaseUntil.Sub(now))}
+	next := s.Claimed(c).panicked(q.Key) // in the phase that it is in: a pending order stays pending
+	return Transition{Record: q.claims(), Key: q.Key, State: next, Then: Nak, Delay: max(r.Delay(next.panics(q.Key)), c.LeaseUntil.Sub(now))}
+}
+
+// claims is the kind of the records that announce nothing: of a claim, and of what is counted beside it.
+func (q Request) claims() messages.Kind {
+	if q.Capture != nil {
+		return messages.KindCapturing
+	}
+	return messages.KindCharging
+}
+
+// panics is how often handling the key's job has broken. Earlier versions counted on the claim, and made one where there was none.
+func (s State) panics(k messages.IdempotencyKey) int {
+	n := s.Panics[k]
+	if s.Holds(k) {
+		n += s.Claim.Panics
+	}
+	return n
+}
+
+func (s State) counts(k messages.IdempotencyKey) bool {
+	_, ok := s.Panics[k]
+	return ok
+}
+
+// panicked returns the state after one more panic.
+func (s State) panicked(k messages.IdempotencyKey) State {
+	counted := make(map[messages.IdempotencyKey]int, len(s.Panics)+1)
+	maps.Copy(counted, s.Panics)
+	counted[k]++
+	s.Panics = counted
+	return s
 }

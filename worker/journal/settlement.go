@@ -45,7 +45,7 @@ func filed(s State, q Request) Transition {
 		return duplicate(s, q, e)
 	}
 	if s.Open() {
-		s.Phase = s.before() // that claim only counted panics
+		s.Phase = s.before() // that claim only counted panics, as earlier versions did
 	}
 	return reject(s, q, q.Verdict)
 }

@@ -57,6 +57,9 @@ type State struct {
 	Attempts     int64           `json:"attempts"`
 	Policy       *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
 
+	// Panics is how often handling a job broke, by the key of the job, until it has its result.
+	Panics map[messages.IdempotencyKey]int `json:"panics,omitempty"`
+
 	// VouchedAt is when an operator last said what became of a charge, having looked at Klarna: what the journal
 	// may have forgotten before does not matter any more.
 	VouchedAt time.Time `json:"vouched_at,omitzero"`
@@ -89,7 +92,8 @@ type Claim struct {
 	UndecidedTries int `json:"undecided_tries"`
 	// Answered2xx: Klarna said yes without naming the order. Never dunning from here on.
 	Answered2xx bool `json:"answered_2xx"`
-	Panics      int  `json:"panics"`
+	// Panics is what workers of earlier versions counted here; see State.Panics.
+	Panics int `json:"panics"`
 	// OrderID is the order that Klarna made under this key, once known.
 	OrderID string `json:"order_id,omitempty"`
 	// Capture is what is captured under this key; nil for a charge.
@@ -178,6 +182,10 @@ func (s State) Settle(k messages.IdempotencyKey, e Settlement) State {
 	maps.Copy(settled, s.Settled)
 	settled[k] = e
 	s.Settled = settled
+	if s.counts(k) {
+		s.Panics = maps.Clone(s.Panics)
+		delete(s.Panics, k)
+	}
 	return s
 }
 
