@@ -19,29 +19,29 @@ func TestDecide(t *testing.T) {
 		code      string
 		want      string // reason category fix_by, notify and retry where they apply
 	}{
-		{"not enough money on the card", 403, "PAYMENT_METHOD_FAILED", "payment_method_failed soft_decline customer notify retry"},
-		{"the card expired", 403, "UNAVAILABLE_PAYMENT_METHOD", "unavailable_payment_method customer_action customer notify retry"},
-		{"Klarna suspended the token", 403, "TOKEN_SUSPENDED", "token_suspended customer_action klarna notify retry"},
-		{"the customer cancelled in the Klarna app (S19)", 403, "TOKEN_CANCELLED", "token_cancelled token_dead customer notify"},
-		{"the same, as the newer pages spell it (S19)", 403, "TOKEN_CANCELED", "token_canceled token_dead customer notify"},
-		{"the token belongs to another merchant ID", 403, "TOKEN_FORBIDDEN", "token_forbidden merchant_error merchant"},
-		{"charged in another currency", 403, "PAYMENT_METHOD_CURRENCY_MISMATCH", "payment_method_currency_mismatch merchant_error merchant"},
-		{"tokens are not enabled for this merchant ID", 403, "INVALID_OPERATION", "invalid_operation merchant_error merchant"},
-		{"the merchant ID is closed", 403, "MERCHANT_INACTIVE", "merchant_inactive merchant_error merchant"},
-		{"not approved", 403, "REJECTED", "rejected merchant_error merchant"},
-		{"an order line without a name", 400, "BAD_REQUEST", "bad_request merchant_error merchant"},
-		{"tax that does not add up", 400, "BAD_VALUE", "bad_value merchant_error merchant"},
-		{"a token of another environment", 404, "TOKEN_NOT_FOUND", "token_not_found merchant_error merchant"},
-		{"a wrong path", 404, "NOT_FOUND", "not_found merchant_error merchant"},
-		{"an order over 1 MB, no code documented", 413, "", "request_entity_too_large merchant_error merchant"},
-		{"an order over 1 MB, some code", 413, "PAYLOAD_TOO_LARGE", "request_entity_too_large merchant_error merchant"},
-		{"a capture that makes no sense", 422, "UNPROCESSABLE_ENTITY", "unprocessable_entity merchant_error merchant"},
-		{"a capture with a bad address", 422, "INVALID_ADDRESS", "invalid_address merchant_error merchant"},
-		{"a capture after the authorisation expired", 403, "CAPTURE_NOT_ALLOWED", "capture_not_allowed merchant_error merchant"},
-		{"a capture of an order Klarna does not know", 404, "NO_SUCH_ORDER", "no_such_order merchant_error merchant"},
-		{"a code in small letters", 403, "payment_method_failed", "payment_method_failed soft_decline customer notify retry"},
-		{"a code in mixed letters", 403, "Token_Cancelled", "token_cancelled token_dead customer notify"},
-		{"a known code under a status Klarna has not documented", 402, "PAYMENT_METHOD_FAILED", "payment_method_failed soft_decline customer notify retry"},
+		{situation: "not enough money on the card", status: 403, code: "PAYMENT_METHOD_FAILED", want: "payment_method_failed soft_decline customer notify retry"},
+		{situation: "the card expired", status: 403, code: "UNAVAILABLE_PAYMENT_METHOD", want: "unavailable_payment_method customer_action customer notify retry"},
+		{situation: "Klarna suspended the token", status: 403, code: "TOKEN_SUSPENDED", want: "token_suspended customer_action klarna notify retry"},
+		{situation: "the customer cancelled in the Klarna app (S19)", status: 403, code: "TOKEN_CANCELLED", want: "token_cancelled token_dead customer notify"},
+		{situation: "the same, as the newer pages spell it (S19)", status: 403, code: "TOKEN_CANCELED", want: "token_canceled token_dead customer notify"},
+		{situation: "the token belongs to another merchant ID", status: 403, code: "TOKEN_FORBIDDEN", want: "token_forbidden merchant_error merchant"},
+		{situation: "charged in another currency", status: 403, code: "PAYMENT_METHOD_CURRENCY_MISMATCH", want: "payment_method_currency_mismatch merchant_error merchant"},
+		{situation: "tokens are not enabled for this merchant ID", status: 403, code: "INVALID_OPERATION", want: "invalid_operation merchant_error merchant"},
+		{situation: "the merchant ID is closed", status: 403, code: "MERCHANT_INACTIVE", want: "merchant_inactive merchant_error merchant"},
+		{situation: "not approved", status: 403, code: "REJECTED", want: "rejected merchant_error merchant"},
+		{situation: "an order line without a name", status: 400, code: "BAD_REQUEST", want: "bad_request merchant_error merchant"},
+		{situation: "tax that does not add up", status: 400, code: "BAD_VALUE", want: "bad_value merchant_error merchant"},
+		{situation: "a token of another environment", status: 404, code: "TOKEN_NOT_FOUND", want: "token_not_found merchant_error merchant"},
+		{situation: "a wrong path", status: 404, code: "NOT_FOUND", want: "not_found merchant_error merchant"},
+		{situation: "an order over 1 MB, no code documented", status: 413, want: "request_entity_too_large merchant_error merchant"},
+		{situation: "an order over 1 MB, some code", status: 413, code: "PAYLOAD_TOO_LARGE", want: "request_entity_too_large merchant_error merchant"},
+		{situation: "a capture that makes no sense", status: 422, code: "UNPROCESSABLE_ENTITY", want: "unprocessable_entity merchant_error merchant"},
+		{situation: "a capture with a bad address", status: 422, code: "INVALID_ADDRESS", want: "invalid_address merchant_error merchant"},
+		{situation: "a capture after the authorisation expired", status: 403, code: "CAPTURE_NOT_ALLOWED", want: "capture_not_allowed merchant_error merchant"},
+		{situation: "a capture of an order Klarna does not know", status: 404, code: "NO_SUCH_ORDER", want: "no_such_order merchant_error merchant"},
+		{situation: "a code in small letters", status: 403, code: "payment_method_failed", want: "payment_method_failed soft_decline customer notify retry"},
+		{situation: "a code in mixed letters", status: 403, code: "Token_Cancelled", want: "token_cancelled token_dead customer notify"},
+		{situation: "a known code under a status Klarna has not documented", status: 402, code: "PAYMENT_METHOD_FAILED", want: "payment_method_failed soft_decline customer notify retry"},
 	} {
 		t.Run(row.situation, func(t *testing.T) {
 			t.Parallel()
@@ -86,13 +86,13 @@ func TestRefusalWithoutACode(t *testing.T) {
 		code, fraud string
 		want        string
 	}{
-		{"refused for fraud", 400, "", "REJECTED", "fraud_rejected customer_action klarna notify"},
-		{"in small letters", 400, "", "rejected", "fraud_rejected customer_action klarna notify"},
-		{"a known code says more", 403, "PAYMENT_METHOD_FAILED", "REJECTED", "payment_method_failed soft_decline customer notify retry"},
-		{"an unknown code says less", 403, "NEWS", "REJECTED", "fraud_rejected customer_action klarna notify"},
-		{"no word at all", 400, "", "", unknown},
-		{"a fraud status that is no refusal", 400, "", "PENDING", unknown},
-		{"no refusal at all", 500, "", "REJECTED", unknown},
+		{situation: "refused for fraud", status: 400, fraud: "REJECTED", want: "fraud_rejected customer_action klarna notify"},
+		{situation: "in small letters", status: 400, fraud: "rejected", want: "fraud_rejected customer_action klarna notify"},
+		{situation: "a known code says more", status: 403, code: "PAYMENT_METHOD_FAILED", fraud: "REJECTED", want: "payment_method_failed soft_decline customer notify retry"},
+		{situation: "an unknown code says less", status: 403, code: "NEWS", fraud: "REJECTED", want: "fraud_rejected customer_action klarna notify"},
+		{situation: "no word at all", status: 400, want: unknown},
+		{situation: "a fraud status that is no refusal", status: 400, fraud: "PENDING", want: unknown},
+		{situation: "no refusal at all", status: 500, fraud: "REJECTED", want: unknown},
 	} {
 		d, known := dunning.DecideRefused(row.status, row.code, row.fraud)
 		if got := words(d); got != row.want || known != (row.want != unknown) {

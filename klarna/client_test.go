@@ -129,36 +129,36 @@ func TestRequests(t *testing.T) {
 		key    string
 	}{
 		{
-			"create order", func(c *klarna.Client) error { _, err := charge(c); return err },
-			"POST", "/klarna/customer-token/v1/tokens/" + theToken + "/order", monthly, "key-1",
+			name: "create order", call: func(c *klarna.Client) error { _, err := charge(c); return err },
+			method: "POST", uri: "/klarna/customer-token/v1/tokens/" + theToken + "/order", body: monthly, key: "key-1",
 		},
 		{
-			"create order, a token that needs escaping", func(c *klarna.Client) error { _, err := charge(c, withToken("a/b ?%é")); return err },
-			"POST", "/klarna/customer-token/v1/tokens/a%2Fb%20%3F%25%C3%A9/order", monthly, "key-1",
+			name: "create order, a token that needs escaping", call: func(c *klarna.Client) error { _, err := charge(c, withToken("a/b ?%é")); return err },
+			method: "POST", uri: "/klarna/customer-token/v1/tokens/a%2Fb%20%3F%25%C3%A9/order", body: monthly, key: "key-1",
 		},
 		{
-			"get token", func(c *klarna.Client) error {
+			name: "get token", call: func(c *klarna.Client) error {
 				_, err := c.Token(context.Background(), klarna.NewCustomerToken(theToken))
 				return err
 			},
-			"GET", "/klarna/customer-token/v1/tokens/" + theToken, "", "",
+			method: "GET", uri: "/klarna/customer-token/v1/tokens/" + theToken,
 		},
 		{
-			"cancel token", func(c *klarna.Client) error {
+			name: "cancel token", call: func(c *klarna.Client) error {
 				return c.CancelToken(context.Background(), klarna.NewCustomerToken(theToken))
 			},
-			"PATCH", "/klarna/customer-token/v1/tokens/" + theToken + "/status", `{"status":"CANCELLED"}`, "",
+			method: "PATCH", uri: "/klarna/customer-token/v1/tokens/" + theToken + "/status", body: `{"status":"CANCELLED"}`,
 		},
 		{
-			"get order", func(c *klarna.Client) error { _, err := c.Order(context.Background(), "o/1"); return err },
-			"GET", "/klarna/ordermanagement/v1/orders/o%2F1", "", "",
+			name: "get order", call: func(c *klarna.Client) error { _, err := c.Order(context.Background(), "o/1"); return err },
+			method: "GET", uri: "/klarna/ordermanagement/v1/orders/o%2F1",
 		},
 		{
-			"create capture", func(c *klarna.Client) error {
+			name: "create capture", call: func(c *klarna.Client) error {
 				_, err := c.CreateCapture(context.Background(), klarna.CreateCaptureRequest{OrderID: "o/1", IdempotencyKey: "key-2", CapturedAmount: 1})
 				return err
 			},
-			"POST", "/klarna/ordermanagement/v1/orders/o%2F1/captures", `{"captured_amount":1}`, "key-2",
+			method: "POST", uri: "/klarna/ordermanagement/v1/orders/o%2F1/captures", body: `{"captured_amount":1}`, key: "key-2",
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -209,18 +209,18 @@ func TestCreateOrderReadsLeniently(t *testing.T) {
 		want   klarna.CreatedOrder
 	}{
 		{
-			"all of the schema", 200, `{"order_id":"o-1","fraud_status":"ACCEPTED","redirect_url":"https://k","authorized_payment_method":{"type":"card","number_of_days":30}}`,
-			klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED", RedirectURL: "https://k", AuthorizedPaymentMethod: "card"},
+			name: "all of the schema", status: 200, body: `{"order_id":"o-1","fraud_status":"ACCEPTED","redirect_url":"https://k","authorized_payment_method":{"type":"card","number_of_days":30}}`,
+			want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED", RedirectURL: "https://k", AuthorizedPaymentMethod: "card"},
 		},
-		{"no redirect_url, as in Klarna's samples", 200, `{"order_id":"o-1","fraud_status":"PENDING"}`, klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "PENDING"}},
-		{"lower case", 200, `{"order_id":"o-1","fraud_status":"accepted"}`, klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED"}},
-		{"a value that Klarna adds", 200, `{"order_id":"o-1","fraud_status":"REVIEW"}`, klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "REVIEW"}},
-		{"a field that Klarna adds", 200, `{"order_id":"o-1","x":{"y":[1]}}`, klarna.CreatedOrder{OrderID: "o-1"}},
-		{"another 2xx", 201, `{"order_id":"o-1","fraud_status":"ACCEPTED"}`, klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED"}},
-		{"payment method as a string", 200, `{"order_id":"o-1","authorized_payment_method":"invoice"}`, klarna.CreatedOrder{OrderID: "o-1", AuthorizedPaymentMethod: "invoice"}},
-		{"payment method of another type", 200, `{"authorized_payment_method":[7],"order_id":"o-1"}`, klarna.CreatedOrder{OrderID: "o-1"}},
-		{"payment method null", 200, `{"authorized_payment_method":null,"order_id":"o-1"}`, klarna.CreatedOrder{OrderID: "o-1"}},
-		{"optional fields of other types", 200, `{"fraud_status":1,"redirect_url":{},"order_id":"o-1"}`, klarna.CreatedOrder{OrderID: "o-1"}},
+		{name: "no redirect_url, as in Klarna's samples", status: 200, body: `{"order_id":"o-1","fraud_status":"PENDING"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "PENDING"}},
+		{name: "lower case", status: 200, body: `{"order_id":"o-1","fraud_status":"accepted"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED"}},
+		{name: "a value that Klarna adds", status: 200, body: `{"order_id":"o-1","fraud_status":"REVIEW"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "REVIEW"}},
+		{name: "a field that Klarna adds", status: 200, body: `{"order_id":"o-1","x":{"y":[1]}}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
+		{name: "another 2xx", status: 201, body: `{"order_id":"o-1","fraud_status":"ACCEPTED"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED"}},
+		{name: "payment method as a string", status: 200, body: `{"order_id":"o-1","authorized_payment_method":"invoice"}`, want: klarna.CreatedOrder{OrderID: "o-1", AuthorizedPaymentMethod: "invoice"}},
+		{name: "payment method of another type", status: 200, body: `{"authorized_payment_method":[7],"order_id":"o-1"}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
+		{name: "payment method null", status: 200, body: `{"authorized_payment_method":null,"order_id":"o-1"}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
+		{name: "optional fields of other types", status: 200, body: `{"fraud_status":1,"redirect_url":{},"order_id":"o-1"}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -278,99 +278,90 @@ func TestErrors(t *testing.T) {
 		class  klarna.Class
 	}{
 		{
-			"a decline", 403, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":["a","b"],"correlation_id":"c-1","reason":"x"}`, nil,
-			klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"a", "b"}, CorrelationID: "c-1", HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "a decline", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":["a","b"],"correlation_id":"c-1","reason":"x"}`, want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"a", "b"}, CorrelationID: "c-1", HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"correlation id in the header only", 403, `{"error_code":"TOKEN_CANCELED"}`, []string{"KLARNA-CORRELATION-ID", "c-2"},
-			klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELED", CorrelationID: "c-2", HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "correlation id in the header only", status: 403, body: `{"error_code":"TOKEN_CANCELED"}`, header: []string{"KLARNA-CORRELATION-ID", "c-2"},
+			want:  klarna.Error{StatusCode: 403, Code: "TOKEN_CANCELED", CorrelationID: "c-2", HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"one message instead of a list", 400, `{"error_code":"BAD_VALUE","error_message":"m"}`, nil,
-			klarna.Error{StatusCode: 400, Code: "BAD_VALUE", Messages: []string{"m"}, HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "one message instead of a list", status: 400, body: `{"error_code":"BAD_VALUE","error_message":"m"}`, want: klarna.Error{StatusCode: 400, Code: "BAD_VALUE", Messages: []string{"m"}, HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"messages of another type", 400, `{"error_messages":{"a":1},"correlation_id":7,"error_code":"BAD_VALUE"}`, nil,
-			klarna.Error{StatusCode: 400, Code: "BAD_VALUE", CorrelationID: "7", HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "messages of another type", status: 400, body: `{"error_messages":{"a":1},"correlation_id":7,"error_code":"BAD_VALUE"}`, want: klarna.Error{StatusCode: 400, Code: "BAD_VALUE", CorrelationID: "7", HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"messages that are null, and no correlation id", 403, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":null}`, nil,
-			klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "messages that are null, and no correlation id", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":null}`, want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"messages that are one string", 403, `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":"m"}`, nil,
-			klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"m"}, HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "messages that are one string", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":"m"}`, want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"m"}, HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"a code in small letters", 403, `{"error_code":"payment_method_failed"}`, nil,
-			klarna.Error{StatusCode: 403, Code: "payment_method_failed", HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "a code in small letters", status: 403, body: `{"error_code":"payment_method_failed"}`, want: klarna.Error{StatusCode: 403, Code: "payment_method_failed", HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
 		{
-			"a refusal without a code", 400, `{"correlation_id":"c","fraud_status":"rejected","reason":"declined"}`, nil,
-			klarna.Error{StatusCode: 400, CorrelationID: "c", HasErrorObject: true, FraudStatus: "REJECTED"},
-			klarna.ClassRefused,
+			name: "a refusal without a code", status: 400, body: `{"correlation_id":"c","fraud_status":"rejected","reason":"declined"}`, want: klarna.Error{StatusCode: 400, CorrelationID: "c", HasErrorObject: true, FraudStatus: "REJECTED"},
+			class: klarna.ClassRefused,
 		},
-		{"a correlation id alone", 403, `{"correlation_id":"c"}`, nil, klarna.Error{StatusCode: 403, CorrelationID: "c", HasErrorObject: true}, klarna.ClassRefused},
-		{"a reason alone", 403, `{"reason":"declined"}`, nil, klarna.Error{StatusCode: 403, HasErrorObject: true}, klarna.ClassRefused},
-		{"messages alone", 403, `{"error_messages":["m"]}`, nil, klarna.Error{StatusCode: 403, Messages: []string{"m"}, HasErrorObject: true}, klarna.ClassRefused},
+		{name: "a correlation id alone", status: 403, body: `{"correlation_id":"c"}`, want: klarna.Error{StatusCode: 403, CorrelationID: "c", HasErrorObject: true}, class: klarna.ClassRefused},
+		{name: "a reason alone", status: 403, body: `{"reason":"declined"}`, want: klarna.Error{StatusCode: 403, HasErrorObject: true}, class: klarna.ClassRefused},
+		{name: "messages alone", status: 403, body: `{"error_messages":["m"]}`, want: klarna.Error{StatusCode: 403, Messages: []string{"m"}, HasErrorObject: true}, class: klarna.ClassRefused},
 		{
-			"a number as code among Klarna's fields", 403, `{"error_code":1020,"correlation_id":"c"}`, nil,
-			klarna.Error{StatusCode: 403, Code: "1020", CorrelationID: "c", HasErrorObject: true}, klarna.ClassRefused,
+			name: "a number as code among Klarna's fields", status: 403, body: `{"error_code":1020,"correlation_id":"c"}`, want: klarna.Error{StatusCode: 403, Code: "1020", CorrelationID: "c", HasErrorObject: true}, class: klarna.ClassRefused,
 		},
-		{"a firewall's JSON", 403, `{"error_code":1020,"error_name":"access_denied"}`, nil, klarna.Error{StatusCode: 403, Code: "1020"}, klarna.ClassNotEvaluated},
-		{"nothing but nulls", 403, `{"error_code":null,"correlation_id":null,"reason":null}`, nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
+		{name: "a firewall's JSON", status: 403, body: `{"error_code":1020,"error_name":"access_denied"}`, want: klarna.Error{StatusCode: 403, Code: "1020"}, class: klarna.ClassNotEvaluated},
+		{name: "nothing but nulls", status: 403, body: `{"error_code":null,"correlation_id":null,"reason":null}`, want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
 		{
-			"a code that Klarna adds", 403, `{"error_code":"Something-New"}`, nil,
-			klarna.Error{StatusCode: 403, Code: "Something-New", HasErrorObject: true},
-			klarna.ClassRefused,
+			name: "a code that Klarna adds", status: 403, body: `{"error_code":"Something-New"}`, want: klarna.Error{StatusCode: 403, Code: "Something-New", HasErrorObject: true},
+			class: klarna.ClassRefused,
 		},
-		{"empty body, as Kustom may", 403, "", nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
-		{"a firewall's page", 403, "<html>blocked</html>", nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
-		{"a gateway's JSON", 404, `{"message":"no route"}`, nil, klarna.Error{StatusCode: 404}, klarna.ClassNotEvaluated},
-		{"an empty code", 403, `{"error_code":" "}`, nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
-		{"JSON, but no object", 403, `"error_code"`, nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
-		{"a page of more than a megabyte", 403, strings.Repeat("x", 1<<20+1), nil, klarna.Error{StatusCode: 403}, klarna.ClassNotEvaluated},
-		{"our password", 401, "", nil, klarna.Error{StatusCode: 401}, klarna.ClassNotEvaluated},
+		{name: "empty body, as Kustom may", status: 403, want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
+		{name: "a firewall's page", status: 403, body: "<html>blocked</html>", want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
+		{name: "a gateway's JSON", status: 404, body: `{"message":"no route"}`, want: klarna.Error{StatusCode: 404}, class: klarna.ClassNotEvaluated},
+		{name: "an empty code", status: 403, body: `{"error_code":" "}`, want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
+		{name: "JSON, but no object", status: 403, body: `"error_code"`, want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
+		{name: "a page of more than a megabyte", status: 403, body: strings.Repeat("x", 1<<20+1), want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
+		{name: "our password", status: 401, want: klarna.Error{StatusCode: 401}, class: klarna.ClassNotEvaluated},
 		{
-			"rate limited", 429, `{"error_code":"TOO_MANY_REQUESTS"}`,
-			[]string{"X-Ratelimit-Limit", "40, 40;w=1", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "3"},
-			klarna.Error{
+			name: "rate limited", status: 429, body: `{"error_code":"TOO_MANY_REQUESTS"}`,
+			header: []string{"X-Ratelimit-Limit", "40, 40;w=1", "X-Ratelimit-Remaining", "0", "X-Ratelimit-Reset", "3"},
+			want: klarna.Error{
 				StatusCode: 429, Code: "TOO_MANY_REQUESTS", HasErrorObject: true, RetryAfter: 3 * time.Second,
 				RateLimit: klarna.RateLimit{Known: true, Limit: 40, Reset: 3 * time.Second},
 			},
-			klarna.ClassRateLimited,
+			class: klarna.ClassRateLimited,
 		},
 		{
-			"rate limited by a gateway", 429, "", []string{"Retry-After", "7", "X-Ratelimit-Reset", "2"},
-			klarna.Error{StatusCode: 429, RetryAfter: 7 * time.Second},
-			klarna.ClassRateLimited,
+			name: "rate limited by a gateway", status: 429, header: []string{"Retry-After", "7", "X-Ratelimit-Reset", "2"},
+			want:  klarna.Error{StatusCode: 429, RetryAfter: 7 * time.Second},
+			class: klarna.ClassRateLimited,
 		},
 		{
-			"maintenance until a date, by Klarna's clock", 503, `{"error_code":"SERVICE_UNAVAILABLE"}`,
-			[]string{"Date", "Tue, 01 Dec 2026 00:00:00 GMT", "Retry-After", "Tue, 01 Dec 2026 00:01:30 GMT"},
-			klarna.Error{StatusCode: 503, Code: "SERVICE_UNAVAILABLE", HasErrorObject: true, RetryAfter: 90 * time.Second},
-			klarna.ClassFailed,
+			name: "maintenance until a date, by Klarna's clock", status: 503, body: `{"error_code":"SERVICE_UNAVAILABLE"}`,
+			header: []string{"Date", "Tue, 01 Dec 2026 00:00:00 GMT", "Retry-After", "Tue, 01 Dec 2026 00:01:30 GMT"},
+			want:   klarna.Error{StatusCode: 503, Code: "SERVICE_UNAVAILABLE", HasErrorObject: true, RetryAfter: 90 * time.Second},
+			class:  klarna.ClassFailed,
 		},
-		{"a wait without end", 503, "", []string{"Retry-After", "999999999999999999999"}, klarna.Error{StatusCode: 503, RetryAfter: time.Hour}, klarna.ClassUnknown},
-		{"nonsense in headers", 429, "", []string{"Retry-After", "soon", "X-Ratelimit-Reset", "-1", "X-Ratelimit-Remaining", "NaN"}, klarna.Error{StatusCode: 429}, klarna.ClassRateLimited},
+		{name: "a wait without end", status: 503, header: []string{"Retry-After", "999999999999999999999"}, want: klarna.Error{StatusCode: 503, RetryAfter: time.Hour}, class: klarna.ClassUnknown},
+		{name: "nonsense in headers", status: 429, header: []string{"Retry-After", "soon", "X-Ratelimit-Reset", "-1", "X-Ratelimit-Remaining", "NaN"}, want: klarna.Error{StatusCode: 429}, class: klarna.ClassRateLimited},
 		{
-			"the reset that comes with every answer is no wait", 500, "", []string{"X-Ratelimit-Remaining", "39", "X-Ratelimit-Reset", "1"},
-			klarna.Error{StatusCode: 500, RateLimit: klarna.RateLimit{Known: true, Remaining: 39, Reset: time.Second}},
-			klarna.ClassUnknown,
+			name: "the reset that comes with every answer is no wait", status: 500, header: []string{"X-Ratelimit-Remaining", "39", "X-Ratelimit-Reset", "1"},
+			want:  klarna.Error{StatusCode: 500, RateLimit: klarna.RateLimit{Known: true, Remaining: 39, Reset: time.Second}},
+			class: klarna.ClassUnknown,
 		},
-		{"a proxy", 502, "<html>Bad Gateway</html>", nil, klarna.Error{StatusCode: 502}, klarna.ClassUnknown},
-		{"a redirect is not followed", 302, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 302}, klarna.ClassNotEvaluated},
-		{"a redirect that asks for the same again is not followed", 307, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 307}, klarna.ClassNotEvaluated},
-		{"a redirect to a result", 303, "", []string{"Location", "/klarna/elsewhere"}, klarna.Error{StatusCode: 303}, klarna.ClassUnknown},
-		{"a proxy's password", 407, `{"error_code":"X"}`, nil, klarna.Error{StatusCode: 407, Code: "X", HasErrorObject: true}, klarna.ClassNotEvaluated},
-		{"a hotel's network", 511, "<html>log in</html>", nil, klarna.Error{StatusCode: 511}, klarna.ClassNotEvaluated},
+		{name: "a proxy", status: 502, body: "<html>Bad Gateway</html>", want: klarna.Error{StatusCode: 502}, class: klarna.ClassUnknown},
+		{name: "a redirect is not followed", status: 302, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 302}, class: klarna.ClassNotEvaluated},
+		{name: "a redirect that asks for the same again is not followed", status: 307, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 307}, class: klarna.ClassNotEvaluated},
+		{name: "a redirect to a result", status: 303, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 303}, class: klarna.ClassUnknown},
+		{name: "a proxy's password", status: 407, body: `{"error_code":"X"}`, want: klarna.Error{StatusCode: 407, Code: "X", HasErrorObject: true}, class: klarna.ClassNotEvaluated},
+		{name: "a hotel's network", status: 511, body: "<html>log in</html>", want: klarna.Error{StatusCode: 511}, class: klarna.ClassNotEvaluated},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -435,15 +426,15 @@ func TestCreateCapture(t *testing.T) {
 		want   string
 		class  klarna.Class
 	}{
-		{"as documented", 201, []string{"Capture-Id", "c-1"}, "c-1", klarna.ClassOK},
-		{"only a location", 201, []string{"Location", "/ordermanagement/v1/orders/o-1/captures/c-2"}, "c-2", klarna.ClassOK},
-		{"a whole URL as location", 201, []string{"Location", "https://api.klarna.com/ordermanagement/v1/orders/o-1/captures/c-2/"}, "c-2", klarna.ClassOK},
-		{"the header before the location", 201, []string{"Capture-Id", " c-1 ", "Location", "/ordermanagement/v1/orders/o-1/captures/c-2"}, "c-1", klarna.ClassOK},
-		{"another 2xx", 200, []string{"Capture-Id", "c-3"}, "c-3", klarna.ClassOK},
-		{"neither", 201, nil, "", klarna.ClassAnswered2xx},
-		{"another location", 201, []string{"Location", "/somewhere"}, "", klarna.ClassAnswered2xx},
-		{"a location without an id", 201, []string{"Location", "/ordermanagement/v1/orders/o-1/captures/"}, "", klarna.ClassAnswered2xx},
-		{"an id on a refusal", 403, []string{"Capture-Id", "c-4"}, "", klarna.ClassNotEvaluated},
+		{name: "as documented", status: 201, header: []string{"Capture-Id", "c-1"}, want: "c-1", class: klarna.ClassOK},
+		{name: "only a location", status: 201, header: []string{"Location", "/ordermanagement/v1/orders/o-1/captures/c-2"}, want: "c-2", class: klarna.ClassOK},
+		{name: "a whole URL as location", status: 201, header: []string{"Location", "https://api.klarna.com/ordermanagement/v1/orders/o-1/captures/c-2/"}, want: "c-2", class: klarna.ClassOK},
+		{name: "the header before the location", status: 201, header: []string{"Capture-Id", " c-1 ", "Location", "/ordermanagement/v1/orders/o-1/captures/c-2"}, want: "c-1", class: klarna.ClassOK},
+		{name: "another 2xx", status: 200, header: []string{"Capture-Id", "c-3"}, want: "c-3", class: klarna.ClassOK},
+		{name: "neither", status: 201, class: klarna.ClassAnswered2xx},
+		{name: "another location", status: 201, header: []string{"Location", "/somewhere"}, class: klarna.ClassAnswered2xx},
+		{name: "a location without an id", status: 201, header: []string{"Location", "/ordermanagement/v1/orders/o-1/captures/"}, class: klarna.ClassAnswered2xx},
+		{name: "an id on a refusal", status: 403, header: []string{"Capture-Id", "c-4"}, class: klarna.ClassNotEvaluated},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -536,16 +527,16 @@ func TestOrder(t *testing.T) {
 		class  klarna.Class
 	}{
 		{
-			"captured", 200, `{"order_id":"o-1","status":"CAPTURED","fraud_status":"accepted","order_amount":1599,"captured_amount":1599,"purchase_currency":"eur","captures":[{"capture_id":"c-1","captured_amount":1599}]}`,
-			klarna.Order{
+			name: "captured", status: 200, body: `{"order_id":"o-1","status":"CAPTURED","fraud_status":"accepted","order_amount":1599,"captured_amount":1599,"purchase_currency":"eur","captures":[{"capture_id":"c-1","captured_amount":1599}]}`,
+			want: klarna.Order{
 				OrderID: "o-1", Status: "CAPTURED", FraudStatus: "ACCEPTED", OrderAmount: 1599, CapturedAmount: 1599, PurchaseCurrency: "eur",
 				Captures: []klarna.OrderCapture{{CaptureID: "c-1", CapturedAmount: 1599}},
-			}, klarna.ClassOK,
+			}, class: klarna.ClassOK,
 		},
-		{"fields of other types", 200, `{"captures":{},"order_amount":"1","status":1,"order_id":"o-1"}`, klarna.Order{OrderID: "o-1"}, klarna.ClassOK},
-		{"no id", 200, `{"fraud_status":"ACCEPTED"}`, klarna.Order{}, klarna.ClassAnswered2xx},
-		{"a page", 200, "<html>", klarna.Order{}, klarna.ClassAnswered2xx},
-		{"unknown here", 404, `{"error_code":"NO_SUCH_ORDER"}`, klarna.Order{}, klarna.ClassRefused},
+		{name: "fields of other types", status: 200, body: `{"captures":{},"order_amount":"1","status":1,"order_id":"o-1"}`, want: klarna.Order{OrderID: "o-1"}, class: klarna.ClassOK},
+		{name: "no id", status: 200, body: `{"fraud_status":"ACCEPTED"}`, want: klarna.Order{}, class: klarna.ClassAnswered2xx},
+		{name: "a page", status: 200, body: "<html>", want: klarna.Order{}, class: klarna.ClassAnswered2xx},
+		{name: "unknown here", status: 404, body: `{"error_code":"NO_SUCH_ORDER"}`, want: klarna.Order{}, class: klarna.ClassRefused},
 	} {
 		got, err := newClient(t, newRecorder(t, answering(row.status, row.body)).endpoint()).Order(context.Background(), "o-1")
 		if !reflect.DeepEqual(got, row.want) || klarna.ClassOf(err) != row.class {

@@ -63,10 +63,10 @@ func TestStaticCredentials(t *testing.T) {
 		name, username, password string
 		ok                       bool
 	}{
-		{"both", "K123_abc", theKey, true},
-		{"no user name", "", theKey, false},
-		{"no API key", "K123_abc", "", false},
-		{"a colon, which would move the border", "K123:abc", theKey, false},
+		{name: "both", username: "K123_abc", password: theKey, ok: true},
+		{name: "no user name", password: theKey},
+		{name: "no API key", username: "K123_abc"},
+		{name: "a colon, which would move the border", username: "K123:abc", password: theKey},
 	} {
 		if _, err := klarna.StaticCredentials(row.username, row.password).Credentials(); (err == nil) != row.ok {
 			t.Errorf("%s: error %v", row.name, err)

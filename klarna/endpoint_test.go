@@ -93,14 +93,14 @@ func TestMerchant(t *testing.T) {
 		same                    bool
 		want                    string // "" is a fingerprint
 	}{
-		{"another key of the merchant", "K123456_0a1b2c", "K123456_d4e5f6", true, "K123456"},
-		{"the first _ counts", "PK12345_ab_cd", "PK12345_ef_gh", true, "PK12345"},
-		{"another merchant", "K123456_0a1b2c", "K123457_0a1b2c", false, "K123456"},
-		{"a UUID", "0b1d9815-165e-42e2-8867-35bc03789e00", "0b1d9815-165e-42e2-8867-35bc03789e01", false, ""},
-		{"Kustom", "K123456-abcdef", "K123456-ghijkl", false, ""},
-		{"nothing before the _", "_abc", "_abd", false, ""},
-		{"no merchant ID before the _", "a b_c", "a b_d", false, ""},
-		{"far too long before the _", strings.Repeat("K", 65) + "_a", strings.Repeat("K", 65) + "_b", false, ""},
+		{name: "another key of the merchant", username: "K123456_0a1b2c", rotated: "K123456_d4e5f6", same: true, want: "K123456"},
+		{name: "the first _ counts", username: "PK12345_ab_cd", rotated: "PK12345_ef_gh", same: true, want: "PK12345"},
+		{name: "another merchant", username: "K123456_0a1b2c", rotated: "K123457_0a1b2c", want: "K123456"},
+		{name: "a UUID", username: "0b1d9815-165e-42e2-8867-35bc03789e00", rotated: "0b1d9815-165e-42e2-8867-35bc03789e01"},
+		{name: "Kustom", username: "K123456-abcdef", rotated: "K123456-ghijkl"},
+		{name: "nothing before the _", username: "_abc", rotated: "_abd"},
+		{name: "no merchant ID before the _", username: "a b_c", rotated: "a b_d"},
+		{name: "far too long before the _", username: strings.Repeat("K", 65) + "_a", rotated: strings.Repeat("K", 65) + "_b"},
 	} {
 		got, other := klarna.Merchant(row.username), klarna.Merchant(row.rotated)
 		if row.want != "" && got != row.want || (got == other) != row.same {

@@ -138,18 +138,18 @@ func TestCutConnections(t *testing.T) {
 		class  klarna.Class
 		status int
 	}{
-		{"after nothing", answerAnd(""), klarna.ClassCut, 0},
-		{"in the status line", answerAnd("HTTP/1.1 20"), klarna.ClassCut, 0},
-		{"in the headers", answerAnd("HTTP/1.1 200 OK\r\nContent-Le"), klarna.ClassCut, 0},
-		{"after the headers of a 200", answerAnd("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n"), klarna.ClassAnswered2xx, 200},
-		{"in the body of a 200", answerAnd("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"order_id\":"), klarna.ClassAnswered2xx, 200},
-		{"in the body of a 403", answerAnd("HTTP/1.1 403 Forbidden\r\nContent-Length: 90\r\n\r\n{\"error_code\":\"TOKEN_CANCELLED\"}"), klarna.ClassCut, 403},
-		{"in the body of a 503", answerAnd("HTTP/1.1 503 Unavailable\r\nContent-Length: 90\r\n\r\n{\"error"), klarna.ClassCut, 503},
-		{"after the closing brace of a 200", answerAnd("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n12\r\n{\"order_id\":\"o-1\"}\r\n"), klarna.ClassOK, 0},
-		{"no HTTP at all", answerAnd("SSH-2.0-OpenSSH_9.6 " + theToken + "\r\n"), klarna.ClassCut, 0},
-		{"before the request was read", func(conn net.Conn, _ io.Writer) { _, _ = conn.Read(make([]byte, 1)) }, klarna.ClassCut, 0},
-		{"an interim answer, then nothing", answerAnd("HTTP/1.1 103 Early Hints\r\n\r\n"), klarna.ClassCut, 0},
-		{"another protocol", answerAnd("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), klarna.ClassUnknown, 101},
+		{name: "after nothing", script: answerAnd(""), class: klarna.ClassCut},
+		{name: "in the status line", script: answerAnd("HTTP/1.1 20"), class: klarna.ClassCut},
+		{name: "in the headers", script: answerAnd("HTTP/1.1 200 OK\r\nContent-Le"), class: klarna.ClassCut},
+		{name: "after the headers of a 200", script: answerAnd("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n"), class: klarna.ClassAnswered2xx, status: 200},
+		{name: "in the body of a 200", script: answerAnd("HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n{\"order_id\":"), class: klarna.ClassAnswered2xx, status: 200},
+		{name: "in the body of a 403", script: answerAnd("HTTP/1.1 403 Forbidden\r\nContent-Length: 90\r\n\r\n{\"error_code\":\"TOKEN_CANCELLED\"}"), class: klarna.ClassCut, status: 403},
+		{name: "in the body of a 503", script: answerAnd("HTTP/1.1 503 Unavailable\r\nContent-Length: 90\r\n\r\n{\"error"), class: klarna.ClassCut, status: 503},
+		{name: "after the closing brace of a 200", script: answerAnd("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n12\r\n{\"order_id\":\"o-1\"}\r\n"), class: klarna.ClassOK},
+		{name: "no HTTP at all", script: answerAnd("SSH-2.0-OpenSSH_9.6 " + theToken + "\r\n"), class: klarna.ClassCut},
+		{name: "before the request was read", script: func(conn net.Conn, _ io.Writer) { _, _ = conn.Read(make([]byte, 1)) }, class: klarna.ClassCut},
+		{name: "an interim answer, then nothing", script: answerAnd("HTTP/1.1 103 Early Hints\r\n\r\n"), class: klarna.ClassCut},
+		{name: "another protocol", script: answerAnd("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"), class: klarna.ClassUnknown, status: 101},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -320,9 +320,9 @@ func TestTimeout(t *testing.T) {
 		status       int
 		class        klarna.Class
 	}{
-		{"no answer", "", 0, klarna.ClassCut},
-		{"headers of a 200, but no body", "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n", 200, klarna.ClassAnswered2xx},
-		{"headers of a 403, but no body", "HTTP/1.1 403 Forbidden\r\nContent-Length: 30\r\n\r\n", 403, klarna.ClassCut},
+		{name: "no answer", class: klarna.ClassCut},
+		{name: "headers of a 200, but no body", answer: "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\n", status: 200, class: klarna.ClassAnswered2xx},
+		{name: "headers of a 403, but no body", answer: "HTTP/1.1 403 Forbidden\r\nContent-Length: 30\r\n\r\n", status: 403, class: klarna.ClassCut},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

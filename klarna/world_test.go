@@ -154,22 +154,22 @@ func TestCompressedAnswers(t *testing.T) {
 		body         string
 		want         klarna.Class
 	}{
-		{"gzip", "gzip", 200, packed, klarna.ClassOK},
-		{"gzip by its old name, in capitals", "X-GZIP", 200, packed, klarna.ClassOK},
-		{"said to be gzip, and unpacked on the way", "gzip", 200, order, klarna.ClassOK},
-		{"identity", "identity", 200, order, klarna.ClassOK},
-		{"a refusal", "gzip", 403, gzipped(t, declined), klarna.ClassRefused},
-		{"an empty refusal", "gzip", 403, "", klarna.ClassNotEvaluated},
-		{"another coding", "br", 200, order, klarna.ClassAnswered2xx},
-		{"a refusal in another coding may be one of the order", "br", 403, declined, klarna.ClassUnknown},
-		{"a redirect needs no body", "br", 308, "x", klarna.ClassNotEvaluated},
-		{"a password needs no body", "br", 401, "x", klarna.ClassNotEvaluated},
-		{"a refusal with a broken header", "gzip", 403, "\x1f\x8b\x00 and so on, for long enough", klarna.ClassUnknown},
-		{"a refusal with a broken checksum", "gzip", 403, gzipped(t, declined)[:len(gzipped(t, declined))-8] + "12345678", klarna.ClassUnknown},
-		{"cut behind the order", "gzip", 200, packed[:len(packed)-8], klarna.ClassOK},
-		{"cut in the order", "gzip", 200, packed[:len(packed)/2], klarna.ClassAnswered2xx},
-		{"a page of a megabyte and one byte", "gzip", 403, gzipped(t, strings.Repeat("x", 1<<20+1)), klarna.ClassNotEvaluated},
-		{"more than anybody reads", "gzip", 200, gzipped(t, order[:len(order)-1]+`,"x":"`+strings.Repeat("x", 4<<20)+`"}`), klarna.ClassAnswered2xx},
+		{name: "gzip", coding: "gzip", status: 200, body: packed, want: klarna.ClassOK},
+		{name: "gzip by its old name, in capitals", coding: "X-GZIP", status: 200, body: packed, want: klarna.ClassOK},
+		{name: "said to be gzip, and unpacked on the way", coding: "gzip", status: 200, body: order, want: klarna.ClassOK},
+		{name: "identity", coding: "identity", status: 200, body: order, want: klarna.ClassOK},
+		{name: "a refusal", coding: "gzip", status: 403, body: gzipped(t, declined), want: klarna.ClassRefused},
+		{name: "an empty refusal", coding: "gzip", status: 403, want: klarna.ClassNotEvaluated},
+		{name: "another coding", coding: "br", status: 200, body: order, want: klarna.ClassAnswered2xx},
+		{name: "a refusal in another coding may be one of the order", coding: "br", status: 403, body: declined, want: klarna.ClassUnknown},
+		{name: "a redirect needs no body", coding: "br", status: 308, body: "x", want: klarna.ClassNotEvaluated},
+		{name: "a password needs no body", coding: "br", status: 401, body: "x", want: klarna.ClassNotEvaluated},
+		{name: "a refusal with a broken header", coding: "gzip", status: 403, body: "\x1f\x8b\x00 and so on, for long enough", want: klarna.ClassUnknown},
+		{name: "a refusal with a broken checksum", coding: "gzip", status: 403, body: gzipped(t, declined)[:len(gzipped(t, declined))-8] + "12345678", want: klarna.ClassUnknown},
+		{name: "cut behind the order", coding: "gzip", status: 200, body: packed[:len(packed)-8], want: klarna.ClassOK},
+		{name: "cut in the order", coding: "gzip", status: 200, body: packed[:len(packed)/2], want: klarna.ClassAnswered2xx},
+		{name: "a page of a megabyte and one byte", coding: "gzip", status: 403, body: gzipped(t, strings.Repeat("x", 1<<20+1)), want: klarna.ClassNotEvaluated},
+		{name: "more than anybody reads", coding: "gzip", status: 200, body: gzipped(t, order[:len(order)-1]+`,"x":"`+strings.Repeat("x", 4<<20)+`"}`), want: klarna.ClassAnswered2xx},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

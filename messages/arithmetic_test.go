@@ -14,15 +14,15 @@ func TestLineTax(t *testing.T) {
 		name              string
 		total, rate, want int64
 	}{
-		{"19 % in 15.99", 1599, 1900, 255},
-		{"25 % in 99.00, the half away from nothing", 9900, 2500, 1980},
-		{"exactly a half goes up", 3, 2000, 1}, // 0.5
-		{"exactly a half goes up below zero as well", -3, 2000, 0},
-		{"a discount", -200, 1900, -32},
-		{"no rate", 1599, 0, 0},
-		{"nothing", 0, 2500, 0},
-		{"Klarna's example", 2900, 2000, 483},
-		{"the limits", maxAmount, maxTaxRate, 99009901},
+		{name: "19 % in 15.99", total: 1599, rate: 1900, want: 255},
+		{name: "25 % in 99.00, the half away from nothing", total: 9900, rate: 2500, want: 1980},
+		{name: "exactly a half goes up", total: 3, rate: 2000, want: 1}, // 0.5
+		{name: "exactly a half goes up below zero as well", total: -3, rate: 2000},
+		{name: "a discount", total: -200, rate: 1900, want: -32},
+		{name: "no rate", total: 1599},
+		{name: "nothing", rate: 2500},
+		{name: "Klarna's example", total: 2900, rate: 2000, want: 483},
+		{name: "the limits", total: maxAmount, rate: maxTaxRate, want: 99009901},
 	} {
 		if got := lineTax(row.total, row.rate); got != row.want {
 			t.Errorf("%s: got %d, want %d", row.name, got, row.want)

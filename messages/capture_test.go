@@ -123,65 +123,65 @@ func invalidCaptures() []invalidJob {
 	year := `"subscription": { "name": "Premium {{1}}", "interval": "YEAR", "interval_count": 1 }`
 	return []invalidJob{
 		// The document.
-		{"another document behind it", `"premium" }
-}`, `"premium" }
-} {}`, `$: found no valid JSON at byte 634: expected nothing after the end of the document`, unsaid},
-		{"257 KiB", `"premium"`, `"` + strings.Repeat("x", 257<<10) + `"`, `$: found 263795 bytes, expected at most 262144`, unsaid},
-		{"an unknown field", amount, `"amount": 1599`, `amount: found an unknown field, expected none outside order_lines`, false},
-		{"a field in another spelling", amount, `"capturedAmount": 1599`, `capturedAmount: found an unknown field, expected captured_amount`, false},
-		{"the fields of a job", amount, `"attempt": 1, "due_at": "2026-12-01T00:00:00Z", "customer_token": "` + token + `", "order": {}`,
-			"attempt: found an unknown field, expected none outside order_lines\ndue_at: found an unknown field, expected none outside order_lines\ncustomer_token: found an unknown field, expected none outside order_lines\norder: found an unknown field, expected none outside order_lines", false},
-		{"what Klarna's capture has and a job has not", amount, `"shipping_info": []`, `shipping_info: found an unknown field, expected none outside order_lines`, false},
-		{"an amount twice", amount, amount + `, "captured_amount": 1`, `captured_amount: found this name twice, expected it once`, unsaid},
+		{name: "another document behind it", old: `"premium" }
+}`, new: `"premium" }
+} {}`, want: `$: found no valid JSON at byte 634: expected nothing after the end of the document`, unsaid: unsaid},
+		{name: "257 KiB", old: `"premium"`, new: `"` + strings.Repeat("x", 257<<10) + `"`, want: `$: found 263795 bytes, expected at most 262144`, unsaid: unsaid},
+		{name: "an unknown field", old: amount, new: `"amount": 1599`, want: `amount: found an unknown field, expected none outside order_lines`},
+		{name: "a field in another spelling", old: amount, new: `"capturedAmount": 1599`, want: `capturedAmount: found an unknown field, expected captured_amount`},
+		{name: "the fields of a job", old: amount, new: `"attempt": 1, "due_at": "2026-12-01T00:00:00Z", "customer_token": "` + token + `", "order": {}`,
+			want: "attempt: found an unknown field, expected none outside order_lines\ndue_at: found an unknown field, expected none outside order_lines\ncustomer_token: found an unknown field, expected none outside order_lines\norder: found an unknown field, expected none outside order_lines"},
+		{name: "what Klarna's capture has and a job has not", old: amount, new: `"shipping_info": []`, want: `shipping_info: found an unknown field, expected none outside order_lines`},
+		{name: "an amount twice", old: amount, new: amount + `, "captured_amount": 1`, want: `captured_amount: found this name twice, expected it once`, unsaid: unsaid},
 
 		// Which order.
-		{"no id anywhere", `"id": "1234834/2026-12/c1",`, ``, `id: found nothing, expected a string here or in the header Nats-Msg-Id`, unsaid},
-		{"an empty id", `"id": "1234834/2026-12/c1"`, `"id": ""`, `id: found an empty string, expected 1 to 255 bytes`, false},
-		{"no subscription", `"subscription_id": "1234834",`, ``, `subscription_id: found nothing, expected a string`, false},
-		{"65 bytes of period", `"period": "2026-12"`, `"period": "` + strings.Repeat("p", 65) + `"`, `period: found 65 bytes, expected 1 to 64`, false},
-		{"no period", `"period": "2026-12",`, ``, `period: found nothing, expected a string`, false},
-		{"an empty order ID", order, `"order_id": ""`, `order_id: found "", ` + segment, false},
-		{"an order ID with a slash", order, `"order_id": "a/b"`, `order_id: found "a/b", ` + segment, false},
-		{"an order ID that climbs the path", order, `"order_id": ".."`, `order_id: found "..", ` + segment, false},
-		{"an order ID that stays where it is", order, `"order_id": "."`, `order_id: found ".", ` + segment, false},
-		{"an order ID of 256 bytes", order, `"order_id": "` + strings.Repeat("a", 256) + `"`, `order_id: found a string of 256 bytes, ` + segment, false},
-		{"a number as order ID", order, `"order_id": 7`, `order_id: found a number, expected a string`, false},
+		{name: "no id anywhere", old: `"id": "1234834/2026-12/c1",`, new: ``, want: `id: found nothing, expected a string here or in the header Nats-Msg-Id`, unsaid: unsaid},
+		{name: "an empty id", old: `"id": "1234834/2026-12/c1"`, new: `"id": ""`, want: `id: found an empty string, expected 1 to 255 bytes`},
+		{name: "no subscription", old: `"subscription_id": "1234834",`, new: ``, want: `subscription_id: found nothing, expected a string`},
+		{name: "65 bytes of period", old: `"period": "2026-12"`, new: `"period": "` + strings.Repeat("p", 65) + `"`, want: `period: found 65 bytes, expected 1 to 64`},
+		{name: "no period", old: `"period": "2026-12",`, new: ``, want: `period: found nothing, expected a string`},
+		{name: "an empty order ID", old: order, new: `"order_id": ""`, want: `order_id: found "", ` + segment},
+		{name: "an order ID with a slash", old: order, new: `"order_id": "a/b"`, want: `order_id: found "a/b", ` + segment},
+		{name: "an order ID that climbs the path", old: order, new: `"order_id": ".."`, want: `order_id: found "..", ` + segment},
+		{name: "an order ID that stays where it is", old: order, new: `"order_id": "."`, want: `order_id: found ".", ` + segment},
+		{name: "an order ID of 256 bytes", old: order, new: `"order_id": "` + strings.Repeat("a", 256) + `"`, want: `order_id: found a string of 256 bytes, ` + segment},
+		{name: "a number as order ID", old: order, new: `"order_id": 7`, want: `order_id: found a number, expected a string`},
 
 		// How much.
-		{"nothing to capture", amount, `"captured_amount": 0`, `captured_amount: found 0, ` + amounts, false},
-		{"a negative amount", amount, `"captured_amount": -1`, `captured_amount: found -1, ` + amounts, false},
-		{"more than Klarna's most", amount, `"captured_amount": 200000001`, `captured_amount: found 200000001, ` + amounts, false},
-		{"an amount with a fraction", amount, `"captured_amount": 15.99`, `captured_amount: found 15.99, ` + amounts, false},
-		{"an amount in quotes", amount, `"captured_amount": "1599"`, `captured_amount: found a string, ` + amounts, false},
-		{"no amount said explicitly", amount, `"captured_amount": null`, `captured_amount: found null, ` + amounts, false},
+		{name: "nothing to capture", old: amount, new: `"captured_amount": 0`, want: `captured_amount: found 0, ` + amounts},
+		{name: "a negative amount", old: amount, new: `"captured_amount": -1`, want: `captured_amount: found -1, ` + amounts},
+		{name: "more than Klarna's most", old: amount, new: `"captured_amount": 200000001`, want: `captured_amount: found 200000001, ` + amounts},
+		{name: "an amount with a fraction", old: amount, new: `"captured_amount": 15.99`, want: `captured_amount: found 15.99, ` + amounts},
+		{name: "an amount in quotes", old: amount, new: `"captured_amount": "1599"`, want: `captured_amount: found a string, ` + amounts},
+		{name: "no amount said explicitly", old: amount, new: `"captured_amount": null`, want: `captured_amount: found null, ` + amounts},
 
 		// What it says.
-		{"256 characters of description", `"Streaming Service Monthly",`, `"` + strings.Repeat("ä", 256) + `",`, `description: found 256 characters, expected 0 to 255`, false},
-		{"256 characters of reference", `"1234834-2026-12-c1"`, `"` + strings.Repeat("r", 256) + `"`, `reference: found 256 characters, expected 0 to 255`, false},
-		{"a reference that is not UTF-8", `"1234834-2026-12-c1"`, "\"\xff\"", `reference: found a string that is not valid UTF-8`, unsaid},
-		{"a description that is an object", `"description": "Streaming Service Monthly"`, `"description": {}`, `description: found an object, expected a string`, false},
-		{"17 pairs of metadata", `"plan": "premium"`, `"plan": ""` + manyPairs, `metadata: found 17 pairs, expected at most 16`, false},
+		{name: "256 characters of description", old: `"Streaming Service Monthly",`, new: `"` + strings.Repeat("ä", 256) + `",`, want: `description: found 256 characters, expected 0 to 255`},
+		{name: "256 characters of reference", old: `"1234834-2026-12-c1"`, new: `"` + strings.Repeat("r", 256) + `"`, want: `reference: found 256 characters, expected 0 to 255`},
+		{name: "a reference that is not UTF-8", old: `"1234834-2026-12-c1"`, new: "\"\xff\"", want: `reference: found a string that is not valid UTF-8`, unsaid: unsaid},
+		{name: "a description that is an object", old: `"description": "Streaming Service Monthly"`, new: `"description": {}`, want: `description: found an object, expected a string`},
+		{name: "17 pairs of metadata", old: `"plan": "premium"`, new: `"plan": ""` + manyPairs, want: `metadata: found 17 pairs, expected at most 16`},
 
 		// The lines.
-		{"lines that are an object", `[ ` + entireLine + ` ]`, `{}`, `order_lines: found an object, expected an array`, false},
-		{"1001 lines", entireLine, strings.TrimSuffix(strings.Repeat(product(1, 0, plan)+",", 1001), ","), `order_lines: found 1001 lines, expected 0 to 1000`, false},
-		{"a line that is null", entireLine, `null`, `order_lines[0]: found null, expected an object`, false},
-		{"a line without its subscription", `, "total_tax_amount": 255,
-      ` + plan, `, "total_tax_amount": 255`, `order_lines: found no subscription, expected one on at least one line, as in the order`, false},
-		{"two cadences", entireLine, entireLine + "," + product(599, 96, year),
-			`order_lines[1].subscription: found every 1 YEAR, expected every 1 MONTH as in order_lines[0]: one cadence per order`, unsaid},
-		{"an empty name", `"name": "Streaming Service Monthly"`, `"name": ""`, `order_lines[0].name: found 0 characters, expected 1 to 255`, false},
-		{"a total that is not the product", `"quantity": 1`, `"quantity": 2`, `order_lines[0].total_amount: found 1599, expected 3198 = 2 × 1599 - 0`, unsaid},
-		{"tax that is 2 off", `"total_tax_amount": 255`, `"total_tax_amount": 257`, `order_lines[0].total_tax_amount: found 257, expected 255, give or take 1, for a tax_rate of 1900`, unsaid},
-		{"US sales tax beside a rate", entireLine, entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":100,"total_amount":100}`,
-			`order_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line`, unsaid},
-		{"a negative line", entireLine, entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":-5,"total_amount":-5}`,
-			"order_lines[1].unit_price: found -5, expected 0 or more on a sales_tax line\norder_lines[1].total_amount: found -5, expected 0 or more on a sales_tax line\norder_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line", false},
+		{name: "lines that are an object", old: `[ ` + entireLine + ` ]`, new: `{}`, want: `order_lines: found an object, expected an array`},
+		{name: "1001 lines", old: entireLine, new: strings.TrimSuffix(strings.Repeat(product(1, 0, plan)+",", 1001), ","), want: `order_lines: found 1001 lines, expected 0 to 1000`},
+		{name: "a line that is null", old: entireLine, new: `null`, want: `order_lines[0]: found null, expected an object`},
+		{name: "a line without its subscription", old: `, "total_tax_amount": 255,
+      ` + plan, new: `, "total_tax_amount": 255`, want: `order_lines: found no subscription, expected one on at least one line, as in the order`},
+		{name: "two cadences", old: entireLine, new: entireLine + "," + product(599, 96, year),
+			want: `order_lines[1].subscription: found every 1 YEAR, expected every 1 MONTH as in order_lines[0]: one cadence per order`, unsaid: unsaid},
+		{name: "an empty name", old: `"name": "Streaming Service Monthly"`, new: `"name": ""`, want: `order_lines[0].name: found 0 characters, expected 1 to 255`},
+		{name: "a total that is not the product", old: `"quantity": 1`, new: `"quantity": 2`, want: `order_lines[0].total_amount: found 1599, expected 3198 = 2 × 1599 - 0`, unsaid: unsaid},
+		{name: "tax that is 2 off", old: `"total_tax_amount": 255`, new: `"total_tax_amount": 257`, want: `order_lines[0].total_tax_amount: found 257, expected 255, give or take 1, for a tax_rate of 1900`, unsaid: unsaid},
+		{name: "US sales tax beside a rate", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":100,"total_amount":100}`,
+			want: `order_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line`, unsaid: unsaid},
+		{name: "a negative line", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":-5,"total_amount":-5}`,
+			want: "order_lines[1].unit_price: found -5, expected 0 or more on a sales_tax line\norder_lines[1].total_amount: found -5, expected 0 or more on a sales_tax line\norder_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line"},
 
 		// All at once.
-		{"many things", `"id": "1234834/2026-12/c1",
-  "subscription_id": "1234834",`, `"id": 1, "captured": true, `,
-			"id: found a number, expected a string\ncaptured: found an unknown field, expected none outside order_lines\nsubscription_id: found nothing, expected a string", false},
+		{name: "many things", old: `"id": "1234834/2026-12/c1",
+  "subscription_id": "1234834",`, new: `"id": 1, "captured": true, `,
+			want: "id: found a number, expected a string\ncaptured: found an unknown field, expected none outside order_lines\nsubscription_id: found nothing, expected a string"},
 	}
 }
 
@@ -218,18 +218,18 @@ func TestReadingOfInvalidCaptures(t *testing.T) {
 		reference      string
 		lines          bool
 	}{
-		{"an unknown field", `"metadata"`, `"data"`, true, 1599, "1234834-2026-12-c1", true},
-		{"no amount", `"captured_amount": 1599`, `"x": 0`, true, 0, "1234834-2026-12-c1", true},
-		{"an amount of 0", `"captured_amount": 1599`, `"captured_amount": 0`, true, -1, "1234834-2026-12-c1", true},
-		{"an amount beyond Klarna's", `"captured_amount": 1599`, `"captured_amount": 200000001`, true, -1, "1234834-2026-12-c1", true},
-		{"an amount in quotes", `"captured_amount": 1599`, `"captured_amount": "1599"`, true, -1, "1234834-2026-12-c1", true},
-		{"a long reference", `"1234834-2026-12-c1"`, `"` + strings.Repeat("r", 256) + `"`, true, 1599, strings.Repeat("r", 256), true},
-		{"bad lines", `"quantity": 1`, `"quantity": -1`, true, 1599, "1234834-2026-12-c1", true},
-		{"no lines", `"order_lines"`, `"orderLines"`, true, 1599, "1234834-2026-12-c1", false},
-		{"a period twice", `"period": "2026-12"`, `"period": "2026-12", "period": "2027-01"`, false, 1599, "1234834-2026-12-c1", true},
-		{"an empty id", `"id": "1234834/2026-12/c1"`, `"id": ""`, false, 1599, "1234834-2026-12-c1", true},
-		{"two documents", `"premium" }
-}`, `"premium" }} {}`, false, 0, "", false},
+		{name: "an unknown field", old: `"metadata"`, new: `"data"`, identified: true, amount: 1599, reference: "1234834-2026-12-c1", lines: true},
+		{name: "no amount", old: `"captured_amount": 1599`, new: `"x": 0`, identified: true, reference: "1234834-2026-12-c1", lines: true},
+		{name: "an amount of 0", old: `"captured_amount": 1599`, new: `"captured_amount": 0`, identified: true, amount: -1, reference: "1234834-2026-12-c1", lines: true},
+		{name: "an amount beyond Klarna's", old: `"captured_amount": 1599`, new: `"captured_amount": 200000001`, identified: true, amount: -1, reference: "1234834-2026-12-c1", lines: true},
+		{name: "an amount in quotes", old: `"captured_amount": 1599`, new: `"captured_amount": "1599"`, identified: true, amount: -1, reference: "1234834-2026-12-c1", lines: true},
+		{name: "a long reference", old: `"1234834-2026-12-c1"`, new: `"` + strings.Repeat("r", 256) + `"`, identified: true, amount: 1599, reference: strings.Repeat("r", 256), lines: true},
+		{name: "bad lines", old: `"quantity": 1`, new: `"quantity": -1`, identified: true, amount: 1599, reference: "1234834-2026-12-c1", lines: true},
+		{name: "no lines", old: `"order_lines"`, new: `"orderLines"`, identified: true, amount: 1599, reference: "1234834-2026-12-c1"},
+		{name: "a period twice", old: `"period": "2026-12"`, new: `"period": "2026-12", "period": "2027-01"`, amount: 1599, reference: "1234834-2026-12-c1", lines: true},
+		{name: "an empty id", old: `"id": "1234834/2026-12/c1"`, new: `"id": ""`, amount: 1599, reference: "1234834-2026-12-c1", lines: true},
+		{name: "two documents", old: `"premium" }
+}`, new: `"premium" }} {}`},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -256,11 +256,11 @@ func TestCaptureID(t *testing.T) {
 		header h
 		want   messages.MessageID
 	}{
-		{"body only", id, nil, "1234834/2026-12/c1"},
-		{"body and equal headers", id, h{"Nats-Msg-Id": {"1234834/2026-12/c1"}, "ce-id": {"1234834/2026-12/c1"}}, "1234834/2026-12/c1"},
-		{"Nats-Msg-Id only", none, h{"nats-msg-id": {"a"}}, "a"},
-		{"ce-id only", none, h{"ce-id": {"Zo%C3%AB"}}, "Zoë"},
-		{"body and header differ", id, h{"Nats-Msg-Id": {"a"}}, ""},
+		{name: "body only", id: id, want: "1234834/2026-12/c1"},
+		{name: "body and equal headers", id: id, header: h{"Nats-Msg-Id": {"1234834/2026-12/c1"}, "ce-id": {"1234834/2026-12/c1"}}, want: "1234834/2026-12/c1"},
+		{name: "Nats-Msg-Id only", id: none, header: h{"nats-msg-id": {"a"}}, want: "a"},
+		{name: "ce-id only", id: none, header: h{"ce-id": {"Zo%C3%AB"}}, want: "Zoë"},
+		{name: "body and header differ", id: id, header: h{"Nats-Msg-Id": {"a"}}},
 	} {
 		payload := []byte(edit(t, string(golden(t, "capture.json")), id, row.id))
 		r := messages.ReadCapture(payload, row.header)

@@ -74,16 +74,16 @@ func TestTraceContext(t *testing.T) {
 		header        map[string][]string
 		parent, state string
 	}{
-		{"both", map[string][]string{"traceparent": {parent}, "tracestate": {"a=1"}}, parent, "a=1"},
-		{"as net/http spells them", map[string][]string{"Traceparent": {parent}, "Tracestate": {"a=1"}}, parent, "a=1"},
-		{"none", nil, "", ""},
-		{"a state alone", map[string][]string{"tracestate": {"a=1"}}, "", ""},
-		{"empty", map[string][]string{"traceparent": {""}}, "", ""},
-		{"512 bytes", map[string][]string{"traceparent": {strings.Repeat("0", 512)}}, strings.Repeat("0", 512), ""},
-		{"513 bytes", map[string][]string{"traceparent": {strings.Repeat("0", 513)}}, "", ""},
-		{"a long state", map[string][]string{"traceparent": {parent}, "tracestate": {strings.Repeat("0", 513)}}, parent, ""},
-		{"a header within", map[string][]string{"traceparent": {parent}, "tracestate": {"a=1\r\nNats-Msg-Id: x"}}, parent, ""},
-		{"not ASCII", map[string][]string{"traceparent": {"é"}}, "", ""},
+		{name: "both", header: map[string][]string{"traceparent": {parent}, "tracestate": {"a=1"}}, parent: parent, state: "a=1"},
+		{name: "as net/http spells them", header: map[string][]string{"Traceparent": {parent}, "Tracestate": {"a=1"}}, parent: parent, state: "a=1"},
+		{name: "none"},
+		{name: "a state alone", header: map[string][]string{"tracestate": {"a=1"}}},
+		{name: "empty", header: map[string][]string{"traceparent": {""}}},
+		{name: "512 bytes", header: map[string][]string{"traceparent": {strings.Repeat("0", 512)}}, parent: strings.Repeat("0", 512)},
+		{name: "513 bytes", header: map[string][]string{"traceparent": {strings.Repeat("0", 513)}}},
+		{name: "a long state", header: map[string][]string{"traceparent": {parent}, "tracestate": {strings.Repeat("0", 513)}}, parent: parent},
+		{name: "a header within", header: map[string][]string{"traceparent": {parent}, "tracestate": {"a=1\r\nNats-Msg-Id: x"}}, parent: parent},
+		{name: "not ASCII", header: map[string][]string{"traceparent": {"é"}}},
 	} {
 		if parent, state := messages.TraceContext(row.header); parent != row.parent || state != row.state {
 			t.Errorf("%s: got %q, %q; want %q, %q", row.name, parent, state, row.parent, row.state)

@@ -57,14 +57,14 @@ const storeKey = "k3c1f0a9be2d6478508f7d6c5b4a39281706f5e4d3c2b1a09f8e7d6c5b4a39
 
 // users are those of deploy/nats/accounts.conf with their inbox prefixes and JetStream domains.
 var users = []struct{ name, nkey, inbox, domain string }{
-	{"publisher", "NATS_PUBLISHER_DEFAULT_NKEY", "_INBOX_publisher_default", ""},
-	{"worker", "NATS_WORKER_NKEY", "_INBOX_worker", ""},
-	{"consumer", "NATS_CONSUMER_NKEY", "_INBOX_consumer", ""},
-	{"operator", "NATS_OPERATOR_NKEY", "_INBOX_operator", ""},
-	{"provisioner", "NATS_PROVISIONER_NKEY", "_INBOX_provisioner", ""},
-	{"monitor", "NATS_MONITOR_NKEY", "_INBOX_monitor", "monitor"},
-	{"owner", "NATS_RESULTS_OWNER_NKEY", "_INBOX_owner", ""},
-	{"sys", "NATS_SYS_NKEY", "_INBOX_sys", ""},
+	{name: "publisher", nkey: "NATS_PUBLISHER_DEFAULT_NKEY", inbox: "_INBOX_publisher_default"},
+	{name: "worker", nkey: "NATS_WORKER_NKEY", inbox: "_INBOX_worker"},
+	{name: "consumer", nkey: "NATS_CONSUMER_NKEY", inbox: "_INBOX_consumer"},
+	{name: "operator", nkey: "NATS_OPERATOR_NKEY", inbox: "_INBOX_operator"},
+	{name: "provisioner", nkey: "NATS_PROVISIONER_NKEY", inbox: "_INBOX_provisioner"},
+	{name: "monitor", nkey: "NATS_MONITOR_NKEY", inbox: "_INBOX_monitor", domain: "monitor"},
+	{name: "owner", nkey: "NATS_RESULTS_OWNER_NKEY", inbox: "_INBOX_owner"},
+	{name: "sys", nkey: "NATS_SYS_NKEY", inbox: "_INBOX_sys"},
 }
 
 // deploy starts servers from a file of deploy/nats. Nothing of it is changed but what differs between machines: its
@@ -784,11 +784,11 @@ func TestDeployedCertificates(t *testing.T) {
 	for _, tt := range []struct {
 		who, ca, cert, nkey, want string
 	}{
-		{"nobody's server", filepath.Join(elsewhere, "ca.pem"), filepath.Join(d.dir, "client"), "operator", "check NATS_CA"},
-		{"another's certificate", filepath.Join(d.dir, "ca.pem"), filepath.Join(elsewhere, "client"), "operator", ""},
-		{"no certificate", filepath.Join(d.dir, "ca.pem"), "", "operator", ""},
-		{"another nkey", filepath.Join(d.dir, "ca.pem"), filepath.Join(d.dir, "client"), "stranger", "Authorization Violation"},
-		{"everything as it should be", filepath.Join(d.dir, "ca.pem"), filepath.Join(d.dir, "client"), "operator", ""},
+		{who: "nobody's server", ca: filepath.Join(elsewhere, "ca.pem"), cert: filepath.Join(d.dir, "client"), nkey: "operator", want: "check NATS_CA"},
+		{who: "another's certificate", ca: filepath.Join(d.dir, "ca.pem"), cert: filepath.Join(elsewhere, "client"), nkey: "operator"},
+		{who: "no certificate", ca: filepath.Join(d.dir, "ca.pem"), nkey: "operator"},
+		{who: "another nkey", ca: filepath.Join(d.dir, "ca.pem"), cert: filepath.Join(d.dir, "client"), nkey: "stranger", want: "Authorization Violation"},
+		{who: "everything as it should be", ca: filepath.Join(d.dir, "ca.pem"), cert: filepath.Join(d.dir, "client"), nkey: "operator"},
 	} {
 		identity, err := nats.NkeyOptionFromSeed(filepath.Join(d.dir, tt.nkey+".nk"))
 		if err != nil {

@@ -24,9 +24,9 @@ func TestDeployedStoreIsEncrypted(t *testing.T) {
 		change     func(*server.Options)
 		clear      bool
 	}{
-		{"one server", "node.conf", 1, func(*server.Options) {}, false},
-		{"three servers", "cluster.conf", 3, func(*server.Options) {}, false},
-		{"without the cipher", "node.conf", 1, func(o *server.Options) { o.JetStreamKey, o.JetStreamCipher = "", server.NoCipher }, true},
+		{name: "one server", file: "node.conf", nodes: 1, change: func(*server.Options) {}},
+		{name: "three servers", file: "cluster.conf", nodes: 3, change: func(*server.Options) {}},
+		{name: "without the cipher", file: "node.conf", nodes: 1, change: func(o *server.Options) { o.JetStreamKey, o.JetStreamCipher = "", server.NoCipher }, clear: true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

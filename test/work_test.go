@@ -132,17 +132,17 @@ func TestBadJobs(t *testing.T) {
 		name, reason, path string
 		payload            []byte
 	}{
-		{"not JSON", "invalid", "$", []byte("charge me")},
-		{"empty", "invalid", "$", nil},
-		{"no id", "invalid", "id", job(1, "ok-1", drop("id"))},
-		{"no customer token", "invalid", "customer_token", job(2, "ok-2", drop("customer_token"))},
-		{"a sum that is off", "invalid", "order.order_amount", job(3, "ok-3", order("order_amount", 1600))},
-		{"no line name (KCO issue 139)", "invalid", "order.order_lines[0].name", job(4, "ok-4", func(j map[string]any) {
+		{name: "not JSON", reason: "invalid", path: "$", payload: []byte("charge me")},
+		{name: "empty", reason: "invalid", path: "$"},
+		{name: "no id", reason: "invalid", path: "id", payload: job(1, "ok-1", drop("id"))},
+		{name: "no customer token", reason: "invalid", path: "customer_token", payload: job(2, "ok-2", drop("customer_token"))},
+		{name: "a sum that is off", reason: "invalid", path: "order.order_amount", payload: job(3, "ok-3", order("order_amount", 1600))},
+		{name: "no line name (KCO issue 139)", reason: "invalid", path: "order.order_lines[0].name", payload: job(4, "ok-4", func(j map[string]any) {
 			j["order"].(map[string]any)["order_lines"].([]any)[0].(map[string]any)["name"] = ""
 		})},
-		{"due in two days", "not_due", "due_at", job(5, "ok-5", at("due_at", 48*time.Hour))},
-		{"due last year", "too_old", "due_at", job(6, "ok-6", at("due_at", -365*24*time.Hour))},
-		{"expired", "expired", "expires_at", job(7, "ok-7", at("expires_at", -time.Minute))},
+		{name: "due in two days", reason: "not_due", path: "due_at", payload: job(5, "ok-5", at("due_at", 48*time.Hour))},
+		{name: "due last year", reason: "too_old", path: "due_at", payload: job(6, "ok-6", at("due_at", -365*24*time.Hour))},
+		{name: "expired", reason: "expired", path: "expires_at", payload: job(7, "ok-7", at("expires_at", -time.Minute))},
 	}
 	want := map[string]int{}
 	for i, b := range bad {
@@ -198,14 +198,14 @@ func TestBadDaysOfKlarna(t *testing.T) {
 		token, kind, reason string
 		orders              int
 	}{
-		{"ok-0", "paid", "", 1},
-		{"soft-decline-1", "dunning", "payment_method_failed", 0},
-		{"cancelled-2", "dunning", "token_cancelled", 0},
-		{"503x2-3", "paid", "", 1},
-		{"created-500-4", "paid", "", 1}, // S2
-		{"created-cut-5", "paid", "", 1}, // S1
-		{"rejected-6", "dunning", "fraud_rejected", 1},
-		{"pending-accept-7", "paid", "", 1}, // S12
+		{token: "ok-0", kind: "paid", orders: 1},
+		{token: "soft-decline-1", kind: "dunning", reason: "payment_method_failed"},
+		{token: "cancelled-2", kind: "dunning", reason: "token_cancelled"},
+		{token: "503x2-3", kind: "paid", orders: 1},
+		{token: "created-500-4", kind: "paid", orders: 1}, // S2
+		{token: "created-cut-5", kind: "paid", orders: 1}, // S1
+		{token: "rejected-6", kind: "dunning", reason: "fraud_rejected", orders: 1},
+		{token: "pending-accept-7", kind: "paid", orders: 1}, // S12
 	}
 	for n, v := range variants {
 		w.publish(job(n, v.token))

@@ -186,15 +186,15 @@ func TestNothingToCapture(t *testing.T) {
 		job  messages.Capture
 		want string
 	}{
-		{"no such renewal", func(*world) {}, part("c1", 0), "rejected not_paid"},
-		{"declined", func(w *world) { w.publish(w.due("sub", "soft-decline-1", 1)); w.awaitEmpty() }, part("c1", 0), "rejected not_paid"},
-		{"captured automatically", func(w *world) { w.publish(w.due("sub", "ok-1", 1)); w.awaitEmpty() }, part("c1", 0), "rejected already_captured"},
-		{"more than there is", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", 1600), "rejected amount_too_high"},
-		{"another order", func(w *world) { w.authorise("sub", "ok-1") }, other, "rejected order_mismatch"},
-		{"expired", func(w *world) { w.authorise("sub", "ok-1"); w.advance(29 * 24 * time.Hour) }, part("c1", 0), "capture_failed order_expired"},
-		{"cancelled at Klarna", func(w *world) { w.klarna.Simulator.CancelOrder(w.authorise("sub", "ok-1")) }, part("c1", 0), "capture_failed order_cancelled"},
-		{"declined late (S14)", func(w *world) { w.authorise("sub", "capture-declined-1") }, part("c1", 0), "capture_failed payment_method_failed"},
-		{"not valid", func(w *world) { w.authorise("sub", "ok-1") }, part("c1", -1), "rejected invalid"},
+		{name: "no such renewal", set: func(*world) {}, job: part("c1", 0), want: "rejected not_paid"},
+		{name: "declined", set: func(w *world) { w.publish(w.due("sub", "soft-decline-1", 1)); w.awaitEmpty() }, job: part("c1", 0), want: "rejected not_paid"},
+		{name: "captured automatically", set: func(w *world) { w.publish(w.due("sub", "ok-1", 1)); w.awaitEmpty() }, job: part("c1", 0), want: "rejected already_captured"},
+		{name: "more than there is", set: func(w *world) { w.authorise("sub", "ok-1") }, job: part("c1", 1600), want: "rejected amount_too_high"},
+		{name: "another order", set: func(w *world) { w.authorise("sub", "ok-1") }, job: other, want: "rejected order_mismatch"},
+		{name: "expired", set: func(w *world) { w.authorise("sub", "ok-1"); w.advance(29 * 24 * time.Hour) }, job: part("c1", 0), want: "capture_failed order_expired"},
+		{name: "cancelled at Klarna", set: func(w *world) { w.klarna.Simulator.CancelOrder(w.authorise("sub", "ok-1")) }, job: part("c1", 0), want: "capture_failed order_cancelled"},
+		{name: "declined late (S14)", set: func(w *world) { w.authorise("sub", "capture-declined-1") }, job: part("c1", 0), want: "capture_failed payment_method_failed"},
+		{name: "not valid", set: func(w *world) { w.authorise("sub", "ok-1") }, job: part("c1", -1), want: "rejected invalid"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w := newWorld(t)

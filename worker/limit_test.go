@@ -111,9 +111,9 @@ func TestRetryAfterWithinADelivery(t *testing.T) {
 		want   journal.Answer
 		delay  time.Duration
 	}{
-		{http.StatusTooManyRequests, "1", 2, journal.Accepted, 0},
-		{http.StatusTooManyRequests, "3600", 1, journal.NoAnswer, time.Minute},
-		{http.StatusServiceUnavailable, "1", 2, journal.Accepted, 0}, // closes the account to nobody else
+		{status: http.StatusTooManyRequests, after: "1", tries: 2, want: journal.Accepted},
+		{status: http.StatusTooManyRequests, after: "3600", tries: 1, want: journal.NoAnswer, delay: time.Minute},
+		{status: http.StatusServiceUnavailable, after: "1", tries: 2, want: journal.Accepted}, // closes the account to nobody else
 	} {
 		t.Run(strconv.Itoa(tt.status)+" after "+tt.after, func(t *testing.T) {
 			var first, second atomic.Int64

@@ -40,15 +40,15 @@ func TestSettingsThatUndoThePromise(t *testing.T) {
 		change   func(*Options)
 		want     []string // in the error; none: no error
 	}{
-		{"defaults", []Account{live}, func(*Options) {}, nil},
-		{"on the edge", []Account{live}, func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 40*time.Second }, nil},
-		{"a try and its delay end too soon", []Account{live}, func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 39*time.Second }, []string{"try timeout", "settle delay", "20s", "39s", "1m0s", "live"}},
-		{"one account of two", []Account{local, live}, func(o *Options) { o.SettleDelay, o.TryTimeout = 0, time.Second }, []string{"settle delay", "live"}},
-		{"a window that Klarna may have forgotten", []Account{live}, func(o *Options) { o.KeyWindow = 23*time.Hour + time.Second }, []string{"key window", "23h0m1s", "23h0m0s", "live"}},
-		{"no endpoint told", []Account{{Name: "untold"}}, func(o *Options) { o.SettleDelay, o.TryTimeout = 0, time.Second }, []string{"settle delay", "untold"}},
-		{"on this machine", []Account{local}, func(o *Options) {
+		{name: "defaults", accounts: []Account{live}, change: func(*Options) {}},
+		{name: "on the edge", accounts: []Account{live}, change: func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 40*time.Second }},
+		{name: "a try and its delay end too soon", accounts: []Account{live}, change: func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 39*time.Second }, want: []string{"try timeout", "settle delay", "20s", "39s", "1m0s", "live"}},
+		{name: "one account of two", accounts: []Account{local, live}, change: func(o *Options) { o.SettleDelay, o.TryTimeout = 0, time.Second }, want: []string{"settle delay", "live"}},
+		{name: "a window that Klarna may have forgotten", accounts: []Account{live}, change: func(o *Options) { o.KeyWindow = 23*time.Hour + time.Second }, want: []string{"key window", "23h0m1s", "23h0m0s", "live"}},
+		{name: "no endpoint told", accounts: []Account{{Name: "untold"}}, change: func(o *Options) { o.SettleDelay, o.TryTimeout = 0, time.Second }, want: []string{"settle delay", "untold"}},
+		{name: "on this machine", accounts: []Account{local}, change: func(o *Options) {
 			o.SettleDelay, o.TryTimeout, o.KeyWindow = 0, time.Second, 23*time.Hour+time.Second
-		}, nil},
+		}},
 	} {
 		o := DefaultOptions()
 		o.Name, o.Accounts = "w", row.accounts

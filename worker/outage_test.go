@@ -180,75 +180,75 @@ func TestOutage(t *testing.T) {
 		paused bool
 		admits int // of ten jobs at once
 	}{
-		{"nothing", func(*broken) {}, false, 10},
-		{"a quota is full", func(w *broken) { w.noticed(journal.Writes, full) }, true, 0},
-		{"a stream is sealed", func(w *broken) {
+		{name: "nothing", happen: func(*broken) {}, admits: 10},
+		{name: "a quota is full", happen: func(w *broken) { w.noticed(journal.Writes, full) }, paused: true},
+		{name: "a stream is sealed", happen: func(w *broken) {
 			w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: journal.CodeSealed})
-		}, true, 0},
-		{"a code of tomorrow", func(w *broken) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, true, 0},
-		{"no answer", func(w *broken) { w.noticed(journal.Writes, context.DeadlineExceeded) }, true, 0},
-		{"one record is too large", func(w *broken) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, false, 10},
-		{"the worker stops", func(w *broken) { w.noticed(journal.Writes, context.Canceled) }, false, 10},
-		{"an election", func(w *broken) {
+		}, paused: true},
+		{name: "a code of tomorrow", happen: func(w *broken) { w.noticed(journal.Writes, &jetstream.APIError{Code: 400, ErrorCode: 19999}) }, paused: true},
+		{name: "no answer", happen: func(w *broken) { w.noticed(journal.Writes, context.DeadlineExceeded) }, paused: true},
+		{name: "one record is too large", happen: func(w *broken) { w.noticed(journal.Writes, nats.ErrMaxPayload) }, admits: 10},
+		{name: "the worker stops", happen: func(w *broken) { w.noticed(journal.Writes, context.Canceled) }, admits: 10},
+		{name: "an election", happen: func(w *broken) {
 			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter / 2)
 			w.noticed(journal.Writes, passing)
-		}, false, 10},
-		{"an election without end", func(w *broken) {
+		}, admits: 10},
+		{name: "an election without end", happen: func(w *broken) {
 			w.noticed(journal.Writes, passing)
 			<-time.After(outageAfter)
 			w.noticed(journal.Writes, passing)
-		}, true, 0},
-		{"an election now and then", func(w *broken) {
+		}, paused: true},
+		{name: "an election now and then", happen: func(w *broken) {
 			for range 5 {
 				w.noticed(journal.Writes, passing)
 				<-time.After(outageAfter)
 				w.noticed(journal.Writes, nil)
 			}
-		}, false, 10},
-		{"reads and writes fail, a write works", func(w *broken) {
+		}, admits: 10},
+		{name: "reads and writes fail, a write works", happen: func(w *broken) {
 			w.noticed(journal.Writes, full)
 			w.noticed(journal.Reads, context.DeadlineExceeded)
 			w.noticed(journal.Writes, nil)
-		}, false, 10},
-		{"writes fail, a read works", func(w *broken) {
+		}, admits: 10},
+		{name: "writes fail, a read works", happen: func(w *broken) {
 			w.noticed(journal.Writes, full)
 			w.noticed(journal.Reads, nil)
-		}, true, 0},
-		{"dead letters fail, a record is written", func(w *broken) {
+		}, paused: true},
+		{name: "dead letters fail, a record is written", happen: func(w *broken) {
 			w.noticed(deadLetters, full)
 			w.noticed(journal.Writes, nil)
-		}, true, 0},
-		{"a moment later", func(w *broken) {
+		}, paused: true},
+		{name: "a moment later", happen: func(w *broken) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
-		}, true, 1},
-		{"a moment later, with an answer in hand", func(w *broken) {
+		}, paused: true, admits: 1},
+		{name: "a moment later, with an answer in hand", happen: func(w *broken) {
 			w.outage.Keep()
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
-		}, true, 0},
-		{"a moment later, while the clock is off as well", func(w *broken) {
+		}, paused: true},
+		{name: "a moment later, while the clock is off as well", happen: func(w *broken) {
 			w.noticed(journal.Writes, full)
 			w.pauses.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
-		}, true, 0},
-		{"the clock alone", func(w *broken) {
+		}, paused: true},
+		{name: "the clock alone", happen: func(w *broken) {
 			w.pauses.Set(gate.PauseClock, "")
 			<-time.After(trialPause)
-		}, false, 0},
-		{"one has tried", func(w *broken) {
+		}},
+		{name: "one has tried", happen: func(w *broken) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 			w.outage.Admit()
 			<-time.After(trialPause)
-		}, true, 0},
-		{"one has tried, and the next may", func(w *broken) {
+		}, paused: true},
+		{name: "one has tried, and the next may", happen: func(w *broken) {
 			w.noticed(journal.Writes, full)
 			<-time.After(trialPause)
 			w.outage.Admit()
 			<-time.After(2 * trialPause)
-		}, true, 1},
+		}, paused: true, admits: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

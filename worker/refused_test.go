@@ -105,14 +105,14 @@ func TestWhichRefusalsSpeakOfTheAccount(t *testing.T) {
 		paused bool
 		unsent bool
 	}{
-		{"another of the run", refused(notFound), journal.HeldClaim{SetsClock: true}, false, journal.NoAnswer, true, true},
-		{"the probe", refused(notFound), journal.HeldClaim{SetsClock: true}, true, journal.Refused, true, false},
-		{"a key with an earlier try", refused(notFound), journal.HeldClaim{}, false, journal.Refused, true, false},
-		{"a capture", refused(notFound), journal.HeldClaim{SetsClock: true, Claim: journal.Claim{Capture: &journal.Capture{}}}, false, journal.Refused, true, false},
-		{"nothing heard", journal.TryResult{}, journal.HeldClaim{SetsClock: true}, true, journal.NoAnswer, true, false},
-		{"the customer's", refused(money), journal.HeldClaim{}, false, journal.Refused, false, false},
-		{"an order", journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted}}, journal.HeldClaim{}, false, journal.Accepted, false, false},
-		{"an order that Klarna rejected", journal.TryResult{Outcome: journal.Outcome{Answer: journal.FraudRejected}}, journal.HeldClaim{}, false, journal.FraudRejected, false, false},
+		{name: "another of the run", t: refused(notFound), h: journal.HeldClaim{SetsClock: true}, want: journal.NoAnswer, paused: true, unsent: true},
+		{name: "the probe", t: refused(notFound), h: journal.HeldClaim{SetsClock: true}, probe: true, want: journal.Refused, paused: true},
+		{name: "a key with an earlier try", t: refused(notFound), h: journal.HeldClaim{}, want: journal.Refused, paused: true},
+		{name: "a capture", t: refused(notFound), h: journal.HeldClaim{SetsClock: true, Claim: journal.Claim{Capture: &journal.Capture{}}}, want: journal.Refused, paused: true},
+		{name: "nothing heard", t: journal.TryResult{}, h: journal.HeldClaim{SetsClock: true}, probe: true, want: journal.NoAnswer, paused: true},
+		{name: "the customer's", t: refused(money), h: journal.HeldClaim{}, want: journal.Refused},
+		{name: "an order", t: journal.TryResult{Outcome: journal.Outcome{Answer: journal.Accepted}}, h: journal.HeldClaim{}, want: journal.Accepted},
+		{name: "an order that Klarna rejected", t: journal.TryResult{Outcome: journal.Outcome{Answer: journal.FraudRejected}}, h: journal.HeldClaim{}, want: journal.FraudRejected},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			a := &asker{limiter: gate.NewLimiter(0), breaker: gate.NewBreaker(func(string, bool, string) {})}

@@ -190,8 +190,8 @@ func TestUnknownUntilAPersonKnows(t *testing.T) {
 		orders  int // that the next attempt makes
 		want    []string
 	}{
-		{"an order", "the order of the settlement row", 0, []string{"paid", "rejected already_paid"}},
-		{"no order", "", 1, []string{"dunning not_charged", "paid"}},
+		{found: "an order", orderID: "the order of the settlement row", want: []string{"paid", "rejected already_paid"}},
+		{found: "no order", orders: 1, want: []string{"dunning not_charged", "paid"}},
 	} {
 		t.Run(tt.found, func(t *testing.T) {
 			w := newWorld(t)

@@ -47,9 +47,9 @@ func TestTryingEnds(t *testing.T) {
 		pauses bool
 		most   int64
 	}{
-		{"with its budget", 200 * time.Millisecond, false, 1}, // the first pause is a quarter of a second at least
-		{"with more of it", 1500 * time.Millisecond, false, 3},
-		{"with a pause of the account", time.Minute, true, 1},
+		{name: "with its budget", budget: 200 * time.Millisecond, most: 1}, // the first pause is a quarter of a second at least
+		{name: "with more of it", budget: 1500 * time.Millisecond, most: 3},
+		{name: "with a pause of the account", budget: time.Minute, pauses: true, most: 1},
 	} {
 		var asked atomic.Int64
 		asks := make(chan *account, 1)

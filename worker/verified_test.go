@@ -126,18 +126,18 @@ func TestNoticedAtOnce(t *testing.T) {
 		name, stream, consumer, setting string
 		spoil                           func(w *world)
 	}{
-		{"the journal's age", messages.StreamJournal, "", "max_age", func(w *world) {
+		{name: "the journal's age", stream: messages.StreamJournal, setting: "max_age", spoil: func(w *world) {
 			w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour })
 		}},
-		{"sealed", messages.StreamJobs, "", "sealed", func(w *world) {
+		{name: "sealed", stream: messages.StreamJobs, setting: "sealed", spoil: func(w *world) {
 			w.changed(messages.StreamJobs, func(c *jetstream.StreamConfig) { c.Sealed = true })
 		}},
-		{"paused", messages.StreamJobs, topology.ConsumerName("default"), "pause_until", func(w *world) {
+		{name: "paused", stream: messages.StreamJobs, consumer: topology.ConsumerName("default"), setting: "pause_until", spoil: func(w *world) {
 			if _, err := w.js.PauseConsumer(w.t.Context(), messages.StreamJobs, topology.ConsumerName("default"), time.Now().Add(time.Hour)); err != nil {
 				w.t.Fatal(err)
 			}
 		}},
-		{"no bucket", "", "", "missing", func(w *world) {
+		{name: "no bucket", setting: "missing", spoil: func(w *world) {
 			if err := w.js.DeleteKeyValue(w.t.Context(), topology.BucketWorkers); err != nil {
 				w.t.Fatal(err)
 			}

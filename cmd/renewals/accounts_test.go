@@ -29,11 +29,11 @@ func TestRateByDefault(t *testing.T) {
 func TestAccountNamesItsMerchant(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct{ name, endpoint, username, mid, wantEndpoint, wantMerchant string }{
-		{"a region", "eu", "K123456_abcdef", "", "https://api.klarna.com", "K123456"},
-		{"a path", "https://Gateway.Example.com:443/Klarna/", "PK1_abcdef", "", "https://gateway.example.com/Klarna", "PK1"},
-		{"a UUID", "na", "0b1d9815-165e-42e2-8867-35bc03789e00", "", "https://api-na.klarna.com", klarna.Merchant("0b1d9815-165e-42e2-8867-35bc03789e00")},
-		{"the setting", "kustom", "K123456-abcdef", "K123456", "https://api.kustom.co", "K123456"},
-		{"no merchant ID", "eu", "K123456_abcdef", "K 1", "", ""},
+		{name: "a region", endpoint: "eu", username: "K123456_abcdef", wantEndpoint: "https://api.klarna.com", wantMerchant: "K123456"},
+		{name: "a path", endpoint: "https://Gateway.Example.com:443/Klarna/", username: "PK1_abcdef", wantEndpoint: "https://gateway.example.com/Klarna", wantMerchant: "PK1"},
+		{name: "a UUID", endpoint: "na", username: "0b1d9815-165e-42e2-8867-35bc03789e00", wantEndpoint: "https://api-na.klarna.com", wantMerchant: klarna.Merchant("0b1d9815-165e-42e2-8867-35bc03789e00")},
+		{name: "the setting", endpoint: "kustom", username: "K123456-abcdef", mid: "K123456", wantEndpoint: "https://api.kustom.co", wantMerchant: "K123456"},
+		{name: "no merchant ID", endpoint: "eu", username: "K123456_abcdef", mid: "K 1"},
 	} {
 		e := accountEntry{Name: "shop", Endpoint: row.endpoint, Username: row.username, MID: row.mid, password: testPassword, where: func(key string) string { return "KLARNA_" + strings.ToUpper(key) }}
 		a, err := e.account(time.Minute, false, zerolog.Nop())

@@ -222,13 +222,13 @@ func TestNowThat(t *testing.T) {
 		state           journal.State
 		charge, capture string
 	}{
-		{"not charged", journal.State{Phase: journal.PhaseDunning}, "renewals dead replay", "once the period is paid, renewals dead replay"},
-		{"not charged, and cancelled before", journal.State{Phase: journal.PhaseCancelled}, "renewals dead drop", "renewals dead drop"},
-		{"paid and captured", journal.State{Phase: journal.PhasePaid}, "renewals dead drop", "renewals dead drop"},
-		{"paid, to be captured", journal.State{Phase: journal.PhasePaid, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
-		{"captured in part", journal.State{Phase: journal.PhaseCaptured, Order: order(1)}, "renewals dead drop", "renewals dead replay"},
-		{"captured in full", journal.State{Phase: journal.PhaseCaptured, Order: order(1599)}, "renewals dead drop", "renewals dead drop"},
-		{"not captured", journal.State{Phase: journal.PhaseCaptureFailed, Order: order(0)}, "renewals dead drop", "renewals dead replay"},
+		{situation: "not charged", state: journal.State{Phase: journal.PhaseDunning}, charge: "renewals dead replay", capture: "once the period is paid, renewals dead replay"},
+		{situation: "not charged, and cancelled before", state: journal.State{Phase: journal.PhaseCancelled}, charge: "renewals dead drop", capture: "renewals dead drop"},
+		{situation: "paid and captured", state: journal.State{Phase: journal.PhasePaid}, charge: "renewals dead drop", capture: "renewals dead drop"},
+		{situation: "paid, to be captured", state: journal.State{Phase: journal.PhasePaid, Order: order(0)}, charge: "renewals dead drop", capture: "renewals dead replay"},
+		{situation: "captured in part", state: journal.State{Phase: journal.PhaseCaptured, Order: order(1)}, charge: "renewals dead drop", capture: "renewals dead replay"},
+		{situation: "captured in full", state: journal.State{Phase: journal.PhaseCaptured, Order: order(1599)}, charge: "renewals dead drop", capture: "renewals dead drop"},
+		{situation: "not captured", state: journal.State{Phase: journal.PhaseCaptureFailed, Order: order(0)}, charge: "renewals dead drop", capture: "renewals dead replay"},
 	} {
 		if got := (desk.Letter{Kind: desk.ChargeJob}).NowThat(row.state); got != row.charge {
 			t.Errorf("%s: a charge: got %q, want %q", row.situation, got, row.charge)

@@ -160,21 +160,21 @@ func TestPromise(t *testing.T) {
 		orders  []klarnasim.Order
 		want    string
 	}{
-		{"paid once", []sample{first}, []record{result(first, messages.KindCharging, ""), result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A")}, ""},
-		{"a stranger's order", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A"), {OrderID: "S", IdempotencyKey: "s"}}, ""},
-		{"no result", []sample{first}, nil, nil, "0 results, expected 1"},
-		{"two results", []sample{first}, []record{result(first, messages.KindDunning, ""), result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A")}, "2 results, expected 1"},
-		{"charged twice under one key", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "A"), order(first, "B")}, "more than one order for the renewal"},
-		{"charged by both attempts", []sample{first, second}, []record{result(first, messages.KindPaid, "A"), result(second, messages.KindPaid, "B")}, []klarnasim.Order{order(first, "A"), order(second, "B")}, "more than one order for the renewal"},
-		{"announced without money", []sample{first}, []record{result(first, messages.KindPaid, "A")}, nil, "paid with A, Klarna's books have []"},
-		{"another order than the one announced", []sample{first}, []record{result(first, messages.KindPaid, "A")}, []klarnasim.Order{order(first, "B")}, `paid with A, Klarna's books have ["B"]`},
-		{"not the outcome of the variant", []sample{first}, []record{result(first, messages.KindDunning, "")}, []klarnasim.Order{order(first, "A")}, "expected paid"},
-		{"captured once", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A", once)}, ""},
-		{"captured twice under one key", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A", once, once)}, "captured with capture C of 800 of order A, Klarna's books have"},
-		{"captured for a job that nobody has", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A", once, other)}, "capture D of its order is of no job"},
-		{"announced without a capture", []sample{first, later}, []record{paid, take(later, "A", "C", 800)}, []klarnasim.Order{taking("A")}, "captured with capture C of 800 of order A, Klarna's books have []"},
-		{"another amount than the one announced", []sample{first, later}, []record{paid, take(later, "A", "C", 799)}, []klarnasim.Order{taking("A", once)}, "captured with capture C of 799 of order A, Klarna's books have"},
-		{"filed under another key", []sample{first}, []record{stray}, []klarnasim.Order{order(first, "A")}, "recorded under other keys"},
+		{name: "paid once", jobs: []sample{first}, results: []record{result(first, messages.KindCharging, ""), result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A")}},
+		{name: "a stranger's order", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A"), {OrderID: "S", IdempotencyKey: "s"}}},
+		{name: "no result", jobs: []sample{first}, want: "0 results, expected 1"},
+		{name: "two results", jobs: []sample{first}, results: []record{result(first, messages.KindDunning, ""), result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A")}, want: "2 results, expected 1"},
+		{name: "charged twice under one key", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A"), order(first, "B")}, want: "more than one order for the renewal"},
+		{name: "charged by both attempts", jobs: []sample{first, second}, results: []record{result(first, messages.KindPaid, "A"), result(second, messages.KindPaid, "B")}, orders: []klarnasim.Order{order(first, "A"), order(second, "B")}, want: "more than one order for the renewal"},
+		{name: "announced without money", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, want: "paid with A, Klarna's books have []"},
+		{name: "another order than the one announced", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "B")}, want: `paid with A, Klarna's books have ["B"]`},
+		{name: "not the outcome of the variant", jobs: []sample{first}, results: []record{result(first, messages.KindDunning, "")}, orders: []klarnasim.Order{order(first, "A")}, want: "expected paid"},
+		{name: "captured once", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once)}},
+		{name: "captured twice under one key", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once, once)}, want: "captured with capture C of 800 of order A, Klarna's books have"},
+		{name: "captured for a job that nobody has", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once, other)}, want: "capture D of its order is of no job"},
+		{name: "announced without a capture", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A")}, want: "captured with capture C of 800 of order A, Klarna's books have []"},
+		{name: "another amount than the one announced", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 799)}, orders: []klarnasim.Order{taking("A", once)}, want: "captured with capture C of 799 of order A, Klarna's books have"},
+		{name: "filed under another key", jobs: []sample{first}, results: []record{stray}, orders: []klarnasim.Order{order(first, "A")}, want: "recorded under other keys"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -27,11 +27,11 @@ func TestPrintPermissions(t *testing.T) {
 		args      []string
 		want      []string // role and account of each grant
 	}{
-		{"nothing configured", nil, nil, []string{"publisher default", "worker", "consumer", "operator", "provisioner", "monitor"}},
-		{"one account", variables{"KLARNA_ACCOUNT": "se"}, nil, []string{"publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
-		{"several accounts", variables{"RENEWALS_CONFIG": file}, nil, []string{"publisher de", "publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
-		{"one role", variables{"RENEWALS_CONFIG": file}, []string{"--role=publisher"}, []string{"publisher de", "publisher se"}},
-		{"other accounts, one of them twice", variables{"RENEWALS_CONFIG": file}, []string{"--role=publisher", "--account=no,fi", "--account=no"}, []string{"publisher fi", "publisher no"}},
+		{situation: "nothing configured", want: []string{"publisher default", "worker", "consumer", "operator", "provisioner", "monitor"}},
+		{situation: "one account", env: variables{"KLARNA_ACCOUNT": "se"}, want: []string{"publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
+		{situation: "several accounts", env: variables{"RENEWALS_CONFIG": file}, want: []string{"publisher de", "publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
+		{situation: "one role", env: variables{"RENEWALS_CONFIG": file}, args: []string{"--role=publisher"}, want: []string{"publisher de", "publisher se"}},
+		{situation: "other accounts, one of them twice", env: variables{"RENEWALS_CONFIG": file}, args: []string{"--role=publisher", "--account=no,fi", "--account=no"}, want: []string{"publisher fi", "publisher no"}},
 	} {
 		out, _ := finish(t, exitDone, row.env, "", append([]string{"provision", "--print-permissions", "--json"}, row.args...)...)
 		var grants []topology.Grant

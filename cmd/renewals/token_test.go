@@ -35,9 +35,9 @@ func TestToken(t *testing.T) {
 		token     string
 		want      string
 	}{
-		{"unknown token", env, "not-found-4711", "404"},
-		{"our password is wrong", env.with("KLARNA_PASSWORD", "hunter3"), token, "401"},
-		{"Klarna is not reachable", env.with("KLARNA_ENDPOINT", "http://127.0.0.1:1"), token, "get token: "},
+		{situation: "unknown token", env: env, token: "not-found-4711", want: "404"},
+		{situation: "our password is wrong", env: env.with("KLARNA_PASSWORD", "hunter3"), token: token, want: "401"},
+		{situation: "Klarna is not reachable", env: env.with("KLARNA_ENDPOINT", "http://127.0.0.1:1"), token: token, want: "get token: "},
 	} {
 		_, told := finish(t, exitFailed, row.env, "", "token", "show", row.token)
 		if !strings.Contains(told, row.want) || strings.Contains(told, row.token) || strings.Contains(told, "hunter") {

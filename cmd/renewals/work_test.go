@@ -260,9 +260,9 @@ func TestLostAnswers(t *testing.T) {
 		id        messages.MessageID
 		want      fate
 	}{
-		{"answered", js, "1", fate{}},
-		{"the first answer is lost", forgetful{js}, "2", fate{}},
-		{"published by somebody else before", js, "2", fate{duplicate: true}},
+		{situation: "answered", js: js, id: "1", want: fate{}},
+		{situation: "the first answer is lost", js: forgetful{js}, id: "2", want: fate{}},
+		{situation: "published by somebody else before", js: js, id: "2", want: fate{duplicate: true}},
 	} {
 		var got []fate
 		out := newOutbox(t.Context(), row.js, func(_ outgoing, f fate) { got = append(got, f) })

@@ -192,10 +192,10 @@ func TestLateCapture(t *testing.T) {
 		then      string
 		captured  int64
 	}{
-		{"nothing happens", func(*klarnasim.Simulator, string) {}, "201 empty id", 1000},
-		{"another takes a part that leaves enough", func(sim *klarnasim.Simulator, id string) { capture(sim, id, "other", "", 599) }, "201 empty id", 1599},
-		{"another takes all", func(sim *klarnasim.Simulator, id string) { capture(sim, id, "other", "", 1599) }, "403 CAPTURE_NOT_ALLOWED", 1599},
-		{"the order is cancelled", func(sim *klarnasim.Simulator, id string) { sim.CancelOrder(id) }, "403 CAPTURE_NOT_ALLOWED", 0},
+		{name: "nothing happens", meanwhile: func(*klarnasim.Simulator, string) {}, then: "201 empty id", captured: 1000},
+		{name: "another takes a part that leaves enough", meanwhile: func(sim *klarnasim.Simulator, id string) { capture(sim, id, "other", "", 599) }, then: "201 empty id", captured: 1599},
+		{name: "another takes all", meanwhile: func(sim *klarnasim.Simulator, id string) { capture(sim, id, "other", "", 1599) }, then: "403 CAPTURE_NOT_ALLOWED", captured: 1599},
+		{name: "the order is cancelled", meanwhile: func(sim *klarnasim.Simulator, id string) { sim.CancelOrder(id) }, then: "403 CAPTURE_NOT_ALLOWED"},
 	} {
 		sim := klarnasim.New(klarnasim.Options{Now: func() time.Time { return now }})
 		id := authorised(sim)
@@ -226,10 +226,10 @@ func TestCapturesInFlight(t *testing.T) {
 		options         klarnasim.Options
 		statuses        []int // sorted
 	}{
-		{"waits", "slow-1000-ok", [2]string{"k", "k"}, klarnasim.Options{}, []int{201, 201}},
-		{"conflict by reference", "slow-1000-conflict-in-flight-ok", [2]string{"k", "k"}, klarnasim.Options{}, []int{201, 409}},
-		{"conflict by option", "slow-1000-ok", [2]string{"k", "k"}, klarnasim.Options{ConflictInFlight: true}, []int{201, 409}},
-		{"two keys", "slow-1000-ok", [2]string{"k", "l"}, klarnasim.Options{}, []int{201, 403}},
+		{name: "waits", reference: "slow-1000-ok", keys: [2]string{"k", "k"}, options: klarnasim.Options{}, statuses: []int{201, 201}},
+		{name: "conflict by reference", reference: "slow-1000-conflict-in-flight-ok", keys: [2]string{"k", "k"}, options: klarnasim.Options{}, statuses: []int{201, 409}},
+		{name: "conflict by option", reference: "slow-1000-ok", keys: [2]string{"k", "k"}, options: klarnasim.Options{ConflictInFlight: true}, statuses: []int{201, 409}},
+		{name: "two keys", reference: "slow-1000-ok", keys: [2]string{"k", "l"}, options: klarnasim.Options{}, statuses: []int{201, 403}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()

@@ -310,10 +310,10 @@ func TestInFlight(t *testing.T) {
 		options     klarnasim.Options
 		statuses    []int // sorted
 	}{
-		{"waits", "slow-1000-ok", klarnasim.Options{}, []int{200, 200}},
-		{"conflict by token", "slow-1000-conflict-in-flight-ok", klarnasim.Options{}, []int{200, 409}},
-		{"conflict by option", "slow-1000-ok", klarnasim.Options{ConflictInFlight: true}, []int{200, 409}},
-		{"waits, then is evaluated itself", "slow-1000-503x1-ok", klarnasim.Options{}, []int{200, 503}},
+		{name: "waits", token: "slow-1000-ok", options: klarnasim.Options{}, statuses: []int{200, 200}},
+		{name: "conflict by token", token: "slow-1000-conflict-in-flight-ok", options: klarnasim.Options{}, statuses: []int{200, 409}},
+		{name: "conflict by option", token: "slow-1000-ok", options: klarnasim.Options{ConflictInFlight: true}, statuses: []int{200, 409}},
+		{name: "waits, then is evaluated itself", token: "slow-1000-503x1-ok", options: klarnasim.Options{}, statuses: []int{200, 503}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -388,11 +388,11 @@ func TestCredentials(t *testing.T) {
 		request func(*http.Request)
 		want    int
 	}{
-		{"any will do", klarnasim.Options{}, with("x", "y"), 200},
-		{"none will not", klarnasim.Options{}, without, 401},
-		{"right", klarnasim.Options{Username: "u", Password: "p"}, with("u", "p"), 200},
-		{"wrong password", klarnasim.Options{Username: "u", Password: "p"}, with("u", "q"), 401},
-		{"wrong user name", klarnasim.Options{Username: "u", Password: "p"}, with("v", "p"), 401},
+		{name: "any will do", options: klarnasim.Options{}, request: with("x", "y"), want: 200},
+		{name: "none will not", options: klarnasim.Options{}, request: without, want: 401},
+		{name: "right", options: klarnasim.Options{Username: "u", Password: "p"}, request: with("u", "p"), want: 200},
+		{name: "wrong password", options: klarnasim.Options{Username: "u", Password: "p"}, request: with("u", "q"), want: 401},
+		{name: "wrong user name", options: klarnasim.Options{Username: "u", Password: "p"}, request: with("v", "p"), want: 401},
 	} {
 		sim := klarnasim.New(row.options)
 		if got := ask(sim, "POST", "/customer-token/v1/tokens/ok-1/order", "key", monthly, row.request); got.Status != row.want {
@@ -439,11 +439,11 @@ func TestFraudStatusTurns(t *testing.T) {
 		before, then string
 		captured     bool
 	}{
-		{"ok-1", "ACCEPTED", "ACCEPTED", true},
-		{"pending-1", "PENDING", "PENDING", false},
-		{"pending-accept-1", "PENDING", "ACCEPTED", true},
-		{"pending-reject-1", "PENDING", "REJECTED", false},
-		{"rejected-1", "REJECTED", "REJECTED", false},
+		{token: "ok-1", before: "ACCEPTED", then: "ACCEPTED", captured: true},
+		{token: "pending-1", before: "PENDING", then: "PENDING"},
+		{token: "pending-accept-1", before: "PENDING", then: "ACCEPTED", captured: true},
+		{token: "pending-reject-1", before: "PENDING", then: "REJECTED"},
+		{token: "rejected-1", before: "REJECTED", then: "REJECTED"},
 	} {
 		sim := klarnasim.New(klarnasim.Options{PendingFor: time.Hour, Now: func() time.Time { return now }})
 		made := order(sim, row.token, "key")
@@ -486,18 +486,18 @@ func TestCaptures(t *testing.T) {
 		status             string
 		amount             int64
 	}{
-		{"in one", "ok-1", byHand, 0, []step{{"a", `{"captured_amount":1599}`, "201"}}, "CAPTURED", 1599},
-		{"the same key again", "ok-1", byHand, 0, []step{{"a", `{"captured_amount":500}`, "201"}, {"a", `{"captured_amount":500}`, "201"}}, "PART_CAPTURED", 500},
-		{"two keys take twice", "ok-1", byHand, 0, []step{{"a", `{"captured_amount":500}`, "201"}, {"b", `{"captured_amount":500}`, "201"}}, "PART_CAPTURED", 1000},
-		{"more than is left", "ok-1", byHand, 0, []step{{"a", `{"captured_amount":1000}`, "201"}, {"b", `{"captured_amount":600}`, "403 CAPTURE_NOT_ALLOWED"}}, "PART_CAPTURED", 1000},
-		{"captured by itself", "ok-1", monthly, 0, []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, "CAPTURED", 1599},
-		{"still pending", "pending-1", byHand, 0, []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, "AUTHORIZED", 0},
-		{"declined late", "capture-declined-1", byHand, 0, []step{{"a", `{"captured_amount":1}`, "403 PAYMENT_METHOD_FAILED"}}, "AUTHORIZED", 0},
-		{"expired", "ok-1", byHand, 28 * 24 * time.Hour, []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, "EXPIRED", 0},
-		{"no amount", "ok-1", byHand, 0, []step{{"a", `{}`, "400 BAD_VALUE"}}, "AUTHORIZED", 0},
-		{"no JSON", "ok-1", byHand, 0, []step{{"a", `captured_amount=1`, "400 BAD_VALUE"}}, "AUTHORIZED", 0},
-		{"negative", "ok-1", byHand, 0, []step{{"a", `{"captured_amount":-1}`, "400 BAD_VALUE"}}, "AUTHORIZED", 0},
-		{"a long reference", "ok-1", byHand, 0, []step{{"a", `{"captured_amount":1,"reference":"` + strings.Repeat("r", 256) + `"}`, "400 BAD_VALUE"}}, "AUTHORIZED", 0},
+		{name: "in one", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":1599}`, "201"}}, status: "CAPTURED", amount: 1599},
+		{name: "the same key again", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":500}`, "201"}, {"a", `{"captured_amount":500}`, "201"}}, status: "PART_CAPTURED", amount: 500},
+		{name: "two keys take twice", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":500}`, "201"}, {"b", `{"captured_amount":500}`, "201"}}, status: "PART_CAPTURED", amount: 1000},
+		{name: "more than is left", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":1000}`, "201"}, {"b", `{"captured_amount":600}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "PART_CAPTURED", amount: 1000},
+		{name: "captured by itself", token: "ok-1", order: monthly, steps: []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "CAPTURED", amount: 1599},
+		{name: "still pending", token: "pending-1", order: byHand, steps: []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "AUTHORIZED"},
+		{name: "declined late", token: "capture-declined-1", order: byHand, steps: []step{{"a", `{"captured_amount":1}`, "403 PAYMENT_METHOD_FAILED"}}, status: "AUTHORIZED"},
+		{name: "expired", token: "ok-1", order: byHand, after: 28 * 24 * time.Hour, steps: []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "EXPIRED"},
+		{name: "no amount", token: "ok-1", order: byHand, steps: []step{{"a", `{}`, "400 BAD_VALUE"}}, status: "AUTHORIZED"},
+		{name: "no JSON", token: "ok-1", order: byHand, steps: []step{{"a", `captured_amount=1`, "400 BAD_VALUE"}}, status: "AUTHORIZED"},
+		{name: "negative", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":-1}`, "400 BAD_VALUE"}}, status: "AUTHORIZED"},
+		{name: "a long reference", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":1,"reference":"` + strings.Repeat("r", 256) + `"}`, "400 BAD_VALUE"}}, status: "AUTHORIZED"},
 	} {
 		sim := klarnasim.New(klarnasim.Options{Now: func() time.Time { return now }})
 		made := ask(sim, "POST", "/customer-token/v1/tokens/"+row.token+"/order", "key", row.order)

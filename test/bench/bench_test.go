@@ -132,12 +132,12 @@ func TestAudit(t *testing.T) {
 		orders  int
 		want    string
 	}{
-		{"every job once", good, 3, ""},
-		{"a result too many", append(good[:3:3], paid(1, 'd')), 4, "recorded paid twice"},
-		{"one order for two", []result{paid(0, 'a'), paid(1, 'a'), paid(2, 'c')}, 3, "for two renewals"},
-		{"a job without a result", []result{paid(0, 'a'), paid(1, 'b'), paid(7, 'c')}, 3, "has no result"},
-		{"an order that no result names", good, 4, "4 orders"},
-		{"a result that nobody asked for", append(good[:3:3], paid(7, 'd')), 3, "4 results"},
+		{name: "every job once", results: good, orders: 3},
+		{name: "a result too many", results: append(good[:3:3], paid(1, 'd')), orders: 4, want: "recorded paid twice"},
+		{name: "one order for two", results: []result{paid(0, 'a'), paid(1, 'a'), paid(2, 'c')}, orders: 3, want: "for two renewals"},
+		{name: "a job without a result", results: []result{paid(0, 'a'), paid(1, 'b'), paid(7, 'c')}, orders: 3, want: "has no result"},
+		{name: "an order that no result names", results: good, orders: 4, want: "4 orders"},
+		{name: "a result that nobody asked for", results: append(good[:3:3], paid(7, 'd')), orders: 3, want: "4 results"},
 	} {
 		err := audit(s, tt.results, tt.orders)
 		if got := fmt.Sprint(err); tt.want == "" && err != nil || !strings.Contains(got, tt.want) {

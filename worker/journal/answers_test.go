@@ -31,32 +31,32 @@ func TestHear(t *testing.T) {
 		want   Outcome
 		again  bool
 	}{
-		{"accepted", Claim{}, order, nil, Outcome{Answer: Accepted, Made: "order-1", Tries: 1}, false},
-		{"accepted after an undecided try", undecided, order, nil, Outcome{Answer: Accepted, Made: "order-1", Tries: 1}, false},
-		{"pending", Claim{}, with("PENDING"), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
-		{"no fraud status", Claim{}, with(""), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
-		{"a fraud status of tomorrow", Claim{}, with("MAYBE"), nil, Outcome{Answer: Pending, Made: "order-1", Tries: 1}, false},
-		{"fraud rejected", Claim{}, with("REJECTED"), nil, Outcome{Answer: FraudRejected, Made: "order-1", Tries: 1}, false},
+		{name: "accepted", before: Claim{}, order: order, want: Outcome{Answer: Accepted, Made: "order-1", Tries: 1}},
+		{name: "accepted after an undecided try", before: undecided, order: order, want: Outcome{Answer: Accepted, Made: "order-1", Tries: 1}},
+		{name: "pending", before: Claim{}, order: with("PENDING"), want: Outcome{Answer: Pending, Made: "order-1", Tries: 1}},
+		{name: "no fraud status", before: Claim{}, order: with(""), want: Outcome{Answer: Pending, Made: "order-1", Tries: 1}},
+		{name: "a fraud status of tomorrow", before: Claim{}, order: with("MAYBE"), want: Outcome{Answer: Pending, Made: "order-1", Tries: 1}},
+		{name: "fraud rejected", before: Claim{}, order: with("REJECTED"), want: Outcome{Answer: FraudRejected, Made: "order-1", Tries: 1}},
 
-		{"soft decline", Claim{}, Created{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"token cancelled", Claim{}, Created{}, answered(403, "TOKEN_CANCELLED"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"our request is bad", Claim{}, Created{}, answered(400, "BAD_VALUE"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"soft decline after an undecided try", undecided, Created{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Answer: Refused, Tries: 1}, false},
-		{"token cancelled after an undecided try (S39)", undecided, Created{}, answered(403, "TOKEN_CANCELLED"), Outcome{Tries: 1, Contradicted: true}, false},
-		{"soft decline after a 2xx without an order", yes, Created{}, answered(403, "PAYMENT_METHOD_FAILED"), Outcome{Tries: 1, Contradicted: true}, false},
+		{name: "soft decline", before: Claim{}, order: Created{}, err: answered(403, "PAYMENT_METHOD_FAILED"), want: Outcome{Answer: Refused, Tries: 1}},
+		{name: "token cancelled", before: Claim{}, order: Created{}, err: answered(403, "TOKEN_CANCELLED"), want: Outcome{Answer: Refused, Tries: 1}},
+		{name: "our request is bad", before: Claim{}, order: Created{}, err: answered(400, "BAD_VALUE"), want: Outcome{Answer: Refused, Tries: 1}},
+		{name: "soft decline after an undecided try", before: undecided, order: Created{}, err: answered(403, "PAYMENT_METHOD_FAILED"), want: Outcome{Answer: Refused, Tries: 1}},
+		{name: "token cancelled after an undecided try (S39)", before: undecided, order: Created{}, err: answered(403, "TOKEN_CANCELLED"), want: Outcome{Tries: 1, Contradicted: true}},
+		{name: "soft decline after a 2xx without an order", before: yes, order: Created{}, err: answered(403, "PAYMENT_METHOD_FAILED"), want: Outcome{Tries: 1, Contradicted: true}},
 
-		{"password wrong", Claim{}, Created{}, answered(401, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
-		{"firewall", Claim{}, Created{}, answered(403, ""), Outcome{Tries: 1, Unsent: true, NotEvaluated: true}, false},
-		{"rate limit (S27)", Claim{}, Created{}, &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, true},
-		{"host unknown", Claim{}, Created{}, &klarna.NotSentError{Err: errors.New("no such host")}, Outcome{Unsent: true}, true},
+		{name: "password wrong", before: Claim{}, order: Created{}, err: answered(401, ""), want: Outcome{Tries: 1, Unsent: true, NotEvaluated: true}},
+		{name: "firewall", before: Claim{}, order: Created{}, err: answered(403, ""), want: Outcome{Tries: 1, Unsent: true, NotEvaluated: true}},
+		{name: "rate limit (S27)", before: Claim{}, order: Created{}, err: &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, want: Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, again: true},
+		{name: "host unknown", before: Claim{}, order: Created{}, err: &klarna.NotSentError{Err: errors.New("no such host")}, want: Outcome{Unsent: true}, again: true},
 
-		{"failed for sure", Claim{}, Created{}, answered(503, "SERVICE_UNAVAILABLE"), Outcome{Tries: 1}, true},
-		{"maintenance page (S4)", Claim{}, Created{}, answered(503, ""), Outcome{Tries: 1, Undecided: 1}, true},
-		{"internal error (S2)", Claim{}, Created{}, answered(500, "INTERNAL_SERVER_ERROR"), Outcome{Tries: 1, Undecided: 1}, true},
-		{"in-flight duplicate", Claim{}, Created{}, answered(409, "CONFLICT"), Outcome{Tries: 1, Undecided: 1}, true},
-		{"yes, without an order (S13)", Claim{}, Created{}, &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, Outcome{Tries: 1, Undecided: 1, Answered2xx: true}, true},
-		{"cut", Claim{}, Created{}, &klarna.UnknownError{Cut: true}, Outcome{Tries: 1, Cut: true}, false},
-		{"timed out", Claim{}, Created{}, &klarna.UnknownError{TimedOut: true}, Outcome{Tries: 1, Cut: true}, false},
+		{name: "failed for sure", before: Claim{}, order: Created{}, err: answered(503, "SERVICE_UNAVAILABLE"), want: Outcome{Tries: 1}, again: true},
+		{name: "maintenance page (S4)", before: Claim{}, order: Created{}, err: answered(503, ""), want: Outcome{Tries: 1, Undecided: 1}, again: true},
+		{name: "internal error (S2)", before: Claim{}, order: Created{}, err: answered(500, "INTERNAL_SERVER_ERROR"), want: Outcome{Tries: 1, Undecided: 1}, again: true},
+		{name: "in-flight duplicate", before: Claim{}, order: Created{}, err: answered(409, "CONFLICT"), want: Outcome{Tries: 1, Undecided: 1}, again: true},
+		{name: "yes, without an order (S13)", before: Claim{}, order: Created{}, err: &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, want: Outcome{Tries: 1, Undecided: 1, Answered2xx: true}, again: true},
+		{name: "cut", before: Claim{}, order: Created{}, err: &klarna.UnknownError{Cut: true}, want: Outcome{Tries: 1, Cut: true}},
+		{name: "timed out", before: Claim{}, order: Created{}, err: &klarna.UnknownError{TimedOut: true}, want: Outcome{Tries: 1, Cut: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			heard := TryResult{before: doubt{tt.before.UndecidedTries, noon.Add(-time.Hour), tt.before.Answered2xx}, Outcome: Outcome{Unsent: true}}
@@ -91,14 +91,14 @@ func TestRefusalAfterAnUndecidedTry(t *testing.T) {
 		began  time.Time
 		want   standing
 	}{
-		{"nothing undecided", doubt{}, false, noon, refusalDecides},
-		{"at once", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(500 * time.Millisecond), refusalTooSoon},
-		{"after the settle delay, by a clock that may be ahead", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(r.SettleDelay), refusalTooSoon},
-		{"an instant too soon", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(settled - time.Nanosecond), refusalTooSoon},
-		{"once it is surely over", doubt{Tries: 1, EndedAt: noon}, true, noon.Add(settled), refusalDecides},
-		{"about the token, however late", doubt{Tries: 1, EndedAt: noon}, false, noon.Add(20 * time.Hour), refusalContradicts},
-		{"after a yes, however late", doubt{Tries: 1, EndedAt: noon, Answered2xx: true}, true, noon.Add(20 * time.Hour), refusalContradicts},
-		{"written before the moment was kept", doubt{Tries: 1}, true, noon, refusalDecides},
+		{name: "nothing undecided", before: doubt{}, began: noon, want: refusalDecides},
+		{name: "at once", before: doubt{Tries: 1, EndedAt: noon}, judged: true, began: noon.Add(500 * time.Millisecond), want: refusalTooSoon},
+		{name: "after the settle delay, by a clock that may be ahead", before: doubt{Tries: 1, EndedAt: noon}, judged: true, began: noon.Add(r.SettleDelay), want: refusalTooSoon},
+		{name: "an instant too soon", before: doubt{Tries: 1, EndedAt: noon}, judged: true, began: noon.Add(settled - time.Nanosecond), want: refusalTooSoon},
+		{name: "once it is surely over", before: doubt{Tries: 1, EndedAt: noon}, judged: true, began: noon.Add(settled), want: refusalDecides},
+		{name: "about the token, however late", before: doubt{Tries: 1, EndedAt: noon}, began: noon.Add(20 * time.Hour), want: refusalContradicts},
+		{name: "after a yes, however late", before: doubt{Tries: 1, EndedAt: noon, Answered2xx: true}, judged: true, began: noon.Add(20 * time.Hour), want: refusalContradicts},
+		{name: "written before the moment was kept", before: doubt{Tries: 1}, judged: true, began: noon, want: refusalDecides},
 	} {
 		if got := tt.before.refused(tt.judged, tt.began, r); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)

@@ -25,14 +25,14 @@ func TestKeyGoesToNoOtherMerchant(t *testing.T) {
 		host, endpoint, merchant string
 		want                     Action
 	}{
-		{"another delivery at the same merchant", undecidedThere, "api.klarna.com", "https://api.klarna.com", "K123456", Try},
-		{"another merchant", undecidedThere, "api.klarna.com", "https://api.klarna.com", "K654321", Nak},
-		{"another path", undecidedThere, "api.klarna.com", "https://api.klarna.com/eu", "K123456", Nak},
-		{"another scheme", undecidedThere, "api.klarna.com", "http://api.klarna.com", "K123456", Nak},
-		{"another host", undecidedThere, "api.kustom.co", "https://api.kustom.co", "K123456", Nak},
-		{"nothing was sent under the key", unsentThere, "api.kustom.co", "https://api.kustom.co", "K654321", Try},
-		{"a claim that knows the host alone, same host", byOldWorker, "api.klarna.com", "https://api.klarna.com", "K654321", Try},
-		{"a claim that knows the host alone, another host", byOldWorker, "api.kustom.co", "https://api.kustom.co", "K123456", Nak},
+		{name: "another delivery at the same merchant", state: undecidedThere, host: "api.klarna.com", endpoint: "https://api.klarna.com", merchant: "K123456", want: Try},
+		{name: "another merchant", state: undecidedThere, host: "api.klarna.com", endpoint: "https://api.klarna.com", merchant: "K654321", want: Nak},
+		{name: "another path", state: undecidedThere, host: "api.klarna.com", endpoint: "https://api.klarna.com/eu", merchant: "K123456", want: Nak},
+		{name: "another scheme", state: undecidedThere, host: "api.klarna.com", endpoint: "http://api.klarna.com", merchant: "K123456", want: Nak},
+		{name: "another host", state: undecidedThere, host: "api.kustom.co", endpoint: "https://api.kustom.co", merchant: "K123456", want: Nak},
+		{name: "nothing was sent under the key", state: unsentThere, host: "api.kustom.co", endpoint: "https://api.kustom.co", merchant: "K654321", want: Try},
+		{name: "a claim that knows the host alone, same host", state: byOldWorker, host: "api.klarna.com", endpoint: "https://api.klarna.com", merchant: "K654321", want: Try},
+		{name: "a claim that knows the host alone, another host", state: byOldWorker, host: "api.kustom.co", endpoint: "https://api.kustom.co", merchant: "K123456", want: Nak},
 	} {
 		q := at
 		q.Nonce, q.Host, q.Endpoint, q.Merchant = "b", row.host, row.endpoint, row.merchant
@@ -78,15 +78,15 @@ func TestDueAtStaysTheSame(t *testing.T) {
 		job      Request
 		conflict bool
 	}{
-		{"another moment", declined, moved, true},
-		{"a moment that has not come", declined, early, true},
-		{"a replay", reject(declined, second(), messages.ReasonExpired).State, replayed, true},
-		{"corrected bytes", corrected, movedBytes, true},
-		{"the same moment", declined, second(), false},
-		{"the same moment in another zone", declined, func() Request { q := second(); q.DueAt = q.DueAt.In(time.FixedZone("", 3600)); return q }(), false},
-		{"a state that does not know it", unknown, moved, false},
-		{"a job that has its result already", declined, again, false},
-		{"a claim that is open", charging(), again, false},
+		{name: "another moment", state: declined, job: moved, conflict: true},
+		{name: "a moment that has not come", state: declined, job: early, conflict: true},
+		{name: "a replay", state: reject(declined, second(), messages.ReasonExpired).State, job: replayed, conflict: true},
+		{name: "corrected bytes", state: corrected, job: movedBytes, conflict: true},
+		{name: "the same moment", state: declined, job: second()},
+		{name: "the same moment in another zone", state: declined, job: func() Request { q := second(); q.DueAt = q.DueAt.In(time.FixedZone("", 3600)); return q }()},
+		{name: "a state that does not know it", state: unknown, job: moved},
+		{name: "a job that has its result already", state: declined, job: again},
+		{name: "a claim that is open", state: charging(), job: again},
 	} {
 		st := Deliver(row.state, row.job, noon.Add(time.Hour/2), r)
 		got := st.Then == FileApart && st.Reason == messages.ReasonConflict

@@ -25,13 +25,13 @@ func TestConflictUnderAStandInEndsThere(t *testing.T) {
 		reason    messages.Reason
 		duplicate bool
 	}{
-		{"nothing is there", Deliver(empty(), q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"its own result", Deliver(filed, q, noon, r), "", messages.ReasonConflict, true},
-		{"the result of another", Deliver(filed, another, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"panics were counted there", Deliver(counting, q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"panics were counted there beside a claim", Deliver(Panicked(empty(), unread, noon, r).State, q, noon, r), messages.KindRejected, messages.ReasonConflict, false},
-		{"reading it breaks after its result", Panicked(filed, unread, noon, r), "", messages.ReasonConflict, true},
-		{"reading it breaks after another's claim", Panicked(with(counting, func(c *Claim) { c.SHA256 = "read once" }), unread, noon, r), messages.KindCharging, "", false},
+		{name: "nothing is there", step: Deliver(empty(), q, noon, r), record: messages.KindRejected, reason: messages.ReasonConflict},
+		{name: "its own result", step: Deliver(filed, q, noon, r), reason: messages.ReasonConflict, duplicate: true},
+		{name: "the result of another", step: Deliver(filed, another, noon, r), record: messages.KindRejected, reason: messages.ReasonConflict},
+		{name: "panics were counted there", step: Deliver(counting, q, noon, r), record: messages.KindRejected, reason: messages.ReasonConflict},
+		{name: "panics were counted there beside a claim", step: Deliver(Panicked(empty(), unread, noon, r).State, q, noon, r), record: messages.KindRejected, reason: messages.ReasonConflict},
+		{name: "reading it breaks after its result", step: Panicked(filed, unread, noon, r), reason: messages.ReasonConflict, duplicate: true},
+		{name: "reading it breaks after another's claim", step: Panicked(with(counting, func(c *Claim) { c.SHA256 = "read once" }), unread, noon, r), record: messages.KindCharging},
 	} {
 		st := row.step
 		if st.Then == FileApart || st.Record != row.record || st.Reason != row.reason || st.Duplicate != row.duplicate || st.Reason != "" && !st.Dead {

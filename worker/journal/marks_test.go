@@ -119,13 +119,13 @@ func TestMarkNeverLowers(t *testing.T) {
 		name       string
 		a, b, want Mark
 	}{
-		{"nothing kept", high, Mark{}, high},
-		{"nothing known", Mark{}, low, low},
-		{"a lower one", high, low, high},
-		{"a higher one", low, high, high},
-		{"a set-back seen", high, back, Mark{Created: made, Sequence: 9, SHA256: "nine", SetBack: "seen"}},
-		{"an operator's word", back, word, word},
-		{"from before an operator's word", word, high, word},
+		{name: "nothing kept", a: high, b: Mark{}, want: high},
+		{name: "nothing known", a: Mark{}, b: low, want: low},
+		{name: "a lower one", a: high, b: low, want: high},
+		{name: "a higher one", a: low, b: high, want: high},
+		{name: "a set-back seen", a: high, b: back, want: Mark{Created: made, Sequence: 9, SHA256: "nine", SetBack: "seen"}},
+		{name: "an operator's word", a: back, b: word, want: word},
+		{name: "from before an operator's word", a: word, b: high, want: word},
 	} {
 		if got := c.a.with(c.b); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
@@ -190,11 +190,11 @@ func TestMarkIsComparedWithTheStream(t *testing.T) {
 		stream           stubStream
 		setBack, suspect bool
 	}{
-		{"as it was", stubStream{created: made, first: 1, stored: record}, false, false},
-		{"made anew with the same records", stubStream{created: made.Add(time.Hour), first: 1, stored: record}, true, false},
-		{"another record at the mark", stubStream{created: made, first: 1, stored: &jetstream.RawStreamMsg{Sequence: 7, Subject: "renewals.dunning.x.default"}}, true, false},
-		{"cut short, or read from the past", stubStream{created: made, first: 1}, false, true},
-		{"aged beyond the mark", stubStream{created: made, first: 8}, false, false},
+		{name: "as it was", stream: stubStream{created: made, first: 1, stored: record}},
+		{name: "made anew with the same records", stream: stubStream{created: made.Add(time.Hour), first: 1, stored: record}, setBack: true},
+		{name: "another record at the mark", stream: stubStream{created: made, first: 1, stored: &jetstream.RawStreamMsg{Sequence: 7, Subject: "renewals.dunning.x.default"}}, setBack: true},
+		{name: "cut short, or read from the past", stream: stubStream{created: made, first: 1}, suspect: true},
+		{name: "aged beyond the mark", stream: stubStream{created: made, first: 8}},
 	} {
 		setBack := false
 		m := NewMarks(nil, zerolog.Nop(), time.Hour)

@@ -40,19 +40,19 @@ func TestCorrect(t *testing.T) {
 		order   bool  // something to capture
 		over    messages.Kind
 	}{
-		{"another order", paid, verdict{kind: messages.KindPaid, made: "order-2"}, PhasePaid, false, messages.KindPaid},
-		{"the same order, to be captured", paid, verdict{kind: messages.KindPaid, made: "order-1", authorised: leftToCapture()}, PhasePaid, true, messages.KindPaid},
-		{"the same order, captured after all", authorised, verdict{kind: messages.KindPaid, made: "order-1"}, PhasePaid, false, messages.KindPaid},
-		{"paid, and no order", paid, verdict{kind: messages.KindDunning}, PhaseDunning, false, messages.KindPaid},
-		{"authorised, and no order", authorised, verdict{kind: messages.KindDunning}, PhaseDunning, false, messages.KindPaid},
-		{"not charged, and an order", notCharged, verdict{kind: messages.KindPaid, made: "order-2"}, PhasePaid, false, messages.KindDunning},
-		{"a job was turned away meanwhile", rejected, verdict{kind: messages.KindDunning}, PhaseDunning, false, messages.KindPaid},
-		{"the same again", paid, verdict{kind: messages.KindPaid, made: "order-1"}, "", false, ""},
-		{"a charge as a capture", paid, verdict{kind: messages.KindCaptured, made: "capture-1"}, "", false, ""},
-		{"the next attempt has claimed", followed, verdict{kind: messages.KindPaid, made: "order-2"}, "", false, ""},
-		{"cancelled since", cancelled.State, verdict{kind: messages.KindPaid, made: "order-2"}, "", false, ""},
-		{"still unresolved", unresolved, verdict{kind: messages.KindPaid, made: "order-2"}, "", false, ""},
-		{"nobody's decision", Conclude(charging(), HeldClaim{Claim: *charging().Claim, SetsClock: true}, refused, noon, r).State, verdict{kind: messages.KindPaid, made: "order-2"}, "", false, ""},
+		{name: "another order", state: paid, verdict: verdict{kind: messages.KindPaid, made: "order-2"}, want: PhasePaid, over: messages.KindPaid},
+		{name: "the same order, to be captured", state: paid, verdict: verdict{kind: messages.KindPaid, made: "order-1", authorised: leftToCapture()}, want: PhasePaid, order: true, over: messages.KindPaid},
+		{name: "the same order, captured after all", state: authorised, verdict: verdict{kind: messages.KindPaid, made: "order-1"}, want: PhasePaid, over: messages.KindPaid},
+		{name: "paid, and no order", state: paid, verdict: verdict{kind: messages.KindDunning}, want: PhaseDunning, over: messages.KindPaid},
+		{name: "authorised, and no order", state: authorised, verdict: verdict{kind: messages.KindDunning}, want: PhaseDunning, over: messages.KindPaid},
+		{name: "not charged, and an order", state: notCharged, verdict: verdict{kind: messages.KindPaid, made: "order-2"}, want: PhasePaid, over: messages.KindDunning},
+		{name: "a job was turned away meanwhile", state: rejected, verdict: verdict{kind: messages.KindDunning}, want: PhaseDunning, over: messages.KindPaid},
+		{name: "the same again", state: paid, verdict: verdict{kind: messages.KindPaid, made: "order-1"}},
+		{name: "a charge as a capture", state: paid, verdict: verdict{kind: messages.KindCaptured, made: "capture-1"}},
+		{name: "the next attempt has claimed", state: followed, verdict: verdict{kind: messages.KindPaid, made: "order-2"}},
+		{name: "cancelled since", state: cancelled.State, verdict: verdict{kind: messages.KindPaid, made: "order-2"}},
+		{name: "still unresolved", state: unresolved, verdict: verdict{kind: messages.KindPaid, made: "order-2"}},
+		{name: "nobody's decision", state: Conclude(charging(), HeldClaim{Claim: *charging().Claim, SetsClock: true}, refused, noon, r).State, verdict: verdict{kind: messages.KindPaid, made: "order-2"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			got, err := correct(row.state, row.verdict)

@@ -43,10 +43,10 @@ func TestRaisedAgeBringsNothingBack(t *testing.T) {
 		ago  time.Duration
 		want time.Duration
 	}{
-		{"just raised", config.Metadata[remembersSince], 0, before + RetentionMargin},
-		{"a month later", config.Metadata[remembersSince], -before, 2*before + RetentionMargin},
-		{"a year later", config.Metadata[remembersSince], -12 * before, after},
-		{"never raised", "", 0, after},
+		{name: "just raised", said: config.Metadata[remembersSince], want: before + RetentionMargin},
+		{name: "a month later", said: config.Metadata[remembersSince], ago: -before, want: 2*before + RetentionMargin},
+		{name: "a year later", said: config.Metadata[remembersSince], ago: -12 * before, want: after},
+		{name: "never raised", want: after},
 	} {
 		c := jetstream.StreamConfig{MaxAge: after, Metadata: map[string]string{remembersSince: tt.said}}
 		if got := Memory(c, time.Now().Add(-tt.ago)); !near(got, tt.want) {
