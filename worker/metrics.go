@@ -131,7 +131,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m.quota = prometheus.NewGauge(prometheus.GaugeOpts{Name: "renewals_quota_ratio", Help: "How much of what the NATS account may store is taken, as a share of 1; 0 without a limit. At 1 the broker refuses jobs and records."})
 	r.MustRegister(m.unserved, m.few, m.quota)
 	m.deviation.WithLabelValues(deviation(jetstream.ErrStreamNotFound)).Set(0)
-	m.panics.WithLabelValues("") // see Worker.caught
+	m.panics.WithLabelValues("") // see survivor.caught
 	for _, stream := range []string{messages.StreamJournal, messages.StreamDead} {
 		m.republish.WithLabelValues(stream).Add(0)
 	}

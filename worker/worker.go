@@ -5,11 +5,11 @@
 // The promise: a subscription period is charged at most once, every job ends in
 // exactly one recorded result, and what is not known is never announced. It rests on two
 // things alone: every record is written by compare-and-set on the last record of its renewal
-// ([Journal.Write]), and every request for a renewal's attempt carries the same
+// ([journal.Journal.Apply]), and every request for a renewal's attempt carries the same
 // idempotency key and the same bytes. Nothing is kept in memory that a restart may not lose; any
 // number of workers may run, and any may die at any instruction.
 //
-// Read account.handle to follow the money, and machine.go for the rules.
+// Read handler.handle to follow the money, and package journal for the rules.
 package worker
 
 import (

@@ -1,3 +1,5 @@
+// Package desk answers people: what there is to look at, what became of one renewal and why it waits, and what may be done
+// about a dead letter. It charges nothing and decides nothing about a renewal: that is package journal's, also where an operator speaks.
 package desk
 
 import (

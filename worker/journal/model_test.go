@@ -705,7 +705,7 @@ func (w *modelWorld) do(m move) {
 	w.check()
 }
 
-// ---- The worker: account.handle, step by step.
+// ---- The worker: its handler.handle, step by step.
 
 // decide reads the renewal's last record and asks the machine. Both are one move:
 // what is decided on an older record the journal refuses.

@@ -135,7 +135,7 @@ type Transition struct {
 
 	Then  Action
 	Delay time.Duration
-	Until time.Time // with actPark
+	Until time.Time // with Park
 	Dead  bool
 
 	Made      string        // the order or capture that no result names, with a dead letter about it
