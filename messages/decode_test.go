@@ -3,7 +3,11 @@ package messages_test
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -41,6 +45,39 @@ func TestDecodeEventIsTheWayBack(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The examples that consumers are given decode, each to its kind, and lose nothing.
+func TestDecodeEventReadsTheExamples(t *testing.T) {
+	t.Parallel()
+	examples, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := map[messages.Kind]bool{}
+	for _, path := range examples {
+		name, _, _ := strings.Cut(strings.TrimSuffix(filepath.Base(path), ".json"), "-")
+		kind := messages.Kind(name)
+		if !slices.Contains(messages.Kinds(), kind) {
+			continue // a job, or keys
+		}
+		body, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		event, err := messages.DecodeEvent(kind, body)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		again, err := messages.Encode(event)
+		if err != nil || event.Kind() != kind || string(again) != strings.TrimSpace(string(body)) {
+			t.Errorf("%s: got %s %s, error %v", path, event.Kind(), again, err)
+		}
+		read[kind] = true
+	}
+	if len(read) != len(messages.Kinds()) {
+		t.Errorf("examples of %d kinds, want %d", len(read), len(messages.Kinds()))
+	}
 }
 
 // A consumer survives the fields and the kinds of tomorrow, and is told what it cannot read.
