@@ -49,6 +49,14 @@ func (c Claim) elsewhere(q Request) bool {
 	return c.Endpoint != q.Endpoint || c.Merchant != q.Merchant
 }
 
+// claims is the kind of the records that announce nothing: of a claim, and of what is counted beside it.
+func (q Request) claims() messages.Kind {
+	if q.Capture != nil {
+		return messages.KindCapturing
+	}
+	return messages.KindCharging
+}
+
 // becomes is the record that an answer leads to while the claim is one's own.
 func (c Claim) becomes(a Answer) messages.Kind {
 	if c.Capture != nil {

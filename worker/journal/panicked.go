@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"maps"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -45,35 +44,4 @@ func Panicked(s State, q Request, now time.Time, r Rules) Transition {
 	}
 	next := s.Claimed(c).panicked(q.Key) // in the phase that it is in: a pending order stays pending
 	return Transition{Record: q.claims(), Key: q.Key, State: next, Then: Nak, Delay: max(r.Delay(next.panics(q.Key)), c.LeaseUntil.Sub(now))}
-}
-
-// claims is the kind of the records that announce nothing: of a claim, and of what is counted beside it.
-func (q Request) claims() messages.Kind {
-	if q.Capture != nil {
-		return messages.KindCapturing
-	}
-	return messages.KindCharging
-}
-
-// panics is how often handling the key's job has broken. Earlier versions counted on the claim, and made one where there was none.
-func (s State) panics(k messages.IdempotencyKey) int {
-	n := s.Panics[k]
-	if s.Holds(k) {
-		n += s.Claim.Panics
-	}
-	return n
-}
-
-func (s State) counts(k messages.IdempotencyKey) bool {
-	_, ok := s.Panics[k]
-	return ok
-}
-
-// panicked returns the state after one more panic.
-func (s State) panicked(k messages.IdempotencyKey) State {
-	counted := make(map[messages.IdempotencyKey]int, len(s.Panics)+1)
-	maps.Copy(counted, s.Panics)
-	counted[k]++
-	s.Panics = counted
-	return s
 }

@@ -197,6 +197,29 @@ func (s State) unsettle(k messages.IdempotencyKey) State {
 	return s
 }
 
+// panics is how often handling the key's job has broken. Earlier versions counted on the claim, and made one where there was none.
+func (s State) panics(k messages.IdempotencyKey) int {
+	n := s.Panics[k]
+	if s.Holds(k) {
+		n += s.Claim.Panics
+	}
+	return n
+}
+
+func (s State) counts(k messages.IdempotencyKey) bool {
+	_, ok := s.Panics[k]
+	return ok
+}
+
+// panicked returns the state after one more panic.
+func (s State) panicked(k messages.IdempotencyKey) State {
+	counted := make(map[messages.IdempotencyKey]int, len(s.Panics)+1)
+	maps.Copy(counted, s.Panics)
+	counted[k]++
+	s.Panics = counted
+	return s
+}
+
 // Claimed returns the state with another claim, leaving the old one to its readers.
 func (s State) Claimed(c Claim) State {
 	s.Claim = &c
