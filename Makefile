@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory deploy-check asyncapi build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory deploy-check asyncapi schemas build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@$(GO) run ./cmd/renewals dev
@@ -55,6 +55,11 @@ deploy-check: ## put deploy/ to the tools that will read it; as root, installs D
 asyncapi: ## check messages/asyncapi.yaml with AsyncAPI's own tool; needs node, leaves nothing in the checkout
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/asyncapi.yaml messages/schemas "$$dir" && cd "$$dir" && \
 	npx --yes @asyncapi/cli@4.1.1 validate asyncapi.yaml --fail-severity=warn
+
+schemas: ## try the published schemas in ajv, TypeScript and Java; needs node and npm's registry, leaves nothing in the checkout
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/schemas test/schemas/check.mjs "$$dir" && cd "$$dir" && echo '{"private":true}' >package.json && \
+	npm install --silent --no-audit --no-fund ajv@8.20.0 ajv-formats@3.0.1 json-schema-to-typescript@15.0.4 typescript@5.9.3 quicktype@23.3.25 && \
+	timeout 300 node check.mjs schemas
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -3,6 +3,7 @@ package messages_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"go/ast"
 	"go/parser"
 	gotoken "go/token"
@@ -62,14 +63,14 @@ func validates(schema *jsonschema.Schema, document []byte) bool {
 
 // object is what these tests look at in a schema.
 type object struct {
-	ID         string `json:"$id"`
-	Dialect    string `json:"$schema"`
-	Required   []string
-	Enum       []string
-	Properties map[string]json.RawMessage
-	Defs       map[string]object `json:"$defs"`
-	Items      json.RawMessage
-	Examples   []json.RawMessage
+	ID          string `json:"$id"`
+	Dialect     string `json:"$schema"`
+	Description string
+	Required    []string
+	Properties  map[string]json.RawMessage
+	Defs        map[string]object `json:"$defs"`
+	Items       json.RawMessage
+	Examples    []json.RawMessage
 }
 
 func (o object) property(t testing.TB, name string) (p object) {
@@ -78,6 +79,19 @@ func (o object) property(t testing.TB, name string) (p object) {
 		t.Fatalf("%s: %v", name, err)
 	}
 	return p
+}
+
+// known are the values of an open list.
+func (o object) known(t testing.TB) (values []string) {
+	t.Helper()
+	for _, example := range o.Examples {
+		var value string
+		if err := json.Unmarshal(example, &value); err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, value)
+	}
+	return values
 }
 
 func readSchema(t testing.TB, name string) (o object) {
@@ -133,7 +147,7 @@ func TestResultsAndSchemasAgree(t *testing.T) {
 			reasons = append(reasons, string(r))
 		}
 		if _, has := schema.Properties["reason"]; has || reasons != nil {
-			if got := schema.property(t, "reason").Enum; !slices.Equal(got, reasons) {
+			if got := schema.property(t, "reason").known(t); !slices.Equal(got, reasons) {
 				t.Errorf("%s: got reasons %v, want %v", name, got, reasons)
 			}
 		}
@@ -215,7 +229,7 @@ func TestCaptureFailedIsDunning(t *testing.T) {
 		}
 	}
 	for _, field := range []string{"category", "fix_by"} {
-		if got, want := failed.property(t, field).Enum, dunning.property(t, field).Enum; !slices.Equal(got, want) {
+		if got, want := failed.property(t, field).known(t), dunning.property(t, field).known(t); !slices.Equal(got, want) {
 			t.Errorf("%s: got %v, want %v", field, got, want)
 		}
 	}
@@ -250,7 +264,42 @@ func switchNames(t testing.TB, file string) map[string][]string {
 	return names
 }
 
-// Every constant of a closed set is in the set's list or enum.
+// The list of a result may grow: its schema names what is known, explains it, and takes what is not. And it shows one real result.
+func TestResultSchemasAreOpen(t *testing.T) {
+	t.Parallel()
+	for _, kind := range messages.Kinds() {
+		schema, validator := readSchema(t, string(kind)), compile(t, string(kind))
+		var example, inSchema map[string]any
+		if err := errors.Join(json.Unmarshal(golden(t, string(kind)+".json"), &example), json.Unmarshal(schema.Examples[0], &inSchema)); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(inSchema, example) || len(schema.Examples) != 1 {
+			t.Errorf("%s: got the example %v, want the result in testdata", kind, inSchema)
+		}
+		for _, field := range []string{"reason", "category", "fix_by", "corrects", "fraud_status", "a_field_of_tomorrow"} {
+			if property, described := schema.Properties[field]; described || field == "a_field_of_tomorrow" {
+				if described && bytes.Contains(property, []byte(`"enum"`)) {
+					t.Errorf("%s: %s is a closed list", kind, field)
+				}
+				tomorrow := maps.Clone(example)
+				tomorrow[field] = "tomorrow"
+				if err := validator.Validate(tomorrow); err != nil {
+					t.Errorf("%s with the %s of tomorrow: %v", kind, field, err)
+				}
+			}
+			if !slices.Contains([]string{"reason", "category"}, field) || schema.Properties[field] == nil {
+				continue
+			}
+			for _, value := range schema.property(t, field).known(t) {
+				if !strings.Contains(schema.property(t, field).Description, "`"+value+"` (") {
+					t.Errorf("%s: %s %s is not explained", kind, field, value)
+				}
+			}
+		}
+	}
+}
+
+// Every constant of a closed set is in the set's list, or known to the schema.
 func TestClosedSets(t *testing.T) {
 	t.Parallel()
 	declared := map[string][]string{}
@@ -270,8 +319,8 @@ func TestClosedSets(t *testing.T) {
 		})
 	}
 	sets := map[string][]string{
-		"Category": readSchema(t, "dunning").property(t, "category").Enum,
-		"FixBy":    readSchema(t, "dunning").property(t, "fix_by").Enum,
+		"Category": readSchema(t, "dunning").property(t, "category").known(t),
+		"FixBy":    readSchema(t, "dunning").property(t, "fix_by").known(t),
 		// Dead letters only.
 		"Reason": {string(messages.ReasonOrderAfterDunning), string(messages.ReasonSecondOrder), string(messages.ReasonCaptureAfterFailure)},
 	}
