@@ -74,7 +74,7 @@ func newRecorder(t testing.TB, handler http.Handler) *recorder {
 		body, err := io.ReadAll(q.Body)
 		if err == nil {
 			r.mu.Lock()
-			r.requests = append(r.requests, received{q.Method, q.RequestURI, q.Proto, string(body), q.Header.Clone()})
+			r.requests = append(r.requests, received{Method: q.Method, URI: q.RequestURI, Proto: q.Proto, Body: string(body), Header: q.Header.Clone()})
 			r.mu.Unlock()
 		}
 		q.Body = io.NopCloser(strings.NewReader(string(body)))
@@ -278,8 +278,8 @@ func TestErrors(t *testing.T) {
 		class  klarna.Class
 	}{
 		{
-			name: "a decline", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":["a","b"],"correlation_id":"c-1","reason":"x"}`, want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"a", "b"}, CorrelationID: "c-1", HasErrorObject: true},
-			class: klarna.ClassRefused,
+			name: "a decline", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":["a","b"],"correlation_id":"c-1","reason":"x"}`,
+			want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"a", "b"}, CorrelationID: "c-1", HasErrorObject: true}, class: klarna.ClassRefused,
 		},
 		{
 			name: "correlation id in the header only", status: 403, body: `{"error_code":"TOKEN_CANCELED"}`, header: []string{"KLARNA-CORRELATION-ID", "c-2"},
@@ -287,34 +287,35 @@ func TestErrors(t *testing.T) {
 			class: klarna.ClassRefused,
 		},
 		{
-			name: "one message instead of a list", status: 400, body: `{"error_code":"BAD_VALUE","error_message":"m"}`, want: klarna.Error{StatusCode: 400, Code: "BAD_VALUE", Messages: []string{"m"}, HasErrorObject: true},
-			class: klarna.ClassRefused,
+			name: "one message instead of a list", status: 400, body: `{"error_code":"BAD_VALUE","error_message":"m"}`,
+			want: klarna.Error{StatusCode: 400, Code: "BAD_VALUE", Messages: []string{"m"}, HasErrorObject: true}, class: klarna.ClassRefused,
 		},
 		{
-			name: "messages of another type", status: 400, body: `{"error_messages":{"a":1},"correlation_id":7,"error_code":"BAD_VALUE"}`, want: klarna.Error{StatusCode: 400, Code: "BAD_VALUE", CorrelationID: "7", HasErrorObject: true},
-			class: klarna.ClassRefused,
+			name: "messages of another type", status: 400, body: `{"error_messages":{"a":1},"correlation_id":7,"error_code":"BAD_VALUE"}`,
+			want: klarna.Error{StatusCode: 400, Code: "BAD_VALUE", CorrelationID: "7", HasErrorObject: true}, class: klarna.ClassRefused,
 		},
 		{
-			name: "messages that are null, and no correlation id", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":null}`, want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true},
-			class: klarna.ClassRefused,
+			name: "messages that are null, and no correlation id", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":null}`,
+			want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", HasErrorObject: true}, class: klarna.ClassRefused,
 		},
 		{
-			name: "messages that are one string", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":"m"}`, want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"m"}, HasErrorObject: true},
-			class: klarna.ClassRefused,
+			name: "messages that are one string", status: 403, body: `{"error_code":"PAYMENT_METHOD_FAILED","error_messages":"m"}`,
+			want: klarna.Error{StatusCode: 403, Code: "PAYMENT_METHOD_FAILED", Messages: []string{"m"}, HasErrorObject: true}, class: klarna.ClassRefused,
 		},
 		{
 			name: "a code in small letters", status: 403, body: `{"error_code":"payment_method_failed"}`, want: klarna.Error{StatusCode: 403, Code: "payment_method_failed", HasErrorObject: true},
 			class: klarna.ClassRefused,
 		},
 		{
-			name: "a refusal without a code", status: 400, body: `{"correlation_id":"c","fraud_status":"rejected","reason":"declined"}`, want: klarna.Error{StatusCode: 400, CorrelationID: "c", HasErrorObject: true, FraudStatus: "REJECTED"},
-			class: klarna.ClassRefused,
+			name: "a refusal without a code", status: 400, body: `{"correlation_id":"c","fraud_status":"rejected","reason":"declined"}`,
+			want: klarna.Error{StatusCode: 400, CorrelationID: "c", HasErrorObject: true, FraudStatus: "REJECTED"}, class: klarna.ClassRefused,
 		},
 		{name: "a correlation id alone", status: 403, body: `{"correlation_id":"c"}`, want: klarna.Error{StatusCode: 403, CorrelationID: "c", HasErrorObject: true}, class: klarna.ClassRefused},
 		{name: "a reason alone", status: 403, body: `{"reason":"declined"}`, want: klarna.Error{StatusCode: 403, HasErrorObject: true}, class: klarna.ClassRefused},
 		{name: "messages alone", status: 403, body: `{"error_messages":["m"]}`, want: klarna.Error{StatusCode: 403, Messages: []string{"m"}, HasErrorObject: true}, class: klarna.ClassRefused},
 		{
-			name: "a number as code among Klarna's fields", status: 403, body: `{"error_code":1020,"correlation_id":"c"}`, want: klarna.Error{StatusCode: 403, Code: "1020", CorrelationID: "c", HasErrorObject: true}, class: klarna.ClassRefused,
+			name: "a number as code among Klarna's fields", status: 403, body: `{"error_code":1020,"correlation_id":"c"}`,
+			want: klarna.Error{StatusCode: 403, Code: "1020", CorrelationID: "c", HasErrorObject: true}, class: klarna.ClassRefused,
 		},
 		{name: "a firewall's JSON", status: 403, body: `{"error_code":1020,"error_name":"access_denied"}`, want: klarna.Error{StatusCode: 403, Code: "1020"}, class: klarna.ClassNotEvaluated},
 		{name: "nothing but nulls", status: 403, body: `{"error_code":null,"correlation_id":null,"reason":null}`, want: klarna.Error{StatusCode: 403}, class: klarna.ClassNotEvaluated},
@@ -350,7 +351,10 @@ func TestErrors(t *testing.T) {
 			class:  klarna.ClassFailed,
 		},
 		{name: "a wait without end", status: 503, header: []string{"Retry-After", "999999999999999999999"}, want: klarna.Error{StatusCode: 503, RetryAfter: time.Hour}, class: klarna.ClassUnknown},
-		{name: "nonsense in headers", status: 429, header: []string{"Retry-After", "soon", "X-Ratelimit-Reset", "-1", "X-Ratelimit-Remaining", "NaN"}, want: klarna.Error{StatusCode: 429}, class: klarna.ClassRateLimited},
+		{
+			name: "nonsense in headers", status: 429, header: []string{"Retry-After", "soon", "X-Ratelimit-Reset", "-1", "X-Ratelimit-Remaining", "NaN"}, want: klarna.Error{StatusCode: 429},
+			class: klarna.ClassRateLimited,
+		},
 		{
 			name: "the reset that comes with every answer is no wait", status: 500, header: []string{"X-Ratelimit-Remaining", "39", "X-Ratelimit-Reset", "1"},
 			want:  klarna.Error{StatusCode: 500, RateLimit: klarna.RateLimit{Known: true, Remaining: 39, Reset: time.Second}},
@@ -358,7 +362,10 @@ func TestErrors(t *testing.T) {
 		},
 		{name: "a proxy", status: 502, body: "<html>Bad Gateway</html>", want: klarna.Error{StatusCode: 502}, class: klarna.ClassUnknown},
 		{name: "a redirect is not followed", status: 302, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 302}, class: klarna.ClassNotEvaluated},
-		{name: "a redirect that asks for the same again is not followed", status: 307, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 307}, class: klarna.ClassNotEvaluated},
+		{
+			name: "a redirect that asks for the same again is not followed", status: 307, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 307},
+			class: klarna.ClassNotEvaluated,
+		},
 		{name: "a redirect to a result", status: 303, header: []string{"Location", "/klarna/elsewhere"}, want: klarna.Error{StatusCode: 303}, class: klarna.ClassUnknown},
 		{name: "a proxy's password", status: 407, body: `{"error_code":"X"}`, want: klarna.Error{StatusCode: 407, Code: "X", HasErrorObject: true}, class: klarna.ClassNotEvaluated},
 		{name: "a hotel's network", status: 511, body: "<html>log in</html>", want: klarna.Error{StatusCode: 511}, class: klarna.ClassNotEvaluated},

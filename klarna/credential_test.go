@@ -26,7 +26,7 @@ func TestSecretsAreRedacted(t *testing.T) {
 		Password klarna.Secret
 	}
 	password := klarna.NewSecret(theKey)
-	n := nested{klarna.NewCustomerToken(theToken), &password, klarna.NewCustomerToken(theToken), password}
+	n := nested{token: klarna.NewCustomerToken(theToken), password: &password, Token: klarna.NewCustomerToken(theToken), Password: password}
 	var out bytes.Buffer
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%p"} {
 		fmt.Fprintf(&out, verb+"\n", n)

@@ -129,8 +129,10 @@ func invalidCaptures() []invalidJob {
 		{name: "257 KiB", old: `"premium"`, new: `"` + strings.Repeat("x", 257<<10) + `"`, want: `$: found 263795 bytes, expected at most 262144`, unsaid: unsaid},
 		{name: "an unknown field", old: amount, new: `"amount": 1599`, want: `amount: found an unknown field, expected none outside order_lines`},
 		{name: "a field in another spelling", old: amount, new: `"capturedAmount": 1599`, want: `capturedAmount: found an unknown field, expected captured_amount`},
-		{name: "the fields of a job", old: amount, new: `"attempt": 1, "due_at": "2026-12-01T00:00:00Z", "customer_token": "` + token + `", "order": {}`,
-			want: "attempt: found an unknown field, expected none outside order_lines\ndue_at: found an unknown field, expected none outside order_lines\ncustomer_token: found an unknown field, expected none outside order_lines\norder: found an unknown field, expected none outside order_lines"},
+		{
+			name: "the fields of a job", old: amount, new: `"attempt": 1, "due_at": "2026-12-01T00:00:00Z", "customer_token": "` + token + `", "order": {}`,
+			want: "attempt: found an unknown field, expected none outside order_lines\ndue_at: found an unknown field, expected none outside order_lines\ncustomer_token: found an unknown field, expected none outside order_lines\norder: found an unknown field, expected none outside order_lines",
+		},
 		{name: "what Klarna's capture has and a job has not", old: amount, new: `"shipping_info": []`, want: `shipping_info: found an unknown field, expected none outside order_lines`},
 		{name: "an amount twice", old: amount, new: amount + `, "captured_amount": 1`, want: `captured_amount: found this name twice, expected it once`, unsaid: unsaid},
 
@@ -172,11 +174,16 @@ func invalidCaptures() []invalidJob {
 			want: `order_lines[1].subscription: found every 1 YEAR, expected every 1 MONTH as in order_lines[0]: one cadence per order`, unsaid: unsaid},
 		{name: "an empty name", old: `"name": "Streaming Service Monthly"`, new: `"name": ""`, want: `order_lines[0].name: found 0 characters, expected 1 to 255`},
 		{name: "a total that is not the product", old: `"quantity": 1`, new: `"quantity": 2`, want: `order_lines[0].total_amount: found 1599, expected 3198 = 2 × 1599 - 0`, unsaid: unsaid},
-		{name: "tax that is 2 off", old: `"total_tax_amount": 255`, new: `"total_tax_amount": 257`, want: `order_lines[0].total_tax_amount: found 257, expected 255, give or take 1, for a tax_rate of 1900`, unsaid: unsaid},
+		{
+			name: "tax that is 2 off", old: `"total_tax_amount": 255`, new: `"total_tax_amount": 257`, want: `order_lines[0].total_tax_amount: found 257, expected 255, give or take 1, for a tax_rate of 1900`,
+			unsaid: unsaid,
+		},
 		{name: "US sales tax beside a rate", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":100,"total_amount":100}`,
 			want: `order_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line`, unsaid: unsaid},
-		{name: "a negative line", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":-5,"total_amount":-5}`,
-			want: "order_lines[1].unit_price: found -5, expected 0 or more on a sales_tax line\norder_lines[1].total_amount: found -5, expected 0 or more on a sales_tax line\norder_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line"},
+		{
+			name: "a negative line", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":-5,"total_amount":-5}`,
+			want: "order_lines[1].unit_price: found -5, expected 0 or more on a sales_tax line\norder_lines[1].total_amount: found -5, expected 0 or more on a sales_tax line\norder_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line",
+		},
 
 		// All at once.
 		{name: "many things", old: `"id": "1234834/2026-12/c1",

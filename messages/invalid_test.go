@@ -63,13 +63,19 @@ func invalidJobs() []invalidJob {
 		{name: "a comma missing", old: `"period": "2026-12",`, new: `"period": "2026-12"`, want: `$: found no valid JSON at byte 87: expected a comma or the end of the object or array`, unsaid: unsaid},
 		{name: "a comment", old: `"attempt": 1,`, new: `"attempt": 1, // the first`, want: `$: found no valid JSON at byte 102: expected a name in double quotes`, unsaid: unsaid},
 		{name: "single quotes", old: `"period": "2026-12"`, new: `'period': "2026-12"`, want: `$: found no valid JSON at byte 65: expected a name in double quotes`, unsaid: unsaid},
-		{name: "a line break in a string", old: `Streaming Service`, new: "Streaming\nService", want: `$: found no valid JSON at byte 477: expected control characters in strings to be escaped`, unsaid: unsaid},
+		{
+			name: "a line break in a string", old: `Streaming Service`, new: "Streaming\nService", want: `$: found no valid JSON at byte 477: expected control characters in strings to be escaped`,
+			unsaid: unsaid,
+		},
 		{name: "an unknown escape", old: `Streaming Service`, new: `Streaming \Service`, want: `$: found no valid JSON at byte 478: expected a valid escape sequence`, unsaid: unsaid},
 		{name: "NaN", old: `"order_amount": 1599`, new: `"order_amount": NaN`, want: `$: found no valid JSON at byte 295: expected a value`, unsaid: unsaid},
 		{name: "a leading zero", old: `"attempt": 1`, new: `"attempt": 01`, want: `$: found no valid JSON at byte 100: expected a comma or the end of the object or array`, unsaid: unsaid},
 		{name: "a plus sign", old: `"attempt": 1`, new: `"attempt": +1`, want: `$: found no valid JSON at byte 99: expected a value`, unsaid: unsaid},
 		{name: "a misspelt literal", old: `"auto_capture": true`, new: `"auto_capture": True`, want: `$: found no valid JSON at byte 342: expected a value`, unsaid: unsaid},
-		{name: "65 levels deep", old: `"auto_capture": true`, new: `"x": ` + strings.Repeat("[", 63) + strings.Repeat("]", 63), want: `$: found no valid JSON at byte 394: expected at most 64 levels of nesting`, unsaid: unsaid},
+		{
+			name: "65 levels deep", old: `"auto_capture": true`, new: `"x": ` + strings.Repeat("[", 63) + strings.Repeat("]", 63),
+			want: `$: found no valid JSON at byte 394: expected at most 64 levels of nesting`, unsaid: unsaid,
+		},
 		{name: "257 KiB", old: `"plan": "premium"`, new: `"plan": "` + strings.Repeat("x", 257<<10) + `"`, want: `$: found 263942 bytes, expected at most 262144`, unsaid: unsaid},
 		{name: "an unknown field", old: `"attempt": 1`, new: `"attempts": 1`, want: `attempts: found an unknown field, expected none outside order`},
 		{name: "a field in another spelling", old: `"attempt": 1`, new: `"Attempt": 1`, want: `Attempt: found an unknown field, expected attempt`},
@@ -78,8 +84,14 @@ func invalidJobs() []invalidJob {
 		{name: "an unknown field of a long name", old: `"attempt"`, new: `"` + strings.Repeat("a", 65) + `"`, want: `[a name of 65 bytes]: found an unknown field, expected none outside order`},
 		{name: "the token as a name", old: `"attempt"`, new: `"` + token + `"`, want: `[redacted]: found an unknown field, expected none outside order`},
 		{name: "a field twice", old: `"attempt": 1`, new: `"attempt": 1, "attempt": 1`, want: `attempt: found this name twice, expected it once`, unsaid: unsaid},
-		{name: "an unknown field with a name of 64 bytes", old: `"attempt"`, new: `"` + strings.Repeat("a", 64) + `"`, want: strings.Repeat("a", 64) + `: found an unknown field, expected none outside order`},
-		{name: "one of many names twice", old: `"auto_capture": true`, new: `"auto_capture": true, "new": {` + manyNames + `"n3": 0, "n39": 0}`, want: "order.new.n3: found this name twice, expected it once\norder.new.n39: found this name twice, expected it once", unsaid: unsaid},
+		{
+			name: "an unknown field with a name of 64 bytes", old: `"attempt"`, new: `"` + strings.Repeat("a", 64) + `"`,
+			want: strings.Repeat("a", 64) + `: found an unknown field, expected none outside order`,
+		},
+		{
+			name: "one of many names twice", old: `"auto_capture": true`, new: `"auto_capture": true, "new": {` + manyNames + `"n3": 0, "n39": 0}`,
+			want: "order.new.n3: found this name twice, expected it once\norder.new.n39: found this name twice, expected it once", unsaid: unsaid,
+		},
 		{name: "a field twice, once with an escape", old: `"attempt": 1`, new: `"attempt": 1, "\u0061ttempt": 2`, want: `attempt: found this name twice, expected it once`, unsaid: unsaid},
 		{name: "a name that is not UTF-8", old: `"attempt": 1`, new: "\"\xff\": 1", want: `["\xff"]: found a name that is not valid UTF-8`, unsaid: unsaid},
 
@@ -97,7 +109,10 @@ func invalidJobs() []invalidJob {
 		{name: "no subscription", old: `"subscription_id": "1234834",`, new: ``, want: `subscription_id: found nothing, expected a string`},
 		{name: "null as subscription", old: `"subscription_id": "1234834"`, new: `"subscription_id": null`, want: `subscription_id: found null, expected a string`},
 		{name: "65 bytes of subscription", old: `"subscription_id": "1234834"`, new: `"subscription_id": "` + strings.Repeat("s", 65) + `"`, want: `subscription_id: found 65 bytes, expected 1 to 64`},
-		{name: "a line break behind the subscription", old: `"subscription_id": "1234834"`, new: `"subscription_id": "1234834\r\n"`, want: `subscription_id: found the control character U+000D, expected none`},
+		{
+			name: "a line break behind the subscription", old: `"subscription_id": "1234834"`, new: `"subscription_id": "1234834\r\n"`,
+			want: `subscription_id: found the control character U+000D, expected none`,
+		},
 		{name: "an empty period", old: `"period": "2026-12"`, new: `"period": ""`, want: `period: found an empty string, expected 1 to 64 bytes`},
 		{name: "no period", old: `"period": "2026-12",`, new: ``, want: `period: found nothing, expected a string`},
 		{name: "attempt 0", old: `"attempt": 1`, new: `"attempt": 0`, want: `attempt: found 0, expected an integer from 1 to 1000000`},
@@ -109,7 +124,10 @@ func invalidJobs() []invalidJob {
 		{name: "a time without zone", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": "2026-12-01T00:00:00"`, want: `due_at: found "2026-12-01T00:00:00", ` + times},
 		{name: "30 February", old: `"due_at": "2026-12-01T`, new: `"due_at": "2026-02-30T`, want: `due_at: found "2026-02-30T00:00:00Z", ` + times},
 		{name: "a Unix time", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": 1796083200`, want: `due_at: found a number, ` + times},
-		{name: "a time that is in the year 10000 in UTC", old: `"expires_at": "2026-12-08T00:00:00Z"`, new: `"expires_at": "9999-12-31T23:00:00-02:00"`, want: `expires_at: found a string of 25 bytes, ` + times, unsaid: unsaid},
+		{
+			name: "a time that is in the year 10000 in UTC", old: `"expires_at": "2026-12-08T00:00:00Z"`, new: `"expires_at": "9999-12-31T23:00:00-02:00"`,
+			want: `expires_at: found a string of 25 bytes, ` + times, unsaid: unsaid,
+		},
 		{name: "expired before due", old: `"expires_at": "2026-12-08T`, new: `"expires_at": "2026-11-30T`, want: `expires_at: found 2026-11-30T00:00:00Z, expected a time after due_at`, unsaid: unsaid},
 		{name: "null as expires_at", old: `"expires_at": "2026-12-08T00:00:00Z"`, new: `"expires_at": null`, want: `expires_at: found null, ` + times},
 
@@ -118,12 +136,24 @@ func invalidJobs() []invalidJob {
 		{name: "an empty token", old: token, new: ``, want: `customer_token: found a string of 0 bytes that is not a customer token, expected 1 to 255 of A-Z, a-z, 0-9 and . _ ~ -`},
 		{name: "a token that climbs", old: token, new: `..`, want: `customer_token: found a string of 2 bytes that is not a customer token, expected 1 to 255 of A-Z, a-z, 0-9 and . _ ~ -`},
 		{name: "a token with a path", old: token, new: `x/../../y`, want: `customer_token: found a string of 9 bytes that is not a customer token, expected 1 to 255 of A-Z, a-z, 0-9 and . _ ~ -`},
-		{name: "a token of 256 bytes", old: token, new: strings.Repeat("t", 256), want: `customer_token: found a string of 256 bytes that is not a customer token, expected 1 to 255 of A-Z, a-z, 0-9 and . _ ~ -`},
+		{
+			name: "a token of 256 bytes", old: token, new: strings.Repeat("t", 256),
+			want: `customer_token: found a string of 256 bytes that is not a customer token, expected 1 to 255 of A-Z, a-z, 0-9 and . _ ~ -`,
+		},
 		{name: "an object as token", old: `"customer_token": "` + token + `"`, new: `"customer_token": {}`, want: `customer_token: found an object, expected a string`},
 		{name: "the token in metadata", old: `"premium" }`, new: `"` + token + `" }`, want: `metadata: found the customer token in it, expected it in customer_token only`, unsaid: unsaid},
-		{name: "the token as merchant reference", old: `"merchant_reference1": "1234834-2026-12"`, new: `"merchant_reference1": "t ` + token + `"`, want: `order.merchant_reference1: found the customer token in it, expected it in customer_token only`, unsaid: unsaid},
-		{name: "16 bytes of token in metadata", old: token + `",`, new: `token-of-16-byte", "metadata": {"token-of-16-byte": ""},`, want: "metadata: found this name twice, expected it once\nmetadata: found the customer token in it, expected it in customer_token only", unsaid: unsaid},
-		{name: "the token as subscription", old: `"subscription_id": "1234834"`, new: `"subscription_id": "` + token + `"`, want: `subscription_id: found the customer token in it, expected it in customer_token only`, unsaid: unsaid},
+		{
+			name: "the token as merchant reference", old: `"merchant_reference1": "1234834-2026-12"`, new: `"merchant_reference1": "t ` + token + `"`,
+			want: `order.merchant_reference1: found the customer token in it, expected it in customer_token only`, unsaid: unsaid,
+		},
+		{
+			name: "16 bytes of token in metadata", old: token + `",`, new: `token-of-16-byte", "metadata": {"token-of-16-byte": ""},`,
+			want: "metadata: found this name twice, expected it once\nmetadata: found the customer token in it, expected it in customer_token only", unsaid: unsaid,
+		},
+		{
+			name: "the token as subscription", old: `"subscription_id": "1234834"`, new: `"subscription_id": "` + token + `"`,
+			want: `subscription_id: found the customer token in it, expected it in customer_token only`, unsaid: unsaid,
+		},
 
 		// Metadata.
 		{name: "a number in metadata", old: `"premium"`, new: `1`, want: `metadata.plan: found a number, expected a string`},
@@ -132,33 +162,66 @@ func invalidJobs() []invalidJob {
 		{name: "an array as metadata", old: `{ "plan": "premium" }`, new: `["premium"]`, want: `metadata: found an array, expected an object`},
 
 		// The order.
-		{name: "an order in a string", old: `"order": {`, new: `"order": "{}", "metadata2": {`, want: "order: found a string, expected an object\nmetadata2: found an unknown field, expected none outside order"},
+		{
+			name: "an order in a string", old: `"order": {`, new: `"order": "{}", "metadata2": {`,
+			want: "order: found a string, expected an object\nmetadata2: found an unknown field, expected none outside order",
+		},
 		{name: "an empty order", old: `"metadata": { "plan": "premium" }`, new: `"order": {}`, want: `order: found this name twice, expected it once`},
 		{name: "no currency", old: `"purchase_currency": "EUR", `, new: ``, want: `order.purchase_currency: found nothing, expected an ISO 4217 code such as EUR`},
 		{name: "a currency symbol", old: `"EUR"`, new: `"€"`, want: `order.purchase_currency: found "\u20ac", expected an ISO 4217 code such as EUR`},
 		{name: "a currency that is none", old: `"EUR"`, new: `"EUX"`, want: `order.purchase_currency: found "EUX", expected an ISO 4217 code such as EUR`, unsaid: unsaid},
 		{name: "no amount", old: `"order_amount": 1599, `, new: ``, want: `order.order_amount: found nothing, expected an integer, minor units`},
-		{name: "nothing to pay for something", old: `"order_amount": 1599`, new: `"order_amount": 0`, want: "order.order_amount: found 0, expected an integer of 64 bits from 1\norder.order_amount: found 0, expected 1599, the sum of total_amount"},
-		{name: "nothing to pay", old: entireOrder, new: `"order": {"purchase_currency":"EUR","order_amount":-0.0,"order_tax_amount":0,"order_lines":[` + product(0, 0, plan) + `]},`, want: `order.order_amount: found -0.0, expected an integer of 64 bits from 1`},
+		{
+			name: "nothing to pay for something", old: `"order_amount": 1599`, new: `"order_amount": 0`,
+			want: "order.order_amount: found 0, expected an integer of 64 bits from 1\norder.order_amount: found 0, expected 1599, the sum of total_amount",
+		},
+		{
+			name: "nothing to pay", old: entireOrder, new: `"order": {"purchase_currency":"EUR","order_amount":-0.0,"order_tax_amount":0,"order_lines":[` + product(0, 0, plan) + `]},`,
+			want: `order.order_amount: found -0.0, expected an integer of 64 bits from 1`,
+		},
 		{name: "an amount in euros", old: `"order_amount": 1599`, new: `"order_amount": 15.99`, want: `order.order_amount: found 15.99, expected an integer of 64 bits from 1`},
-		{name: "an amount beyond 64 bits", old: `"order_amount": 1599`, new: `"order_amount": 9223372036854775808`, want: `order.order_amount: found 9223372036854775808, expected an integer of 64 bits from 1`},
-		{name: "an amount of 20 digits", old: `"order_amount": 1599`, new: `"order_amount": 10000000000000000000`, want: `order.order_amount: found 10000000000000000000, expected an integer of 64 bits from 1`},
-		{name: "an amount of many digits", old: `"order_amount": 1599`, new: `"order_amount": 1` + strings.Repeat("0", 400), want: `order.order_amount: found a number of 401 digits, expected an integer of 64 bits from 1`},
+		{
+			name: "an amount beyond 64 bits", old: `"order_amount": 1599`, new: `"order_amount": 9223372036854775808`,
+			want: `order.order_amount: found 9223372036854775808, expected an integer of 64 bits from 1`,
+		},
+		{
+			name: "an amount of 20 digits", old: `"order_amount": 1599`, new: `"order_amount": 10000000000000000000`,
+			want: `order.order_amount: found 10000000000000000000, expected an integer of 64 bits from 1`,
+		},
+		{
+			name: "an amount of many digits", old: `"order_amount": 1599`, new: `"order_amount": 1` + strings.Repeat("0", 400),
+			want: `order.order_amount: found a number of 401 digits, expected an integer of 64 bits from 1`,
+		},
 		{name: "an amount in quotes", old: `"order_amount": 1599`, new: `"order_amount": "1599"`, want: `order.order_amount: found a string, expected an integer of 64 bits from 1`},
 		{name: "an amount that is not the sum", old: `"order_amount": 1599`, new: `"order_amount": 1600`, want: `order.order_amount: found 1600, expected 1599, the sum of total_amount`, unsaid: unsaid},
 		{name: "an amount twice", old: `"order_amount": 1599`, new: `"order_amount": 1599, "order_amount": 159900`, want: `order.order_amount: found this name twice, expected it once`, unsaid: unsaid},
 		{name: "an amount in capitals", old: `"order_amount": 1599`, new: `"ORDER_AMOUNT": 1599`, want: `order.order_amount: found nothing, expected an integer, minor units`},
 		{name: "no tax", old: `"order_tax_amount": 255, `, new: ``, want: `order.order_tax_amount: found nothing, expected an integer, minor units`},
 		{name: "negative tax", old: `"order_tax_amount": 255`, new: `"order_tax_amount": -1`, want: `order.order_tax_amount: found -1, expected an integer of 64 bits from 0`},
-		{name: "tax that is not the sum", old: `"order_tax_amount": 255`, new: `"order_tax_amount": 257`, want: `order.order_tax_amount: found 257, expected 255, the sum of total_tax_amount, give or take 1`, unsaid: unsaid},
+		{
+			name: "tax that is not the sum", old: `"order_tax_amount": 255`, new: `"order_tax_amount": 257`,
+			want: `order.order_tax_amount: found 257, expected 255, the sum of total_tax_amount, give or take 1`, unsaid: unsaid,
+		},
 		{name: "auto_capture in quotes", old: `"auto_capture": true`, new: `"auto_capture": "true"`, want: `order.auto_capture: found a string, expected true or false`},
 		{name: "auto_capture as a number", old: `"auto_capture": true`, new: `"auto_capture": 1`, want: `order.auto_capture: found a number, expected true or false`},
-		{name: "a step-up", old: `"auto_capture": true`, new: `"auto_capture": true, "step_up": "SUPPORTED"`, want: `order.step_up: found "SUPPORTED", expected NOT_SUPPORTED or nothing, since nobody is present`},
+		{
+			name: "a step-up", old: `"auto_capture": true`, new: `"auto_capture": true, "step_up": "SUPPORTED"`,
+			want: `order.step_up: found "SUPPORTED", expected NOT_SUPPORTED or nothing, since nobody is present`,
+		},
 		{name: "no confirmation URL", old: `"auto_capture": true`, new: `"auto_capture": true, "merchant_urls": {"push": ""}`, want: `order.merchant_urls.confirmation: found nothing, expected a string`},
 		{name: "half an attachment", old: `"auto_capture": true`, new: `"auto_capture": true, "attachment": {"body": "{}"}`, want: `order.attachment.content_type: found nothing, expected a string`},
-		{name: "an attachment that is not a string", old: `"auto_capture": true`, new: `"auto_capture": true, "attachment": {"body": {}, "content_type": ""}`, want: `order.attachment.body: found an object, expected a string`},
-		{name: "an unknown field of the order twice", old: `"auto_capture": true`, new: `"auto_capture": true, "new": {"a": [{"b": 1, "b": 2}]}`, want: `order.new.a[0].b: found this name twice, expected it once`, unsaid: unsaid},
-		{name: "an unknown field of the order that is not UTF-8", old: `"auto_capture": true`, new: "\"auto_capture\": true, \"new\": \"\xc3\x28\"", want: `order.new: found a string that is not valid UTF-8`, unsaid: unsaid},
+		{
+			name: "an attachment that is not a string", old: `"auto_capture": true`, new: `"auto_capture": true, "attachment": {"body": {}, "content_type": ""}`,
+			want: `order.attachment.body: found an object, expected a string`,
+		},
+		{
+			name: "an unknown field of the order twice", old: `"auto_capture": true`, new: `"auto_capture": true, "new": {"a": [{"b": 1, "b": 2}]}`,
+			want: `order.new.a[0].b: found this name twice, expected it once`, unsaid: unsaid,
+		},
+		{
+			name: "an unknown field of the order that is not UTF-8", old: `"auto_capture": true`, new: "\"auto_capture\": true, \"new\": \"\xc3\x28\"",
+			want: `order.new: found a string that is not valid UTF-8`, unsaid: unsaid,
+		},
 
 		// The address.
 
@@ -179,25 +242,59 @@ func invalidJobs() []invalidJob {
 		{name: "negative quantity", old: `"quantity": 1`, new: `"quantity": -1`, want: `order.order_lines[0].quantity: found -1, expected an integer of 64 bits from 0`},
 		{name: "half a piece", old: `"quantity": 1`, new: `"quantity": 0.5`, want: `order.order_lines[0].quantity: found 0.5, expected an integer of 64 bits from 0`},
 		{name: "no unit price", old: `"unit_price": 1599, `, new: ``, want: `order.order_lines[0].unit_price: found nothing, expected an integer, minor units`},
-		{name: "a unit price beyond Klarna's", old: `"unit_price": 1599`, new: `"unit_price": 100000001`, want: `order.order_lines[0].unit_price: found 100000001, expected an integer from -100000000 to 100000000`},
-		{name: "a negative unit price", old: entireLine, new: `{"type":"digital","name":"x","quantity":1,"unit_price":-1599,"total_amount":-1599,` + plan + `}`,
-			want: "order.order_lines[0].unit_price: found -1599, expected 0 or more on a digital line\norder.order_lines[0].total_amount: found -1599, expected 0 or more on a digital line\norder.order_amount: found 1599, expected -1599, the sum of total_amount\norder.order_tax_amount: found 255, expected 0, the sum of total_tax_amount, give or take 1"},
+		{
+			name: "a unit price beyond Klarna's", old: `"unit_price": 1599`, new: `"unit_price": 100000001`,
+			want: `order.order_lines[0].unit_price: found 100000001, expected an integer from -100000000 to 100000000`,
+		},
+		{
+			name: "a negative unit price", old: entireLine, new: `{"type":"digital","name":"x","quantity":1,"unit_price":-1599,"total_amount":-1599,` + plan + `}`,
+			want: "order.order_lines[0].unit_price: found -1599, expected 0 or more on a digital line\norder.order_lines[0].total_amount: found -1599, expected 0 or more on a digital line\norder.order_amount: found 1599, expected -1599, the sum of total_amount\norder.order_tax_amount: found 255, expected 0, the sum of total_tax_amount, give or take 1",
+		},
 		{name: "no total", old: `"total_amount": 1599, `, new: ``, want: `order.order_lines[0].total_amount: found nothing, expected an integer, minor units`},
 		{name: "a total that is not the product", old: `"quantity": 1`, new: `"quantity": 2`, want: `order.order_lines[0].total_amount: found 1599, expected 3198 = 2 × 1599 - 0`, unsaid: unsaid},
-		{name: "a discount that is not taken off", old: `"total_discount_amount": 0`, new: `"total_discount_amount": 100`, want: `order.order_lines[0].total_amount: found 1599, expected 1499 = 1 × 1599 - 100`, unsaid: unsaid},
-		{name: "a negative discount", old: `"total_discount_amount": 0`, new: `"total_discount_amount": -100`, want: `order.order_lines[0].total_discount_amount: found -100, expected an integer of 64 bits from 0`},
-		{name: "a product beyond 64 bits", old: `"quantity": 1`, new: `"quantity": 9223372036854775807`, want: `order.order_lines[0].total_amount: found 1599, but quantity × unit_price - total_discount_amount needs more than 64 bits`, unsaid: unsaid},
+		{
+			name: "a discount that is not taken off", old: `"total_discount_amount": 0`, new: `"total_discount_amount": 100`,
+			want: `order.order_lines[0].total_amount: found 1599, expected 1499 = 1 × 1599 - 100`, unsaid: unsaid,
+		},
+		{
+			name: "a negative discount", old: `"total_discount_amount": 0`, new: `"total_discount_amount": -100`,
+			want: `order.order_lines[0].total_discount_amount: found -100, expected an integer of 64 bits from 0`,
+		},
+		{
+			name: "a product beyond 64 bits", old: `"quantity": 1`, new: `"quantity": 9223372036854775807`,
+			want: `order.order_lines[0].total_amount: found 1599, but quantity × unit_price - total_discount_amount needs more than 64 bits`, unsaid: unsaid,
+		},
 		{name: "a product that would wrap to the total", old: `"quantity": 1,
       "unit_price": 1599, "tax_rate": 1900, "total_amount": 1599`, new: `"quantity": 288230376151711744,
       "unit_price": 64, "tax_rate": 1900, "total_amount": 1599`, want: `order.order_lines[0].total_amount: found 1599, but quantity × unit_price - total_discount_amount needs more than 64 bits`, unsaid: unsaid},
-		{name: "a total beyond Klarna's", old: `"total_amount": 1599`, new: `"total_amount": 100000001`, want: `order.order_lines[0].total_amount: found 100000001, expected an integer from -100000000 to 100000000`},
-		{name: "tax that is 2 off", old: `"total_tax_amount": 255`, new: `"total_tax_amount": 257`, want: "order.order_lines[0].total_tax_amount: found 257, expected 255, give or take 1, for a tax_rate of 1900\norder.order_tax_amount: found 255, expected 257, the sum of total_tax_amount, give or take 1", unsaid: unsaid},
+		{
+			name: "a total beyond Klarna's", old: `"total_amount": 1599`, new: `"total_amount": 100000001`,
+			want: `order.order_lines[0].total_amount: found 100000001, expected an integer from -100000000 to 100000000`,
+		},
+		{
+			name: "tax that is 2 off", old: `"total_tax_amount": 255`, new: `"total_tax_amount": 257`,
+			want:   "order.order_lines[0].total_tax_amount: found 257, expected 255, give or take 1, for a tax_rate of 1900\norder.order_tax_amount: found 255, expected 257, the sum of total_tax_amount, give or take 1",
+			unsaid: unsaid,
+		},
 		{name: "tax without a rate", old: `"tax_rate": 1900, `, new: ``, want: `order.order_lines[0].total_tax_amount: found 255, expected 0, give or take 1, for a tax_rate of 0`, unsaid: unsaid},
-		{name: "a rate without tax", old: `"total_tax_amount": 255`, new: `"merchant_data": ""`, want: "order.order_lines[0].total_tax_amount: found 0, expected 255, give or take 1, for a tax_rate of 1900\norder.order_tax_amount: found 255, expected 0, the sum of total_tax_amount, give or take 1", unsaid: unsaid},
-		{name: "a rate in per cent", old: `"tax_rate": 1900`, new: `"tax_rate": 19`, want: `order.order_lines[0].total_tax_amount: found 255, expected 3, give or take 1, for a tax_rate of 19`, unsaid: unsaid},
-		{name: "a rate in per cent, with a fraction of nothing", old: `"tax_rate": 1900`, new: `"tax_rate": 19.00`, want: `order.order_lines[0].total_tax_amount: found 255, expected 3, give or take 1, for a tax_rate of 19`, unsaid: unsaid},
+		{
+			name: "a rate without tax", old: `"total_tax_amount": 255`, new: `"merchant_data": ""`,
+			want:   "order.order_lines[0].total_tax_amount: found 0, expected 255, give or take 1, for a tax_rate of 1900\norder.order_tax_amount: found 255, expected 0, the sum of total_tax_amount, give or take 1",
+			unsaid: unsaid,
+		},
+		{
+			name: "a rate in per cent", old: `"tax_rate": 1900`, new: `"tax_rate": 19`, want: `order.order_lines[0].total_tax_amount: found 255, expected 3, give or take 1, for a tax_rate of 19`,
+			unsaid: unsaid,
+		},
+		{
+			name: "a rate in per cent, with a fraction of nothing", old: `"tax_rate": 1900`, new: `"tax_rate": 19.00`,
+			want: `order.order_lines[0].total_tax_amount: found 255, expected 3, give or take 1, for a tax_rate of 19`, unsaid: unsaid,
+		},
 		{name: "a rate with a fraction", old: `"tax_rate": 1900`, new: `"tax_rate": 1900.5`, want: `order.order_lines[0].tax_rate: found 1900.5, expected an integer from 0 to 1000000`},
-		{name: "an exponent that would take memory", old: `"order_amount": 1599`, new: `"order_amount": 1599e0000001000`, want: `order.order_amount: found 1599e0000001000, expected an integer of 64 bits from 1`},
+		{
+			name: "an exponent that would take memory", old: `"order_amount": 1599`, new: `"order_amount": 1599e0000001000`,
+			want: `order.order_amount: found 1599e0000001000, expected an integer of 64 bits from 1`,
+		},
 		{name: "tax that is null", old: `"order_tax_amount": 255`, new: `"order_tax_amount": null`, want: `order.order_tax_amount: found null, expected an integer of 64 bits from 0`},
 		{name: "a name that is null", old: `"Streaming Service Monthly"`, new: `null`, want: `order.order_lines[0].name: found null, expected a string`},
 		{name: "a flag as reference", old: `"1234834-2026-12"`, new: `true`, want: `order.merchant_reference1: found a boolean, expected a string`},
@@ -206,17 +303,29 @@ func invalidJobs() []invalidJob {
       "unit_price": 1599, "tax_rate": 1900, "total_amount": 1599`, new: `"quantity": 1,
       "unit_price": 1597, "tax_rate": 1900, "total_amount": 1599`, want: `order.order_lines[0].total_amount: found 1599, expected 1597 = 1 × 1597 - 0`, unsaid: unsaid},
 		{name: "a quantity of nothing that costs", old: `"quantity": 1,`, new: `"quantity": 0,`, want: `order.order_lines[0].total_amount: found 1599, expected 0 = 0 × 1599 - 0`, unsaid: unsaid},
-		{name: "a discount that adds (S58)", old: entireLine, new: product(1000, 160, plan) + `, {"type":"discount","name":"Loyal","quantity":1,"unit_price":599,"tax_rate":1900,"total_amount":599,"total_tax_amount":95}`,
-			want: `order.order_lines[1].total_amount: found 599, expected 0 or less on a discount line: this one would add`},
-		{name: "a negative product", old: entireLine, new: product(2000, 319, plan) + `, {"type":"physical","name":"Return","quantity":1,"unit_price":-401,"tax_rate":1900,"total_amount":-401,"total_tax_amount":-64}`,
-			want: "order.order_lines[1].unit_price: found -401, expected 0 or more on a physical line\norder.order_lines[1].total_amount: found -401, expected 0 or more on a physical line\norder.order_lines[1].total_tax_amount: found -64, expected 0 or more on a physical line"},
+		{
+			name: "a discount that adds (S58)", old: entireLine,
+			new:  product(1000, 160, plan) + `, {"type":"discount","name":"Loyal","quantity":1,"unit_price":599,"tax_rate":1900,"total_amount":599,"total_tax_amount":95}`,
+			want: `order.order_lines[1].total_amount: found 599, expected 0 or less on a discount line: this one would add`,
+		},
+		{
+			name: "a negative product", old: entireLine,
+			new:  product(2000, 319, plan) + `, {"type":"physical","name":"Return","quantity":1,"unit_price":-401,"tax_rate":1900,"total_amount":-401,"total_tax_amount":-64}`,
+			want: "order.order_lines[1].unit_price: found -401, expected 0 or more on a physical line\norder.order_lines[1].total_amount: found -401, expected 0 or more on a physical line\norder.order_lines[1].total_tax_amount: found -64, expected 0 or more on a physical line",
+		},
 		{name: "every month and every three months", old: entireLine, new: product(1000, 160, plan) + "," + product(599, 96, strings.Replace(plan, "1 }", "3 }", 1)),
 			want: `order.order_lines[1].subscription: found every 3 MONTH, expected every 1 MONTH as in order_lines[0]: one cadence per order`, unsaid: unsaid},
 		{name: "a subscription that is null and no other", old: plan, new: `"subscription": null`, want: `order.order_lines: found no subscription, expected one on at least one line`},
 		{name: "a negative rate", old: `"tax_rate": 1900`, new: `"tax_rate": -1900`, want: `order.order_lines[0].tax_rate: found -1900, expected an integer from 0 to 1000000`},
-		{name: "a rate that would overflow", old: `"tax_rate": 1900`, new: `"tax_rate": 9223372036854775807`, want: `order.order_lines[0].tax_rate: found 9223372036854775807, expected an integer from 0 to 1000000`},
-		{name: "US sales tax beside a rate", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":0,"total_amount":0}`,
-			want: "order.order_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line\norder.order_tax_amount: found 255, expected 0, the sum of total_amount of the sales_tax lines, give or take 2", unsaid: unsaid},
+		{
+			name: "a rate that would overflow", old: `"tax_rate": 1900`, new: `"tax_rate": 9223372036854775807`,
+			want: `order.order_lines[0].tax_rate: found 9223372036854775807, expected an integer from 0 to 1000000`,
+		},
+		{
+			name: "US sales tax beside a rate", old: entireLine, new: entireLine + `, {"type":"sales_tax","name":"Tax","quantity":1,"unit_price":0,"total_amount":0}`,
+			want:   "order.order_lines[0].tax_rate: found 1900, expected none in an order with a sales_tax line\norder.order_tax_amount: found 255, expected 0, the sum of total_amount of the sales_tax lines, give or take 2",
+			unsaid: unsaid,
+		},
 
 		// The subscription.
 		{name: "nothing that recurs", old: entireLine, new: `{"type":"surcharge","name":"Fee","quantity":1,"unit_price":1599,"tax_rate":1900,"total_amount":1599,"total_tax_amount":255}`,
@@ -230,11 +339,16 @@ func invalidJobs() []invalidJob {
 		{name: "an interval in small letters", old: `"MONTH"`, new: `"month"`, want: `order.order_lines[0].subscription.interval: found "month", expected DAY, WEEK, MONTH or YEAR`},
 		{name: "interval_count 0", old: `"interval_count": 1`, new: `"interval_count": 0`, want: `order.order_lines[0].subscription.interval_count: found 0, expected an integer from 1 to 2147483647`},
 		{name: "no interval_count", old: `, "interval_count": 1`, new: ``, want: `order.order_lines[0].subscription.interval_count: found nothing, expected an integer from 1`},
-		{name: "an interval twice", old: `"interval": "MONTH"`, new: `"interval": "MONTH", "interval": "YEAR"`, want: `order.order_lines[0].subscription.interval: found this name twice, expected it once`, unsaid: unsaid},
+		{
+			name: "an interval twice", old: `"interval": "MONTH"`, new: `"interval": "MONTH", "interval": "YEAR"`, want: `order.order_lines[0].subscription.interval: found this name twice, expected it once`,
+			unsaid: unsaid,
+		},
 
 		// All at once.
-		{name: "many things", old: `"purchase_currency": "EUR", "order_amount": 1599, "order_tax_amount": 255`, new: `"purchase_currency": "euro", "order_amount": -1, "order_tax_amount": null`,
-			want: "order.purchase_currency: found \"euro\", expected an ISO 4217 code such as EUR\norder.order_amount: found -1, expected an integer of 64 bits from 1\norder.order_tax_amount: found null, expected an integer of 64 bits from 0"},
+		{
+			name: "many things", old: `"purchase_currency": "EUR", "order_amount": 1599, "order_tax_amount": 255`, new: `"purchase_currency": "euro", "order_amount": -1, "order_tax_amount": null`,
+			want: "order.purchase_currency: found \"euro\", expected an ISO 4217 code such as EUR\norder.order_amount: found -1, expected an integer of 64 bits from 1\norder.order_tax_amount: found null, expected an integer of 64 bits from 0",
+		},
 	}
 }
 

@@ -43,7 +43,7 @@ func aged(t *testing.T, js jetstream.JetStream, age time.Duration) error {
 
 // S73: whoever is on call cannot make the journal forget: not by its age, nor by deleting it, emptying it or a record of it.
 // The role that may change streams is noticed at once, and by everybody who looks.
-func TestDeployedS73JournalsAge(t *testing.T) {
+func TestDeployedJournalKeepsItsAge(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, "node.conf", 1)
 	d.does("provisioner", "provision")
@@ -129,7 +129,7 @@ func api(ctx context.Context, js jetstream.JetStream, subject, body string) erro
 
 // S91: through the shipped accounts and permissions, what a publisher writes into headers for the server moves nothing of
 // others: it rolls up no subject, writes into no other, and purges nothing that waits.
-func TestDeployedS91PublishersHeaders(t *testing.T) {
+func TestDeployedPublishersHeaders(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, "node.conf", 1)
 	d.does("provisioner", "provision")

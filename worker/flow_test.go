@@ -371,7 +371,7 @@ func TestStartIsPatient(t *testing.T) {
 				o.Accounts = []Account{{Name: "default", Host: "klarna", Endpoint: "http://127.0.0.1", Klarna: w.client(klarna.StaticCredentials("merchant", "secret-password").Credentials)}}
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()
-				worker, err := New(bucketTrouble{w.js, new(atomic.Int64), at, func() error {
+				worker, err := New(bucketTrouble{JetStream: w.js, lookups: new(atomic.Int64), at: at, trouble: func() error {
 					if tt.stop {
 						stop()
 					}

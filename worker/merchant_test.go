@@ -42,9 +42,15 @@ func TestSettingsThatUndoThePromise(t *testing.T) {
 	}{
 		{name: "defaults", accounts: []Account{live}, change: func(*Options) {}},
 		{name: "on the edge", accounts: []Account{live}, change: func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 40*time.Second }},
-		{name: "a try and its delay end too soon", accounts: []Account{live}, change: func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 39*time.Second }, want: []string{"try timeout", "settle delay", "20s", "39s", "1m0s", "live"}},
+		{
+			name: "a try and its delay end too soon", accounts: []Account{live}, change: func(o *Options) { o.TryTimeout, o.SettleDelay = 20*time.Second, 39*time.Second },
+			want: []string{"try timeout", "settle delay", "20s", "39s", "1m0s", "live"},
+		},
 		{name: "one account of two", accounts: []Account{local, live}, change: func(o *Options) { o.SettleDelay, o.TryTimeout = 0, time.Second }, want: []string{"settle delay", "live"}},
-		{name: "a window that Klarna may have forgotten", accounts: []Account{live}, change: func(o *Options) { o.KeyWindow = 23*time.Hour + time.Second }, want: []string{"key window", "23h0m1s", "23h0m0s", "live"}},
+		{
+			name: "a window that Klarna may have forgotten", accounts: []Account{live}, change: func(o *Options) { o.KeyWindow = 23*time.Hour + time.Second },
+			want: []string{"key window", "23h0m1s", "23h0m0s", "live"},
+		},
 		{name: "no endpoint told", accounts: []Account{{Name: "untold"}}, change: func(o *Options) { o.SettleDelay, o.TryTimeout = 0, time.Second }, want: []string{"settle delay", "untold"}},
 		{name: "on this machine", accounts: []Account{local}, change: func(o *Options) {
 			o.SettleDelay, o.TryTimeout, o.KeyWindow = 0, time.Second, 23*time.Hour+time.Second

@@ -163,17 +163,41 @@ func TestPromise(t *testing.T) {
 		{name: "paid once", jobs: []sample{first}, results: []record{result(first, messages.KindCharging, ""), result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A")}},
 		{name: "a stranger's order", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A"), {OrderID: "S", IdempotencyKey: "s"}}},
 		{name: "no result", jobs: []sample{first}, want: "0 results, expected 1"},
-		{name: "two results", jobs: []sample{first}, results: []record{result(first, messages.KindDunning, ""), result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A")}, want: "2 results, expected 1"},
-		{name: "charged twice under one key", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A"), order(first, "B")}, want: "more than one order for the renewal"},
-		{name: "charged by both attempts", jobs: []sample{first, second}, results: []record{result(first, messages.KindPaid, "A"), result(second, messages.KindPaid, "B")}, orders: []klarnasim.Order{order(first, "A"), order(second, "B")}, want: "more than one order for the renewal"},
+		{
+			name: "two results", jobs: []sample{first}, results: []record{result(first, messages.KindDunning, ""), result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A")},
+			want: "2 results, expected 1",
+		},
+		{
+			name: "charged twice under one key", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "A"), order(first, "B")},
+			want: "more than one order for the renewal",
+		},
+		{
+			name: "charged by both attempts", jobs: []sample{first, second}, results: []record{result(first, messages.KindPaid, "A"), result(second, messages.KindPaid, "B")},
+			orders: []klarnasim.Order{order(first, "A"), order(second, "B")}, want: "more than one order for the renewal",
+		},
 		{name: "announced without money", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, want: "paid with A, Klarna's books have []"},
-		{name: "another order than the one announced", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "B")}, want: `paid with A, Klarna's books have ["B"]`},
+		{
+			name: "another order than the one announced", jobs: []sample{first}, results: []record{result(first, messages.KindPaid, "A")}, orders: []klarnasim.Order{order(first, "B")},
+			want: `paid with A, Klarna's books have ["B"]`,
+		},
 		{name: "not the outcome of the variant", jobs: []sample{first}, results: []record{result(first, messages.KindDunning, "")}, orders: []klarnasim.Order{order(first, "A")}, want: "expected paid"},
 		{name: "captured once", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once)}},
-		{name: "captured twice under one key", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once, once)}, want: "captured with capture C of 800 of order A, Klarna's books have"},
-		{name: "captured for a job that nobody has", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once, other)}, want: "capture D of its order is of no job"},
-		{name: "announced without a capture", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A")}, want: "captured with capture C of 800 of order A, Klarna's books have []"},
-		{name: "another amount than the one announced", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 799)}, orders: []klarnasim.Order{taking("A", once)}, want: "captured with capture C of 799 of order A, Klarna's books have"},
+		{
+			name: "captured twice under one key", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once, once)},
+			want: "captured with capture C of 800 of order A, Klarna's books have",
+		},
+		{
+			name: "captured for a job that nobody has", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A", once, other)},
+			want: "capture D of its order is of no job",
+		},
+		{
+			name: "announced without a capture", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 800)}, orders: []klarnasim.Order{taking("A")},
+			want: "captured with capture C of 800 of order A, Klarna's books have []",
+		},
+		{
+			name: "another amount than the one announced", jobs: []sample{first, later}, results: []record{paid, take(later, "A", "C", 799)}, orders: []klarnasim.Order{taking("A", once)},
+			want: "captured with capture C of 799 of order A, Klarna's books have",
+		},
 		{name: "filed under another key", jobs: []sample{first}, results: []record{stray}, orders: []klarnasim.Order{order(first, "A")}, want: "recorded under other keys"},
 	} {
 		t.Run(row.name, func(t *testing.T) {

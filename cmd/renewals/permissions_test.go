@@ -31,7 +31,10 @@ func TestPrintPermissions(t *testing.T) {
 		{situation: "one account", env: variables{"KLARNA_ACCOUNT": "se"}, want: []string{"publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
 		{situation: "several accounts", env: variables{"RENEWALS_CONFIG": file}, want: []string{"publisher de", "publisher se", "worker", "consumer", "operator", "provisioner", "monitor"}},
 		{situation: "one role", env: variables{"RENEWALS_CONFIG": file}, args: []string{"--role=publisher"}, want: []string{"publisher de", "publisher se"}},
-		{situation: "other accounts, one of them twice", env: variables{"RENEWALS_CONFIG": file}, args: []string{"--role=publisher", "--account=no,fi", "--account=no"}, want: []string{"publisher fi", "publisher no"}},
+		{
+			situation: "other accounts, one of them twice", env: variables{"RENEWALS_CONFIG": file}, args: []string{"--role=publisher", "--account=no,fi", "--account=no"},
+			want: []string{"publisher fi", "publisher no"},
+		},
 	} {
 		out, _ := finish(t, exitDone, row.env, "", append([]string{"provision", "--print-permissions", "--json"}, row.args...)...)
 		var grants []topology.Grant

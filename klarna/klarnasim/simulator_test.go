@@ -489,7 +489,10 @@ func TestCaptures(t *testing.T) {
 		{name: "in one", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":1599}`, "201"}}, status: "CAPTURED", amount: 1599},
 		{name: "the same key again", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":500}`, "201"}, {"a", `{"captured_amount":500}`, "201"}}, status: "PART_CAPTURED", amount: 500},
 		{name: "two keys take twice", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":500}`, "201"}, {"b", `{"captured_amount":500}`, "201"}}, status: "PART_CAPTURED", amount: 1000},
-		{name: "more than is left", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":1000}`, "201"}, {"b", `{"captured_amount":600}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "PART_CAPTURED", amount: 1000},
+		{
+			name: "more than is left", token: "ok-1", order: byHand, steps: []step{{"a", `{"captured_amount":1000}`, "201"}, {"b", `{"captured_amount":600}`, "403 CAPTURE_NOT_ALLOWED"}},
+			status: "PART_CAPTURED", amount: 1000,
+		},
 		{name: "captured by itself", token: "ok-1", order: monthly, steps: []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "CAPTURED", amount: 1599},
 		{name: "still pending", token: "pending-1", order: byHand, steps: []step{{"a", `{"captured_amount":1}`, "403 CAPTURE_NOT_ALLOWED"}}, status: "AUTHORIZED"},
 		{name: "declined late", token: "capture-declined-1", order: byHand, steps: []step{{"a", `{"captured_amount":1}`, "403 PAYMENT_METHOD_FAILED"}}, status: "AUTHORIZED"},

@@ -25,7 +25,10 @@ func TestRefusal(t *testing.T) {
 		{situation: "an invalid job", job: ChargeJob, reason: messages.ReasonInvalid, state: settled(messages.KindRejected)},
 		{situation: "blocked by an unresolved renewal", job: ChargeJob, reason: messages.ReasonBlockedByUnresolved, state: settled(messages.KindRejected)},
 		{situation: "corrected and paid under the same ID", job: ChargeJob, reason: messages.ReasonInvalid, state: settled(messages.KindPaid), want: "settled as paid already: `renewals dead drop 17`"},
-		{situation: "resolved, its letter left over", job: ChargeJob, reason: messages.ReasonIdempotencyWindowExpired, state: settled(messages.KindDunning), want: "settled as dunning already: `renewals dead drop 17`"},
+		{
+			situation: "resolved, its letter left over", job: ChargeJob, reason: messages.ReasonIdempotencyWindowExpired, state: settled(messages.KindDunning),
+			want: "settled as dunning already: `renewals dead drop 17`",
+		},
 		{situation: "not known whether charged", job: ChargeJob, reason: messages.ReasonContradictoryAnswers, state: settled(messages.KindUnresolved), want: "renewals resolve"},
 		{situation: "invalid first, its correction under the same ID not known", job: ChargeJob, reason: messages.ReasonInvalid, state: settled(messages.KindUnresolved), want: "renewals resolve"},
 		{situation: "not known, and the journal has forgotten", job: ChargeJob, reason: messages.ReasonNotEvaluated, state: journal.State{}, want: "renewals resolve"},
@@ -35,10 +38,22 @@ func TestRefusal(t *testing.T) {
 		{situation: "an order after dunning", job: ChargeJob, reason: messages.ReasonOrderAfterDunning, state: settled(messages.KindDunning), want: "refund or cancel it"},
 		{situation: "a second order", job: ChargeJob, reason: messages.ReasonSecondOrder, state: settled(messages.KindPaid), want: "an order was made that no result names: refund or cancel it"},
 		{situation: "nothing left to capture", job: CaptureJob, reason: messages.ReasonAlreadyCaptured, state: settled(messages.KindRejected)},
-		{situation: "captured under the same ID after a correction", job: CaptureJob, reason: messages.ReasonInvalid, state: settled(messages.KindCaptured), want: "settled as captured already: `renewals dead drop 17`"},
-		{situation: "resolved as not captured, its letter left over", job: CaptureJob, reason: messages.ReasonIdempotencyWindowExpired, state: settled(messages.KindCaptureFailed), want: "settled as capture_failed already"},
-		{situation: "not known whether captured", job: CaptureJob, reason: messages.ReasonContradictoryAnswers, state: settled(messages.KindUnresolved), want: "it may have been captured: look it up in Klarna's portal, then `renewals resolve"},
-		{situation: "a capture after its failure", job: CaptureJob, reason: messages.ReasonCaptureAfterFailure, state: settled(messages.KindCaptureFailed), want: "a capture was made that no result names: refund it in Klarna's portal, then `renewals dead drop 17`"},
+		{
+			situation: "captured under the same ID after a correction", job: CaptureJob, reason: messages.ReasonInvalid, state: settled(messages.KindCaptured),
+			want: "settled as captured already: `renewals dead drop 17`",
+		},
+		{
+			situation: "resolved as not captured, its letter left over", job: CaptureJob, reason: messages.ReasonIdempotencyWindowExpired, state: settled(messages.KindCaptureFailed),
+			want: "settled as capture_failed already",
+		},
+		{
+			situation: "not known whether captured", job: CaptureJob, reason: messages.ReasonContradictoryAnswers, state: settled(messages.KindUnresolved),
+			want: "it may have been captured: look it up in Klarna's portal, then `renewals resolve",
+		},
+		{
+			situation: "a capture after its failure", job: CaptureJob, reason: messages.ReasonCaptureAfterFailure, state: settled(messages.KindCaptureFailed),
+			want: "a capture was made that no result names: refund it in Klarna's portal, then `renewals dead drop 17`",
+		},
 		{situation: "a second capture", job: CaptureJob, reason: messages.ReasonSecondOrder, state: settled(messages.KindCaptured), want: "a capture was made that no result names"},
 	} {
 		l := Letter{Number: 17, Key: key, Kind: row.job, DeadLetter: messages.DeadLetter{Reason: row.reason}}

@@ -47,14 +47,20 @@ func TestHear(t *testing.T) {
 
 		{name: "password wrong", before: Claim{}, order: Created{}, err: answered(401, ""), want: Outcome{Tries: 1, Unsent: true, NotEvaluated: true}},
 		{name: "firewall", before: Claim{}, order: Created{}, err: answered(403, ""), want: Outcome{Tries: 1, Unsent: true, NotEvaluated: true}},
-		{name: "rate limit (S27)", before: Claim{}, order: Created{}, err: &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, want: Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second}, again: true},
+		{
+			name: "rate limit (S27)", before: Claim{}, order: Created{}, err: &klarna.Error{StatusCode: 429, RetryAfter: 3 * time.Second}, want: Outcome{Tries: 1, Unsent: true, RetryAfter: 3 * time.Second},
+			again: true,
+		},
 		{name: "host unknown", before: Claim{}, order: Created{}, err: &klarna.NotSentError{Err: errors.New("no such host")}, want: Outcome{Unsent: true}, again: true},
 
 		{name: "failed for sure", before: Claim{}, order: Created{}, err: answered(503, "SERVICE_UNAVAILABLE"), want: Outcome{Tries: 1}, again: true},
 		{name: "maintenance page (S4)", before: Claim{}, order: Created{}, err: answered(503, ""), want: Outcome{Tries: 1, Undecided: 1}, again: true},
 		{name: "internal error (S2)", before: Claim{}, order: Created{}, err: answered(500, "INTERNAL_SERVER_ERROR"), want: Outcome{Tries: 1, Undecided: 1}, again: true},
 		{name: "in-flight duplicate", before: Claim{}, order: Created{}, err: answered(409, "CONFLICT"), want: Outcome{Tries: 1, Undecided: 1}, again: true},
-		{name: "yes, without an order (S13)", before: Claim{}, order: Created{}, err: &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, want: Outcome{Tries: 1, Undecided: 1, Answered2xx: true}, again: true},
+		{
+			name: "yes, without an order (S13)", before: Claim{}, order: Created{}, err: &klarna.UnknownError{StatusCode: 200, Answered2xx: true}, want: Outcome{Tries: 1, Undecided: 1, Answered2xx: true},
+			again: true,
+		},
 		{name: "cut", before: Claim{}, order: Created{}, err: &klarna.UnknownError{Cut: true}, want: Outcome{Tries: 1, Cut: true}},
 		{name: "timed out", before: Claim{}, order: Created{}, err: &klarna.UnknownError{TimedOut: true}, want: Outcome{Tries: 1, Cut: true}},
 	} {

@@ -123,8 +123,14 @@ func TestDeliverCapture(t *testing.T) {
 		{name: "the charge is pending: it waits", state: after(t, charging(), Outcome{Answer: Pending, Made: "order-1"}), job: captureJob(0), at: noon, then: Nak, delay: 5 * time.Second},
 		{name: "the charge was declined", state: declined, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonNotPaid, then: Ack},
 		{name: "the period is cancelled", state: cancelled.State, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonNotPaid, then: Ack},
-		{name: "the charge is unresolved", state: giveUp(charging(), messages.ReasonPoison).State, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonBlockedByUnresolved, then: Ack},
-		{name: "the charge was abandoned: given up by the capture that meets it", state: after(t, charging(), undecided), job: captureJob(0), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired, then: Nak, delay: time.Second},
+		{
+			name: "the charge is unresolved", state: giveUp(charging(), messages.ReasonPoison).State, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonBlockedByUnresolved,
+			then: Ack,
+		},
+		{
+			name: "the charge was abandoned: given up by the capture that meets it", state: after(t, charging(), undecided), job: captureJob(0), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved,
+			reason: messages.ReasonIdempotencyWindowExpired, then: Nak, delay: time.Second,
+		},
 		{name: "captured automatically", state: after(t, charging(), accepted), job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured, then: Ack},
 		{name: "another order is named", state: authorised(), job: ofAnother, at: noon, record: messages.KindRejected, reason: messages.ReasonOrderMismatch, then: Ack},
 		{name: "this order is named", state: authorised(), job: ofThis, at: noon, then: Look},
@@ -137,23 +143,49 @@ func TestDeliverCapture(t *testing.T) {
 		{name: "the last cent", state: authorised(), job: captureJob(1599).seen(whole), at: noon, record: messages.KindCapturing, then: Try, amount: 1599},
 		{name: "a cent too much", state: authorised(), job: captureJob(1600).seen(whole), at: noon, record: messages.KindRejected, reason: messages.ReasonAmountTooHigh, then: Ack},
 		{name: "less is left than the journal knows", state: authorised(), job: captureJob(0).seen(OrderFound{Remaining: 99}), at: noon, record: messages.KindCapturing, then: Try, amount: 99},
-		{name: "more than is left of it", state: authorised(), job: captureJob(100).seen(OrderFound{Remaining: 99}), at: noon, record: messages.KindRejected, reason: messages.ReasonAmountTooHigh, then: Ack},
-		{name: "captured in Klarna's portal", state: authorised(), job: captureJob(0).seen(OrderFound{Status: "CAPTURED"}), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured, then: Ack},
-		{name: "the authorisation has expired", state: authorised(), job: captureJob(0).seen(OrderFound{Status: "EXPIRED"}), at: noon, record: messages.KindCaptureFailed, reason: messages.ReasonOrderExpired, then: Ack},
-		{name: "the order was cancelled", state: authorised(), job: captureJob(0).seen(OrderFound{Status: "CANCELLED"}), at: noon, record: messages.KindCaptureFailed, reason: messages.ReasonOrderCancelled, then: Ack},
+		{
+			name: "more than is left of it", state: authorised(), job: captureJob(100).seen(OrderFound{Remaining: 99}), at: noon, record: messages.KindRejected, reason: messages.ReasonAmountTooHigh, then: Ack,
+		},
+		{
+			name: "captured in Klarna's portal", state: authorised(), job: captureJob(0).seen(OrderFound{Status: "CAPTURED"}), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured,
+			then: Ack,
+		},
+		{
+			name: "the authorisation has expired", state: authorised(), job: captureJob(0).seen(OrderFound{Status: "EXPIRED"}), at: noon, record: messages.KindCaptureFailed,
+			reason: messages.ReasonOrderExpired, then: Ack,
+		},
+		{
+			name: "the order was cancelled", state: authorised(), job: captureJob(0).seen(OrderFound{Status: "CANCELLED"}), at: noon, record: messages.KindCaptureFailed, reason: messages.ReasonOrderCancelled,
+			then: Ack,
+		},
 		{name: "Klarna has no such order", state: authorised(), job: captureJob(0).seen(OrderFound{Refused: true}), at: noon, record: messages.KindCaptureFailed, then: Ack},
 
 		// After other captures.
 		{name: "a part is captured: asked again, what was left is old", state: part, job: anotherCapture(0).seen(whole), at: noon, then: Look},
 		{name: "a part is captured: the rest", state: part, job: anotherCapture(0).seen(OrderFound{Remaining: 1099, Booked: 500}), at: noon, record: messages.KindCapturing, then: Try, amount: 1099},
-		{name: "a part is captured, Klarna is behind: the rest", state: part, job: anotherCapture(0).seen(OrderFound{Remaining: 1599, Booked: 500}), at: noon, record: messages.KindCapturing, then: Try, amount: 1099},
-		{name: "a part is captured, Klarna is behind: no more than the rest", state: part, job: anotherCapture(1100).seen(OrderFound{Remaining: 1599, Booked: 500}), at: noon, record: messages.KindRejected, reason: messages.ReasonAmountTooHigh, then: Ack},
-		{name: "everything is captured", state: full, job: anotherCapture(0).seen(OrderFound{Status: "CAPTURED", Booked: 1599}), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured, then: Ack},
-		{name: "everything is captured, Klarna is behind", state: full, job: anotherCapture(0).seen(OrderFound{Remaining: 1599, Booked: 1599}), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured, then: Ack},
+		{
+			name: "a part is captured, Klarna is behind: the rest", state: part, job: anotherCapture(0).seen(OrderFound{Remaining: 1599, Booked: 500}), at: noon, record: messages.KindCapturing, then: Try,
+			amount: 1099,
+		},
+		{
+			name: "a part is captured, Klarna is behind: no more than the rest", state: part, job: anotherCapture(1100).seen(OrderFound{Remaining: 1599, Booked: 500}), at: noon, record: messages.KindRejected,
+			reason: messages.ReasonAmountTooHigh, then: Ack,
+		},
+		{
+			name: "everything is captured", state: full, job: anotherCapture(0).seen(OrderFound{Status: "CAPTURED", Booked: 1599}), at: noon, record: messages.KindRejected,
+			reason: messages.ReasonAlreadyCaptured, then: Ack,
+		},
+		{
+			name: "everything is captured, Klarna is behind", state: full, job: anotherCapture(0).seen(OrderFound{Remaining: 1599, Booked: 1599}), at: noon, record: messages.KindRejected,
+			reason: messages.ReasonAlreadyCaptured, then: Ack,
+		},
 		{name: "a capture failed: the next", state: failed, job: anotherCapture(0).seen(whole), at: noon, record: messages.KindCapturing, then: Try, amount: 1599},
 		{name: "a capture is unresolved", state: unresolved, job: anotherCapture(0).seen(whole), at: noon, record: messages.KindRejected, reason: messages.ReasonBlockedByUnresolved, then: Ack},
 		{name: "a capture is under way: it waits", state: open, job: anotherCapture(0), at: noon, then: Nak, delay: 5 * time.Second},
-		{name: "a capture was abandoned: given up by the next", state: released, job: anotherCapture(0), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired, then: Nak, delay: time.Second},
+		{
+			name: "a capture was abandoned: given up by the next", state: released, job: anotherCapture(0), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved,
+			reason: messages.ReasonIdempotencyWindowExpired, then: Nak, delay: time.Second,
+		},
 
 		// The same job again.
 		{name: "captured and delivered again", state: full, job: captureJob(0).again(), at: noon, reason: "captured", then: Ack},
@@ -166,11 +198,17 @@ func TestDeliverCapture(t *testing.T) {
 		{name: "open, its lease not over", state: open, job: captureJob(0).again(), at: noon.Add(time.Minute), then: Nak, delay: time.Minute + time.Second},
 		{name: "open, its lease over: taken over, nothing looked at", state: open, job: captureJob(0).again(), at: noon.Add(2 * time.Minute), record: messages.KindCapturing, then: Try, amount: 1599},
 		{name: "open, released: taken over at once", state: released, job: captureJob(0).again(), at: noon.Add(2 * time.Second), record: messages.KindCapturing, then: Try, amount: 1599},
-		{name: "open, a newer worker calls it invalid", state: released, job: func() Request { q := invalid.again(); return q }(), at: noon.Add(time.Minute), record: messages.KindCapturing, then: Try, amount: 1599},
+		{
+			name: "open, a newer worker calls it invalid", state: released, job: func() Request { q := invalid.again(); return q }(), at: noon.Add(time.Minute), record: messages.KindCapturing, then: Try,
+			amount: 1599,
+		},
 		{name: "own claim, its answer was lost", state: open, job: captureJob(0), at: noon, then: Try, amount: 1599},
 		{name: "claimed on another endpoint", state: released, job: elsewhere, at: noon.Add(time.Minute), then: Nak, delay: time.Minute},
 		{name: "claimed on another endpoint, and nothing sent", state: neverSent, job: elsewhere, at: noon.Add(time.Minute), record: messages.KindCapturing, then: Try, amount: 1599},
-		{name: "the window has closed", state: released, job: captureJob(0).again(), at: noon.Add(23 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired, then: Ack},
+		{
+			name: "the window has closed", state: released, job: captureJob(0).again(), at: noon.Add(23 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired,
+			then: Ack,
+		},
 		{name: "the window closes in a second", state: released, job: captureJob(0).again(), at: noon.Add(23*time.Hour - time.Second), record: messages.KindCapturing, then: Try, amount: 1599},
 
 		// A charge for the same period.
@@ -324,13 +362,19 @@ func TestConcludeCapture(t *testing.T) {
 		{name: "a cut try is announced as nothing", state: open, outcome: wasCut, record: messages.KindCapturing, then: Nak},
 		{name: "a yes that names no capture is announced as nothing", state: open, outcome: contradicted, record: messages.KindCapturing, then: Nak},
 		{name: "a rejection came between: written again on top", state: reject(open, second(), messages.ReasonOrderExists).State, outcome: taken, record: messages.KindCaptured, then: Ack, captured: 500},
-		{name: "a replayed capture corrects its rejection", state: with(replayed, func(c *Claim) { c.Nonce, c.Corrects = "c", messages.KindRejected }), outcome: taken, record: messages.KindCaptured, corrects: messages.KindRejected, then: Ack, captured: 500},
+		{
+			name: "a replayed capture corrects its rejection", state: with(replayed, func(c *Claim) { c.Nonce, c.Corrects = "c", messages.KindRejected }), outcome: taken, record: messages.KindCaptured,
+			corrects: messages.KindRejected, then: Ack, captured: 500,
+		},
 		{name: "our record is there, its answer was lost", state: after(t, open, taken), outcome: taken, reason: "captured", then: Ack, captured: 500},
 		{name: "our failure is there, its answer was lost", state: after(t, open, refused), outcome: refused, reason: "capture_failed", then: Ack},
 
 		{name: "fenced with a capture, the other still at it", state: takenOver, outcome: taken, record: messages.KindCaptured, then: Ack, captured: 500},
 		{name: "fenced with a capture, the other recorded the same", state: done, outcome: taken, then: Ack, captured: 500},
-		{name: "fenced with a capture, the other recorded another", state: concluded(Outcome{Answer: Accepted, Made: "capture-9"}), outcome: taken, reason: messages.ReasonSecondOrder, then: Ack, dead: true, captured: 500},
+		{
+			name: "fenced with a capture, the other recorded another", state: concluded(Outcome{Answer: Accepted, Made: "capture-9"}), outcome: taken, reason: messages.ReasonSecondOrder, then: Ack, dead: true,
+			captured: 500,
+		},
 		{name: "fenced with a capture, the other failed", state: failed, outcome: taken, record: messages.KindCaptured, corrects: messages.KindCaptureFailed, then: Ack, captured: 500},
 		{name: "fenced with a capture, given up meanwhile", state: unresolved, outcome: taken, record: messages.KindCaptured, corrects: messages.KindUnresolved, then: Ack, captured: 500},
 		{name: "fenced with a capture, an operator found none", state: foundNone.State, outcome: taken, record: messages.KindCaptured, corrects: messages.KindCaptureFailed, then: Ack, captured: 500},

@@ -123,7 +123,10 @@ func TestDeliver(t *testing.T) {
 		{name: "early, and due", state: empty(), job: early, at: noon.Add(3 * time.Hour), record: messages.KindCharging, then: Try},
 		{name: "early, its period paid: told at once", state: paid, job: earlySecond, at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyPaid, then: Ack, dead: true},
 		{name: "early, its period cancelled: told at once", state: cancelled, job: earlySecond, at: noon, record: messages.KindRejected, reason: messages.ReasonCancelled, then: Ack, dead: true},
-		{name: "early, its own claim open: carried on", state: released, job: func() Request { q := takeover; q.DueAt = early.DueAt; return q }(), at: noon.Add(2 * time.Second), record: messages.KindCharging, then: Try},
+		{
+			name: "early, its own claim open: carried on", state: released, job: func() Request { q := takeover; q.DueAt = early.DueAt; return q }(), at: noon.Add(2 * time.Second),
+			record: messages.KindCharging, then: Try,
+		},
 		{name: "early, another attempt open: it waits", state: charging(), job: earlySecond, at: noon, then: Nak, delay: 5 * time.Second},
 		{name: "early, settled", state: paid, job: func() Request { q := first(); q.DueAt = early.DueAt; return q }(), at: noon, reason: "paid", then: Ack, dup: true},
 		{name: "early, its ID with another order", state: paid, job: func() Request { q := otherAccount; q.DueAt = early.DueAt; return q }(), at: noon, reason: messages.ReasonConflict, then: FileApart},
@@ -152,14 +155,20 @@ func TestDeliver(t *testing.T) {
 		{name: "own claim, its answer was lost", state: charging(), job: first(), at: noon.Add(time.Second), then: Try},
 		{name: "open claim of a job that newer rules call invalid (S43)", state: released, job: lateInvalid, at: noon.Add(time.Minute), record: messages.KindCharging, then: Try},
 		{name: "open claim made on another endpoint", state: released, job: elsewhere, at: noon.Add(time.Minute), then: Nak, delay: 5 * time.Second},
-		{name: "the window has closed (S3)", state: released, job: takeover, at: noon.Add(23 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired, then: Ack, dead: true},
+		{
+			name: "the window has closed (S3)", state: released, job: takeover, at: noon.Add(23 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired, then: Ack,
+			dead: true,
+		},
 		{name: "the window closes in a second", state: released, job: takeover, at: noon.Add(23*time.Hour - time.Second), record: messages.KindCharging, then: Try},
 
 		{name: "pending: its fraud status is asked for (S12)", state: pending, job: takeover, at: noon.Add(time.Hour), then: Poll},
 		{name: "pending for two days: a last look", state: pending, job: takeover, at: noon.Add(48 * time.Hour), then: Poll},
 
 		{name: "attempt 2 while attempt 1 is open (S5)", state: released, job: second(), at: noon.Add(time.Hour), then: Nak, delay: 5 * time.Second},
-		{name: "attempt 2 meets an abandoned attempt 1 (S45)", state: released, job: second(), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired, then: Nak, delay: time.Second},
+		{
+			name: "attempt 2 meets an abandoned attempt 1 (S45)", state: released, job: second(), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved, reason: messages.ReasonIdempotencyWindowExpired,
+			then: Nak, delay: time.Second,
+		},
 		{name: "attempt 2 after a decline (S10)", state: declined, job: second(), at: noon, record: messages.KindCharging, then: Try},
 		{name: "a second job for a paid period (S32, S34)", state: paid, job: second(), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyPaid, then: Ack, dead: true},
 		{name: "a second job for an unresolved period", state: unresolved, job: second(), at: noon, record: messages.KindRejected, reason: messages.ReasonBlockedByUnresolved, then: Ack, dead: true},
@@ -289,7 +298,10 @@ func TestConclude(t *testing.T) {
 		{name: "fenced with an order, the other paid the same (S31)", state: concluded(accepted), outcome: accepted, then: Ack},
 		{name: "fenced with an order, the other paid another", state: concluded(Outcome{Answer: Accepted, Made: "order-9"}), outcome: accepted, reason: messages.ReasonSecondOrder, then: Ack, dead: true},
 		{name: "fenced with an order, the other declined (S40)", state: declined, outcome: accepted, record: messages.KindPaid, corrects: messages.KindDunning, then: Ack},
-		{name: "fenced with an order, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers).State, outcome: accepted, record: messages.KindPaid, corrects: messages.KindUnresolved, then: Ack},
+		{
+			name: "fenced with an order, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers).State, outcome: accepted, record: messages.KindPaid,
+			corrects: messages.KindUnresolved, then: Ack,
+		},
 		{name: "fenced with an order, cancelled after the decline", state: cancelled, outcome: accepted, record: messages.KindPaid, corrects: messages.KindDunning, then: Ack},
 		{name: "fenced with an order, attempt 2 is open (S40)", state: secondOpen, outcome: accepted, reason: messages.ReasonOrderAfterDunning, then: Ack, dead: true},
 		{name: "fenced with an order, attempt 2 is paid (S40)", state: secondPaid, outcome: accepted, reason: messages.ReasonOrderAfterDunning, then: Ack, dead: true},
@@ -299,7 +311,10 @@ func TestConclude(t *testing.T) {
 
 		{name: "fenced with a refusal, the other still charging (S31)", state: takenOver, outcome: refused, then: Nak},
 		{name: "fenced with a refusal, the other paid", state: concluded(accepted), outcome: refused, reason: "paid", then: Ack},
-		{name: "fenced with nothing, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers).State, outcome: undecided, reason: messages.ReasonContradictoryAnswers, then: Ack, dead: true},
+		{
+			name: "fenced with nothing, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers).State, outcome: undecided, reason: messages.ReasonContradictoryAnswers, then: Ack,
+			dead: true,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := Conclude(tt.state, mine, tt.outcome, now, r)

@@ -738,7 +738,7 @@ func (w *modelWorld) write(h *hand, how int) {
 	if how == underWay {
 		w.left.losses--
 		if i := slices.Index(w.late[:], nil); i >= 0 {
-			w.late[i] = &lateWrite{h.renewal(), h.on, h.next, h.verdict}
+			w.late[i] = &lateWrite{renewal: h.renewal(), on: h.on, step: h.next, verdict: h.verdict}
 		}
 		*h = hand{}
 		return

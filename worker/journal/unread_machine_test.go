@@ -49,14 +49,20 @@ func TestUnread(t *testing.T) {
 		{name: "S94: for a day", row: row(unread(CanaryWell), 0, minute, 15*minute, 23*time.Hour), want: unresolved, reason: messages.ReasonNotEvaluated},
 		{name: "the canary was not well once", row: append(row(unread(CanaryWellKlarna), 0, minute), at{15 * minute, unread(CanaryUnwell)}, at{16 * minute, unread(CanaryWellKlarna)}), want: open},
 		{name: "the canary was not heard once", row: append(row(unread(CanaryWellKlarna), 0, minute), at{15 * minute, unread(CanaryUnheard)}), want: open},
-		{name: "an answer of Klarna's came between", row: append(row(unread(CanaryWellKlarna), 0, minute), at{14 * minute, Outcome{Tries: 1, Unsent: true}}, at{15 * minute, unread(CanaryWellKlarna)}), want: open},
+		{
+			name: "an answer of Klarna's came between", row: append(row(unread(CanaryWellKlarna), 0, minute), at{14 * minute, Outcome{Tries: 1, Unsent: true}}, at{15 * minute, unread(CanaryWellKlarna)}),
+			want: open,
+		},
 		{name: "a try of the key is undecided", before: func(c *Claim) { c.UndecidedTries = 1 }, row: row(unread(CanaryWellKlarna), 0, minute, 15*minute), want: open},
 		{name: "Klarna said yes to the key once", before: func(c *Claim) { c.Answered2xx = true }, row: row(unread(CanaryWellKlarna), 0, minute, 15*minute), want: open},
 		{name: "S49: the account is paused", paused: true, row: row(unread(CanaryWell), 0, minute, 15*minute, 48*time.Hour), want: open},
 		{name: "S49: the password is wrong for two days", row: row(unread(CanaryUnwell), 0, minute, 15*minute, 48*time.Hour), want: open},
 		{name: "S49: two answers, two days, and one", row: row(unread(CanaryWell), 0, 48*time.Hour), want: open},
 		{name: "kept by an older worker", before: func(c *Claim) { c.NotEvaluatedSince = noon.Add(-never) }, row: row(unread(CanaryWellKlarna), 0, minute), want: open},
-		{name: "kept by an older worker, three times since", before: func(c *Claim) { c.NotEvaluatedSince = noon.Add(-never) }, row: row(unread(CanaryWellKlarna), 0, minute, 2*minute), want: decided, reason: messages.ReasonRefusedWithoutCode},
+		{
+			name: "kept by an older worker, three times since", before: func(c *Claim) { c.NotEvaluatedSince = noon.Add(-never) }, row: row(unread(CanaryWellKlarna), 0, minute, 2*minute), want: decided,
+			reason: messages.ReasonRefusedWithoutCode,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := testRules()
