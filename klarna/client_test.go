@@ -209,15 +209,17 @@ func TestCreateOrderReadsLeniently(t *testing.T) {
 		want   klarna.CreatedOrder
 	}{
 		{
-			name: "all of the schema", status: 200, body: `{"order_id":"o-1","fraud_status":"ACCEPTED","redirect_url":"https://k","authorized_payment_method":{"type":"card","number_of_days":30}}`,
-			want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED", RedirectURL: "https://k", AuthorizedPaymentMethod: "card"},
+			name: "all of the schema", status: 200, body: `{"order_id":"o-1","fraud_status":"ACCEPTED","redirect_url":"https://k","authorized_payment_method":{"type":"card","number_of_days":30,"number_of_installments":3}}`,
+			want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED", RedirectURL: "https://k", AuthorizedPaymentMethod: klarna.PaymentMethod{Type: "card", NumberOfInstallments: 3, NumberOfDays: 30}},
 		},
 		{name: "no redirect_url, as in Klarna's samples", status: 200, body: `{"order_id":"o-1","fraud_status":"PENDING"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "PENDING"}},
 		{name: "lower case", status: 200, body: `{"order_id":"o-1","fraud_status":"accepted"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED"}},
 		{name: "a value that Klarna adds", status: 200, body: `{"order_id":"o-1","fraud_status":"REVIEW"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "REVIEW"}},
 		{name: "a field that Klarna adds", status: 200, body: `{"order_id":"o-1","x":{"y":[1]}}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
 		{name: "another 2xx", status: 201, body: `{"order_id":"o-1","fraud_status":"ACCEPTED"}`, want: klarna.CreatedOrder{OrderID: "o-1", FraudStatus: "ACCEPTED"}},
-		{name: "payment method as a string", status: 200, body: `{"order_id":"o-1","authorized_payment_method":"invoice"}`, want: klarna.CreatedOrder{OrderID: "o-1", AuthorizedPaymentMethod: "invoice"}},
+		{name: "payment method as a string", status: 200, body: `{"order_id":"o-1","authorized_payment_method":"invoice"}`, want: klarna.CreatedOrder{OrderID: "o-1", AuthorizedPaymentMethod: klarna.PaymentMethod{Type: "invoice"}}},
+		{name: "payment method with numbers of another type", status: 200, body: `{"authorized_payment_method":{"type":"invoice","number_of_days":"30","number_of_installments":1.5},"order_id":"o-1"}`,
+			want: klarna.CreatedOrder{OrderID: "o-1", AuthorizedPaymentMethod: klarna.PaymentMethod{Type: "invoice"}}},
 		{name: "payment method of another type", status: 200, body: `{"authorized_payment_method":[7],"order_id":"o-1"}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
 		{name: "payment method null", status: 200, body: `{"authorized_payment_method":null,"order_id":"o-1"}`, want: klarna.CreatedOrder{OrderID: "o-1"}},
 		{name: "optional fields of other types", status: 200, body: `{"fraud_status":1,"redirect_url":{},"order_id":"o-1"}`, want: klarna.CreatedOrder{OrderID: "o-1"}},

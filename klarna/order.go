@@ -37,11 +37,17 @@ type CreatedOrder struct {
 	// money.
 	FraudStatus string
 	// RedirectURL has no use on a renewal, where no customer is present, and is often absent.
-	RedirectURL string
-	// AuthorizedPaymentMethod is the type of the method, like card or invoice; "" when not told.
-	AuthorizedPaymentMethod string
+	RedirectURL             string
+	AuthorizedPaymentMethod PaymentMethod // zero when not told
 	CorrelationID           string
 	RateLimit               RateLimit
+}
+
+// PaymentMethod is authorized_payment_method of the customer token API's order.
+type PaymentMethod struct {
+	Type                 string // like card or invoice; Klarna may add some
+	NumberOfInstallments int64  // 0 when not told
+	NumberOfDays         int64  // until it is paid, of an invoice; 0 when not told
 }
 
 // CreateOrder charges the token. Without an error there is an order; with one, [ClassOf] says whether there can be.
@@ -66,7 +72,9 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 		FraudStatus string `json:"fraud_status"`
 		RedirectURL string `json:"redirect_url"`
 		Method      struct {
-			Type string `json:"type"`
+			Type                 string `json:"type"`
+			NumberOfInstallments int64  `json:"number_of_installments"`
+			NumberOfDays         int64  `json:"number_of_days"`
 		} `json:"authorized_payment_method"`
 	}
 	a, err := c.do(ctx, call{
@@ -86,7 +94,7 @@ func (c *Client) createOrder(ctx context.Context, request CreateOrderRequest) (C
 			OrderID:                 order.OrderID,
 			FraudStatus:             strings.ToUpper(order.FraudStatus),
 			RedirectURL:             order.RedirectURL,
-			AuthorizedPaymentMethod: order.Method.Type,
+			AuthorizedPaymentMethod: PaymentMethod(order.Method),
 			CorrelationID:           a.correlationID(""),
 			RateLimit:               a.rateLimit(),
 		}, nil

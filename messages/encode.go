@@ -51,7 +51,16 @@ func (p Paid) append(b []byte) []byte {
 	b = AppendText(append(b, `,"fraud_status":`...), p.FraudStatus)
 	b = strconv.AppendBool(append(b, `,"captured":`...), p.Captured)
 	b = appendInstant(b, `,"capture_before":`, p.CaptureBefore)
-	b = appendWord(b, `,"authorized_payment_method":`, p.AuthorizedPaymentMethod)
+	if m := p.AuthorizedPaymentMethod; m != (PaymentMethod{}) {
+		b = AppendText(append(b, `,"authorized_payment_method":{"type":`...), m.Type)
+		if m.NumberOfInstallments != 0 {
+			b = appendNumber(b, `,"number_of_installments":`, m.NumberOfInstallments)
+		}
+		if m.NumberOfDays != 0 {
+			b = appendNumber(b, `,"number_of_days":`, m.NumberOfDays)
+		}
+		b = append(b, '}')
+	}
 	b = appendWord(b, `,"correlation_id":`, p.CorrelationID)
 	b = appendWord(b, `,"corrects":`, p.Corrects)
 	return append(b, '}')

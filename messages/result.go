@@ -66,11 +66,18 @@ type Paid struct {
 	FraudStatus string `json:"fraud_status"`
 	Captured    bool   `json:"captured"`
 	// CaptureBefore is when an authorisation that was not captured ends, where Klarna tells it; only with Captured false.
-	CaptureBefore           time.Time `json:"capture_before,omitzero"`
-	AuthorizedPaymentMethod string    `json:"authorized_payment_method,omitempty"`
-	CorrelationID           string    `json:"correlation_id,omitempty"`
+	CaptureBefore           time.Time     `json:"capture_before,omitzero"`
+	AuthorizedPaymentMethod PaymentMethod `json:"authorized_payment_method,omitzero"`
+	CorrelationID           string        `json:"correlation_id,omitempty"`
 	// Corrects is the kind of an earlier record of the same key that this one overrides.
 	Corrects string `json:"corrects,omitempty"`
+}
+
+// PaymentMethod is what the customer pays Klarna with, as far as Klarna said so: no reason to do anything.
+type PaymentMethod struct {
+	Type                 string `json:"type"` // like card or invoice; Klarna may add some
+	NumberOfInstallments int64  `json:"number_of_installments,omitempty"`
+	NumberOfDays         int64  `json:"number_of_days,omitempty"`
 }
 
 // Dunning says that Klarna refused. What the customer hears, and when the next attempt makes sense, is the billing system's to
@@ -211,7 +218,7 @@ func (p Paid) wire() any { return p.tidy() }
 
 func (p Paid) tidy() Paid {
 	p.Record, p.FraudStatus, p.CorrelationID = p.clean(), cut(p.FraudStatus, maxWord), cut(p.CorrelationID, maxWord)
-	p.AuthorizedPaymentMethod, p.CaptureBefore = cut(p.AuthorizedPaymentMethod, maxWord), instant(p.CaptureBefore)
+	p.AuthorizedPaymentMethod.Type, p.CaptureBefore = cut(p.AuthorizedPaymentMethod.Type, maxWord), instant(p.CaptureBefore)
 	return p
 }
 

@@ -128,6 +128,9 @@ func TestCaptureOfEverything(t *testing.T) {
 	if left := paid.CaptureBefore.Sub(w.now()); paid.Captured || left < 27*24*time.Hour || left > 28*24*time.Hour {
 		t.Errorf("captured %v, to be captured within %v, want 28 days", paid.Captured, left)
 	}
+	if want := (messages.PaymentMethod{Type: "invoice", NumberOfDays: 30}); paid.AuthorizedPaymentMethod != want {
+		t.Errorf("paid by %+v, want %+v, as the simulator says", paid.AuthorizedPaymentMethod, want)
+	}
 	w.capture(part("c1", 0))
 	w.awaitEmpty()
 	w.expect(1, "paid", "captured")

@@ -56,7 +56,7 @@ func tryCharge(a *asker, j *job, c journal.Claim) func(context.Context) (journal
 	return func(ctx context.Context) (journal.Created, error) {
 		o, err := a.klarna.CreateOrder(ctx, request)
 		return journal.Created{
-			ID: o.OrderID, FraudStatus: o.FraudStatus, PaymentMethod: o.AuthorizedPaymentMethod, CorrelationID: o.CorrelationID, RateLimit: o.RateLimit,
+			ID: o.OrderID, FraudStatus: o.FraudStatus, PaymentMethod: messages.PaymentMethod(o.AuthorizedPaymentMethod), CorrelationID: o.CorrelationID, RateLimit: o.RateLimit,
 		}, err
 	}
 }

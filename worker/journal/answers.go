@@ -7,14 +7,15 @@ import (
 
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // Created is what Klarna says that it made: an order, or a capture of one.
 type Created struct {
 	ID            string // as Klarna spells it
 	Capture       bool
-	FraudStatus   string // of an order
-	PaymentMethod string // of an order; "" when not told
+	FraudStatus   string                 // of an order
+	PaymentMethod messages.PaymentMethod // of an order; zero when not told
 	CorrelationID string
 	RateLimit     klarna.RateLimit
 }
