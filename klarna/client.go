@@ -186,7 +186,7 @@ func (c *Client) do(ctx context.Context, call call, buffer *[]byte) (answer, err
 	sending := newSending(ctx, call)
 	sound := false
 	defer func() { sending.judge(sound) }()
-	response, err := c.transport.RoundTrip(c.request(call, authorization, sending).WithContext(sending.traced()))
+	response, err := c.transport.RoundTrip(c.request(call, authorization, sending))
 	if err != nil {
 		return answer{}, unanswered(ctx, sending, redaction, err)
 	}
@@ -221,7 +221,7 @@ func (c *Client) request(call call, authorization []string, sending *sending) *h
 		request.GetBody = sending.again
 		request.ContentLength = int64(len(call.body))
 	}
-	return request
+	return request.WithContext(sending.traced())
 }
 
 // unanswered is what it means that a request has no answer: whether it can have been read by anybody.

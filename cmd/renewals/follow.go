@@ -11,7 +11,7 @@ import (
 	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
-// follow hands out records of the journal in order, until ctx ends or each returns an error. errStop ends it without one.
+// follow hands out records of the journal in order, until ctx ends or each returns an error. desk.ErrStop ends it without one.
 func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
 	consumer, err := js.OrderedConsumer(ctx, messages.StreamJournal, config)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -45,9 +45,9 @@ type WaitingJob struct {
 	ParkedUntil    time.Time               `json:"parked_until,omitzero"` // early, it waits outside the queue until then
 	Replay         string                  `json:"replay,omitempty"`      // sequence of the dead letter that it repeats
 
-	Job     JobKind
-	Renewal messages.RenewalKey
-	Key     messages.IdempotencyKey
+	Job     JobKind                 `json:"-"`
+	Renewal messages.RenewalKey     `json:"-"`
+	Key     messages.IdempotencyKey `json:"-"`
 
 	hash, payload string // as the journal knows it again, see [journal.Settlement.Binds]
 }

@@ -25,6 +25,7 @@ func KindOf(subject string) JobKind {
 	return ChargeJob
 }
 
+// Subject is where an account's jobs of this kind are published.
 func (k JobKind) Subject(account messages.Account) string {
 	if k == CaptureJob {
 		return messages.CaptureSubject(account)
@@ -57,6 +58,7 @@ func (k JobKind) read(payload []byte, header map[string][]string) JobReading {
 	return k.ReadBy(messages.Rules{}, payload, header)
 }
 
+// ReadBy reads a job of this kind by an account's rules. It takes any bytes and any header.
 func (k JobKind) ReadBy(rules messages.Rules, payload []byte, header map[string][]string) JobReading {
 	if k != CaptureJob {
 		return JobReading{Reading: rules.Read(payload, header)}

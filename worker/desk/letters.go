@@ -28,6 +28,7 @@ type Letter struct {
 	Fault   error // it was not written by a worker
 }
 
+// ReadLetter reads a dead letter as it is stored. Where somebody else wrote it, Fault says so, and the rest is what could be read.
 func ReadLetter(sequence uint64, subject string, stored time.Time, header nats.Header, payload []byte) Letter {
 	l := Letter{Number: sequence, Filed: subject, Stored: stored, Headers: header, Payload: payload}
 	key, account, err := messages.ParseDeadSubject(subject)
@@ -96,6 +97,7 @@ func (l Letter) replayID() string {
 	return fmt.Sprintf("%s/%d/%d", messages.StreamDead, l.Number, l.Stored.UnixNano())
 }
 
+// Publish puts the job back into its queue, as a replay of this letter. After an error it may be there: publishing again is safe.
 func (l Letter) Publish(ctx context.Context, js jetstream.JetStream) error {
 	m := &nats.Msg{Subject: l.Kind.Subject(l.Account), Header: l.Replay(l.Number, l.replayID()), Data: l.Payload}
 	var err error
@@ -144,6 +146,7 @@ type DeadLetters struct {
 	stream    jetstream.Stream
 }
 
+// OpenDeadLetters needs the stream to be there; the error says what to do where it is not.
 func OpenDeadLetters(ctx context.Context, js jetstream.JetStream) (DeadLetters, error) {
 	stream, err := js.Stream(ctx, messages.StreamDead)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {

@@ -11,7 +11,7 @@ import (
 )
 
 // Scan hands out the messages that a stream holds now, in order, until there are no more or each returns an error.
-// errStop ends it without one.
+// [ErrStop] ends it without one.
 func Scan(ctx context.Context, js jetstream.JetStream, stream string, config jetstream.OrderedConsumerConfig, each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	config.InactiveThreshold = 30 * time.Second
 	consumer, err := js.OrderedConsumer(ctx, stream, config)
@@ -61,4 +61,5 @@ func Scan(ctx context.Context, js jetstream.JetStream, stream string, config jet
 	}
 }
 
+// ErrStop ends a [Scan] that has seen enough.
 var ErrStop = errors.New("stop")

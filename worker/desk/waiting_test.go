@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,19 @@ func TestBlockedCapture(t *testing.T) {
 	} {
 		if got := (Letter{Kind: CaptureJob}).NowThat(s); got != want {
 			t.Errorf("%s: got %q, want %q", s.Phase, got, want)
+		}
+	}
+}
+
+// What the program needs to know of a waiting job is no part of what `renewals show --json` prints.
+func TestWaitingJobAsJSON(t *testing.T) {
+	got, err := json.Marshal(WaitingJob{Job: ChargeJob, Renewal: "r", Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{`"Job"`, `"Renewal"`, `"Key"`} {
+		if strings.Contains(string(got), name) {
+			t.Errorf("%s is in %s", name, got)
 		}
 	}
 }
