@@ -19,7 +19,7 @@ import (
 // accountSettings describe one Klarna merchant account from the environment, or say where several are. With a
 // configuration file that lists accounts, what is set here wins over the entry of KLARNA_ACCOUNT.
 type accountSettings struct {
-	Config string `help:"YAML file with accounts and any other setting."`
+	Config string `help:"YAML file with accounts and other settings, as try_timeout for --try-timeout."`
 
 	Account      string   `name:"klarna-account" setting:"KLARNA_ACCOUNT" group:"Klarna" help:"Name of the account, default \"default\"."`
 	Endpoint     string   `name:"klarna-endpoint" setting:"KLARNA_ENDPOINT" group:"Klarna" help:"eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL."`
