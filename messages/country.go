@@ -1,8 +1,5 @@
 package messages
 
-// isCountry reports whether code is a country of ISO 3166-1. Upper case only.
-func isCountry(code string) bool { return countries[code] }
-
 // https://www.iso.org/iso-3166-country-codes.html, alpha-2.
 var countries = map[string]bool{
 	"AD": true,
@@ -255,3 +252,6 @@ var countries = map[string]bool{
 	"ZM": true,
 	"ZW": true,
 }
+
+// isCountry reports whether code is a country of ISO 3166-1. Upper case only.
+func isCountry(code string) bool { return countries[code] }

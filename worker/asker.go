@@ -87,7 +87,7 @@ func (a *asker) tries(ctx context.Context, j *job, h journal.HeldClaim, probe bo
 		if a.clock.now().Add(wait).After(deadline) {
 			return t
 		}
-		turn := sleep(ctx, wait)
+		turn := gate.Sleep(ctx, wait)
 		if turn {
 			turn, _ = a.limiter.Wait(ctx, deadline.Sub(a.clock.now()))
 		}

@@ -57,7 +57,7 @@ func (e *effort) Hold(ctx context.Context, d time.Duration) bool {
 		if left <= 0 {
 			return true
 		}
-		if !sleep(ctx, min(left, e.every)) {
+		if !gate.Sleep(ctx, min(left, e.every)) {
 			return false
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -56,7 +57,7 @@ func (g *gauges) run(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			g.log.Debug().Err(err).Msg("gauges not set")
 		}
-		if !sleep(ctx, lookEvery) {
+		if !gate.Sleep(ctx, lookEvery) {
 			return
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -39,7 +40,7 @@ type overdue struct {
 }
 
 func (o *overdue) run(ctx context.Context) {
-	for every := overdueEvery; sleep(ctx, every); {
+	for every := overdueEvery; gate.Sleep(ctx, every); {
 		began := time.Now()
 		if err := o.look(ctx); err != nil && ctx.Err() == nil {
 			o.log.Debug().Err(err).Msg("parked jobs not looked at, trying again later")

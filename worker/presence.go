@@ -47,7 +47,7 @@ func (p *presence) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := p.watch(ctx); err != nil && ctx.Err() == nil {
 			p.log.Debug().Err(err).Msg("other workers not seen, trying again")
-			sleep(ctx, time.Second)
+			gate.Sleep(ctx, time.Second)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -44,6 +45,6 @@ func (w *Worker) Provision(ctx context.Context, p topology.Provisioning) error {
 		case !told:
 			w.log.Warn().Err(err).Msg("the broker cannot provision yet, asking again until it can; a missing permission looks like this, too")
 		}
-		sleep(ctx, time.Second)
+		gate.Sleep(ctx, time.Second)
 	}
 }

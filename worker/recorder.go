@@ -112,7 +112,7 @@ func (r *recorder) withdraw(ctx context.Context, j *job, claimed journal.State) 
 	bounded, cancel := context.WithCancel(r.recording)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		sleep(bounded, recordGrace)
+		gate.Sleep(bounded, recordGrace)
 		cancel()
 	})()
 	try := r.insist(j, "")

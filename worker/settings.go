@@ -100,7 +100,7 @@ func (s *settingsWatch) run(ctx context.Context) {
 			return
 		}
 		answered = s.checkAll(ctx)
-		if told && sleep(ctx, verifyGap) { // the server may tell of a change before it answers by it
+		if told && gate.Sleep(ctx, verifyGap) { // the server may tell of a change before it answers by it
 			answered = s.checkAll(ctx)
 		}
 	}

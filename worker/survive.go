@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/worker/gate"
 )
 
 // panicPause is between a panic and the next start of what panicked.
@@ -21,7 +23,7 @@ type survivor struct {
 // run runs what a worker does beside its jobs, again after a panic, until it
 // returns or ctx ends: one odd record or answer ends no worker, let alone one after the other.
 func (s survivor) run(ctx context.Context, task string, run func(context.Context)) {
-	for s.caught(task, func() { run(ctx) }) && sleep(ctx, panicPause) {
+	for s.caught(task, func() { run(ctx) }) && gate.Sleep(ctx, panicPause) {
 	}
 }
 
@@ -39,16 +41,4 @@ func (s survivor) caught(task string, part func()) (panicked bool) {
 	}()
 	part()
 	return false
-}
-
-// sleep waits for d and says whether it did: not when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

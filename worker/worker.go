@@ -168,9 +168,9 @@ func (w *Worker) grace(stopping context.Context) (finishing, recording context.C
 		select {
 		case <-recording.Done():
 		case <-stopping.Done():
-			sleep(recording, w.opts.ShutdownTimeout)
+			gate.Sleep(recording, w.opts.ShutdownTimeout)
 			endTries()
-			sleep(recording, recordGrace)
+			gate.Sleep(recording, recordGrace)
 			endRecords()
 		}
 	})
@@ -235,7 +235,7 @@ func (w *Worker) untilAnswered(ctx context.Context, ask func(context.Context) er
 		case !told:
 			w.log.Warn().Err(err).Msg("the broker does not answer, asking again until it does; a missing permission looks like this, too")
 		}
-		sleep(ctx, time.Second)
+		gate.Sleep(ctx, time.Second)
 	}
 }
 

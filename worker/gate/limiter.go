@@ -138,7 +138,7 @@ func (l *Limiter) open(ctx context.Context) bool {
 		if closed <= 0 {
 			return ctx.Err() == nil
 		}
-		if !sleep(ctx, closed) {
+		if !Sleep(ctx, closed) {
 			return false
 		}
 	}
@@ -168,8 +168,8 @@ func (l *Limiter) Wait(ctx context.Context, d time.Duration) (ok bool, longer ti
 		case closed > d || wait > d:
 			return false, max(closed, wait)
 		case closed <= 0:
-			return wait <= 0 || sleep(ctx, wait), wait
-		case !sleep(ctx, closed):
+			return wait <= 0 || Sleep(ctx, wait), wait
+		case !Sleep(ctx, closed):
 			return false, closed
 		}
 		d -= closed

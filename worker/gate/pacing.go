@@ -17,8 +17,8 @@ func newPause() *backoff.ExponentialBackOff {
 		backoff.WithRandomizationFactor(0.2), backoff.WithMaxElapsedTime(0))
 }
 
-// sleep waits for d and says whether it did: not when ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
+// Sleep waits for d and says whether it did: not when ctx ended first.
+func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

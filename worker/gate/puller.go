@@ -159,7 +159,7 @@ func (p *Puller) Run(ctx context.Context) error {
 				trouble = err.Error()
 				p.Log.Warn().Str("consumer", p.Consumer).Err(err).Msg("no jobs for now, trying on")
 			}
-			sleep(ctx, time.Second)
+			Sleep(ctx, time.Second)
 		case trouble != "":
 			trouble = ""
 			p.Log.Info().Str("consumer", p.Consumer).Msg("jobs flow again")

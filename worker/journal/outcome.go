@@ -91,7 +91,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// A condition is what the canary tells of the way to Klarna.
+// Canary is what the canary tells of the way to Klarna.
 type Canary uint8
 
 const (
