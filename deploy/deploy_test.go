@@ -15,13 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -270,34 +269,11 @@ func (r resource) config(t *testing.T, into any) {
 	}
 }
 
-func jetStream(t *testing.T) jetstream.JetStream {
-	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the broker does not start")
-	}
-	nc, err := nats.Connect(s.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
 // TestNACKMakesWhatProvisionMakes: on one server NACK's resources, on another what provision makes, and no field differs.
 func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	ours, theirs := jetStream(t), jetStream(t)
+	ours, theirs := broker.JetStream(t), broker.JetStream(t)
 	if err := worker.Provision(ctx, ours, topology.Provisioning{Accounts: []messages.Account{"default"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +351,7 @@ func consumerConfig(t *testing.T, js jetstream.JetStream, stream, name string) j
 // of result but no claim (S25).
 func TestMirrorKeepsWhatTheJournalKeeps(t *testing.T) {
 	t.Parallel()
-	js := jetStream(t)
+	js := broker.JetStream(t)
 	if err := worker.Provision(t.Context(), js, topology.Provisioning{}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,34 +4,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // changed changes one setting of a stream on the server.
 func (w *world) changed(stream string, change func(*jetstream.StreamConfig)) {
 	w.t.Helper()
-	s, err := w.js.Stream(w.t.Context(), stream)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := s.CachedInfo().Config
-	change(&c)
-	if _, err := w.js.UpdateStream(w.t.Context(), c); err != nil {
-		w.t.Fatal(err)
-	}
+	broker.ChangeStream(w.t, w.js, stream, change)
 }
 
 func (w *world) consumerChanged(name string, change func(*jetstream.ConsumerConfig)) {
 	w.t.Helper()
-	consumer, err := w.js.Consumer(w.t.Context(), messages.StreamJobs, name)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c := consumer.CachedInfo().Config
-	change(&c)
-	if _, err := w.js.UpdateConsumer(w.t.Context(), messages.StreamJobs, c); err != nil {
-		w.t.Fatal(err)
-	}
+	broker.ChangeConsumer(w.t, w.js, messages.StreamJobs, name, change)
 }
 
 // provisions runs Provision and returns what it told.

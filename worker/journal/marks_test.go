@@ -135,7 +135,7 @@ func TestMarkNeverLowers(t *testing.T) {
 
 // S71: what a mark knows of a record is what the broker has stored of it.
 func TestRecordHashIsThatOfTheStoredRecord(t *testing.T) {
-	js := broker(t)
+	js := emptyJournal(t)
 	m := &nats.Msg{Subject: "renewals.paid.r.default", Header: nats.Header{"ce-id": {"1"}, messages.HeaderState: {"{}"}}, Data: []byte(`{"id":"1"}`)}
 	if _, err := js.PublishMsg(t.Context(), m); err != nil {
 		t.Fatal(err)
@@ -230,7 +230,7 @@ func (s stubStream) GetMsg(context.Context, uint64, ...jetstream.GetMsgOpt) (*je
 // S87: a leader that was deposed answers reads from its past. What a read shows below the mark makes the worker
 // careful; it pauses nothing and the next PubAck clears it.
 func TestReadFromThePast(t *testing.T) {
-	js := broker(t)
+	js := emptyJournal(t)
 	before := NewMarks(js, zerolog.Nop(), time.Hour)
 	record := &nats.Msg{Subject: "renewals.paid.s87.default", Header: nats.Header{messages.HeaderState: {"{}"}}, Data: []byte(`{}`)}
 	ack, err := js.PublishMsg(t.Context(), record)

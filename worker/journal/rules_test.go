@@ -34,7 +34,7 @@ func TestHolderKeepsOthersPanics(t *testing.T) {
 
 // An unresolved record never tells the facts of another key.
 func TestAbandonedClaimOfAnotherKey(t *testing.T) {
-	js := broker(t)
+	js := emptyJournal(t)
 	journal, err := Open(t.Context(), js, zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
