@@ -16,7 +16,7 @@ import (
 
 // everything is a job with every field that is known, and a line of most types.
 const everything = `{"id":"1234834/2026-12/1","subscription_id":"1234834","period":"2026-12","attempt":1,"due_at":"2026-12-01T00:00:00Z",
-"expires_at":"2026-12-08T00:00:00Z","customer_token":"t-1","metadata":{"plan":"premium"},
+"expires_at":"2026-12-08T00:00:00Z","customer_token":"t-1","off_cycle":true,"customer_acted":false,"metadata":{"plan":"premium"},
 "order":{"purchase_currency":"EUR","order_amount":1998,"order_tax_amount":319,"auto_capture":true,"merchant_reference1":"1234834-2026-12",
 "merchant_reference2":"a","merchant_data":"{}","merchant_urls":{"confirmation":"https://m","push":"https://m"},"step_up":"NOT_SUPPORTED",
 "attachment":{"body":"{}","content_type":"x"},"purchase_country":"DE","locale":"de-DE","new":{"x":1},

@@ -131,6 +131,11 @@ func invalidJobs() []invalidJob {
 		{name: "expired before due", old: `"expires_at": "2026-12-08T`, new: `"expires_at": "2026-11-30T`, want: `expires_at: found 2026-11-30T00:00:00Z, expected a time after due_at`, unsaid: unsaid},
 		{name: "null as expires_at", old: `"expires_at": "2026-12-08T00:00:00Z"`, new: `"expires_at": null`, want: `expires_at: found null, ` + times},
 
+		{name: "yes in quotes", old: `"attempt": 1`, new: `"customer_acted": "true"`, want: `customer_acted: found a string, expected true or false`},
+		{name: "1 for yes", old: `"attempt": 1`, new: `"off_cycle": 1`, want: `off_cycle: found a number, expected true or false`},
+		{name: "null for no", old: `"attempt": 1`, new: `"customer_acted": null`, want: `customer_acted: found null, expected true or false`},
+		{name: "in another spelling", old: `"attempt": 1`, new: `"customerActed": true`, want: `customerActed: found an unknown field, expected customer_acted`},
+
 		// The token.
 		{name: "no token", old: `"customer_token": "` + token + `",`, new: ``, want: `customer_token: found nothing, expected a string`},
 		{name: "an empty token", old: token, new: ``, want: `customer_token: found a string of 0 bytes that is not a customer token, expected 1 to 255 of A-Z, a-z, 0-9 and . _ ~ -`},

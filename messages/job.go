@@ -39,6 +39,11 @@ type Job struct {
 	CustomerToken CustomerToken `json:"customer_token"`
 	// Order is the body of Klarna's createOrder and is sent byte for byte.
 	Order json.RawMessage `json:"order"`
+	// OffCycle says that this charge is meant to fall between two periods.
+	OffCycle bool `json:"off_cycle,omitempty"`
+	// CustomerActed says that the customer has done something about the last refusal, paid in or chosen another card: the attempt need
+	// not wait for the account's min_attempt_gap. A dead token stays dead all the same.
+	CustomerActed bool `json:"customer_acted,omitempty"`
 	// Metadata is echoed in the result: at most 16 pairs.
 	Metadata map[string]string `json:"metadata,omitempty"`
 }
@@ -81,6 +86,12 @@ func (j Job) Encode() ([]byte, error) {
 	}
 	text(`,"customer_token":`, j.CustomerToken.Reveal())
 	b = append(append(b, `,"order":`...), j.Order...)
+	if j.OffCycle {
+		b = append(b, `,"off_cycle":true`...)
+	}
+	if j.CustomerActed {
+		b = append(b, `,"customer_acted":true`...)
+	}
 	return append(appendMetadata(b, j.Metadata), '}'), nil
 }
 

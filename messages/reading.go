@@ -127,10 +127,14 @@ func (s *scanner) job(r *Reading) (idInBody, isObject bool) {
 		case "order":
 			hasOrder = true
 			j.Order = s.raw(func() { r.Facts = s.order() })
+		case "off_cycle":
+			j.OffCycle, _ = s.boolean()
+		case "customer_acted":
+			j.CustomerActed, _ = s.boolean()
 		case "metadata":
 			j.Metadata = s.metadata()
 		default:
-			s.unknownField(name, "order", "id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "metadata")
+			s.unknownField(name, "order", "id", "subscription_id", "period", "attempt", "due_at", "expires_at", "customer_token", "order", "off_cycle", "customer_acted", "metadata")
 		}
 	})
 	if !isObject {

@@ -270,6 +270,7 @@ func TestJobValidate(t *testing.T) {
 	}{
 		{"as it is", func(*messages.Job) {}, ""},
 		{"without attempt, expiry and metadata", func(j *messages.Job) { j.Attempt, j.ExpiresAt, j.Metadata = 0, time.Time{}, nil }, ""},
+		{"beside the cycle, after the customer has acted", func(j *messages.Job) { j.OffCycle, j.CustomerActed = true, true }, ""},
 		{"strange metadata", func(j *messages.Job) { j.Metadata = map[string]string{"\"\\/\b\f\n\r\t\x00\x7f": "\u2028é🥪"} }, ""},
 		{"no ID", func(j *messages.Job) { j.ID = "" }, "invalid job: id: found an empty string, expected 1 to 255 bytes"},
 		{"an ID that is not UTF-8", func(j *messages.Job) { j.ID = "\xff" }, "invalid job: id: found a string that is not valid UTF-8"},

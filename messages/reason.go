@@ -59,8 +59,10 @@ const (
 	ReasonBlockedByUnresolved Reason = "blocked_by_unresolved"
 	ReasonConflict            Reason = "conflict" // the ID was used for something else
 	ReasonCancelled           Reason = "cancelled"
-	ReasonOrderExists         Reason = "order_exists" // its order is being captured, or was
-	ReasonTooManyAttempts     Reason = "too_many_attempts"
+	ReasonOrderExists         Reason = "order_exists"      // its order is being captured, or was
+	ReasonTokenDead           Reason = "token_dead"        // an earlier attempt was told that this token is dead
+	ReasonTooSoon             Reason = "too_soon"          // within min_attempt_gap of the last attempt
+	ReasonTooManyAttempts     Reason = "too_many_attempts" // more than max_attempts, or more message IDs than are kept
 	ReasonNotPaid             Reason = "not_paid"          // this and the following, of captures: the renewal has no order
 	ReasonAlreadyCaptured     Reason = "already_captured"  // in full, or by auto_capture
 	ReasonAmountTooHigh       Reason = "amount_too_high"   // more than what remains
@@ -93,7 +95,7 @@ func Reasons(kind Kind) []Reason {
 	case KindRejected:
 		return []Reason{
 			ReasonInvalid, ReasonExpired, ReasonTooOld, ReasonNotDue, ReasonAlreadyPaid, ReasonBlockedByUnresolved, ReasonConflict,
-			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTooManyAttempts,
+			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTokenDead, ReasonTooSoon, ReasonTooManyAttempts,
 			ReasonNotPaid, ReasonAlreadyCaptured, ReasonAmountTooHigh, ReasonOrderMismatch, ReasonNothingToCharge,
 		}
 	case KindCaptureFailed:

@@ -122,6 +122,8 @@ type Rejected struct {
 	Errors []Problem `json:"errors"`
 	// ConflictsWith is the idempotency key of the job that stands in the way.
 	ConflictsWith IdempotencyKey `json:"conflicts_with,omitempty"`
+	// NextAttemptAt is from when on an attempt is accepted that came too soon, under a new message ID; zero with every other reason.
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 }
 
 // Cancelled says that there will be no charge for this period or, where it is Undone, that it may be charged after all. The
@@ -250,7 +252,7 @@ func (u Unresolved) wire() any {
 }
 
 func (r Rejected) wire() any {
-	r.Record = r.clean()
+	r.Record, r.NextAttemptAt = r.clean(), instant(r.NextAttemptAt)
 	if r.Errors == nil {
 		r.Errors = []Problem{}
 	}

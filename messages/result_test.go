@@ -31,6 +31,9 @@ func goldenEvents() map[string]messages.Event {
 	next := time.Date(2026, 12, 2, 0, 0, 1, 0, time.UTC)
 	settled := record()
 	settled.Actor, settled.Note = "ada@example.com", "In the settlement of 3 December."
+	again := record()
+	again.ID, again.Attempt, again.Tries = "1234834/2026-12/2", 2, 0
+	again.IdempotencyKey = messages.NewIdempotencyKey(again.RenewalKey, again.ID)
 	unknown := messages.Record{
 		Account: "default", IdempotencyKey: "5a29e666-4079-5596-a8e2-21071535dbc3", RenewalKey: "5a29e666-4079-5596-a8e2-21071535dbc3",
 		Deliveries: 1, Worker: "renewals-7f9c-0", At: sent,
@@ -59,6 +62,9 @@ func goldenEvents() map[string]messages.Event {
 		"rejected": messages.Rejected{Record: record(), Reason: messages.ReasonAlreadyPaid,
 			Errors:        []messages.Problem{{Path: "period", Message: "this period of the subscription is paid already"}},
 			ConflictsWith: "b5b5b6a0-7a1c-5c8e-9d5e-0c1d2e3f4a5b"},
+		"rejected-too-soon": messages.Rejected{Record: again, Reason: messages.ReasonTooSoon, NextAttemptAt: sent.Add(time.Hour),
+			Errors: []messages.Problem{{Path: "period", Message: "too soon after the last attempt at this period: publish it under a new message ID from 2026-12-01T01:00:01Z on, " +
+				`or at once with "customer_acted": true where the customer has done something about the refusal`}}},
 		"rejected-unreadable": messages.Rejected{Record: unknown, Reason: messages.ReasonInvalid,
 			Errors: messages.Read([]byte("hello"), nil).Problems},
 		"cancelled": messages.Cancelled{Record: stopped},

@@ -41,6 +41,7 @@ func validJobs(t testing.TB) []validJob {
 	thousand := strings.TrimSuffix(strings.Repeat(product(119, 19, plan)+",", 1000), ",")
 	return []validJob{
 		{"the README's", base, ""},
+		{"in the cycle, and nobody has acted", in(`"attempt": 1`, `"attempt": 1, "off_cycle": false, "customer_acted": false`), ""},
 		{"the same without white space", compact(base), ""},
 		{"the same with white space around it", "\t\r\n" + base + "\n\n ", ""},
 		{"only what is required", orderOf(`{"purchase_currency":"EUR","order_amount":1599,"order_tax_amount":0,"order_lines":[{"name":"x","quantity":1,"unit_price":1599,"total_amount":1599,` + plan + `}]}`),
@@ -138,7 +139,8 @@ func stable(t *testing.T, job messages.Job) {
 		t.Errorf("encoded again: got\n%s\nwant\n%s", second, first)
 	}
 	if !bytes.Equal(again.Order, job.Order) || again.CustomerToken.Reveal() != job.CustomerToken.Reveal() || !again.DueAt.Equal(job.DueAt) ||
-		again.ID != job.ID || again.SubscriptionID != job.SubscriptionID || again.Period != job.Period || !maps.Equal(again.Metadata, job.Metadata) {
+		again.ID != job.ID || again.SubscriptionID != job.SubscriptionID || again.Period != job.Period ||
+		again.OffCycle != job.OffCycle || again.CustomerActed != job.CustomerActed || !maps.Equal(again.Metadata, job.Metadata) {
 		t.Errorf("got %+v, want %+v", again, job)
 	}
 }
