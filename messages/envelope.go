@@ -25,7 +25,7 @@ type Envelope struct {
 // Header returns the headers of a result. Names are lower-case; a reader must not mind, since nats.Header does not fold
 // case and other clients do.
 func (e Envelope) Header() nats.Header {
-	const most = 10
+	const most = 11
 	h := make(nats.Header, most+3) // the state and what the publish expects are still to come
 	values := make([]string, 0, most)
 	set := func(name, value string) {
@@ -38,6 +38,9 @@ func (e Envelope) Header() nats.Header {
 	set("ce-type", percentEncode("renewals."+string(e.Kind)+".v1"))
 	set("ce-time", instant(e.Time).Format(time.RFC3339Nano))
 	set("ce-datacontenttype", contentType)
+	if schema, known := dataSchemas[e.Kind]; known {
+		set("ce-dataschema", schema)
+	}
 	set(headerContentType, contentType) // what CloudEvents' SDK for Go reads in its place
 	if e.SubscriptionID != "" && e.Period != "" {
 		set("ce-subject", percentEncode(string(e.SubscriptionID)+"/"+string(e.Period)))
@@ -50,6 +53,15 @@ func (e Envelope) Header() nats.Header {
 	}
 	return h
 }
+
+// dataSchemas are the values of ce-dataschema, made once: two records of each renewal carry one.
+var dataSchemas = func() map[Kind]string {
+	all := make(map[Kind]string)
+	for _, kind := range Kinds() {
+		all[kind] = percentEncode(SchemaID(string(kind)))
+	}
+	return all
+}()
 
 // TraceContext reads the trace that a message came with, however the headers are spelled. What is longer than 512 bytes
 // or not printable ASCII is left out; so is a tracestate without a traceparent.

@@ -31,6 +31,7 @@ func TestEnvelope(t *testing.T) {
 	}{
 		{"all of it", messages.Envelope{ID: "7", Kind: messages.KindPaid, Account: "shop-eu", SubscriptionID: "1234834", Period: "2026-12", Time: at,
 			TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TraceState: "a=1,b=2"}, `ce-datacontenttype: application/json
+ce-dataschema: https://github.com/klarna-renewals/renewals/messages/schemas/paid.json
 ce-id: 7
 ce-source: renewals/shop-eu
 ce-specversion: 1.0
@@ -42,6 +43,7 @@ traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 tracestate: a=1,b=2
 `},
 		{"no renewal known, no trace", messages.Envelope{ID: "7", Kind: messages.KindRejected, Account: "default", Time: at, TraceState: "a=1"}, `ce-datacontenttype: application/json
+ce-dataschema: https://github.com/klarna-renewals/renewals/messages/schemas/rejected.json
 ce-id: 7
 ce-source: renewals/default
 ce-specversion: 1.0
@@ -51,6 +53,7 @@ content-type: application/json
 `},
 		// The binding's rule: space, double quote, percent and what is not printable ASCII.
 		{"names of all kinds", messages.Envelope{ID: "a b", Kind: messages.KindPaid, Account: "default", SubscriptionID: "Zoë \"7\" 100%~!", Period: "🥪\r\nx: y", Time: at}, `ce-datacontenttype: application/json
+ce-dataschema: https://github.com/klarna-renewals/renewals/messages/schemas/paid.json
 ce-id: a%20b
 ce-source: renewals/default
 ce-specversion: 1.0
@@ -63,6 +66,29 @@ content-type: application/json
 		if got := lines(row.envelope.Header()); got != row.want {
 			t.Errorf("%s: got\n%swant\n%s", row.name, got, row.want)
 		}
+	}
+}
+
+// What a result says of its schema is the name that the schema gives itself, and costs a result nothing but the header.
+func TestDataSchema(t *testing.T) {
+	t.Parallel()
+	for _, kind := range messages.Kinds() {
+		got := messages.Envelope{ID: "7", Kind: kind, Account: "default"}.Header()["ce-dataschema"]
+		if want := readSchema(t, string(kind)).ID; len(got) != 1 || got[0] != want || want == "" {
+			t.Errorf("%s: got ce-dataschema %q, want the $id of its schema, %q", kind, got, want)
+		}
+	}
+	if got, ok := (messages.Envelope{ID: "7", Kind: "a_kind_of_tomorrow"}).Header()["ce-dataschema"]; ok {
+		t.Errorf("got ce-dataschema %q for a kind without a schema", got)
+	}
+}
+
+func BenchmarkEnvelope(b *testing.B) {
+	envelope := messages.Envelope{ID: "4a87da77-4bba-50c6-8cae-6972612639ac/7", Kind: messages.KindPaid, Account: "default", SubscriptionID: "1234834",
+		Period: "2026-12", Time: time.Date(2026, 12, 1, 0, 0, 2, 0, time.UTC)}
+	b.ReportAllocs()
+	for b.Loop() {
+		envelope.Header()
 	}
 }
 

@@ -24,3 +24,9 @@ func Schema(name string) ([]byte, bool) {
 	b, err := schemas.ReadFile(file)
 	return b, err == nil
 }
+
+// SchemaID is the $id of a JSON Schema that [Schema] knows; results carry that of their kind as ce-dataschema. It stays the
+// same while fields and values are added, and is a name, not a place to fetch from: [Schema] has the text.
+func SchemaID(name string) string {
+	return "https://github.com/klarna-renewals/renewals/messages/schemas/" + name + ".json"
+}

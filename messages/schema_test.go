@@ -16,9 +16,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -139,7 +141,7 @@ func TestResultsAndSchemasAgree(t *testing.T) {
 				t.Errorf("%s: %s is described in another way than in charging", name, field)
 			}
 		}
-		if want := "https://github.com/klarna-renewals/renewals/messages/schemas/" + name + ".json"; schema.ID != want || schema.Dialect != "https://json-schema.org/draft/2020-12/schema" {
+		if want := messages.SchemaID(name); schema.ID != want || schema.Dialect != "https://json-schema.org/draft/2020-12/schema" {
 			t.Errorf("%s: got $id %s and $schema %s", name, schema.ID, schema.Dialect)
 		}
 		var reasons []string
@@ -357,6 +359,11 @@ func TestSchemaNames(t *testing.T) {
 			t.Errorf("got a schema %q", name)
 		}
 	}
+	for _, name := range []string{"job", "capture"} {
+		if got, want := readSchema(t, name).ID, messages.SchemaID(name); got != want {
+			t.Errorf("%s: got $id %s, want %s", name, got, want)
+		}
+	}
 	files, err := os.ReadDir("schemas")
 	if err != nil || len(files) != len(messages.SchemaNames())-1 {
 		t.Errorf("got %d schema files, want one for each of %v but asyncapi (%v)", len(files), messages.SchemaNames(), err)
@@ -372,6 +379,7 @@ func TestAsyncAPI(t *testing.T) {
 	for _, kind := range messages.Kinds() {
 		address = append(address, messages.RecordSubject(kind, "{renewal_key}", "{account}"))
 	}
+	address = append(address, messages.DeadSubject("{idempotency_key}", "{account}"), "renewals.parked.{subscription}.{period}.{place}.{account}")
 	for _, a := range address {
 		if !strings.Contains(document, "\n    address: "+a+"\n") {
 			t.Errorf("got no channel %s", a)
@@ -383,13 +391,116 @@ func TestAsyncAPI(t *testing.T) {
 		}
 	}
 	header := messages.Envelope{ID: "1", Kind: messages.KindPaid, Account: "a", SubscriptionID: "s", Period: "p", TraceParent: "t", TraceState: "t"}.Header()
-	_, described, _ := strings.Cut(document, "\n    resultHeaders:\n")
+	header.Set(messages.HeaderState, "{}")
+	described := describedHeaders(t)["resultHeaders"]
+	if got, want := slices.Sorted(maps.Keys(described.Properties)), slices.Sorted(maps.Keys(header)); !slices.Equal(got, want) {
+		t.Errorf("got headers %v described, want those of a result, %v", got, want)
+	}
+	optional := []string{"ce-subject", "traceparent", "tracestate"}
 	for name := range header {
-		if !strings.Contains(described, "\n        "+name+":\n") {
-			t.Errorf("got no description of the header %s", name)
+		if slices.Contains(described.Required, name) == slices.Contains(optional, name) {
+			t.Errorf("%s: got required %v, want %v", name, described.Required, !slices.Contains(optional, name))
 		}
 	}
-	if got := strings.Count(described, "\n        c") + strings.Count(described, "\n        t"); got != len(header) {
-		t.Errorf("got %d headers described, want %d", got, len(header))
+}
+
+// headers are what the AsyncAPI document says of those of a message.
+type headers struct {
+	Required   []string
+	Properties map[string]struct{ Description, Const string }
+	Prefixes   map[string]struct{ Description string } `yaml:"patternProperties"`
+}
+
+func describedHeaders(t testing.TB) map[string]headers {
+	t.Helper()
+	b, _ := messages.Schema("asyncapi")
+	var document struct {
+		Components struct{ Schemas map[string]headers }
 	}
+	if err := yaml.Unmarshal(b, &document); err != nil {
+		t.Fatal(err)
+	}
+	return document.Components.Schemas
+}
+
+// Every header of ours is described, in the AsyncAPI document and in the README, and there is none that is not written.
+func TestHeadersAreDescribed(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	original := map[string][]string{"X-Shop": {"7"}, "X-Large": {strings.Repeat("x", 20<<10)}}
+	letter := messages.DeadLetter{Reason: messages.ReasonInvalid, Account: "default", Stream: "RENEWALS", Sequence: 7, Subject: "renewals.due.default", At: at, Original: original}
+	written := map[string][]string{
+		"resultHeaders":     {messages.HeaderState},
+		"jobHeaders":        slices.Collect(maps.Keys(letter.Replay(7, "fresh"))),
+		"deadLetterHeaders": slices.Collect(maps.Keys(letter.Header(nil))),
+		"parkedHeaders":     slices.Collect(maps.Keys(messages.Parked{ID: "1", Account: "default", Published: at, DueAt: at}.Header())),
+	}
+	described, known := describedHeaders(t), map[string]bool{}
+	for schema, names := range written {
+		for _, name := range names {
+			known[name] = true
+			property, ok := described[schema].Properties[name]
+			for pattern, p := range described[schema].Prefixes {
+				if regexp.MustCompile(pattern).MatchString(name) {
+					property.Description, ok = p.Description, true
+					known[strings.TrimPrefix(pattern, "^")] = true
+				}
+			}
+			if !ok || property.Description == "" {
+				t.Errorf("%s: header %s is not described", schema, name)
+			}
+		}
+		for name := range described[schema].Properties {
+			if strings.HasPrefix(name, "Renewals-") && !slices.Contains(names, name) {
+				t.Errorf("%s: header %s is described and never written", schema, name)
+			}
+		}
+	}
+
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := headerConstants(t)
+	if len(constants) < 13 {
+		t.Errorf("got %v, want every header of ours", constants)
+	}
+	for _, name := range constants {
+		if !known[name] {
+			t.Errorf("header %s is in no message that this test knows: describe it", name)
+		}
+		if inTable := "`" + name; !regexp.MustCompile("(?m)^\\|.*" + inTable + "[`*]").Match(readme) {
+			t.Errorf("README: header %s is not in the table of headers", name)
+		}
+	}
+}
+
+// headerConstants are the values of the constants that begin with Renewals-, wherever in this package.
+func headerConstants(t testing.TB) (names []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if spec, ok := n.(*ast.ValueSpec); ok {
+				for _, value := range spec.Values {
+					if lit, ok := value.(*ast.BasicLit); ok && strings.HasPrefix(lit.Value, `"Renewals-`) {
+						name, _ := strconv.Unquote(lit.Value)
+						names = append(names, name)
+					}
+				}
+			}
+			return true
+		})
+	}
+	return names
 }
