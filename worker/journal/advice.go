@@ -16,8 +16,8 @@ type Advice struct {
 }
 
 // advise is the advice after a refused charge, or with capture a refused capture: that makes sense only while the authorisation
-// lasts.
-func (s State) advise(d dunning.Decision, capture bool) *Advice {
+// lasts. No guard refuses an attempt at the moment that is suggested.
+func (s State) advise(d dunning.Decision, capture bool, g Guards) *Advice {
 	attempts, since := s.Attempts, s.FirstAttemptAt
 	if capture {
 		attempts, since = s.Order.Captures, s.Order.FirstCaptureAt
@@ -32,13 +32,17 @@ func (s State) advise(d dunning.Decision, capture bool) *Advice {
 		return &Advice{Decision: d, Final: final}
 	case capture && !s.Order.CaptureBefore.IsZero() && !next.Before(s.Order.CaptureBefore):
 		return &Advice{Decision: d, Final: true}
+	case len(s.Settled) >= MaxSettled, !capture && g.tooMany(s, 0):
+		return &Advice{Decision: d, Final: true}
+	case !capture:
+		next = later(next, g.earliest(s))
 	}
 	return &Advice{Decision: d, NextAttemptAt: &next, Final: final}
 }
 
 // advised is a refusal's transition with its advice.
-func (st Transition) advised(d dunning.Decision) Transition {
-	st.Advice = st.State.advise(d, st.Record == messages.KindCaptureFailed)
+func (st Transition) advised(d dunning.Decision, g Guards) Transition {
+	st.Advice = st.State.advise(d, st.Record == messages.KindCaptureFailed, g)
 	st.Reason = d.Reason
 	return st
 }

@@ -109,9 +109,9 @@ func settleByHand(s State, v verdict, corrects messages.Kind) (Transition, error
 	st := Transition{Record: v.kind, Key: c.Key, State: next, Corrects: corrects}
 	switch v.kind {
 	case messages.KindDunning:
-		st = st.advised(dunning.NotCharged())
+		st = st.advised(dunning.NotCharged(), Guards{}) // which suggests nothing
 	case messages.KindCaptureFailed:
-		st = st.advised(dunning.NotCapturable(messages.ReasonNotCaptured))
+		st = st.advised(dunning.NotCapturable(messages.ReasonNotCaptured), Guards{})
 	}
 	return st, nil
 }

@@ -25,7 +25,7 @@ func capture(s State, q Request, now time.Time, r Rules) Transition {
 		return reject(s, q, messages.ReasonNotPaid)
 	case w.OrderID != "" && w.OrderID != s.Order.ID:
 		return reject(s, q, messages.ReasonOrderMismatch)
-	case !s.known(q.Key) && len(s.Settled) >= MaxSettled:
+	case s.full(q.Key):
 		return Transition{Then: FileApart, Reason: messages.ReasonTooManyAttempts}
 	case w.Found == nil || w.Found.Booked != s.Order.Captured:
 		return Transition{Then: Look, State: s, Key: q.Key}
@@ -80,7 +80,7 @@ func claimCapture(s State, q Request, amount int64, now time.Time, r Rules) Tran
 func captureFailed(s State, q Request, d dunning.Decision) Transition {
 	next := s.closed().Settle(q.Key, Settlement{Kind: messages.KindCaptureFailed, SHA256: q.Hash})
 	next.Phase = PhaseCaptureFailed
-	return Transition{Record: messages.KindCaptureFailed, Key: q.Key, State: next, Then: Ack, Corrects: s.Settled[q.Key].Kind}.advised(d)
+	return Transition{Record: messages.KindCaptureFailed, Key: q.Key, State: next, Then: Ack, Corrects: s.Settled[q.Key].Kind}.advised(d, Guards{})
 }
 
 // closed notes that nothing of the order can be captured any more, by Klarna's word.

@@ -16,7 +16,7 @@ func claim(s State, q Request, now time.Time, r Rules) Transition {
 	if c.Restored {
 		next.UndecidedAt = r.Restored // when a try that was forgotten may have ended
 	}
-	next.Attempts = max(s.Attempts+1, q.Attempt)
+	next.Attempts, next.LastAttemptAt = s.nextAttempt(q.Attempt), now
 	if next.FirstAttemptAt.IsZero() {
 		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, &q.Policy
 	}

@@ -67,8 +67,9 @@ func record(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 		next.Phase = Phase(st.Record)
 		st.State = next.Settle(c.Key, Settlement{Kind: st.Record, SHA256: c.SHA256})
 		if st.Record == messages.KindDunning || st.Record == messages.KindCaptureFailed {
-			st.unread = why != ""
-			return st.advised(o.refusal(c, why))
+			refusal := o.refusal(c, why)
+			st.unread, st.State = why != "", st.State.heard(refusal, h.Token)
+			return st.advised(refusal, r.Guards)
 		}
 		return st
 	case messages.KindPending:
@@ -126,6 +127,7 @@ func fenced(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 		if s.FirstAttemptAt.IsZero() {
 			s.FirstAttemptAt = now
 		}
+		s.LastAttemptAt = now
 	}
 	switch {
 	case settled && (e.Kind == messages.KindPaid || e.Kind == messages.KindCaptured):
@@ -198,7 +200,7 @@ func Polled(s State, q Request, accepted, final bool, now time.Time, r Rules) Tr
 	}
 	st.State = next.Settle(q.Key, Settlement{Kind: st.Record, SHA256: s.Claim.SHA256})
 	if !accepted {
-		return st.advised(dunning.FraudRejected())
+		return st.advised(dunning.FraudRejected(), r.Guards)
 	}
 	return st
 }

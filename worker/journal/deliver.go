@@ -73,8 +73,11 @@ func charge(s State, q Request, now time.Time, r Rules) Transition {
 		// How long the journal remembers the period is counted from this moment, and so is what is too close to it.
 		return Transition{Then: FileApart, Reason: messages.ReasonConflict, DueAt: s.DueAt}
 	}
-	if !s.known(q.Key) && len(s.Settled) >= MaxSettled {
+	if s.full(q.Key) {
 		return Transition{Then: FileApart, Reason: messages.ReasonTooManyAttempts}
+	}
+	if why := r.Guards.refuse(s, q, now); why != "" {
+		return guarded(s, q, why, r.Guards)
 	}
 	switch wait := q.DueAt.Sub(now); {
 	case wait > FiredEarly:

@@ -50,6 +50,15 @@ func (s State) Encode() (string, error) {
 	b = appendFlag(b, `,"cancelled":true`, s.Cancelled)
 	b = appendTime(b, `,"due_at":`, s.DueAt)
 	b = appendTime(b, `,"first_attempt_at":`, s.FirstAttemptAt)
+	b = appendTime(b, `,"last_attempt_at":`, s.LastAttemptAt)
+	if len(s.DeadTokens) > 0 {
+		before := `,"dead_tokens":[`
+		for _, token := range s.DeadTokens {
+			b = messages.AppendText(append(b, before...), token)
+			before = ","
+		}
+		b = append(b, ']')
+	}
 	b = appendTime(b, `,"undecided_at":`, s.UndecidedAt)
 	if n := s.NotEvaluated; n != (NotEvaluated{}) {
 		b = strconv.AppendInt(append(b, `,"not_evaluated":{"n":`...), int64(n.N), 10)

@@ -62,6 +62,9 @@ func fill(t *rapid.T, v reflect.Value) {
 	case *map[messages.IdempotencyKey]int:
 		*field = rapid.MapOfN(rapid.Map(rapid.StringN(1, 10, 40), func(k string) messages.IdempotencyKey { return messages.IdempotencyKey(k) }), rapid.IntRange(0, 20), 0, 3).Draw(t, "counts")
 		return
+	case *[]string:
+		*field = rapid.SliceOfN(rapid.StringN(0, 12, 40), 0, 3).Draw(t, "texts")
+		return
 	case *[]int:
 		*field = rapid.SliceOfN(rapid.IntRange(1, 100), 0, 4).Draw(t, "days")
 		return

@@ -40,7 +40,7 @@ func LookedInVain(s State, q Request, o Outcome, now time.Time, r Rules) Transit
 	case messages.ReasonRefusedWithoutCode:
 		next = next.Settle(q.Key, Settlement{Kind: messages.KindCaptureFailed, SHA256: q.Hash})
 		next.Phase = PhaseCaptureFailed
-		return Transition{Record: messages.KindCaptureFailed, Key: q.Key, State: next, Then: Ack, Corrects: c.Corrects, unread: true}.advised(o.notCaptured(why))
+		return Transition{Record: messages.KindCaptureFailed, Key: q.Key, State: next, Then: Ack, Corrects: c.Corrects, unread: true}.advised(o.notCaptured(why), Guards{})
 	case messages.ReasonNotEvaluated:
 		return giveUp(next, why)
 	}

@@ -13,6 +13,7 @@ import (
 // rules are the worker's at this moment.
 func (w *modelWorld) rules() Rules {
 	r := w.machinery.rules
+	r.Guards = w.guards
 	if w.restored > 0 {
 		r.Restored = modelDay.Add(w.restored)
 	}

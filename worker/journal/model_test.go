@@ -54,6 +54,7 @@ type modelWorld struct {
 	inOrder [maxKeys]bool          // the key was claimed for a job that may be charged, or captured
 	excused [maxKeys]bool          // what was made under this key is not the worker's fault, see operate and make
 	told    [maxKeys]bool          // a dead letter tells of what was made under the key
+	dead    [maxKeys]bool          // the key's attempt was told that its token is dead
 	over    bool                   // an operator has cancelled the period
 
 	restored time.Duration // when an operator accepted a journal that was set back; 0: never
@@ -96,6 +97,7 @@ type setting struct {
 	coarse bool
 
 	machinery machinery
+	guards    Guards // of the account; none unless a world is about them
 }
 
 // A budget is how often each kind of trouble may come.
@@ -313,7 +315,7 @@ func (w *modelWorld) request(h *hand) Request {
 	if !p.captures() {
 		q.Attempt = int64(p.key) + 1
 	}
-	q.StandIn = h.standIn
+	q.StandIn, q.Token = h.standIn, p.token()
 	if q.Endpoint, q.Merchant = "https://api.klarna.com", "K1"; h.moved {
 		q.Merchant = "K2"
 	}
@@ -586,6 +588,9 @@ func (w *modelWorld) instants() []time.Duration {
 			}
 		}
 	}
+	if g := w.guards.earliest(*s); !g.IsZero() {
+		clocks(g)
+	}
 	for _, f := range w.flights {
 		if f.open {
 			at(f.until + time.Second)
@@ -765,6 +770,7 @@ func (w *modelWorld) store(renewal, on int, st Transition, verdict messages.Reas
 		w.inOrder[keyNumber(st.Key)] = true
 	}
 	w.announce(last.state, &st)
+	w.guard(last.state, &st)
 	*last = lastRecord{last.sequence + 1, &st.State}
 	if renewal == 0 && w.restored == 0 && last.sequence <= len(w.past) {
 		w.past[last.sequence-1] = *last
@@ -778,7 +784,7 @@ func (w *modelWorld) proceed(h *hand) {
 		switch h.next.Then {
 		case Try:
 			h.held = w.machinery.held(h.next.State, w.machinery.rules)
-			h.held.Authorised = w.postings[h.posting].authorised()
+			h.held.Authorised, h.held.Token = w.postings[h.posting].authorised(), w.postings[h.posting].token()
 			h.tally = TryResult{before: h.held.doubt(), Outcome: Outcome{Unsent: true}}
 			h.at = sending
 			if w.machinery.acksEarly {
@@ -1194,6 +1200,7 @@ func (w *modelWorld) announce(before *State, st *Transition) {
 		w.fail("%s is announced as %s of attempt %d, begun at %s", st.Key, st.Record, st.State.Attempts, st.State.FirstAttemptAt)
 	}
 	w.results[k] = st.Record
+	w.toldOfToken(k, st)
 }
 
 // mayBeSent: Klarna is asked only for what may be charged, and only while it
@@ -1452,7 +1459,7 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 	}
 	for k := range 2 + len(w.postings) {
 		id.text(string(w.results[k]))
-		id.flags(w.inOrder[k], w.excused[k], w.told[k])
+		id.flags(w.inOrder[k], w.excused[k], w.told[k], w.dead[k])
 	}
 	id.captures()
 	id.flags(w.tokenCancelled, w.orderEnded, w.over)
@@ -1549,6 +1556,7 @@ func (id identifier) state(s *State) {
 	}
 	id.flags(s.Attempts > 0, s.FirstAttemptAt.IsZero(), s.DueAt.Before(modelDay), s.Claim != nil && s.Claim.Merchant == "K2")
 	id.captured(s)
+	id.guarded(s)
 }
 
 func (id identifier) step(st *Transition) {
@@ -1745,6 +1753,7 @@ func TestModelWalks(t *testing.T) {
 					if rapid.Bool().Draw(t, "clocks are apart") {
 						s.skew = []time.Duration{0, s.machinery.rules.ClockMargin/2 - 100*time.Millisecond, -s.machinery.rules.ClockMargin / 2}
 					}
+					s.guards = rapid.SampledFrom([]Guards{{}, {}, {MinAttemptGap: time.Hour, MaxAttempts: 20}, {MaxAttempts: 1}}).Draw(t, "guards")
 					some := func(name string, most int) int8 { return int8(rapid.IntRange(0, most).Draw(t, name)) }
 					s.budget = budget{deliveries: 12, faults: some("faults", 8), crashes: some("crashes", 5), losses: some("losses", 5), panics: some("panics", 12),
 						stops: some("stops", 2), cancels: some("cancels", 1), resolves: some("resolves", 2), purges: some("purges", 1), tokens: some("tokens", 1), expiries: some("expiries", 4) / 4}
@@ -1895,6 +1904,7 @@ func smallWorlds(tb testing.TB) []*setting {
 	}
 	all = append(all, captureWorlds()...)
 	all = append(all, setBackWorlds()...)
+	all = append(all, guardWorlds()...)
 	for _, s := range all {
 		s.workers, s.coarse, s.machinery = 2, true, machinery
 		s.budget.deliveries += int8(*deeper)
@@ -1906,7 +1916,7 @@ func smallWorlds(tb testing.TB) []*setting {
 // TestModelNeedsEveryRule takes one rule after the other away, and expects the
 // search to find out.
 func TestModelNeedsEveryRule(t *testing.T) {
-	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules()) {
+	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules(), brokenGuards()) {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
 			worlds := smallWorlds(t)

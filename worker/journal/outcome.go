@@ -110,6 +110,7 @@ type HeldClaim struct {
 	UndecidedAt time.Time // as it was written
 	SetsClock   bool      // this delivery started the key's clock, so it may clear it
 	Authorised  *Order    // what the charge leaves to be captured; nil where that is automatic
+	Token       string    // fingerprint of the customer token, for a refusal that it is dead; "" for a capture
 }
 
 // doubt is what the deliveries before have left open.

@@ -72,7 +72,7 @@ func giveUp(s State, why messages.Reason) Transition {
 // reject records that a job will not be charged. The renewal goes on as it was:
 // the state is carried, only the key is settled.
 func reject(s State, q Request, why messages.Reason) Transition {
-	if !s.known(q.Key) && len(s.Settled) >= MaxSettled {
+	if s.full(q.Key) {
 		return Transition{Then: FileApart, Reason: why}
 	}
 	e := Settlement{Kind: messages.KindRejected, Reason: why, Replay: q.Replay}

@@ -49,6 +49,9 @@ type State struct {
 	Cancelled      bool      `json:"cancelled,omitempty"` // an operator did
 	DueAt          time.Time `json:"due_at,omitzero"`
 	FirstAttemptAt time.Time `json:"first_attempt_at,omitzero"`
+	LastAttemptAt  time.Time `json:"last_attempt_at,omitzero"` // when the last attempt's key was claimed
+	// DeadTokens are the fingerprints of the tokens that an attempt was told are dead, the newest last.
+	DeadTokens []string `json:"dead_tokens,omitempty"`
 	// UndecidedAt is when the last undecided try under the claim's key ended, see doubt; where its holder
 	// never said, when the lease did.
 	UndecidedAt time.Time `json:"undecided_at,omitzero"`
@@ -164,6 +167,11 @@ func (s State) Holds(k messages.IdempotencyKey) bool { return s.Claim != nil && 
 func (s State) known(k messages.IdempotencyKey) bool {
 	_, ok := s.Settled[k]
 	return ok
+}
+
+// full says that there is no room for the result of one more key, this one.
+func (s State) full(k messages.IdempotencyKey) bool {
+	return !s.known(k) && len(s.Settled) >= MaxSettled
 }
 
 // settledAs says that some key has a result of this kind.

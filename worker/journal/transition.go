@@ -77,6 +77,7 @@ type Rules struct {
 	AckWait     time.Duration // length of a lease
 	ClockMargin time.Duration // how far clocks may be apart: leases end so much later for the others than for their holder
 	Jitter      float64       // factor on them, around 1
+	Guards      Guards        // of the account
 	Paused      bool          // the account is, so that one job's trouble is not its own
 	Restored    time.Time     // before this moment the journal may have forgotten what it knew; zero where it never did
 }
@@ -89,24 +90,28 @@ func (r Rules) Delay(n int) time.Duration {
 
 // Request is one delivery of a job, as far as the machine cares.
 type Request struct {
-	Key        messages.IdempotencyKey
-	Hash       string // of account, token and order: what would be charged
-	Account    messages.Account
-	Payload    []byte          // the whole message: what was rejected, where that was about these bytes only
-	Verdict    messages.Reason // why this job may not be claimed at all; "" when it may
-	Attempt    int64
-	DueAt      time.Time
-	Policy     dunning.Policy
-	Authorised *Order         // what a charge leaves to be captured; nil where that is automatic
-	Capture    *CaptureWanted // what is to be captured; nil for a charge
-	Replay     uint64         // sequence of the dead letter that this message repeats; 0: none
-	Nonce      string
-	Worker     string
-	Host       string
-	Endpoint   string // with the merchant: where the key means something
-	Merchant   string
-	StandIn    bool // Key is a stand-in: nothing is ever sent under it
-	Delivered  int  // how often JetStream handed the message out; for pauses only
+	Key      messages.IdempotencyKey
+	Hash     string // of account, token and order: what would be charged
+	Account  messages.Account
+	Payload  []byte          // the whole message: what was rejected, where that was about these bytes only
+	Verdict  messages.Reason // why this job may not be claimed at all; "" when it may
+	Attempt  int64
+	Token    string // fingerprint of the customer token
+	DueAt    time.Time
+	OffCycle bool // meant to fall between two periods
+	// CustomerActed: the attempt need not wait for the last one's gap.
+	CustomerActed bool
+	Policy        dunning.Policy
+	Authorised    *Order         // what a charge leaves to be captured; nil where that is automatic
+	Capture       *CaptureWanted // what is to be captured; nil for a charge
+	Replay        uint64         // sequence of the dead letter that this message repeats; 0: none
+	Nonce         string
+	Worker        string
+	Host          string
+	Endpoint      string // with the merchant: where the key means something
+	Merchant      string
+	StandIn       bool // Key is a stand-in: nothing is ever sent under it
+	Delivered     int  // how often JetStream handed the message out; for pauses only
 }
 
 // payloadHash is taken where it is asked for: a job that is charged never needs it.
@@ -142,8 +147,11 @@ type Transition struct {
 	Corrects  messages.Kind // the earlier result of the same key that this one overrides
 	Conflicts messages.IdempotencyKey
 	DueAt     time.Time // of the renewal, where a conflict is about that
-	unread    bool      // a refusal that is none of Klarna's application, but of the time that has passed
-	Duplicate bool      // the job had its result before this delivery
+	// NextAttemptAt is from when on an attempt is accepted that came too soon, MaxAttempts how many a renewal may have that had too many.
+	NextAttemptAt time.Time
+	MaxAttempts   int64
+	unread        bool // a refusal that is none of Klarna's application, but of the time that has passed
+	Duplicate     bool // the job had its result before this delivery
 }
 
 func Later(d time.Duration) Transition  { return Transition{Then: Nak, Delay: max(d, 0)} }
@@ -166,7 +174,7 @@ func (st Transition) ByTheClock() bool {
 	case st.Record == messages.KindUnresolved:
 		return st.Reason != messages.ReasonPoison
 	case st.Record == messages.KindRejected:
-		return st.Reason == messages.ReasonExpired || st.Reason == messages.ReasonTooOld || st.Reason == messages.ReasonNotDue
+		return st.Reason == messages.ReasonExpired || st.Reason == messages.ReasonTooOld || st.Reason == messages.ReasonNotDue || st.Reason == messages.ReasonTooSoon
 	case st.unread:
 		return true
 	}
