@@ -29,6 +29,7 @@ type shared struct {
 	journal *journal.Journal
 	memory  *memory
 	fill    *fill
+	waker   *waker
 	metrics *Metrics
 
 	restored  *atomic.Int64 // see rulebook
@@ -62,7 +63,7 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 	a.rules = &rulebook{breaker: a.breaker, clock: s.clock, pauses: s.pauses, marks: s.marks, restored: s.restored}
 	r := &recorder{
 		account: config.Name, worker: worker, journal: s.journal, clock: s.clock, rules: a.rules, outage: s.outage,
-		metrics: s.metrics, log: a.log, recording: s.recording,
+		metrics: s.metrics, waker: s.waker, log: a.log, recording: s.recording,
 	}
 	a.handler = &handler{
 		reader: reader{account: config, worker: worker, clock: s.clock, memory: s.memory},
@@ -72,7 +73,7 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 			owners: new(owners), metrics: s.metrics, log: a.log, heardCharges: new(atomic.Int64), heardOrders: new(atomic.Int64), finishing: s.finishing,
 		},
 		recorder: r,
-		finisher: &finisher{account: config.Name, js: s.js, clock: s.clock, rules: a.rules, outage: s.outage, recorder: r, metrics: s.metrics, log: a.log},
+		finisher: &finisher{account: config.Name, js: s.js, clock: s.clock, rules: a.rules, outage: s.outage, recorder: r, waker: s.waker, metrics: s.metrics, log: a.log},
 	}
 	return a
 }

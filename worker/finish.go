@@ -23,6 +23,7 @@ type finisher struct {
 	rules    *rulebook
 	outage   *gate.Outage
 	recorder *recorder // for its patience
+	waker    *waker
 	metrics  *Metrics
 	log      zerolog.Logger
 }
@@ -50,11 +51,27 @@ func (f *finisher) finish(j *job, next journal.Transition, err error) {
 	case next.Then == journal.Ack:
 		err = j.msg.Ack()
 	default:
-		err = j.msg.NakWithDelay(next.Delay)
+		err = f.sendBack(j, next)
 	}
 	if err != nil { // nothing is lost: the job comes again after AckWait
 		f.log.Debug().Err(err).Uint64("sequence", j.sequence).Msg("acknowledgement not sent")
 	}
+}
+
+// sendBack lets a job come again after its delay, or as soon as what it waits for has ended. It is remembered only after
+// its nak was sent, since a later one with a delay would undo what woke it; and so its claim is looked at once more, since that may have ended
+// between the decision and now.
+func (f *finisher) sendBack(j *job, next journal.Transition) error {
+	if err := j.msg.NakWithDelay(next.Delay); err != nil {
+		return err
+	}
+	if next.Waits == "" || !f.waker.remember(next.Waits, j.msg.Reply, next.Delay) {
+		return nil
+	}
+	if at, err := f.recorder.lastOf(next.Waits); err == nil {
+		f.waker.ended(next.Waits, at.State)
+	}
+	return nil
 }
 
 // handBack lets another worker have a job that was not started here, after a while.

@@ -45,6 +45,7 @@ func (r reader) read(d delivery) *job {
 		j.renewal, j.request.Key = messages.StandIn(d.stream, d.sequence, d.data)
 		j.request.StandIn = true
 	}
+	j.request.Renewal = j.renewal
 	j.request.Verdict, j.problems = r.verdict(j)
 	return j
 }
@@ -100,7 +101,7 @@ func (r reader) verdict(j *job) (messages.Reason, []messages.Problem) {
 func (j *job) apart() *job {
 	other := *j
 	other.renewal, other.request.Key = messages.StandIn(j.stream, j.sequence, j.data)
-	other.request.StandIn = true
+	other.request.Renewal, other.request.StandIn = other.renewal, true
 	return &other
 }
 

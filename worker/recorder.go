@@ -22,6 +22,7 @@ type recorder struct {
 	rules   *rulebook
 	outage  *gate.Outage
 	metrics *Metrics
+	waker   *waker
 	log     zerolog.Logger
 	warned  sync.Map // kinds of warnings that the log has heard of
 
@@ -37,10 +38,12 @@ const claimTimeout = 10 * time.Second
 const recordGrace = 5 * time.Second
 
 // last reads the job's renewal.
-func (r *recorder) last(j *job) (journal.Entry, error) {
+func (r *recorder) last(j *job) (journal.Entry, error) { return r.lastOf(j.renewal) }
+
+func (r *recorder) lastOf(renewal messages.RenewalKey) (journal.Entry, error) {
 	ctx, cancel := context.WithTimeout(r.recording, claimTimeout)
 	defer cancel()
-	return r.journal.Last(ctx, j.renewal)
+	return r.journal.Last(ctx, renewal)
 }
 
 // advance lets a function of the machine speak to the renewal's last state until
@@ -63,7 +66,10 @@ func (r *recorder) advance(ctx context.Context, p journal.Patience, j *job, at j
 			about := common(j, next, r.worker, now)
 			return journal.Record{Event: event(j, about, next, answer), About: about, Time: now, TraceParent: j.traceParent, TraceState: j.traceState}, nil
 		},
-		Written: func(next journal.Transition, event messages.Event) { r.written(j, next, event) },
+		Written: func(next journal.Transition, event messages.Event) {
+			r.waker.ended(j.renewal, next.State)
+			r.written(j, next, event)
+		},
 	}, p)
 }
 

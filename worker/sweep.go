@@ -37,6 +37,7 @@ type sweeper struct {
 	clock    *clock
 	leading  *atomic.Bool
 	expiring *atomic.Pointer[map[messages.Account]int] // what it found, for the others; nil while it does not lead
+	waker    *waker
 	metrics  *Metrics
 	log      zerolog.Logger
 
@@ -220,6 +221,7 @@ func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at journal.
 			return s.journal.Abandoned(ctx, r, next, s.name, s.clock.now())
 		},
 		Written: func(next journal.Transition, e messages.Event) {
+			s.waker.ended(r, next.State)
 			about := e.(messages.Unresolved)
 			s.metrics.results.WithLabelValues(string(about.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
 			s.log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r)).

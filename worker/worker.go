@@ -153,7 +153,7 @@ func (w *Worker) open(ctx context.Context) (records *journal.Journal, bucket jet
 func (w *Worker) shared(records *journal.Journal, finishing, recording context.Context) *shared {
 	return &shared{
 		js: w.js, timing: w.opts.timing(), clock: w.clock, pauses: w.pauses, outage: w.outage, marks: w.marks, journal: records, memory: w.memory,
-		fill: &fill{metrics: w.metrics}, metrics: w.metrics, restored: &w.restored, survivor: survivor{metrics: w.metrics, log: w.log},
+		fill: &fill{metrics: w.metrics}, waker: newWaker(w.js.Conn().Publish), metrics: w.metrics, restored: &w.restored, survivor: survivor{metrics: w.metrics, log: w.log},
 		finishing: finishing, recording: recording,
 	}
 }
@@ -214,7 +214,7 @@ func (w *Worker) presence(s *shared, bucket jetstream.KeyValue, accounts []*acco
 func (w *Worker) sweeper(s *shared, bucket jetstream.KeyValue) *sweeper {
 	return &sweeper{
 		name: w.opts.Name, js: w.js, journal: s.journal, rules: journal.Rules{Timing: s.timing}, bucket: bucket, every: w.sweepEvery, clock: w.clock,
-		leading: &w.leading, expiring: &w.expiring, metrics: w.metrics, log: w.log,
+		leading: &w.leading, expiring: &w.expiring, waker: s.waker, metrics: w.metrics, log: w.log,
 		open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(),
 	}
 }

@@ -36,10 +36,10 @@ func Deliver(s State, q Request, now time.Time, r Rules) Transition {
 // blocked decides for a job that meets the open claim of another key: it waits, or settles the claim where that has run out.
 func blocked(s State, q Request, now time.Time, r Rules) Transition {
 	if r.Paused && s.Claim.FirstSentAt.IsZero() {
-		return Later(r.Delay(q.Delivered))
+		return waitFor(q.Renewal, r.Delay(q.Delivered))
 	}
 	if now.Before(s.StaleAt(r)) {
-		return Later(min(r.Delay(q.Delivered), s.StaleAt(r).Sub(now)+time.Second))
+		return waitFor(q.Renewal, min(r.Delay(q.Delivered), s.StaleAt(r).Sub(now)+time.Second))
 	}
 	give := giveUp(s, s.expiredReason())
 	give.Then, give.Delay, give.Dead = Nak, time.Second, false // the dead letter is for whoever has its payload

@@ -218,6 +218,8 @@ var (
 
 	modelKeys = [maxKeys]messages.IdempotencyKey{"key-1", "key-2", "stand-in-1", "stand-in-2", "stand-in-3", "stand-in-4", "stand-in-5", "capture-key-1", "capture-key-2"}
 
+	modelRenewal messages.RenewalKey = "the renewal"
+
 	// bookKeys says whose book each is, madeNames what Klarna calls what it makes there.
 	bookKeys  = [...]int{0, 1, 0, firstCapture, firstCapture + 1}
 	madeNames = [...]string{"order-1", "order-2", "order-3", "capture-1", "capture-2"}
@@ -309,7 +311,7 @@ func (w *modelWorld) book(h *hand) *book {
 func (w *modelWorld) request(h *hand) Request {
 	p := w.postings[h.posting]
 	q := Request{
-		Key: modelKeys[w.key(h)], Hash: p.hash, Payload: []byte(p.payload), Verdict: h.verdict, DueAt: modelDay.Add(p.due),
+		Renewal: modelRenewal, Key: modelKeys[w.key(h)], Hash: p.hash, Payload: []byte(p.payload), Verdict: h.verdict, DueAt: modelDay.Add(p.due),
 		Replay: uint64(p.replay), Nonce: h.nonce, Host: "api.klarna.com", Delivered: w.queue[h.posting].delivered,
 	}
 	if !p.captures() {
@@ -822,7 +824,11 @@ func (w *modelWorld) bury(h *hand) {
 func (w *modelWorld) end(h *hand) {
 	w.letGo(h)
 	if h.next.Then != Ack {
-		w.queue[h.posting].notBefore = w.now + h.next.Delay
+		delay := h.next.Delay
+		if h.next.Waits != "" && delay == MaxWait { // asking every minute would only make a world of two days long
+			delay = 2 * time.Hour
+		}
+		w.queue[h.posting].notBefore = w.now + delay
 		if h.next.Then == Park { // as a message of its own, the same job
 			w.queue[h.posting].notBefore = h.next.Until.Sub(modelDay)
 		}

@@ -22,6 +22,10 @@ const (
 	// its own job waits as they do while the account is paused, and speaks first afterwards.
 	unsentLimit = 7 * 24 * time.Hour
 	MaxPanics   = 10
+	// MaxWait is how long a job waits for the end of another key's claim before it asks again. That end is no matter of Klarna's
+	// trouble, for which the pauses grow: whoever writes it wakes the jobs of which it knows, and this is for the others, which
+	// another worker sent back, or one that has ended since. It costs two reads of the leader a minute for each of them.
+	MaxWait = time.Minute
 	// maxRetryAfter is how long one answer may put a job off.
 	maxRetryAfter = time.Minute
 	maxLastError  = 1 << 10 // bytes; the state has to fit into a header
@@ -90,6 +94,7 @@ func (r Rules) Delay(n int) time.Duration {
 
 // Request is one delivery of a job, as far as the machine cares.
 type Request struct {
+	Renewal  messages.RenewalKey // whose State it meets; only to say what the job waits for
 	Key      messages.IdempotencyKey
 	Hash     string // of account, token and order: what would be charged
 	Account  messages.Account
@@ -140,7 +145,8 @@ type Transition struct {
 
 	Then  Action
 	Delay time.Duration
-	Until time.Time // with Park
+	Waits messages.RenewalKey // with Nak: it waits for the end of this one's open claim, which cuts the delay short; "": for nothing but time
+	Until time.Time           // with Park
 	Dead  bool
 
 	Made      string        // the order or capture that no result names, with a dead letter about it
@@ -161,6 +167,13 @@ func deadAgain(e Settlement) bool {
 }
 func rebindable(e Settlement) bool {
 	return e.Reason == messages.ReasonInvalid || e.Reason == messages.ReasonNotDue || e.Reason == messages.ReasonNothingToCharge
+}
+
+// waitFor sends a job back until a renewal's open claim has ended, or d has passed, or [MaxWait].
+func waitFor(r messages.RenewalKey, d time.Duration) Transition {
+	st := Later(min(d, MaxWait))
+	st.Waits = r
+	return st
 }
 
 // Stray says that an order or capture came to light which no result can name any more.
