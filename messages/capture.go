@@ -42,14 +42,16 @@ type CaptureReading struct {
 	IdempotencyKey IdempotencyKey // only when Identified
 	Problems       []Problem      // none: the capture job is valid
 	Warnings       []Problem      // odd, but no reason not to capture
+	// TraceParent and TraceState are as those of a [Reading].
+	TraceParent, TraceState string
 }
 
 // maxCaptured is Klarna's limit on one capture, in minor units.
 // https://docs.klarna.com/order-management/delivery/full-capture/
 const maxCaptured = 200_000_000
 
-// ReadCapture reads a message as published on [CaptureSubject]. It takes any bytes and any header, and holds on to payload,
-// into which Capture.OrderLines points.
+// ReadCapture reads a message as published on [CaptureSubject], in the modes of [Read]. It takes any bytes and any header, and
+// holds on to payload, into which Capture.OrderLines points as Job.Order does.
 func ReadCapture(payload []byte, header map[string][]string) CaptureReading {
 	return Rules{}.ReadCapture(payload, header)
 }
@@ -69,6 +71,7 @@ func (rules Rules) ReadCapture(payload []byte, header map[string][]string) Captu
 		s.grouped("order_lines", c.SubscriptionID)
 	}
 	r.Problems, r.Warnings = s.report()
+	r.TraceParent, r.TraceState = s.around.trace()
 	return r
 }
 
@@ -78,6 +81,7 @@ func (r CaptureReading) Common() Reading {
 	return Reading{
 		Job:        Job{ID: c.ID, SubscriptionID: c.SubscriptionID, Period: c.Period, Metadata: c.Metadata},
 		Identified: r.Identified, RenewalKey: r.RenewalKey, IdempotencyKey: r.IdempotencyKey, Problems: r.Problems, Warnings: r.Warnings,
+		TraceParent: r.TraceParent, TraceState: r.TraceState,
 	}
 }
 

@@ -2,7 +2,8 @@
 // get, and the subjects, keys, headers and schemas of both.
 //
 // A billing system in Go makes a [Job] and calls [Publish]; one in any other language publishes the JSON that
-// [Schema]("job") describes, with Nats-Msg-Id set to the job's id, on [DueSubject]. What is decided here once and never
+// [Schema]("job") describes, with Nats-Msg-Id set to the job's id, on [DueSubject], or a CloudEvent in structured mode that has
+// it as its data. What is decided here once and never
 // changes: [NewRenewalKey], [NewIdempotencyKey] and [NewCaptureKey], on which the promise of charging once rests, the
 // subjects, and the meaning of every field. Kinds, reasons, categories and optional fields may be added, so readers of
 // results ignore what they do not know.

@@ -24,6 +24,9 @@ type Reading struct {
 	Warnings       []Problem // odd, but no reason not to charge
 	// Nothing says that the only problem is an order_amount of 0.
 	Nothing bool
+	// TraceParent and TraceState are those of the event that a message in structured mode is, for where its headers have
+	// none: see [TraceContext].
+	TraceParent, TraceState string
 }
 
 const (
@@ -35,8 +38,12 @@ const (
 	minSecret = 16
 )
 
-// Read reads a message as published on [DueSubject]. It takes any bytes and any header, and holds on to payload, into
-// which Job.Order points.
+// Read reads a message as published on [DueSubject], in binary mode or in structured mode of CloudEvents, which a header
+// Content-Type of application/cloudevents+json says. It takes any bytes and any header, and holds on to payload, into which
+// Job.Order points (into a copy where the event has its data in Base64).
+//
+// Paths of problems and warnings are those of the job, in either mode. Those of what surrounds it in structured mode are the
+// names of the event's attributes; the job as a whole is data there.
 func Read(payload []byte, header map[string][]string) Reading { return Rules{}.Read(payload, header) }
 
 // Read is the function [Read] by an account's own rules.
@@ -58,6 +65,7 @@ func (rules Rules) Read(payload []byte, header map[string][]string) Reading {
 	}
 	r.Problems, r.Warnings = s.report()
 	r.Nothing = s.nothing && len(r.Problems) == 1
+	r.TraceParent, r.TraceState = s.around.trace()
 	return r
 }
 
@@ -69,19 +77,33 @@ func (s *scanner) message(header map[string][]string, id *MessageID, body func()
 	if len(s.data) > maxJob {
 		s.problem("found %d bytes, expected at most %d", len(s.data), maxJob)
 	}
-	s.byteOrderMark()
-	s.document(func() { idInBody, isObject = body() })
+	if s.unwrap(header) {
+		before := len(s.problems)
+		s.byteOrderMark()
+		s.document(func() { idInBody, isObject = body() })
+		s.place(s.problems[before:])
+	}
 	if s.broken != "" {
 		forget()
 		idInBody, isObject = false, false
 		s.problems, s.warnings, s.unlisted = nil, nil, 0
 		s.problem("%s", s.broken)
+		s.place(s.problems)
 	}
 	contradiction := s.messageID(id, idInBody, header)
-	if isObject && !idInBody && *id == "" && !contradiction {
+	if isObject && !idInBody && *id == "" && !contradiction && s.around.place == "" {
 		s.problemAt("id", "found nothing, expected a string here or in the header %s", HeaderMsgID)
 	}
 	return !contradiction && !s.repeated
+}
+
+// place gives what is wrong with the job as a whole its path in the event that is around it.
+func (s *scanner) place(problems []Problem) {
+	for i := range problems {
+		if problems[i].Path == "$" && s.around.place != "" {
+			problems[i].Path = s.around.place
+		}
+	}
 }
 
 // byteOrderMark refuses one by its name: RFC 8259 forbids it, and it cannot be seen.
@@ -186,26 +208,29 @@ func (s *scanner) messageID(messageID *MessageID, inBody bool, header map[string
 		return false // a problem already, and no header can repair it
 	}
 	id, known := string(*messageID), inBody
-	check := func(name, value string) {
+	check := func(place, value string) {
 		switch fault := identifierFault(value, maxMessageID); {
 		case fault != "":
-			s.problemAt("id", "header %s: %s", name, fault)
+			s.problemAt("id", "%s: %s", place, fault)
 			contradiction = true
 		case !known:
 			id, known = value, true
 		case value != id:
-			s.problemAt("id", "found another ID in the header %s, expected the same wherever there is one", name)
+			s.problemAt("id", "found another ID in the %s, expected the same wherever there is one", place)
 			contradiction = true
 		}
 	}
 	// A replayed job has a fresh Nats-Msg-Id, lest JetStream drop it as a duplicate: its ID is in the body or in ce-id.
 	if len(values(header, HeaderReplay)) == 0 {
 		for _, v := range values(header, HeaderMsgID) {
-			check(HeaderMsgID, v)
+			check("header "+HeaderMsgID, v)
 		}
 	}
+	if contradiction = contradiction || s.around.badID; s.around.hasID && !s.around.badID {
+		check("event's id", s.around.id)
+	}
 	for _, v := range values(header, headerCloudEventID) {
-		check(headerCloudEventID, percentDecode(v))
+		check("header "+headerCloudEventID, percentDecode(v))
 	}
 	if contradiction {
 		id = ""

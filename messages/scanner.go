@@ -39,6 +39,7 @@ type scanner struct {
 	unlisted int  // problems beyond maxProblems
 	repeated bool // a name at the top level
 
+	around  event // of a message in structured mode
 	rules   Rules
 	nothing bool     // order_amount is 0
 	groups  [2]group // of subscriptions: the first, and another

@@ -67,6 +67,7 @@ func validates(schema *jsonschema.Schema, document []byte) bool {
 type object struct {
 	ID          string `json:"$id"`
 	Dialect     string `json:"$schema"`
+	Title       string
 	Description string
 	Required    []string
 	Properties  map[string]json.RawMessage
@@ -297,6 +298,34 @@ func TestResultSchemasAreOpen(t *testing.T) {
 					t.Errorf("%s: %s %s is not explained", kind, field, value)
 				}
 			}
+		}
+	}
+}
+
+// An amount is an integer of 64 bits in every schema, or a generator for Java makes an int of it.
+func TestAmountsHave64Bits(t *testing.T) {
+	t.Parallel()
+	for _, name := range messages.SchemaNames() {
+		if name == "asyncapi" {
+			continue
+		}
+		schema := readSchema(t, name)
+		if schema.Title == "" || len(schema.Examples) == 0 {
+			t.Errorf("%s: got the title %q and %d examples, want one and at least one", name, schema.Title, len(schema.Examples))
+		}
+		amounts := 0
+		for place, o := range map[string]object{"": schema, "order": schema.Defs["order"], "order_line": schema.Defs["order_line"]} {
+			for field, property := range o.Properties {
+				if !strings.HasSuffix(field, "_amount") && field != "unit_price" {
+					continue
+				}
+				if amounts++; !bytes.Contains(property, []byte(`"format": "int64"`)) {
+					t.Errorf("%s: %s %s has no format int64", name, place, field)
+				}
+			}
+		}
+		if amounts == 0 {
+			t.Errorf("%s: found no amount", name)
 		}
 	}
 }

@@ -40,6 +40,9 @@ func (r reader) read(d delivery) *job {
 	j := r.unread(d)
 	j.traceParent, j.traceState = messages.TraceContext(d.header)
 	j.service.read(r, d, j)
+	if j.traceParent == "" {
+		j.traceParent, j.traceState = j.reading.TraceParent, j.reading.TraceState
+	}
 	j.renewal, j.request.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
 	if !j.reading.Identified {
 		j.renewal, j.request.Key = messages.StandIn(d.stream, d.sequence, d.data)

@@ -43,7 +43,7 @@ func (r *redaction) value(decoder *json.Decoder, payload []byte, hide bool) {
 		for decoder.More() {
 			name, _ := decoder.Token()
 			text, _ := name.(string)
-			r.value(decoder, payload, hide || strings.Contains(strings.ToLower(text), "token"))
+			r.value(decoder, payload, hide || mayHold(text))
 		}
 		_, _ = decoder.Token()
 	case json.Delim('['):
@@ -52,6 +52,9 @@ func (r *redaction) value(decoder *json.Decoder, payload []byte, hide bool) {
 		}
 		_, _ = decoder.Token()
 	default:
+		if text, ok := token.(string); ok && strings.Contains(text, "customer_token") {
+			hide = true // a job that was encoded twice
+		}
 		if !hide || token == nil {
 			return
 		}
@@ -62,6 +65,13 @@ func (r *redaction) value(decoder *json.Decoder, payload []byte, hide bool) {
 			r.secret = append(r.secret, text)
 		}
 	}
+}
+
+// mayHold reports whether what a field of this name says is or holds a customer token: the data of an event in Base64 is a
+// whole job.
+func mayHold(name string) bool {
+	name = strings.ToLower(name)
+	return strings.Contains(name, "token") || name == "data_base64"
 }
 
 const hidden = "[redacted]"

@@ -75,7 +75,8 @@ func (k JobKind) Message(rules messages.Rules, account messages.Account, r JobRe
 	return rules.NewMessage(account, r.Job)
 }
 
-// Mistaken says that an invalid job looks like one of the other kind, and what to do about it; "" when it does not.
+// Mistaken says that an invalid job looks like one of the other kind, or like what is published around one, and what to do
+// about it; "" when it does not.
 func (k JobKind) Mistaken(payload []byte) string {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(payload, &fields) != nil {
@@ -83,6 +84,8 @@ func (k JobKind) Mistaken(payload []byte) string {
 	}
 	charge := fields["customer_token"] != nil || fields["order"] != nil || fields["due_at"] != nil
 	switch {
+	case fields["specversion"] != nil:
+		return "this looks like an event in CloudEvents' structured mode: put its data alone here, which is the job"
 	case k == CaptureJob && charge:
 		return "this looks like the job of a charge: leave --capture out"
 	case k == ChargeJob && !charge && fields["subscription_id"] != nil:
