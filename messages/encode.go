@@ -84,6 +84,7 @@ func (r Record) append(b []byte) []byte {
 	}
 	b = appendWord(b, `,"purchase_currency":`, r.PurchaseCurrency)
 	b = appendWord(b, `,"merchant_reference1":`, r.MerchantReference1)
+	b = appendWord(b, `,"merchant_reference2":`, r.MerchantReference2)
 	b = appendNumber(b, `,"tries":`, int64(r.Tries))
 	b = appendNumber(b, `,"deliveries":`, int64(r.Deliveries))
 	b = AppendText(append(b, `,"worker":`...), r.Worker)

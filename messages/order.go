@@ -118,9 +118,9 @@ func (s *scanner) orderField(o *orderFields, lines []line, name []byte) []line {
 			o.facts.AutoCapture, _ = s.boolean()
 		}
 	case "merchant_reference1":
-		o.facts.MerchantReference1 = string(s.reference(255))
+		o.facts.MerchantReference1 = s.fact(255)
 	case "merchant_reference2":
-		s.reference(255)
+		o.facts.MerchantReference2 = s.fact(255)
 	case "merchant_data":
 		s.optionalText(0, 6000)
 	case "merchant_urls":
@@ -625,5 +625,6 @@ type OrderFacts struct {
 	Amount             int64 // minor units
 	Currency           string
 	MerchantReference1 string
+	MerchantReference2 string
 	AutoCapture        bool
 }

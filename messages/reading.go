@@ -309,6 +309,7 @@ func (s *scanner) hide(r *Reading) {
 	blank("subscription_id", (*string)(&j.SubscriptionID))
 	blank("period", (*string)(&j.Period))
 	blank("order.merchant_reference1", &r.Facts.MerchantReference1)
+	blank("order.merchant_reference2", &r.Facts.MerchantReference2)
 	for name, value := range j.Metadata {
 		if strings.Contains(name, token) || strings.Contains(value, token) {
 			s.problemAt("metadata", "found the customer token in it, expected it in customer_token only")

@@ -26,6 +26,7 @@ type Record struct {
 	OrderAmount        int64          `json:"order_amount,omitempty"` // minor units
 	PurchaseCurrency   string         `json:"purchase_currency,omitempty"`
 	MerchantReference1 string         `json:"merchant_reference1,omitempty"`
+	MerchantReference2 string         `json:"merchant_reference2,omitempty"`
 	// Tries counts HTTP requests sent under this key, over all deliveries.
 	Tries            int               `json:"tries"`
 	Deliveries       int               `json:"deliveries"`
@@ -103,16 +104,27 @@ type Dunning struct {
 }
 
 // Unresolved says that it is not known whether the customer was charged, or the money of an order taken, and that nothing
-// will be tried by itself. An operator settles it.
+// will be tried by itself. An operator settles it. What was made under the key was made between FirstSentAt and SearchUntil, by
+// the worker's clock, for the amount and with the merchant references of the record.
 type Unresolved struct {
 	Record
-	Reason         Reason    `json:"reason"`
-	FirstSentAt    time.Time `json:"first_sent_at,omitzero"`
-	LastError      string    `json:"last_error,omitempty"`
-	UndecidedTries int       `json:"undecided_tries"`
-	OrderID        string    `json:"order_id,omitempty"`
+	Reason Reason `json:"reason"`
+	// FirstSentAt is when the key was first used; zero where no request can have been read.
+	FirstSentAt time.Time `json:"first_sent_at,omitzero"`
+	// LastSentAt is when the last try under the key began of which a worker told, whatever came of it.
+	LastSentAt time.Time `json:"last_sent_at,omitzero"`
+	// SearchUntil is when Klarna has surely finished or dropped every try, those of a worker that died included: what is not there
+	// then never will be.
+	SearchUntil time.Time `json:"search_until,omitzero"`
+	// CorrelationIDs are those of Klarna's answers under the key, in order, the last 20.
+	CorrelationIDs []string `json:"correlation_ids,omitempty"`
+	LastError      string   `json:"last_error,omitempty"`
+	UndecidedTries int      `json:"undecided_tries"`
+	OrderID        string   `json:"order_id,omitempty"`
 	// CapturedAmount is what was asked for, in minor units, where it is a capture that stayed unknown; 0 for a charge.
 	CapturedAmount int64 `json:"captured_amount,omitempty"`
+	// Reference is the capture's own, where its job has one.
+	Reference string `json:"reference,omitempty"`
 }
 
 // Rejected says that the job is not charged. It says nothing about the renewal.
@@ -138,6 +150,7 @@ type Capturing struct {
 	Record
 	OrderID        string    `json:"order_id"`
 	CapturedAmount int64     `json:"captured_amount"` // minor units, as asked for
+	Reference      string    `json:"reference,omitempty"`
 	FirstSentAt    time.Time `json:"first_sent_at,omitzero"`
 	UndecidedTries int       `json:"undecided_tries"`
 	LastError      string    `json:"last_error,omitempty"`
@@ -194,6 +207,8 @@ const (
 	maxWord     = 255  // bytes of a code, a status or a correlation ID
 	maxSentence = 1024 // bytes of an error or a note
 	maxMessages = 20
+	// maxCorrelationIDs is how many of those under one key, the last ones.
+	maxCorrelationIDs = 20
 	maxWarnings = 20
 )
 
@@ -248,6 +263,12 @@ func suggestion(t *time.Time) *time.Time {
 
 func (u Unresolved) wire() any {
 	u.Record, u.FirstSentAt, u.LastError = u.clean(), instant(u.FirstSentAt), cut(u.LastError, maxSentence)
+	u.LastSentAt, u.SearchUntil = instant(u.LastSentAt), instant(u.SearchUntil)
+	ids := make([]string, 0, maxCorrelationIDs)
+	for _, id := range u.CorrelationIDs[max(len(u.CorrelationIDs)-maxCorrelationIDs, 0):] {
+		ids = append(ids, cut(id, maxWord))
+	}
+	u.CorrelationIDs = ids
 	return u
 }
 

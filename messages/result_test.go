@@ -45,6 +45,10 @@ func goldenEvents() map[string]messages.Event {
 	capture := record()
 	capture.ID, capture.TokenFingerprint = "1234834/2026-12/c1", ""
 	capture.IdempotencyKey = messages.NewCaptureKey(capture.RenewalKey, capture.ID)
+	givenUp, notCaptured := record(), capture
+	givenUp.MerchantReference2, givenUp.Tries, givenUp.Deliveries, givenUp.At = "NL-7", 9, 5, time.Date(2026, 12, 1, 23, 0, 1, 345_000_000, time.UTC)
+	notCaptured.Tries, notCaptured.Deliveries, notCaptured.At = givenUp.Tries, givenUp.Deliveries, givenUp.At
+	last := time.Date(2026, 12, 1, 21, 37, 0, 0, time.UTC)
 	return map[string]messages.Event{
 		"charging":        messages.Charging{Record: record(), FirstSentAt: sent, UndecidedTries: 1, LastError: "create order: 500"},
 		"charging-unsent": messages.Charging{Record: record()},
@@ -57,8 +61,9 @@ func goldenEvents() map[string]messages.Event {
 			ErrorCode: "PAYMENT_METHOD_FAILED", ErrorMessages: []string{"Payment method failed"}, CorrelationID: "6b5c5c2f", TokenStatus: "ACTIVE"},
 		"dunning-final": messages.Dunning{Record: record(), Reason: messages.ReasonFraudRejected, Category: messages.CategoryCustomerAction,
 			FixBy: messages.FixByKlarna, NotifyCustomer: true, Final: true},
-		"unresolved": messages.Unresolved{Record: record(), Reason: messages.ReasonIdempotencyWindowExpired, FirstSentAt: sent,
-			LastError: "create order: timeout", UndecidedTries: 9, OrderID: ""},
+		"unresolved": messages.Unresolved{Record: givenUp, Reason: messages.ReasonIdempotencyWindowExpired, FirstSentAt: sent, LastSentAt: last,
+			SearchUntil: last.Add(125 * time.Second), CorrelationIDs: []string{"6b5c5c2f", "0a81d3e7"}, LastError: "create order: 500", UndecidedTries: 9},
+		"unresolved-unsent": messages.Unresolved{Record: record(), Reason: messages.ReasonNotEvaluated, LastError: "not sent"},
 		"rejected": messages.Rejected{Record: record(), Reason: messages.ReasonAlreadyPaid,
 			Errors:        []messages.Problem{{Path: "period", Message: "this period of the subscription is paid already"}},
 			ConflictsWith: "b5b5b6a0-7a1c-5c8e-9d5e-0c1d2e3f4a5b"},
@@ -70,7 +75,8 @@ func goldenEvents() map[string]messages.Event {
 		"cancelled": messages.Cancelled{Record: stopped},
 		"paid-authorised": messages.Paid{Record: record(), OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "ACCEPTED",
 			CaptureBefore: time.Date(2026, 12, 29, 1, 0, 1, 999, time.FixedZone("CET", 3600)), AuthorizedPaymentMethod: messages.PaymentMethod{Type: "slice_it_by_card", NumberOfInstallments: 3}},
-		"capturing":        messages.Capturing{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000, FirstSentAt: sent, UndecidedTries: 1, LastError: "create capture: 500"},
+		"capturing": messages.Capturing{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000, Reference: "parcel 1",
+			FirstSentAt: sent, UndecidedTries: 1, LastError: "create capture: 500"},
 		"capturing-unsent": messages.Capturing{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000},
 		"captured": messages.Captured{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CaptureID: "79c7ba10-9f8b-4dd5-a2a3-0e0d6f4e5d12",
 			CapturedAmount: 599, TotalCapturedAmount: 1599, CorrelationID: "6b5c5c2f", Corrects: "capture_failed"},
@@ -80,8 +86,9 @@ func goldenEvents() map[string]messages.Event {
 			CorrelationID: "6b5c5c2f", UndecidedTries: 1, TokenStatus: "ACTIVE", Corrects: "unresolved"},
 		"capture_failed-final": messages.CaptureFailed{Record: capture, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000,
 			Reason: messages.ReasonOrderExpired, Category: messages.CategoryMerchantError, FixBy: messages.FixByMerchant, Final: true},
-		"unresolved-capture": messages.Unresolved{Record: capture, Reason: messages.ReasonIdempotencyWindowExpired, FirstSentAt: sent,
-			LastError: "create capture: timeout", UndecidedTries: 9, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000},
+		"unresolved-capture": messages.Unresolved{Record: notCaptured, Reason: messages.ReasonIdempotencyWindowExpired, FirstSentAt: sent, LastSentAt: last,
+			SearchUntil: last.Add(125 * time.Second), CorrelationIDs: []string{"6b5c5c2f"}, LastError: "create capture: timeout", UndecidedTries: 9,
+			OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", CapturedAmount: 1000, Reference: "parcel 1"},
 	}
 }
 
@@ -138,7 +145,7 @@ func TestEventsAreBounded(t *testing.T) {
 		messages.Pending{Record: r, FraudStatus: long, CorrelationID: long},
 		messages.Paid{Record: r, FraudStatus: long, CorrelationID: long, AuthorizedPaymentMethod: messages.PaymentMethod{Type: long}},
 		messages.Dunning{Record: r, ErrorCode: long, ErrorMessages: many, CorrelationID: long, TokenStatus: long},
-		messages.Unresolved{Record: r, LastError: long},
+		messages.Unresolved{Record: r, LastError: long, CorrelationIDs: many},
 		messages.Capturing{Record: r, LastError: long},
 		messages.Captured{Record: r, CorrelationID: long},
 		messages.CaptureFailed{Record: r, ErrorCode: long, ErrorMessages: many, CorrelationID: long, TokenStatus: long},

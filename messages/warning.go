@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // optionalText reads a text that may be null, or of another length than least to most characters; nil where there is none.
@@ -32,6 +33,19 @@ func (s *scanner) reference(most int) []byte {
 		s.warning(WarnNumber, "found a number, expected a string")
 	}
 	return text
+}
+
+// maxFact is how much of a reference results and the journal's state repeat, in bytes: all that Klarna takes, in any script. The
+// state travels in a header, and an order whose record is too large for the broker would be lost.
+const maxFact = 255 * utf8.UTFMax
+
+// fact is a reference as results repeat it.
+func (s *scanner) fact(most int) string {
+	text := s.reference(most)
+	if len(text) <= maxFact {
+		return string(text)
+	}
+	return cut(string(text), maxFact)
 }
 
 // https://docs.klarna.com/api/data-types

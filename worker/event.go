@@ -37,14 +37,14 @@ func event(j *job, r messages.Record, next journal.Transition, t journal.TryResu
 		}
 		return messages.Capturing{
 			Record: r, OrderID: o.ID, CapturedAmount: cmp.Or(claimed, j.request.Capture.Amount, o.Amount-o.Captured),
-			FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError,
+			Reference: j.reference(), FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError,
 		}
 	case messages.KindPending:
 		return messages.Pending{Record: r, OrderID: journal.Spelled(c.OrderID, t.Created.ID), FraudStatus: t.Created.FraudStatus, CorrelationID: t.Created.CorrelationID}
 	case messages.KindDunning:
 		return dunningEvent(r, next, t)
 	case messages.KindUnresolved:
-		return journal.UnresolvedEvent(r, next.Reason, c)
+		return journal.UnresolvedEvent(r, next.Reason, c, j.reference())
 	case messages.KindRejected:
 		return messages.Rejected{Record: r, Reason: next.Reason, Errors: j.errors(next), ConflictsWith: cmp.Or(next.Conflicts, j.conflicts)}
 	default:
@@ -59,7 +59,8 @@ func common(j *job, next journal.Transition, worker string, now time.Time) messa
 		ID: in.ID, Account: j.account, SubscriptionID: in.SubscriptionID, Period: in.Period,
 		Attempt: max(in.Attempt, 1), IdempotencyKey: next.Key, RenewalKey: j.renewal,
 		OrderAmount: j.reading.Facts.Amount, PurchaseCurrency: j.reading.Facts.Currency, MerchantReference1: j.reading.Facts.MerchantReference1,
-		Deliveries: j.delivered, Worker: worker, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,
+		MerchantReference2: j.reading.Facts.MerchantReference2,
+		Deliveries:         j.delivered, Worker: worker, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,
 	}
 	if next.Record != messages.KindCharging && next.Record != messages.KindCapturing {
 		r.Warnings = j.reading.Warnings
@@ -69,7 +70,7 @@ func common(j *job, next journal.Transition, worker string, now time.Time) messa
 		r.Attempt, r.Tries, r.Deliveries = s.Attempts, s.Claim.Tries, s.Claim.Deliveries
 	}
 	if o := s.Order; o != nil && j.service.afterOrder {
-		r.OrderAmount, r.PurchaseCurrency, r.MerchantReference1 = o.Amount, o.Currency, o.MerchantReference1
+		r.OrderAmount, r.PurchaseCurrency, r.MerchantReference1, r.MerchantReference2 = o.Amount, o.Currency, o.MerchantReference1, o.MerchantReference2
 		r.Attempt = max(o.Captures, 1)
 	}
 	return r

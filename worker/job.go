@@ -70,7 +70,7 @@ func (r reader) readCharge(d delivery, j *job) {
 		j.fingerprint = in.CustomerToken.Fingerprint()
 	}
 	if f := j.reading.Facts; !f.AutoCapture {
-		q.Authorised = &journal.Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1}
+		q.Authorised = &journal.Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1, MerchantReference2: f.MerchantReference2}
 	}
 	q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, r.account.Policy
 }
@@ -143,6 +143,14 @@ func (j *job) since(now time.Time) time.Time {
 		return due
 	}
 	return j.published
+}
+
+// reference is the capture's own; "" where it has none, and of a charge.
+func (j *job) reference() string {
+	if j.capture == nil {
+		return ""
+	}
+	return j.capture.Reference
 }
 
 // errors says why a job was rejected.

@@ -58,23 +58,24 @@ func (t *TryResult) Hear(created Created, err error, began, ended time.Time, r R
 		t.RetryAfter = min(refusal.RetryAfter, maxRetryAfter)
 	}
 
-	switch class {
-	case klarna.ClassNotSent:
+	if class == klarna.ClassNotSent {
 		return true
+	}
+	t.sent(began, correlationID(err))
+	switch class {
 	case klarna.ClassNotEvaluated:
-		t.Tries++
 		t.NotEvaluated, t.TurnedAway, t.NoSuchOrder = true, refusal, refusal.StatusCode == http.StatusNotFound
 		return false // a password, a host or a firewall is wrong: seconds will not heal it
 	case klarna.ClassRateLimited:
-		t.Tries++
 		return true
 	}
 
-	t.Tries++
 	t.Unsent = false
 	switch class {
 	case klarna.ClassOK:
-		t.create(created, began, r)
+		if t.create(created, began, r); t.Answer != Accepted {
+			t.heard(created.CorrelationID)
+		}
 		return false
 	case klarna.ClassRefused:
 		judged := dunning.SurvivesUndecided(refusal.Code) || refusal.FraudStatus == klarna.FraudRejected
@@ -99,6 +100,24 @@ func (t *TryResult) Hear(created Created, err error, began, ended time.Time, r R
 		t.UndecidedAt = ended
 		return true
 	}
+}
+
+// sent takes in that a try was sent, and the correlation id of its answer.
+func (t *TryResult) sent(began time.Time, correlationID string) {
+	t.Tries++
+	t.SentAt = began
+	t.heard(correlationID)
+}
+
+// correlationID is that of an answer which was no success.
+func correlationID(err error) string {
+	if answered, ok := errors.AsType[*klarna.Error](err); ok {
+		return answered.CorrelationID
+	}
+	if unknown, ok := errors.AsType[*klarna.UnknownError](err); ok {
+		return unknown.CorrelationID
+	}
+	return ""
 }
 
 // create takes in what was created. A capture is money at once, an order by its fraud status.

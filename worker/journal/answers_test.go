@@ -2,6 +2,7 @@ package journal
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -77,7 +78,10 @@ func TestHear(t *testing.T) {
 				t.Errorf("what it means: %+v", heard.Outcome.Refusal)
 			}
 			heard.Outcome.Refusal = dunning.Decision{} // its own tests are those of the table
-			if heard.Outcome != tt.want || again != tt.again {
+			if tt.want.Tries > 0 {
+				tt.want.SentAt = noon
+			}
+			if !reflect.DeepEqual(heard.Outcome, tt.want) || again != tt.again {
 				t.Errorf("hear = %+v, again %t\nwant %+v, again %t", heard.Outcome, again, tt.want, tt.again)
 			}
 		})

@@ -110,7 +110,7 @@ func distrustCapture(s State, q Request, st Transition, now time.Time, r Rules) 
 	}
 	st.State = st.State.Claimed(c)
 	if st.State.windowClosed(now, r) {
-		return giveUp(st.State, messages.ReasonJournalRestored)
+		return giveUp(st.State.Claimed(c.unused()), messages.ReasonJournalRestored, r)
 	}
 	return st
 }

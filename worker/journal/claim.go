@@ -31,7 +31,11 @@ func (c *Claim) take(q Request, now time.Time, r Rules) {
 	c.LeaseUntil, c.Released = now.Add(r.AckWait), false
 	if c.FirstSentAt.IsZero() {
 		c.FirstSentAt = now
+		return
 	}
+	s := c.search()
+	s.TakenAt = now
+	c.Search = &s
 }
 
 // Sendable says whether a try may start now: whoever takes the claim over, by a clock that is ahead, does so after the
@@ -136,7 +140,7 @@ func Sweep(s State, now time.Time, r Rules) (_ Transition, ok bool) {
 	if !s.Open() || s.Claim.FirstSentAt.IsZero() || now.Before(s.StaleAt(r)) {
 		return Transition{}, false
 	}
-	st := giveUp(s, s.expiredReason())
+	st := giveUp(s, s.expiredReason(), r)
 	st.Dead = false
 	return st, true
 }

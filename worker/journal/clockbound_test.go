@@ -12,7 +12,7 @@ func TestByTheClock(t *testing.T) {
 	r, open := testRules(), charging()
 	later := open.Claim.LeaseUntil.Add(time.Hour)
 	for name, next := range map[string]Transition{
-		"a key's window":  giveUp(open, messages.ReasonIdempotencyWindowExpired),
+		"a key's window":  giveUp(open, messages.ReasonIdempotencyWindowExpired, testRules()),
 		"a job":           reject(State{}, Request{}, messages.ReasonExpired),
 		"a period":        reject(State{}, Request{}, messages.ReasonTooOld),
 		"a new lease":     Deliver(empty(), first(), noon, r),

@@ -53,7 +53,7 @@ func record(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 	next.NotEvaluated = s.unread().after(o, now)
 	why := next.NotEvaluated.comesTo(c, o, now, r)
 	if why == messages.ReasonNotEvaluated {
-		return giveUp(next, why)
+		return giveUp(next, why, r)
 	} else if why != "" {
 		o.Answer = Refused
 	}
@@ -64,6 +64,7 @@ func record(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 		next = next.gained(c, h.Authorised)
 		fallthrough
 	case messages.KindDunning, messages.KindCaptureFailed:
+		next = next.found()
 		next.Phase = Phase(st.Record)
 		st.State = next.Settle(c.Key, Settlement{Kind: st.Record, SHA256: c.SHA256})
 		if st.Record == messages.KindDunning || st.Record == messages.KindCaptureFailed {
@@ -102,7 +103,12 @@ func (h HeldClaim) after(o Outcome, now time.Time, r Rules) Claim {
 	c.UndecidedTries += o.Undecided
 	c.Answered2xx = c.Answered2xx || o.Answered2xx
 	c.Contradicted = c.Contradicted || o.Contradicted
-	c.LastError = o.LastError[:min(len(o.LastError), maxLastError)]
+	if o.LastError != "" || o.Tries > 0 { // a delivery that was handed back before its first try has nothing to say
+		c.LastError = o.LastError[:min(len(o.LastError), maxLastError)]
+	}
+	if o.Answer == NoAnswer || o.Answer == Pending { // else nobody has to search
+		c.tell(o, r)
+	}
 	if o.Made != "" {
 		c.make(o.Made)
 	}
@@ -169,7 +175,7 @@ func fenced(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 		st.State, st.Then, st.Delay = next.unsettle(k), Nak, r.Delay(1)
 		return st
 	}
-	next = next.gained(c, h.Authorised)
+	next = next.gained(c, h.Authorised).found()
 	next.Phase = Phase(st.Record)
 	st.State = next.Settle(k, Settlement{Kind: st.Record, SHA256: h.Claim.SHA256})
 	return st
@@ -182,7 +188,7 @@ func Polled(s State, q Request, accepted, final bool, now time.Time, r Rules) Tr
 		return Deliver(s, q, now, r)
 	}
 	if left := s.Claim.FirstSentAt.Add(pendingLimit).Sub(now); !final && left <= 0 {
-		return giveUp(s, messages.ReasonPendingTooLong)
+		return giveUp(s, messages.ReasonPendingTooLong, r)
 	} else if !final {
 		return Later(min(r.Delay(q.Delivered), left+time.Second))
 	}
@@ -190,7 +196,7 @@ func Polled(s State, q Request, accepted, final bool, now time.Time, r Rules) Tr
 	if !accepted {
 		st.Record = messages.KindDunning
 	}
-	next := s
+	next := s.found()
 	if accepted {
 		next = next.gained(*s.Claim, q.Authorised)
 	}

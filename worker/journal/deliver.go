@@ -41,7 +41,7 @@ func blocked(s State, q Request, now time.Time, r Rules) Transition {
 	if now.Before(s.StaleAt(r)) {
 		return waitFor(q.Renewal, min(r.Delay(q.Delivered), s.StaleAt(r).Sub(now)+time.Second))
 	}
-	give := giveUp(s, s.expiredReason())
+	give := giveUp(s, s.expiredReason(), r)
 	give.Then, give.Delay, give.Dead = Nak, time.Second, false // the dead letter is for whoever has its payload
 	return give
 }
@@ -87,7 +87,7 @@ func charge(s State, q Request, now time.Time, r Rules) Transition {
 	}
 	st := claim(s, q, now, r)
 	if st.State.windowClosed(now, r) || s.unseen(q, r) {
-		return giveUp(st.State, st.State.expiredReason())
+		return giveUp(st.State.Claimed(st.State.Claim.unused()), st.State.expiredReason(), r)
 	}
 	return st
 }
@@ -96,6 +96,7 @@ func charge(s State, q Request, now time.Time, r Rules) Transition {
 // validity is not asked again: the order may exist already.
 func carryOn(s State, q Request, now time.Time, r Rules) Transition {
 	c := *s.Claim
+	c.suppose(r)
 	c.distrust(s, q, r)
 	switch {
 	case c.SHA256 != q.Hash, (c.Capture == nil) != (q.Capture == nil):
@@ -111,7 +112,7 @@ func carryOn(s State, q Request, now time.Time, r Rules) Transition {
 		return capture(s, q, now, r)
 	case s.Claimed(c).windowClosed(now, r):
 		s = s.Claimed(c)
-		return giveUp(s, s.expiredReason())
+		return giveUp(s, s.expiredReason(), r)
 	case c.elsewhere(q) && !c.FirstSentAt.IsZero():
 		// Another endpoint or merchant would not know the key and charge anew: wait for
 		// the old one to be configured again, or for the window to close.

@@ -113,7 +113,31 @@ func (c Claim) append(b []byte) ([]byte, error) {
 	b = appendTime(b, `,"not_evaluated_since":`, c.NotEvaluatedSince)
 	b = appendWord(b, `,"last_error":`, c.LastError)
 	b = appendWord(b, `,"corrects":`, string(c.Corrects))
-	return append(appendFlag(b, `,"restored":true`, c.Restored), '}'), nil
+	b = appendFlag(b, `,"restored":true`, c.Restored)
+	if c.Search != nil {
+		b = c.Search.append(append(b, `,"search":`...))
+	}
+	return append(b, '}'), nil
+}
+
+func (s Search) append(b []byte) []byte {
+	b = append(b, '{')
+	start := len(b)
+	b = appendTime(b, `,"taken_at":`, s.TakenAt)
+	b = appendTime(b, `,"last_sent_at":`, s.LastSentAt)
+	b = appendTime(b, `,"search_until":`, s.Until)
+	before := `,"correlation_ids":[`
+	for _, id := range s.CorrelationIDs {
+		b = messages.AppendText(append(b, before...), id)
+		before = ","
+	}
+	if len(s.CorrelationIDs) > 0 {
+		b = append(b, ']')
+	}
+	if len(b) > start {
+		b = slices.Delete(b, start, start+1) // the comma before the first
+	}
+	return append(b, '}')
 }
 
 func (e Settlement) append(b []byte) []byte {

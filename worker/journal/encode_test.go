@@ -63,7 +63,7 @@ func fill(t *rapid.T, v reflect.Value) {
 		*field = rapid.MapOfN(rapid.Map(rapid.StringN(1, 10, 40), func(k string) messages.IdempotencyKey { return messages.IdempotencyKey(k) }), rapid.IntRange(0, 20), 0, 3).Draw(t, "counts")
 		return
 	case *[]string:
-		*field = rapid.SliceOfN(rapid.StringN(0, 12, 40), 0, 3).Draw(t, "texts")
+		*field = rapid.SliceOfN(rapid.OneOf(rapid.Just(`"a" \ <b>&`+"\n\u2028"), rapid.StringN(0, 20, 100)), 0, 3).Draw(t, "texts")
 		return
 	case *[]int:
 		*field = rapid.SliceOfN(rapid.IntRange(1, 100), 0, 4).Draw(t, "days")

@@ -42,7 +42,7 @@ func LookedInVain(s State, q Request, o Outcome, now time.Time, r Rules) Transit
 		next.Phase = PhaseCaptureFailed
 		return Transition{Record: messages.KindCaptureFailed, Key: q.Key, State: next, Then: Ack, Corrects: c.Corrects, unread: true}.advised(o.notCaptured(why), Guards{})
 	case messages.ReasonNotEvaluated:
-		return giveUp(next, why)
+		return giveUp(next, why, r)
 	}
 	return Transition{Record: messages.KindCapturing, Key: q.Key, State: next, Then: Nak, Delay: r.Delay(max(c.Deliveries, q.Delivered))}
 }

@@ -103,7 +103,7 @@ func TestDeliverCapture(t *testing.T) {
 	part := capturedAs(t, capturing(500), "capture-1")
 	full := capturedAs(t, capturing(0), "capture-1")
 	failed := after(t, open, refused)
-	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired).State
+	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired, testRules()).State
 	neverSent := after(t, open, unsent)
 
 	for _, tt := range []struct {
@@ -124,7 +124,7 @@ func TestDeliverCapture(t *testing.T) {
 		{name: "the charge was declined", state: declined, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonNotPaid, then: Ack},
 		{name: "the period is cancelled", state: cancelled.State, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonNotPaid, then: Ack},
 		{
-			name: "the charge is unresolved", state: giveUp(charging(), messages.ReasonPoison).State, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonBlockedByUnresolved,
+			name: "the charge is unresolved", state: giveUp(charging(), messages.ReasonPoison, testRules()).State, job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonBlockedByUnresolved,
 			then: Ack,
 		},
 		{
@@ -328,7 +328,7 @@ func TestConcludeCapture(t *testing.T) {
 		return Conclude(takenOver, HeldClaim{Claim: *takenOver.Claim}, o, now, r).State
 	}
 	failed, done := concluded(refused), concluded(taken)
-	unresolved := giveUp(takenOver, messages.ReasonContradictoryAnswers).State
+	unresolved := giveUp(takenOver, messages.ReasonContradictoryAnswers, testRules()).State
 	next := anotherCapture(0).seen(OrderFound{Remaining: 1599})
 	nextOpen := Deliver(failed, next, now, r).State
 	nextDone := after(t, nextOpen, Outcome{Answer: Accepted, Made: "capture-2", Tries: 1})
@@ -467,8 +467,8 @@ func TestResolveCapture(t *testing.T) {
 	r := testRules()
 	part := capturedAs(t, capturing(500), "capture-1")
 	open := Deliver(part, anotherCapture(0).seen(OrderFound{Remaining: 1099, Booked: 500}), noon, r).State
-	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired).State
-	charge := giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State
+	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired, testRules()).State
+	charge := giveUp(charging(), messages.ReasonIdempotencyWindowExpired, testRules()).State
 
 	for _, tt := range []struct {
 		name     string
@@ -544,7 +544,7 @@ func TestOrderIsKeptForItsCaptures(t *testing.T) {
 		"accepted":                          Conclude(charging(), mine, accepted, noon, r),
 		"fenced, the other at it":           Conclude(theirs, mine, accepted, noon, r),
 		"fenced, the other declined":        Conclude(declined, mine, accepted, noon, r),
-		"fenced, given up":                  Conclude(giveUp(theirs, messages.ReasonPoison).State, mine, accepted, noon, r),
+		"fenced, given up":                  Conclude(giveUp(theirs, messages.ReasonPoison, testRules()).State, mine, accepted, noon, r),
 		"fenced, pending there":             Conclude(Conclude(theirs, mine, inDoubt, noon, r).State, mine, accepted, noon, r),
 		"pending, then accepted":            Polled(pending, poll, true, true, noon, r),
 		"pending over dunning, then polled": Polled(Conclude(declined, mine, inDoubt, noon, r).State, poll, true, true, noon, r),

@@ -99,7 +99,7 @@ func TestDeliver(t *testing.T) {
 	released := after(t, charging(), undecided)
 	cut := after(t, charging(), wasCut)
 	pending := after(t, charging(), Outcome{Answer: Pending, Made: "order-1", Tries: 1})
-	unresolved := giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State
+	unresolved := giveUp(charging(), messages.ReasonIdempotencyWindowExpired, testRules()).State
 	cancelled := declined
 	cancelled.Phase = PhaseCancelled
 	secondOpen := Deliver(declined, second(), noon, r).State
@@ -299,7 +299,7 @@ func TestConclude(t *testing.T) {
 		{name: "fenced with an order, the other paid another", state: concluded(Outcome{Answer: Accepted, Made: "order-9"}), outcome: accepted, reason: messages.ReasonSecondOrder, then: Ack, dead: true},
 		{name: "fenced with an order, the other declined (S40)", state: declined, outcome: accepted, record: messages.KindPaid, corrects: messages.KindDunning, then: Ack},
 		{
-			name: "fenced with an order, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers).State, outcome: accepted, record: messages.KindPaid,
+			name: "fenced with an order, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers, testRules()).State, outcome: accepted, record: messages.KindPaid,
 			corrects: messages.KindUnresolved, then: Ack,
 		},
 		{name: "fenced with an order, cancelled after the decline", state: cancelled, outcome: accepted, record: messages.KindPaid, corrects: messages.KindDunning, then: Ack},
@@ -312,7 +312,7 @@ func TestConclude(t *testing.T) {
 		{name: "fenced with a refusal, the other still charging (S31)", state: takenOver, outcome: refused, then: Nak},
 		{name: "fenced with a refusal, the other paid", state: concluded(accepted), outcome: refused, reason: "paid", then: Ack},
 		{
-			name: "fenced with nothing, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers).State, outcome: undecided, reason: messages.ReasonContradictoryAnswers, then: Ack,
+			name: "fenced with nothing, given up meanwhile", state: giveUp(takenOver, messages.ReasonContradictoryAnswers, testRules()).State, outcome: undecided, reason: messages.ReasonContradictoryAnswers, then: Ack,
 			dead: true,
 		},
 	} {
@@ -508,7 +508,7 @@ func TestOrderInHandIsKept(t *testing.T) {
 		}
 	})
 	t.Run("an operator named another order", func(t *testing.T) {
-		resolved, err := resolve(giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State, verdict{kind: messages.KindPaid, made: "order-9"})
+		resolved, err := resolve(giveUp(charging(), messages.ReasonIdempotencyWindowExpired, testRules()).State, verdict{kind: messages.KindPaid, made: "order-9"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,9 @@ func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderI
 	given := func(about messages.Record) verdict {
 		v := verdict{kind: messages.KindPaid, made: orderID}
 		if !captured {
-			v.authorised = &Order{Amount: about.OrderAmount, Currency: about.PurchaseCurrency, MerchantReference1: about.MerchantReference1}
+			v.authorised = &Order{
+				Amount: about.OrderAmount, Currency: about.PurchaseCurrency, MerchantReference1: about.MerchantReference1, MerchantReference2: about.MerchantReference2,
+			}
 		}
 		return v
 	}

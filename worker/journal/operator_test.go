@@ -11,7 +11,7 @@ import (
 // What one operator did wrongly another can put right, while nothing has followed.
 func TestCorrect(t *testing.T) {
 	r := testRules()
-	unresolved := giveUp(charging(), messages.ReasonIdempotencyWindowExpired).State
+	unresolved := giveUp(charging(), messages.ReasonIdempotencyWindowExpired, testRules()).State
 	byHand := func(s State, v verdict) State {
 		t.Helper()
 		st, err := resolve(s, v)
@@ -77,7 +77,7 @@ func TestCorrect(t *testing.T) {
 
 // A capture's money is counted once, however often an operator changes his mind.
 func TestCorrectCapture(t *testing.T) {
-	unresolved := giveUp(capturing(600), messages.ReasonIdempotencyWindowExpired).State
+	unresolved := giveUp(capturing(600), messages.ReasonIdempotencyWindowExpired, testRules()).State
 	before := unresolved.Order.Captured
 	yes, no := verdict{kind: messages.KindCaptured, made: "capture-9"}, verdict{kind: messages.KindCaptureFailed}
 	st, err := resolve(unresolved, yes)

@@ -43,6 +43,9 @@ type Outcome struct {
 	HandBack     bool // ended by a shutdown or a late start, not by Klarna
 	RetryAfter   time.Duration
 	LastError    string
+
+	SentAt         time.Time // when the last try began that was sent, whatever came of it
+	CorrelationIDs []string  // of the answers that may leave something to search for, see Search
 }
 
 // A doubt is what the tries under a key have left open: an order may exist, or come

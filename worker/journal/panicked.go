@@ -32,7 +32,7 @@ func Panicked(s State, q Request, now time.Time, r Rules) Transition {
 	}
 	if s.panics(q.Key) >= MaxPanics-1 {
 		if !c.FirstSentAt.IsZero() {
-			return giveUp(s, messages.ReasonPoison)
+			return giveUp(s, messages.ReasonPoison, r)
 		}
 		c.Released = true
 		next := s.Claimed(c)

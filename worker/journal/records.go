@@ -38,14 +38,17 @@ func same(m *nats.Msg, e Entry) bool {
 	return e.Sequence != 0 && e.Header.Get(id) != "" && e.Header.Get(id) == m.Header.Get(id)
 }
 
-// UnresolvedEvent is the body of the record of a claim that is given up.
-func UnresolvedEvent(r messages.Record, why messages.Reason, c Claim) messages.Unresolved {
+// UnresolvedEvent is the body of the record of a claim that is given up; reference is the capture's own, where it is one.
+func UnresolvedEvent(r messages.Record, why messages.Reason, c Claim, reference string) messages.Unresolved {
 	u := messages.Unresolved{
 		Record: r, Reason: why, FirstSentAt: c.FirstSentAt, LastError: c.LastError,
 		UndecidedTries: c.UndecidedTries, OrderID: c.OrderID,
 	}
+	if s := c.Search; s != nil {
+		u.LastSentAt, u.SearchUntil, u.CorrelationIDs = s.LastSentAt, s.Until, s.CorrelationIDs
+	}
 	if c.Capture != nil {
-		u.OrderID, u.CapturedAmount = c.Capture.OrderID, c.Capture.Amount
+		u.OrderID, u.CapturedAmount, u.Reference = c.Capture.OrderID, c.Capture.Amount, reference
 	}
 	return u
 }
@@ -93,7 +96,10 @@ func (j *Journal) Abandoned(ctx context.Context, r messages.RenewalKey, next Tra
 	if err != nil {
 		return Record{}, err
 	}
-	var about messages.Record
+	var about struct {
+		messages.Record
+		Reference string `json:"reference"`
+	}
 	if err := json.Unmarshal(claim.Body, &about); err != nil {
 		return Record{}, fmt.Errorf("read record %d of %s: %w", claim.Sequence, messages.StreamJournal, err)
 	}
@@ -102,5 +108,5 @@ func (j *Journal) Abandoned(ctx context.Context, r messages.RenewalKey, next Tra
 	}
 	c := *next.State.Claim
 	about.Tries, about.Deliveries, about.Worker, about.At = c.Tries, c.Deliveries, worker, now
-	return Record{Event: UnresolvedEvent(about, next.Reason, c), About: about, Time: now}, nil
+	return Record{Event: UnresolvedEvent(about.Record, next.Reason, c, about.Reference), About: about.Record, Time: now}, nil
 }

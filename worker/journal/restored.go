@@ -40,6 +40,7 @@ func (c *Claim) distrust(s State, q Request, r Rules) {
 		return
 	}
 	c.FirstSentAt, c.Restored = since, true
+	c.forgot(r)
 	c.UndecidedTries++
 }
 

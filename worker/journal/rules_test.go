@@ -49,7 +49,7 @@ func TestAbandonedClaimOfAnotherKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, refused := range map[messages.IdempotencyKey]bool{K1: false, k2: true} {
-		st := giveUp(with(charging(), func(c *Claim) { c.Key = key }), messages.ReasonIdempotencyWindowExpired)
+		st := giveUp(with(charging(), func(c *Claim) { c.Key = key }), messages.ReasonIdempotencyWindowExpired, testRules())
 		if _, err := journal.Abandoned(t.Context(), r, st, "w", noon); (err != nil) != refused {
 			t.Errorf("%s: got %v, want it refused: %t", key, err, refused)
 		}

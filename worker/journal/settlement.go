@@ -61,8 +61,12 @@ func conflict(q Request) Transition {
 
 // giveUp settles the open claim as unresolved: from here on only an operator
 // decides. The dead letter keeps the job.
-func giveUp(s State, why messages.Reason) Transition {
+func giveUp(s State, why messages.Reason, r Rules) Transition {
 	c := *s.Claim
+	c.suppose(r)
+	if !c.Released { // a try of its holder may have been cut
+		c.UndecidedTries++
+	}
 	c.Released = true
 	next := s.Claimed(c).Settle(c.Key, Settlement{Kind: messages.KindUnresolved, SHA256: c.SHA256, Reason: why})
 	next.Phase = PhaseUnresolved

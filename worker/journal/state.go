@@ -112,6 +112,8 @@ type Claim struct {
 	// Restored: the journal was set back before and may have forgotten an earlier use of the key. FirstSentAt
 	// is no later than that, and is not cleared.
 	Restored bool `json:"restored,omitempty"`
+	// Search is what a person needs to find what was made under the key, where that is not known. It decides nothing.
+	Search *Search `json:"search,omitempty"`
 }
 
 // Capture is what one key takes of an order.
@@ -131,6 +133,7 @@ type Order struct {
 	Amount             int64     `json:"order_amount"`
 	Currency           string    `json:"purchase_currency,omitempty"`
 	MerchantReference1 string    `json:"merchant_reference1,omitempty"`
+	MerchantReference2 string    `json:"merchant_reference2,omitempty"`
 	CaptureBefore      time.Time `json:"capture_before,omitzero"` // the authorisation's end, where Klarna told it
 
 	Closed         bool      `json:"closed,omitempty"`          // Klarna said that nothing more can be captured
