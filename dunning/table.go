@@ -121,21 +121,17 @@ func RefusedWithoutCode() Decision {
 	return Decision{0, "", messages.ReasonRefusedWithoutCode, messages.CategoryMerchantError, messages.FixByMerchant, false, false, guide}
 }
 
-// NotCharged is what an operator's word means that an unresolved attempt made no order: the chain of attempts goes on as
-// after a soft decline, and the customer, who did nothing wrong, is not told.
+// NotCharged is what an operator's word means that an unresolved attempt made no order. Nobody has refused anything: it was our own
+// trouble, the customer never hears of it, and the attempt can be made again at once, which no [Policy] has a schedule for.
 func NotCharged() Decision {
-	return Decision{0, "", messages.ReasonNotCharged, messages.CategorySoftDecline, messages.FixByMerchant, false, true, guide}
+	return Decision{0, "", messages.ReasonNotCharged, messages.CategoryMerchantError, messages.FixByMerchant, false, true, guide}
 }
 
 // NotCapturable is what it means that an authorised order yields no money although Klarna refused no capture: its
 // authorisation has ended, it was cancelled, or an operator found that an unresolved capture was not made. Only the last
-// is worth another try.
+// is worth another try, at once, see [NotCharged].
 func NotCapturable(why messages.Reason) Decision {
-	d := Decision{0, "", why, messages.CategoryMerchantError, messages.FixByMerchant, false, false, management}
-	if why == messages.ReasonNotCaptured {
-		d.Category, d.Retryable = messages.CategorySoftDecline, true
-	}
-	return d
+	return Decision{0, "", why, messages.CategoryMerchantError, messages.FixByMerchant, false, why == messages.ReasonNotCaptured, management}
 }
 
 func unknownCode(status int, code string) Decision {

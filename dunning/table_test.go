@@ -54,8 +54,16 @@ func TestDecide(t *testing.T) {
 			}
 		})
 	}
-	if got, want := words(dunning.FraudRejected()), "fraud_rejected customer_action klarna notify"; got != want {
-		t.Errorf("FraudRejected() = %s, want %s", got, want)
+	for want, d := range map[string]dunning.Decision{
+		"fraud_rejected customer_action klarna notify": dunning.FraudRejected(),
+		// Nobody refused: the customer never hears of it (S23).
+		"not_charged merchant_error merchant retry":  dunning.NotCharged(),
+		"not_captured merchant_error merchant retry": dunning.NotCapturable(messages.ReasonNotCaptured),
+		"order_expired merchant_error merchant":      dunning.NotCapturable(messages.ReasonOrderExpired),
+	} {
+		if got := words(d); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }
 

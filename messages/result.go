@@ -209,7 +209,7 @@ const (
 	maxMessages = 20
 	// maxCorrelationIDs is how many of those under one key, the last ones.
 	maxCorrelationIDs = 20
-	maxWarnings = 20
+	maxWarnings       = 20
 )
 
 func (r Record) clean() Record {

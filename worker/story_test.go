@@ -244,11 +244,13 @@ func TestUnknownUntilAPersonKnows(t *testing.T) {
 				t.Fatal(err)
 			}
 			waiting(0)
-			first := w.records()[0].State.FirstAttemptAt.Truncate(time.Millisecond) // as results tell times
 			for _, d := range bodies[messages.Dunning](w) {
-				want := first.Add(24 * time.Hour)
-				if d.NextAttemptAt == nil || !d.NextAttemptAt.Equal(want) || d.Final || !d.Retryable || d.NotifyCustomer || d.Attempt != 1 || d.Corrects != "unresolved" {
+				want := decided.At.Truncate(time.Millisecond) // as results tell times
+				if d.NextAttemptAt == nil || !d.NextAttemptAt.Equal(want) || d.Final || !d.Retryable || d.Attempt != 1 || d.Corrects != "unresolved" {
 					t.Errorf("dunning %+v, want attempt 1, the next at %s", d, want)
+				}
+				if d.Category != messages.CategoryMerchantError || d.FixBy != messages.FixByMerchant || d.NotifyCustomer {
+					t.Errorf("dunning %+v, want our own mistake, and no word to the customer", d)
 				}
 			}
 			for _, p := range bodies[messages.Paid](w) {

@@ -26,18 +26,34 @@ func (s State) advise(d dunning.Decision, capture bool, g Guards) *Advice {
 	if s.Policy != nil {
 		policy = *s.Policy
 	}
-	next, ok, final := policy.Next(d.Category, d.Retryable, attempts, since)
+	next, ok, _ := policy.Next(d.Category, d.Retryable, attempts, since)
+	if !ok {
+		return &Advice{Decision: d, Final: true}
+	}
+	return s.suggest(d, next, capture, g)
+}
+
+// suggest is the advice to make another attempt, unless that makes no sense then.
+func (s State) suggest(d dunning.Decision, next time.Time, capture bool, g Guards) *Advice {
 	switch {
-	case !ok:
-		return &Advice{Decision: d, Final: final}
 	case capture && !s.Order.CaptureBefore.IsZero() && !next.Before(s.Order.CaptureBefore):
 		return &Advice{Decision: d, Final: true}
-	case len(s.Settled) >= MaxSettled, !capture && g.tooMany(s, 0):
+	case len(s.Settled) >= MaxSettled, !capture && g.tooMany(s, 0), s.Phase == PhaseCancelled:
 		return &Advice{Decision: d, Final: true}
 	case !capture:
 		next = later(next, g.earliest(s))
 	}
-	return &Advice{Decision: d, NextAttemptAt: &next, Final: final}
+	return &Advice{Decision: d, NextAttemptAt: &next}
+}
+
+// missed is a refusal's transition where nobody has refused anything: an operator found that the attempt was never made. It is due
+// at once, whatever its number. The days between attempts are there for money to come in, and nobody has said that any was missing;
+// an attempt that was not made uses up none of them. Which guards the account has, an operator's program does not know: they are taken
+// to be the usual ones.
+func (st Transition) missed(d dunning.Decision, now time.Time) Transition {
+	st.Advice = st.State.suggest(d, now, st.Record == messages.KindCaptureFailed, DefaultGuards())
+	st.Reason = d.Reason
+	return st
 }
 
 // advised is a refusal's transition with its advice.

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"time"
+
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -57,6 +59,7 @@ type verdict struct {
 	kind       messages.Kind // paid, dunning, captured or capture_failed
 	made       string        // the order or the capture
 	authorised *Order        // what a paid order leaves to be captured
+	at         time.Time
 }
 
 // resolve settles an unresolved renewal.
@@ -109,9 +112,9 @@ func settleByHand(s State, v verdict, corrects messages.Kind) (Transition, error
 	st := Transition{Record: v.kind, Key: c.Key, State: next, Corrects: corrects}
 	switch v.kind {
 	case messages.KindDunning:
-		st = st.advised(dunning.NotCharged(), Guards{}) // which suggests nothing
+		st = st.missed(dunning.NotCharged(), v.at)
 	case messages.KindCaptureFailed:
-		st = st.advised(dunning.NotCapturable(messages.ReasonNotCaptured), Guards{})
+		st = st.missed(dunning.NotCapturable(messages.ReasonNotCaptured), v.at)
 	}
 	return st, nil
 }

@@ -91,7 +91,9 @@ func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func
 			return Transition{}, err
 		}
 		about = d.sign(gaveUp.Record)
-		next, err := decide(s, given(gaveUp.Record))
+		found := given(gaveUp.Record)
+		found.at = d.At.UTC()
+		next, err := decide(s, found)
 		if err == nil && !s.Capturing() {
 			next.State.VouchedAt = d.At
 		}

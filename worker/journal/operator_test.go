@@ -75,6 +75,55 @@ func TestCorrect(t *testing.T) {
 	}
 }
 
+// S23: an attempt that was not made is due at once, whatever its number, and nobody tells the customer. No guard refuses it then, and
+// where the period was cancelled meanwhile none follows.
+func TestNotChargedIsDueAtOnce(t *testing.T) {
+	t.Parallel()
+	decided := noon.Add(30 * time.Hour)
+	expires := func(at time.Time) State {
+		s := capturing(600)
+		o := *s.Order
+		o.CaptureBefore = at
+		return s.ordered(o)
+	}
+	attempts := func(n int64) State {
+		s := charging()
+		s.Attempts = n
+		return s
+	}
+	cancelled := charging()
+	cancelled.Cancelled = true
+	recent := charging()
+	recent.LastAttemptAt = decided.Add(-time.Minute)
+	for _, row := range []struct {
+		name  string
+		state State
+		kind  messages.Kind
+		want  time.Time // zero: none
+	}{
+		{name: "the first attempt", state: charging(), kind: messages.KindDunning, want: decided},
+		{name: "the last of the schedule: it was not made", state: attempts(5), kind: messages.KindDunning, want: decided},
+		{name: "one more would be one too many", state: attempts(20), kind: messages.KindDunning},
+		{name: "sooner than a guard allows", state: recent, kind: messages.KindDunning, want: decided.Add(59 * time.Minute)},
+		{name: "cancelled meanwhile", state: cancelled, kind: messages.KindDunning},
+		{name: "a capture", state: capturing(600), kind: messages.KindCaptureFailed, want: decided},
+		{name: "a capture while the authorisation lasts", state: expires(decided.Add(time.Hour)), kind: messages.KindCaptureFailed, want: decided},
+		{name: "a capture after the authorisation", state: expires(decided), kind: messages.KindCaptureFailed},
+	} {
+		st, err := resolve(giveUp(row.state, messages.ReasonIdempotencyWindowExpired, testRules()).State, verdict{kind: row.kind, at: decided})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := st.Advice
+		if a.Category != messages.CategoryMerchantError || a.FixBy != messages.FixByMerchant || !a.Retryable || a.NotifyCustomer {
+			t.Errorf("%s: %+v, want our own mistake, worth another attempt, and no word to the customer", row.name, a.Decision)
+		}
+		if a.Final != row.want.IsZero() || (a.NextAttemptAt == nil) != row.want.IsZero() || a.NextAttemptAt != nil && !a.NextAttemptAt.Equal(row.want) {
+			t.Errorf("%s: the next at %v, final %t, want %v", row.name, a.NextAttemptAt, a.Final, row.want)
+		}
+	}
+}
+
 // A capture's money is counted once, however often an operator changes his mind.
 func TestCorrectCapture(t *testing.T) {
 	unresolved := giveUp(capturing(600), messages.ReasonIdempotencyWindowExpired, testRules()).State
