@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode"
@@ -158,6 +159,15 @@ func escape(b []byte, s string, keep func(byte) bool) []byte {
 		}
 	}
 	return b
+}
+
+// unescape undoes escape, whatever was escaped; ok is false where a percent sign stands for nothing.
+func unescape(s string) (text string, ok bool) {
+	if strings.IndexByte(s, '%') < 0 {
+		return s, true
+	}
+	text, err := url.PathUnescape(s)
+	return text, err == nil
 }
 
 // unreserved is RFC 3986's set of that name, section 2.3.

@@ -180,25 +180,36 @@ func TestParseMessageID(t *testing.T) {
 
 func TestSubjects(t *testing.T) {
 	t.Parallel()
-	renewal := messages.NewRenewalKey("1234834", "2026-12")
-	key := messages.NewIdempotencyKey(renewal, "1234834/2026-12/1")
+	renewal := messages.NewRenewal("1234834", "2026-12")
+	key := messages.NewIdempotencyKey(renewal.Key(), "1234834/2026-12/1")
+	record := func(kind messages.Kind, r messages.Renewal, due int64, account messages.Account) string {
+		return messages.RecordAddress{Kind: kind, Renewal: r, Due: due, Account: account}.Subject()
+	}
 	for got, want := range map[string]string{
-		messages.DueSubject("shop-eu"):                                      "renewals.due.shop-eu",
-		messages.CaptureSubject("shop-eu"):                                  "renewals.capture.shop-eu",
-		messages.RecordSubject(messages.KindCaptureFailed, renewal, "a"):    "renewals.capture_failed.4a87da77-4bba-50c6-8cae-6972612639ac.a",
-		messages.RecordSubject(messages.KindPaid, renewal, "shop-eu"):       "renewals.paid.4a87da77-4bba-50c6-8cae-6972612639ac.shop-eu",
-		messages.RecordSubject(messages.KindUnresolved, renewal, "default"): "renewals.unresolved.4a87da77-4bba-50c6-8cae-6972612639ac.default",
-		messages.RenewalFilter(renewal):                                     "renewals.*.4a87da77-4bba-50c6-8cae-6972612639ac.*",
-		messages.DeadSubject(key, "shop-eu"):                                "renewals.dead.066fb987-94e8-5d9a-9b0b-0d279f430fd1.shop-eu",
+		messages.DueSubject("shop-eu"):                                  "renewals.due.shop-eu",
+		messages.CaptureSubject("shop-eu"):                              "renewals.capture.shop-eu",
+		record(messages.KindCaptureFailed, renewal, 0, "a"):             "renewals.capture_failed.1234834.2026-12.0.a",
+		record(messages.KindPaid, renewal, 1796083200, "shop-eu"):       "renewals.paid.1234834.2026-12.1796083200.shop-eu",
+		record(messages.KindUnresolved, renewal, -1, "default"):         "renewals.unresolved.1234834.2026-12.-1.default",
+		messages.RenewalFilter(renewal):                                 "renewals.*.1234834.2026-12.*.*",
+		messages.KindFilter(messages.KindPaid, renewal):                 "renewals.paid.1234834.2026-12.*.*",
+		messages.RecordFilter(messages.KindPaid, "*"):                   "renewals.paid.*.*.*.*",
+		messages.RecordFilter(messages.KindDunning, "shop-eu"):          "renewals.dunning.*.*.*.shop-eu",
+		messages.SubscriptionFilter("1234834"):                          "renewals.*.1234834.>",
+		messages.DeadSubject(key, "shop-eu"):                            "renewals.dead.066fb987-94e8-5d9a-9b0b-0d279f430fd1.shop-eu",
+		string(messages.StandInRenewal(messages.RenewalKey(key))):       "%.066fb987-94e8-5d9a-9b0b-0d279f430fd1",
+		string(messages.StandInRenewal(messages.RenewalKey(key)).Key()): "066fb987-94e8-5d9a-9b0b-0d279f430fd1",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 	for _, kind := range messages.Kinds() {
-		k, r, a, err := messages.ParseRecordSubject(messages.RecordSubject(kind, renewal, "shop-eu"))
-		if err != nil || k != kind || r != renewal || a != "shop-eu" {
-			t.Errorf("%s: got %s, %s, %s, %v", kind, k, r, a, err)
+		for _, r := range []messages.Renewal{renewal, messages.StandInRenewal(messages.RenewalKey(key))} {
+			want := messages.RecordAddress{Kind: kind, Renewal: r, Due: 1796083200, Account: "shop-eu"}
+			if got, err := messages.ParseRecordSubject(want.Subject()); err != nil || got != want {
+				t.Errorf("%s: got %+v, %v", want.Subject(), got, err)
+			}
 		}
 	}
 	if a, err := messages.ParseDueSubject("renewals.due.shop-eu"); err != nil || a != "shop-eu" {
@@ -210,6 +221,41 @@ func TestSubjects(t *testing.T) {
 	if k, a, err := messages.ParseDeadSubject(messages.DeadSubject(key, "shop-eu")); err != nil || k != key || a != "shop-eu" {
 		t.Errorf("got %s, %s, %v", k, a, err)
 	}
+	if renewal.StandsIn() || !messages.StandInRenewal(messages.RenewalKey(key)).StandsIn() {
+		t.Error("a renewal and a stand-in are taken for each other")
+	}
+}
+
+// The golden vectors were made by another implementation of percent-encoding (Python's urllib.parse.quote). Every subject is one that
+// nats-server takes, and each tells what it was made of.
+func TestReadableSubjects(t *testing.T) {
+	t.Parallel()
+	var rows []struct {
+		Subscription messages.SubscriptionID `json:"subscription_id"`
+		Period       messages.Period
+		Renewal      messages.Renewal
+		Paid         string
+		Filter       string
+		History      string
+	}
+	if err := json.Unmarshal(golden(t, "subjects.json"), &rows); err != nil || len(rows) < 16 {
+		t.Fatalf("%d vectors, want 16 or more (%v)", len(rows), err)
+	}
+	seen := map[messages.Renewal]bool{}
+	for _, row := range rows {
+		r := messages.NewRenewal(row.Subscription, row.Period)
+		paid := messages.RecordAddress{Kind: messages.KindPaid, Renewal: r, Due: 1796083200, Account: "default"}.Subject()
+		if r != row.Renewal || paid != row.Paid || messages.RenewalFilter(r) != row.Filter || messages.SubscriptionFilter(row.Subscription) != row.History {
+			t.Errorf("%s/%s: got %s, %s, %s and %s", row.Subscription, row.Period, r, paid, messages.RenewalFilter(r), messages.SubscriptionFilter(row.Subscription))
+		}
+		if s, p := r.Split(); s != row.Subscription || p != row.Period || r.Key() != messages.NewRenewalKey(row.Subscription, row.Period) || seen[r] {
+			t.Errorf("%s: is of %s/%s, key %s, seen before %t", r, s, p, r.Key(), seen[r])
+		}
+		seen[r] = true
+		if a, err := messages.ParseRecordSubject(paid); err != nil || a.Renewal != r || strings.Count(paid, ".") != 5 || strings.ContainsAny(paid, " *>") {
+			t.Errorf("%s: %+v, %v", paid, a, err)
+		}
+	}
 }
 
 func TestSubjectsOfOthers(t *testing.T) {
@@ -220,6 +266,8 @@ func TestSubjectsOfOthers(t *testing.T) {
 		"renewals.paid." + key + ".a.b", "renewals.paid.*.a", "renewals.paid." + key + ".*", "renewals.payed." + key + ".a", "renewals.PAID." + key + ".a",
 		"renewals.paid." + strings.ToUpper(key) + ".a", "renewals.paid.{" + key + "}.a", "renewals.paid." + strings.ReplaceAll(key, "-", "") + ".a",
 		"dunning.paid." + key + ".a", "renewals..." + key + ".a",
+		"renewals.paid.1.2026-12.0", "renewals.paid.1.2026-12.0.a.b", "renewals.paid.1.2026-12.*.a", "renewals.paid.1.2026-12.+1.a", "renewals.paid.1.2026-12.01.a", "renewals.paid..p.0.a",
+		"renewals.paid.%2e.p.0.a", "renewals.paid.%zz.p.0.a", "renewals.paid.%41.p.0.a", "renewals.paid.%.p.0.a", "renewals.paid.1 2.p.0.a", "renewals.dead.1.2026-12.0.a", "renewals.paid.1.2026-12.0.A",
 		"renewals.capture", "renewals.capture.", "renewals.capture.Shop", "renewals.capture.a.b", "renewals.captured.a", "renewals.capture." + key + ".a",
 	} {
 		if a, err := messages.ParseCaptureSubject(subject); err == nil {
@@ -228,8 +276,8 @@ func TestSubjectsOfOthers(t *testing.T) {
 		if a, err := messages.ParseDueSubject(subject); err == nil {
 			t.Errorf("%q: got account %q, want an error", subject, a)
 		}
-		if k, r, a, err := messages.ParseRecordSubject(subject); err == nil {
-			t.Errorf("%q: got %q, %q, %q, want an error", subject, k, r, a)
+		if a, err := messages.ParseRecordSubject(subject); err == nil {
+			t.Errorf("%q: got %+v, want an error", subject, a)
 		}
 		if k, a, err := messages.ParseDeadSubject(subject); err == nil {
 			t.Errorf("%q: got %q, %q, want an error", subject, k, a)

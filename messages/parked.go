@@ -26,11 +26,9 @@ func LaterSubject(account Account) string { return "renewals.later." + string(ac
 //
 // where esc also encodes the dot. A schedule replaces another one on its subject: sequence, of the job in the stream that it
 // came from, and hash make a second job of the same renewal another subject, and a redelivery of the same one the same.
-func ParkedSubject(subscription SubscriptionID, period Period, sequence uint64, payload []byte, account Account) string {
-	b := append(make([]byte, 0, 128), "renewals.parked."...)
-	b = append(escape(b, string(subscription), subjectToken), '.')
-	b = append(escape(b, string(period), subjectToken), '.')
-	b = append(strconv.AppendUint(b, sequence, 10), '-')
+func ParkedSubject(r Renewal, sequence uint64, payload []byte, account Account) string {
+	b := append(append(make([]byte, 0, 128), "renewals.parked."...), r...)
+	b = append(strconv.AppendUint(append(b, '.'), sequence, 10), '-')
 	sum := sha256.Sum256(payload)
 	b = append(hex.AppendEncode(b, sum[:6]), '.')
 	return string(append(b, account...))
@@ -40,10 +38,7 @@ func ParkedSubject(subscription SubscriptionID, period Period, sequence uint64, 
 func ParkedFilter(account Account) string { return "renewals.parked.*.*.*." + string(account) }
 
 // ParkedRenewalFilter matches what waits of one renewal.
-func ParkedRenewalFilter(subscription SubscriptionID, period Period) string {
-	b := append(escape([]byte("renewals.parked."), string(subscription), subjectToken), '.')
-	return string(escape(b, string(period), subjectToken)) + ".*.*"
-}
+func ParkedRenewalFilter(r Renewal) string { return "renewals.parked." + string(r) + ".*.*" }
 
 // ParseParkedSubject tells whose job waits on a subject of [ParkedSubject].
 func ParseParkedSubject(subject string) (Account, error) {

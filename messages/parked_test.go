@@ -18,7 +18,7 @@ func TestParkedSubject(t *testing.T) {
 		{"a.b", "..", "renewals.parked.a%2Eb.%2E%2E.7-239f59ed55e7.default"},
 		{"a*", "> 1", "renewals.parked.a%2A.%3E%201.7-239f59ed55e7.default"},
 	} {
-		got := messages.ParkedSubject(tt.subscription, tt.period, 7, []byte("payload"), "default")
+		got := messages.ParkedSubject(messages.NewRenewal(tt.subscription, tt.period), 7, []byte("payload"), "default")
 		if got != tt.want {
 			t.Errorf("%s/%s: %s, want %s", tt.subscription, tt.period, got, tt.want)
 		}
@@ -26,10 +26,10 @@ func TestParkedSubject(t *testing.T) {
 			t.Errorf("%s: account %q, %v", got, a, err)
 		}
 	}
-	one := messages.ParkedSubject("s", "p", 7, []byte("payload"), "default")
+	one := messages.ParkedSubject(messages.NewRenewal("s", "p"), 7, []byte("payload"), "default")
 	for _, other := range []string{
-		messages.ParkedSubject("s", "p", 8, []byte("payload"), "default"), messages.ParkedSubject("s", "p", 7, []byte("another"), "default"),
-		messages.ParkedSubject("s", "p", 7, []byte("payload"), "shop"),
+		messages.ParkedSubject(messages.NewRenewal("s", "p"), 8, []byte("payload"), "default"), messages.ParkedSubject(messages.NewRenewal("s", "p"), 7, []byte("another"), "default"),
+		messages.ParkedSubject(messages.NewRenewal("s", "p"), 7, []byte("payload"), "shop"),
 	} {
 		if other == one {
 			t.Errorf("another job on the same subject: %s", other)

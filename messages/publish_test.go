@@ -218,23 +218,32 @@ func ExampleNewRenewalKey() {
 	renewal := messages.NewRenewalKey("1234834", "2026-12")
 	fmt.Println(renewal)
 	fmt.Println(messages.NewIdempotencyKey(renewal, "1234834/2026-12/1"))
-	fmt.Println(messages.RecordSubject(messages.KindPaid, renewal, "default"))
 	// Output:
 	// 4a87da77-4bba-50c6-8cae-6972612639ac
 	// 066fb987-94e8-5d9a-9b0b-0d279f430fd1
-	// renewals.paid.4a87da77-4bba-50c6-8cae-6972612639ac.default
+}
+
+// What is known of a customer is on subjects that a person reads.
+func ExampleRecordAddress() {
+	due := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	paid := messages.RecordAddress{Kind: messages.KindPaid, Renewal: messages.NewRenewal("acme.4711", "2026-12"), Due: messages.DueToken(due), Account: "default"}
+	fmt.Println(paid.Subject())
+	fmt.Println(messages.SubscriptionFilter("acme.4711"))
+	// Output:
+	// renewals.paid.acme%2E4711.2026-12.1796083200.default
+	// renewals.*.acme%2E4711.>
 }
 
 // A reader of results knows the kind from the subject.
 func ExampleParseRecordSubject() {
-	subject := "renewals.dunning.4a87da77-4bba-50c6-8cae-6972612639ac.default"
+	subject := "renewals.dunning.1234834.2026-12.1796083200.default"
 	body := []byte(`{"subscription_id":"1234834","period":"2026-12","reason":"payment_method_failed","notify_customer":true,"next_attempt_at":"2026-12-02T00:00:00Z"}`)
 
-	kind, _, _, err := messages.ParseRecordSubject(subject)
+	address, err := messages.ParseRecordSubject(subject)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if kind == messages.KindDunning {
+	if address.Kind == messages.KindDunning {
 		var result messages.Dunning
 		if err := json.Unmarshal(body, &result); err != nil {
 			log.Fatal(err)

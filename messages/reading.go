@@ -334,3 +334,11 @@ func DecodeJob(payload []byte, header map[string][]string) (Job, []Problem, erro
 	}
 	return r.Job, r.Warnings, nil
 }
+
+// Renewal is the renewal as subjects name it; "" when it is not Identified.
+func (r Reading) Renewal() Renewal {
+	if !r.Identified {
+		return ""
+	}
+	return NewRenewal(r.Job.SubscriptionID, r.Job.Period)
+}

@@ -406,7 +406,7 @@ func TestAsyncAPI(t *testing.T) {
 	document := string(b)
 	address := []string{messages.DueSubject("{account}"), messages.CaptureSubject("{account}")}
 	for _, kind := range messages.Kinds() {
-		address = append(address, messages.RecordSubject(kind, "{renewal_key}", "{account}"))
+		address = append(address, "renewals."+string(kind)+".{subscription}.{period}.{due}.{account}")
 	}
 	address = append(address, messages.DeadSubject("{idempotency_key}", "{account}"), "renewals.parked.{subscription}.{period}.{place}.{account}")
 	for _, a := range address {

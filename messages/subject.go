@@ -3,7 +3,9 @@ package messages
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Kind says what a record of the journal announces.
@@ -38,15 +40,91 @@ func DueSubject(account Account) string { return "renewals.due." + string(accoun
 // CaptureSubject is where the capture jobs of an account are published: renewals.capture.<account>.
 func CaptureSubject(account Account) string { return "renewals.capture." + string(account) }
 
-// RecordSubject is where a record is published: renewals.<kind>.<renewal key>.<account>.
-func RecordSubject(kind Kind, renewal RenewalKey, account Account) string {
-	return "renewals." + string(kind) + "." + string(renewal) + "." + string(account)
+// A Renewal is a renewal as subjects name it: <esc(subscription)>.<esc(period)>, two tokens in which a person reads what it is, see
+// [NewRenewal]. A stand-in's is %.<UUID>.
+type Renewal string
+
+// standIn is the subscription of a stand-in: esc never makes it of one.
+const standIn = "%."
+
+// NewRenewal names one period of one subscription: esc percent-encodes every byte outside A–Z a–z 0–9 - _ ~ with upper-case hex
+// digits, the dot among them, so that two renewals never share a subject, and none has a token, a wildcard or a space too many. In keys,
+// see [NewRenewalKey], the dot stays as it is.
+func NewRenewal(subscription SubscriptionID, period Period) Renewal {
+	b := append(escape(make([]byte, 0, 64), string(subscription), subjectToken), '.')
+	return Renewal(escape(b, string(period), subjectToken))
 }
 
-// RenewalFilter matches every record of a renewal: renewals.*.<renewal key>.*. Every compare-and-set on a renewal names
-// exactly this string as its Nats-Expected-Last-Subject-Sequence-Subject: in a cluster two different filters do not
+// StandInRenewal names what a message without a renewal of its own is filed under, see [StandIn].
+func StandInRenewal(key RenewalKey) Renewal { return Renewal(standIn + string(key)) }
+
+// Key is the renewal's key, or the stand-in's.
+func (r Renewal) Key() RenewalKey {
+	if key, ok := strings.CutPrefix(string(r), standIn); ok {
+		return RenewalKey(key)
+	}
+	subscription, period := r.Split()
+	return NewRenewalKey(subscription, period)
+}
+
+// StandsIn says that it is no renewal, but the place of a message that has none.
+func (r Renewal) StandsIn() bool { return strings.HasPrefix(string(r), standIn) }
+
+// Split returns what the renewal was made of; nothing of a stand-in.
+func (r Renewal) Split() (SubscriptionID, Period) {
+	subscription, period, _ := strings.Cut(string(r), ".")
+	s, known := unescape(subscription)
+	p, also := unescape(period)
+	if !known || !also {
+		return "", ""
+	}
+	return SubscriptionID(s), Period(p)
+}
+
+// A RecordAddress is what the subject of a record says.
+type RecordAddress struct {
+	Kind    Kind
+	Renewal Renewal
+	// Due is when the period fell due, in seconds since 1970 UTC; 0 where the record has no such moment.
+	Due     int64
+	Account Account
+}
+
+// Subject is where the record is published: renewals.<kind>.<esc(subscription)>.<esc(period)>.<due>.<account>.
+func (a RecordAddress) Subject() string {
+	b := append(append(make([]byte, 0, 128), "renewals."...), a.Kind...)
+	b = append(append(append(b, '.'), a.Renewal...), '.')
+	b = append(strconv.AppendInt(b, a.Due, 10), '.')
+	return string(append(b, a.Account...))
+}
+
+// DueToken is a moment as [RecordAddress] has it, without its fraction of a second; 0 for the zero time.
+func DueToken(due time.Time) int64 {
+	if due.IsZero() {
+		return 0
+	}
+	return due.Unix()
+}
+
+// RecordFilter matches the records of a kind and an account, "*" for any: renewals.<kind>.*.*.*.<account>.
+func RecordFilter(kind Kind, account Account) string {
+	return "renewals." + string(kind) + ".*.*.*." + string(account)
+}
+
+// RenewalFilter matches every record of a renewal: renewals.*.<esc(subscription)>.<esc(period)>.*.*. Every compare-and-set on a
+// renewal names exactly this string as its Nats-Expected-Last-Subject-Sequence-Subject: in a cluster two different filters do not
 // exclude each other.
-func RenewalFilter(renewal RenewalKey) string { return "renewals.*." + string(renewal) + ".*" }
+func RenewalFilter(r Renewal) string { return "renewals.*." + string(r) + ".*.*" }
+
+// KindFilter matches the records of one kind of a renewal.
+func KindFilter(kind Kind, r Renewal) string {
+	return "renewals." + string(kind) + "." + string(r) + ".*.*"
+}
+
+// SubscriptionFilter matches every record of a subscription, whatever the period: renewals.*.<esc(subscription)>.>.
+func SubscriptionFilter(subscription SubscriptionID) string {
+	return string(escape([]byte("renewals.*."), string(subscription), subjectToken)) + ".>"
+}
 
 // DeadSubject is where a dead letter is published: renewals.dead.<idempotency key>.<account>.
 func DeadSubject(key IdempotencyKey, account Account) string {
@@ -71,29 +149,38 @@ func parseJobSubject(subject, prefix string) (Account, error) {
 	return ParseAccount(name)
 }
 
-// ParseRecordSubject is the inverse of [RecordSubject].
-func ParseRecordSubject(subject string) (Kind, RenewalKey, Account, error) {
-	kind, key, account, ok := splitSubject(subject)
-	if !ok || !slices.Contains(Kinds(), Kind(kind)) {
-		return "", "", "", fmt.Errorf("subject %.80q: expected renewals.<kind>.<renewal key>.<account>", subject)
+// ParseRecordSubject is the inverse of [RecordAddress.Subject].
+func ParseRecordSubject(subject string) (RecordAddress, error) {
+	part := strings.Split(subject, ".")
+	if len(part) == 6 && part[0] == "renewals" && slices.Contains(Kinds(), Kind(part[1])) {
+		a := RecordAddress{Kind: Kind(part[1]), Renewal: Renewal(part[2] + "." + part[3])}
+		due, err := strconv.ParseInt(part[4], 10, 64)
+		a.Due = due
+		if err == nil && strconv.FormatInt(due, 10) == part[4] && a.Renewal.valid() {
+			if a.Account, err = ParseAccount(part[5]); err == nil {
+				return a, nil
+			}
+		}
 	}
-	return Kind(kind), RenewalKey(key), account, nil
+	return RecordAddress{}, fmt.Errorf("subject %.200q: expected renewals.<kind>.<subscription>.<period>.<due>.<account>", subject)
+}
+
+// valid says that it is one that [NewRenewal] or [StandInRenewal] makes.
+func (r Renewal) valid() bool {
+	if key, ok := strings.CutPrefix(string(r), standIn); ok {
+		return isKey(key)
+	}
+	subscription, period := r.Split()
+	return subscription != "" && period != "" && NewRenewal(subscription, period) == r
 }
 
 // ParseDeadSubject is the inverse of [DeadSubject].
 func ParseDeadSubject(subject string) (IdempotencyKey, Account, error) {
-	kind, key, account, ok := splitSubject(subject)
-	if !ok || kind != "dead" {
-		return "", "", fmt.Errorf("subject %.80q: expected renewals.dead.<idempotency key>.<account>", subject)
-	}
-	return IdempotencyKey(key), account, nil
-}
-
-func splitSubject(subject string) (kind, key string, account Account, ok bool) {
 	part := strings.Split(subject, ".")
-	if len(part) != 4 || part[0] != "renewals" || !isKey(part[2]) {
-		return "", "", "", false
+	if len(part) == 4 && part[0] == "renewals" && part[1] == "dead" && isKey(part[2]) {
+		if account, err := ParseAccount(part[3]); err == nil {
+			return IdempotencyKey(part[2]), account, nil
+		}
 	}
-	account, err := ParseAccount(part[3])
-	return part[1], part[2], account, err == nil
+	return "", "", fmt.Errorf("subject %.80q: expected renewals.dead.<idempotency key>.<account>", subject)
 }

@@ -40,7 +40,7 @@ func TestChaosCluster(t *testing.T) {
 // story is one job of a chaos run and what may become of it.
 type story struct {
 	payload []byte
-	renewal messages.RenewalKey
+	renewal messages.Renewal
 	key     messages.IdempotencyKey
 	want    string
 	// rival: another job wants the same. Of two charges one is paid, the other rejected
@@ -418,8 +418,8 @@ func (c *chaosRun) decidable() int {
 // report compares what was published, the books and the journal, and says what happened.
 func (c *chaosRun) report(seed uint64, told []story) {
 	c.t.Helper()
-	orders, perRenewal := map[string]int{}, map[messages.RenewalKey]int{}
-	byKey := map[string]messages.RenewalKey{}
+	orders, perRenewal := map[string]int{}, map[messages.Renewal]int{}
+	byKey := map[string]messages.Renewal{}
 	for _, s := range told {
 		byKey[string(s.key)] = s.renewal
 	}

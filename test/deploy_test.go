@@ -414,9 +414,9 @@ var (
 	}
 	otherSubjects = []string{
 		"$JS.API.INFO", "$JS.monitor.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ",
-		"renewals.due.default", "renewals.due.other", "renewals.due.default.x", "renewals.capture.default", "renewals.capture.other", "renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default",
-		"renewals.unresolved.r.default", "renewals.rejected.r.default", "renewals.cancelled.r.default", "renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default",
-		"renewals.charging.r.other", "renewals.pending.r.other", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.unresolved.r.other", "renewals.rejected.r.other", "renewals.captured.r.other",
+		"renewals.due.default", "renewals.due.other", "renewals.due.default.x", "renewals.capture.default", "renewals.capture.other", "renewals.charging.s.p.0.default", "renewals.pending.s.p.0.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default",
+		"renewals.unresolved.s.p.0.default", "renewals.rejected.s.p.0.default", "renewals.cancelled.s.p.0.default", "renewals.capturing.s.p.0.default", "renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default",
+		"renewals.charging.s.p.0.other", "renewals.pending.s.p.0.other", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.unresolved.s.p.0.other", "renewals.rejected.s.p.0.other", "renewals.captured.s.p.0.other",
 		"renewals.dead.k.default", "renewals.dead.k.other", "renewals.mark.journal", "renewals.mirror.results.x", "renewals.parked.s.p.1-abc.default", "renewals.parked.s.p.1-abc.other", "renewals.later.default", "renewals.later.other",
 		"renewals.journal.CONSUMER.CREATE.RENEWAL_JOURNAL", "$KV.RENEWAL_WORKERS.worker.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 		"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK.RENEWALS.charge-other.1.1.1.1.0", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK.RENEWAL_DEAD.x.1.1.1.1.0",
@@ -432,7 +432,7 @@ var (
 	}
 	subscriptions = []string{
 		">", "*", "*.>", "_INBOX.>", "$JS.monitor.>", "_INBOX_publisher_default.>", "_INBOX_publisher_other.>", "_INBOX_worker.>", "_INBOX_worker.x", "_INBOX_consumer.>", "_INBOX_operator.>", "_INBOX_provisioner.>", "_INBOX_monitor.>",
-		"renewals.>", "renewals.due.default", "renewals.paid.*.*", "renewals.dead.>", "$KV.>", "$JS.>", "$JS.ACK.>", "$JS.API.>", "$JS.EVENT.>", "$JS.EVENT.ADVISORY.STREAM.UPDATED.RENEWAL_JOURNAL", "$JS.EVENT.ADVISORY.API", "$SYS.>", "renewals.mirror.results.>",
+		"renewals.>", "renewals.due.default", "renewals.paid.*.*.*.*", "renewals.dead.>", "$KV.>", "$JS.>", "$JS.ACK.>", "$JS.API.>", "$JS.EVENT.>", "$JS.EVENT.ADVISORY.STREAM.UPDATED.RENEWAL_JOURNAL", "$JS.EVENT.ADVISORY.API", "$SYS.>", "renewals.mirror.results.>",
 	}
 )
 
@@ -458,8 +458,8 @@ var mayDo = map[string]struct {
 			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
 		},
 		other: []string{
-			"renewals.charging.r.default", "renewals.pending.r.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.unresolved.r.default", "renewals.rejected.r.default",
-			"renewals.capturing.r.default", "renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.dead.k.default", "renewals.unresolved.r.other", "renewals.dead.k.other", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
+			"renewals.charging.s.p.0.default", "renewals.pending.s.p.0.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.unresolved.s.p.0.default", "renewals.rejected.s.p.0.default",
+			"renewals.capturing.s.p.0.default", "renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.dead.k.default", "renewals.unresolved.s.p.0.other", "renewals.dead.k.other", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 			"$JS.API.INFO", "$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
 			"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "renewals.parked.s.p.1-abc.default", "$JS.ACK.RENEWALS_LATER.later-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS_LATER.later-default.1.1.1.1.0",
@@ -483,8 +483,8 @@ var mayDo = map[string]struct {
 			"CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamDead},
 		},
 		other: []string{
-			"renewals.due.default", "renewals.capture.default", "renewals.paid.r.default", "renewals.dunning.r.default", "renewals.cancelled.r.default",
-			"renewals.captured.r.default", "renewals.capture_failed.r.default", "renewals.paid.r.other", "renewals.dunning.r.other", "renewals.captured.r.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
+			"renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
+			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
 	},
@@ -623,7 +623,7 @@ func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 	// What went astray before is in the journal by the time that a record, published afterwards, is.
 	records := func() uint64 {
 		t.Helper()
-		if _, err := streams.Publish(t.Context(), messages.RecordSubject(messages.KindCancelled, messages.NewRenewalKey("x", "y"), "default"), []byte(`{}`)); err != nil {
+		if _, err := streams.Publish(t.Context(), messages.RecordAddress{Kind: messages.KindCancelled, Renewal: messages.NewRenewal("x", "y"), Account: "default"}.Subject(), []byte(`{}`)); err != nil {
 			t.Fatal(err)
 		}
 		return state(messages.StreamJournal).LastSeq
@@ -631,9 +631,9 @@ func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 	before, jobs, dead := records(), state(messages.StreamJobs).LastSeq, state(messages.StreamDead).LastSeq
 	readers := state(messages.StreamJournal).Consumers
 	renewal, _ := keys(job(1, ""))
-	record := messages.RecordSubject(messages.KindDunning, renewal, "default")
+	record := messages.RecordAddress{Kind: messages.KindDunning, Renewal: renewal, Account: "default"}.Subject()
 	targets := []string{
-		record, messages.RecordSubject(messages.KindDunning, renewal, "other"), "renewals.due.other", "renewals.dead.k.default", "$KV.RENEWAL_WORKERS.x",
+		record, messages.RecordAddress{Kind: messages.KindDunning, Renewal: renewal, Account: "other"}.Subject(), "renewals.due.other", "renewals.dead.k.default", "$KV.RENEWAL_WORKERS.x",
 		"$JS.API.STREAM.PURGE.RENEWALS", "$JS.API.STREAM.DELETE.RENEWAL_JOURNAL", "renewals.mirror.results.x", "renewals.journal.CONSUMER.CREATE.RENEWAL_JOURNAL",
 	}
 	consume := func(stream, name, more string) string {

@@ -169,7 +169,7 @@ func TestDeployedPublishersHeaders(t *testing.T) {
 	for n, header := range []nats.Header{
 		{"Nats-Rollup": {"all"}}, {"Nats-Rollup": {"sub"}},
 		{"Nats-Schedule": {at}, "Nats-Schedule-Target": {"renewals.due.other"}},
-		{"Nats-Schedule": {at}, "Nats-Schedule-Target": {"renewals.dunning.r.default"}},
+		{"Nats-Schedule": {at}, "Nats-Schedule-Target": {"renewals.dunning.s.p.0.default"}},
 		{"Nats-Schedule-Target": {"renewals.later.other"}},
 		{"Nats-Schedule-Next": {"purge"}, "Nats-Scheduler": {before.Subject}},
 		{"Nats-Schedule-Next": {"purge"}, "Nats-Scheduler": {"renewals.due.default"}},

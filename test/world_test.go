@@ -213,15 +213,15 @@ func capture(n, number int, more ...map[string]any) []byte {
 }
 
 // keys are what anybody can compute of a job.
-func keys(payload []byte) (messages.RenewalKey, messages.IdempotencyKey) {
+func keys(payload []byte) (messages.Renewal, messages.IdempotencyKey) {
 	r := messages.Read(payload, nil)
-	return r.RenewalKey, r.IdempotencyKey
+	return r.Renewal(), r.IdempotencyKey
 }
 
 // captureKeys are the same of a capture job.
-func captureKeys(payload []byte) (messages.RenewalKey, messages.IdempotencyKey) {
+func captureKeys(payload []byte) (messages.Renewal, messages.IdempotencyKey) {
 	r := messages.ReadCapture(payload, nil)
-	return r.RenewalKey, r.IdempotencyKey
+	return r.Common().Renewal(), r.IdempotencyKey
 }
 
 func (w *world) publish(payload []byte) {

@@ -120,7 +120,7 @@ func (a *asker) own(j *job, c journal.Claim, created journal.Created, err error)
 		return created, nil
 	}
 	a.metrics.stray.WithLabelValues(string(a.account), strayShared).Inc()
-	a.log.Error().Str("reason", strayShared).Str("order_id", id).Str("idempotency_key", string(c.Key)).Str("renewal_key", string(j.renewal)).
+	a.log.Error().Str("reason", strayShared).Str("order_id", id).Str("idempotency_key", string(c.Key)).Str("renewal_key", string(j.key)).
 		Str("correlation_id", created.CorrelationID).Msg("Klarna named an order or a capture for a second renewal: it is no result, and Klarna is asked again; a person must look whose it is")
 	a.klarna.CloseIdle() // another answer may wait on a connection
 	return journal.Created{RateLimit: created.RateLimit}, &klarna.UnknownError{

@@ -25,7 +25,7 @@ const (
 // million of them open, so of those that end later only the records are known that
 // they can be read from again, as one range for each day on which some end.
 type authorisations struct {
-	soon  map[messages.RenewalKey]authorisation
+	soon  map[messages.Renewal]authorisation
 	later map[int64]span // by the day since 1970 on which they end
 }
 
@@ -39,7 +39,7 @@ type authorisation struct {
 type span struct{ first, last uint64 }
 
 func newAuthorisations() authorisations {
-	return authorisations{soon: map[messages.RenewalKey]authorisation{}, later: map[int64]span{}}
+	return authorisations{soon: map[messages.Renewal]authorisation{}, later: map[int64]span{}}
 }
 
 func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
@@ -48,7 +48,7 @@ func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 func near(day int64, now time.Time) bool { return day <= dayOf(now.Add(keptAhead)) }
 
 // note takes in the last record of a renewal, as far as it was read.
-func (a authorisations) note(r messages.RenewalKey, account messages.Account, s journal.State, sequence uint64, now time.Time) {
+func (a authorisations) note(r messages.Renewal, account messages.Account, s journal.State, sequence uint64, now time.Time) {
 	delete(a.soon, r)
 	if !s.Uncaptured() || s.Order.CaptureBefore.IsZero() {
 		return
@@ -97,12 +97,12 @@ func (s *sweeper) reread(ctx context.Context, day int64, in span) error {
 			if meta.Sequence.Stream > in.last {
 				return true
 			}
-			_, r, account, err := messages.ParseRecordSubject(m.Subject())
+			record, err := messages.ParseRecordSubject(m.Subject())
 			if err != nil {
 				return false
 			}
 			if state, err := journal.ParseState(m.Headers().Get(messages.HeaderState)); err == nil && state.Uncaptured() && dayOf(state.Order.CaptureBefore) == day {
-				s.authorised.soon[r] = authorisation{account, state.Order.CaptureBefore}
+				s.authorised.soon[record.Renewal] = authorisation{record.Account, state.Order.CaptureBefore}
 			}
 			return meta.Sequence.Stream == in.last
 		})

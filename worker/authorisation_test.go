@@ -25,7 +25,7 @@ func TestAuthorisationsAreBounded(t *testing.T) {
 	before := used()
 	for n := range many {
 		s := journal.State{Phase: journal.PhasePaid, Order: &journal.Order{Amount: 1599, CaptureBefore: now.Add(6*24*time.Hour + time.Duration(n)*10*time.Second)}}
-		authorised.note(messages.RenewalKey("renewal-"+strconv.Itoa(n)), "default", s, uint64(n+1), now)
+		authorised.note(messages.Renewal("renewal-"+strconv.Itoa(n)), "default", s, uint64(n+1), now)
 	}
 	if took := int64(used()) - int64(before); took > 1<<20 {
 		t.Errorf("%d authorisations take %d bytes", many, took)

@@ -80,7 +80,7 @@ func last[E messages.Event](w *world) (e E) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	at, err := j.LastOf(w.t.Context(), e.Kind(), messages.NewRenewalKey("sub", "2026-12"))
+	at, err := j.LastOf(w.t.Context(), e.Kind(), messages.NewRenewal("sub", "2026-12"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -94,11 +94,10 @@ func last[E messages.Event](w *world) (e E) {
 // is, and another capture takes its money.
 func TestCaptureThatPanicsIsPutAside(t *testing.T) {
 	w := newWorld(t)
-	subject := messages.RecordSubject(messages.KindCapturing, messages.NewRenewalKey("sub", "2026-12"), "default")
 	var broken atomic.Bool
 	broken.Store(true)
 	poison := tap{before: func(m *nats.Msg) error {
-		if broken.Load() && m.Subject == subject && strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
+		if broken.Load() && strings.HasPrefix(m.Subject, "renewals.capturing.sub.") && strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
 			panic("poison")
 		}
 		return nil
@@ -332,13 +331,13 @@ func TestCaptureVariants(t *testing.T) {
 func TestCaptureUnresolved(t *testing.T) {
 	for _, row := range []struct {
 		name    string
-		resolve func(*journal.Journal, messages.RenewalKey, journal.Decision) error
+		resolve func(*journal.Journal, messages.Renewal, journal.Decision) error
 		want    string
 	}{
-		{"captured", func(j *journal.Journal, r messages.RenewalKey, d journal.Decision) error {
+		{"captured", func(j *journal.Journal, r messages.Renewal, d journal.Decision) error {
 			return j.ResolveCaptured(t.Context(), r, "capture-9", d)
 		}, "captured"},
-		{"not captured", func(j *journal.Journal, r messages.RenewalKey, d journal.Decision) error {
+		{"not captured", func(j *journal.Journal, r messages.Renewal, d journal.Decision) error {
 			return j.ResolveNotCaptured(t.Context(), r, d)
 		}, "capture_failed not_captured"},
 	} {
@@ -363,7 +362,7 @@ func TestCaptureUnresolved(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, decision := messages.NewRenewalKey("sub", "2026-12"), journal.Decision{Actor: "ann", Note: "looked it up", At: w.now()}
+			r, decision := messages.NewRenewal("sub", "2026-12"), journal.Decision{Actor: "ann", Note: "looked it up", At: w.now()}
 			for _, wrong := range []error{j.ResolvePaid(t.Context(), r, "order-9", true, decision), j.ResolveNotCharged(t.Context(), r, decision)} {
 				var refused *journal.RefusedError
 				if !errors.As(wrong, &refused) {

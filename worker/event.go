@@ -57,7 +57,7 @@ func common(j *job, next journal.Transition, worker string, now time.Time) messa
 	in := j.reading.Job
 	r := messages.Record{
 		ID: in.ID, Account: j.account, SubscriptionID: in.SubscriptionID, Period: in.Period,
-		Attempt: max(in.Attempt, 1), IdempotencyKey: next.Key, RenewalKey: j.renewal,
+		Attempt: max(in.Attempt, 1), IdempotencyKey: next.Key, RenewalKey: j.key,
 		OrderAmount: j.reading.Facts.Amount, PurchaseCurrency: j.reading.Facts.Currency, MerchantReference1: j.reading.Facts.MerchantReference1,
 		MerchantReference2: j.reading.Facts.MerchantReference2,
 		Deliveries:         j.delivered, Worker: worker, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,

@@ -101,7 +101,7 @@ func (f *finisher) publishParked(j *job) error {
 	in := j.reading.Job
 	subject := j.parked
 	if subject == "" {
-		subject = messages.ParkedSubject(in.SubscriptionID, in.Period, j.sequence, j.data, j.account)
+		subject = messages.ParkedSubject(j.renewal, j.sequence, j.data, j.account)
 	}
 	m := &nats.Msg{
 		Subject: subject, Data: j.data,
@@ -124,7 +124,7 @@ func (f *finisher) publishParked(j *job) error {
 func (f *finisher) bury(j *job, next journal.Transition) error {
 	if next.Stray() {
 		f.metrics.stray.WithLabelValues(string(f.account), string(next.Reason)).Inc()
-		f.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewal)).
+		f.log.Error().Str("reason", string(next.Reason)).Str("order_id", next.Made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.key)).
 			Msg("Klarna made something that no result can name any more: a person must look at it")
 	}
 	defer f.outage.Keep()()

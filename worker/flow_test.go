@@ -318,7 +318,7 @@ func TestConsumerGivesUp(t *testing.T) {
 // only that; whoever looks how everything stands is told which record it is.
 func TestRecordOfSomebodyElse(t *testing.T) {
 	w := newWorld(t)
-	foreign := messages.RecordSubject(messages.KindPaid, messages.NewRenewalKey("foreign", "2026-12"), "default")
+	foreign := messages.RecordAddress{Kind: messages.KindPaid, Renewal: messages.NewRenewal("foreign", "2026-12"), Account: "default"}.Subject()
 	if _, err := w.js.Publish(t.Context(), foreign, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}

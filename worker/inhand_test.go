@@ -31,12 +31,12 @@ type faulty struct {
 
 func (f faulty) PublishMsg(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	tokens := strings.Split(m.Subject, ".")
-	if err := f.before(ctx, tokens[1], tokens[2]); err != nil {
+	if err := f.before(ctx, tokens[1], about(tokens)); err != nil {
 		return nil, err
 	}
 	ack, err := f.JetStream.PublishMsg(ctx, m, options...)
 	if err == nil && f.after != nil {
-		err = f.after(tokens[1], tokens[2])
+		err = f.after(tokens[1], about(tokens))
 	}
 	return ack, err
 }
@@ -52,7 +52,7 @@ type faultyStream struct {
 }
 
 func (s faultyStream) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
-	if err := s.faulty.before(ctx, "read", strings.Split(subject, ".")[2]); err != nil {
+	if err := s.faulty.before(ctx, "read", about(strings.Split(subject, "."))); err != nil {
 		return nil, err
 	}
 	return s.Stream.GetLastMsgForSubject(ctx, subject)
@@ -69,7 +69,7 @@ func (w *world) startFaulty(f faulty, change ...func(*Options)) (stop func()) {
 
 // decline writes what another worker would that took the open claim of a renewal
 // over and was declined.
-func (w *world) decline(r messages.RenewalKey) {
+func (w *world) decline(r messages.Renewal) {
 	w.t.Helper()
 	records, err := journal.Open(w.t.Context(), w.js, DefaultOptions().Log)
 	if err != nil {
@@ -84,15 +84,15 @@ func (w *world) decline(r messages.RenewalKey) {
 	next := at.State
 	next.Phase, next.Claim = journal.PhaseDunning, &c
 	next.Settled = map[messages.IdempotencyKey]journal.Settlement{c.Key: {Kind: messages.KindDunning, SHA256: c.SHA256}}
-	event := messages.Dunning{Record: messages.Record{ID: "declined", Account: "default", RenewalKey: r, IdempotencyKey: c.Key}}
-	w.writes(records, at, next, event, event.Record)
+	event := messages.Dunning{Record: messages.Record{ID: "declined", Account: "default", RenewalKey: r.Key(), IdempotencyKey: c.Key}}
+	w.writes(records, r, at, next, event, event.Record)
 }
 
 // writes writes a record on top of what was read.
-func (w *world) writes(records *journal.Journal, at journal.Entry, next journal.State, event messages.Event, about messages.Record) journal.Entry {
+func (w *world) writes(records *journal.Journal, of messages.Renewal, at journal.Entry, next journal.State, event messages.Event, about messages.Record) journal.Entry {
 	w.t.Helper()
 	_, at, err := records.Apply(w.t.Context(), at, journal.Change{
-		Renewal: about.RenewalKey,
+		Renewal: of,
 		Decide: func(journal.State) (journal.Transition, error) {
 			return journal.Transition{Record: event.Kind(), Key: about.IdempotencyKey, State: next}, nil
 		},
@@ -116,7 +116,7 @@ func TestLostSetThenFailedReads(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.publish(w.due("s69", "ok-1", 1))
-			renewal := messages.NewRenewalKey("s69", "2026-12")
+			renewal := messages.NewRenewal("s69", "2026-12")
 			var declined, failed atomic.Int64
 			w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
 				switch {
@@ -183,6 +183,14 @@ func forLong(err error) func(context.Context, int64, time.Duration) error {
 	}
 }
 
+// about is the renewal of a record's subject, and the key of a dead letter's.
+func about(tokens []string) string {
+	if len(tokens) == 6 {
+		return tokens[2] + "." + tokens[3]
+	}
+	return tokens[2]
+}
+
 // faultyRow is a renewal whose calls meet a fault.
 type faultyRow struct {
 	fault
@@ -234,9 +242,9 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 			for n, f := range faults {
 				row := &faultyRow{fault: f, subscription: strings.ReplaceAll(tt.step, " ", "-") + "-" + strconv.Itoa(n)}
 				row.armed.Store(tt.arm == "")
-				renewal := messages.NewRenewalKey(messages.SubscriptionID(row.subscription), "2026-12")
+				renewal := messages.NewRenewal(messages.SubscriptionID(row.subscription), "2026-12")
 				rows[string(renewal)] = row
-				rows[string(messages.NewIdempotencyKey(renewal, messages.MessageID(row.subscription+"/2026-12/1")))] = row
+				rows[string(messages.NewIdempotencyKey(renewal.Key(), messages.MessageID(row.subscription+"/2026-12/1")))] = row
 				w.publish(w.due(row.subscription, tt.token+strconv.Itoa(n), 1, func(j map[string]any) {
 					if tt.broken {
 						j["order"].(map[string]any)["order_amount"] = 1
@@ -283,7 +291,7 @@ func TestEveryStepOutlastsEveryFault(t *testing.T) {
 				wantOrders = 1
 			}
 			for of, row := range rows {
-				if of == string(messages.NewRenewalKey(messages.SubscriptionID(row.subscription), "2026-12")) {
+				if of == string(messages.NewRenewal(messages.SubscriptionID(row.subscription), "2026-12")) {
 					continue
 				}
 				if results := strings.Join(got[of], ", "); results != tt.want || orders[of] != wantOrders || posts[of] != tt.posts {
@@ -315,7 +323,7 @@ func TestCaptureOutlastsEveryFault(t *testing.T) {
 	for n, f := range faults {
 		subscription := "capture-faults-" + strconv.Itoa(n)
 		w.authorise(subscription, "ok-"+strconv.Itoa(n))
-		rows[string(messages.NewRenewalKey(messages.SubscriptionID(subscription), "2026-12"))] = &faultyRow{fault: f, subscription: subscription}
+		rows[string(messages.NewRenewal(messages.SubscriptionID(subscription), "2026-12"))] = &faultyRow{fault: f, subscription: subscription}
 	}
 	stop()
 	before := len(w.orders())
@@ -361,7 +369,7 @@ func TestCaptureOutlastsEveryFault(t *testing.T) {
 func TestUnreadableUnderAnAnswer(t *testing.T) {
 	w := newWorld(t)
 	w.publish(w.due("unreadable", "ok-1", 1))
-	renewal := messages.NewRenewalKey("unreadable", "2026-12")
+	renewal := messages.NewRenewal("unreadable", "2026-12")
 	filter := messages.RenewalFilter(renewal)
 	var claim *jetstream.RawStreamMsg
 	var told atomic.Int64

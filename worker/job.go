@@ -19,7 +19,8 @@ type job struct {
 	service   *service
 	reading   messages.Reading
 	capture   *messages.Capture   // nil for a charge
-	renewal   messages.RenewalKey // or the stand-in's
+	renewal   messages.Renewal    // or the stand-in's
+	key       messages.RenewalKey // its own
 	request   journal.Request
 	problems  []messages.Problem // why the verdict, for a person
 	conflicts messages.IdempotencyKey
@@ -43,12 +44,12 @@ func (r reader) read(d delivery) *job {
 	if j.traceParent == "" {
 		j.traceParent, j.traceState = j.reading.TraceParent, j.reading.TraceState
 	}
-	j.renewal, j.request.Key = j.reading.RenewalKey, j.reading.IdempotencyKey
-	if !j.reading.Identified {
-		j.renewal, j.request.Key = messages.StandIn(d.stream, d.sequence, d.data)
-		j.request.StandIn = true
+	if j.reading.Identified {
+		j.renewal, j.key, j.request.Key = j.reading.Renewal(), j.reading.RenewalKey, j.reading.IdempotencyKey
+		j.request.Renewal = j.renewal
+	} else {
+		j.fileApart()
 	}
-	j.request.Renewal = j.renewal
 	j.request.Verdict, j.problems = r.verdict(j)
 	return j
 }
@@ -103,9 +104,15 @@ func (r reader) verdict(j *job) (messages.Reason, []messages.Problem) {
 // apart is the job under the keys of its place in the stream.
 func (j *job) apart() *job {
 	other := *j
-	other.renewal, other.request.Key = messages.StandIn(j.stream, j.sequence, j.data)
-	other.request.Renewal, other.request.StandIn = other.renewal, true
+	other.fileApart()
 	return &other
+}
+
+// fileApart files a job under its place while it is being made.
+func (j *job) fileApart() {
+	j.key, j.request.Key = messages.StandIn(j.stream, j.sequence, j.data)
+	j.renewal, j.request.StandIn = messages.StandInRenewal(j.key), true
+	j.request.Renewal = j.renewal
 }
 
 // standIn is the job filed under its place in the stream, since its own keys

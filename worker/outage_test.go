@@ -373,9 +373,9 @@ func TestWriteNotYetApplied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := messages.NewRenewalKey("10164", "2026-12")
-	event := messages.Charging{Record: messages.Record{ID: "1", Account: "default", RenewalKey: r}}
-	if at := w.writes(records, journal.Entry{}, journal.State{Phase: journal.PhaseNone}, event, event.Record); at.Sequence != 1 {
+	r := messages.NewRenewal("10164", "2026-12")
+	event := messages.Charging{Record: messages.Record{ID: "1", Account: "default", RenewalKey: r.Key()}}
+	if at := w.writes(records, r, journal.Entry{}, journal.State{Phase: journal.PhaseNone}, event, event.Record); at.Sequence != 1 {
 		t.Errorf("written as record %d, want sequence 1", at.Sequence)
 	}
 }

@@ -52,7 +52,7 @@ func TestResolvedIsNotVisitedAgain(t *testing.T) {
 	}
 	waiting(1, 2)
 	waiting(1, 2)
-	if err := records.ResolveNotCharged(t.Context(), messages.NewRenewalKey("sub", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}); err != nil {
+	if err := records.ResolveNotCharged(t.Context(), messages.NewRenewal("sub", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}); err != nil {
 		t.Fatal(err)
 	}
 	waiting(0, 1)

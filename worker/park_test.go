@@ -162,7 +162,7 @@ func TestParkedJobComesOutAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paid, err := records.GetLastMsgForSubject(t.Context(), messages.RecordSubject(messages.KindPaid, "*", "*"))
+	paid, err := records.GetLastMsgForSubject(t.Context(), messages.RecordFilter(messages.KindPaid, "*"))
 	if err != nil || paid.Header.Get("traceparent") != header["traceparent"][0] {
 		t.Errorf("traceparent of the result: %q, %v", paid.Header.Get("traceparent"), err)
 	}
@@ -297,7 +297,7 @@ func TestParkedRenewalCancelled(t *testing.T) {
 func TestParkedTooEarlyAgain(t *testing.T) {
 	w := newWorld(t)
 	payload := w.due("again", "ok-1", 1, w.dueIn(5*time.Second))
-	subject := messages.ParkedSubject("again", "2026-12", 7, payload, "default")
+	subject := messages.ParkedSubject(messages.NewRenewal("again", "2026-12"), 7, payload, "default")
 	header := messages.Parked{ID: "again/2026-12/1", Account: "default", Published: w.now(), DueAt: w.now().Add(-time.Second)}.Header()
 	if _, err := w.js.PublishMsg(t.Context(), &nats.Msg{Subject: subject, Header: header, Data: payload}); err != nil {
 		t.Fatal(err)
@@ -312,7 +312,7 @@ func TestParkedTooEarlyAgain(t *testing.T) {
 func TestPublishersHeadersMoveNothing(t *testing.T) {
 	w := newWorld(t, "default", "other")
 	w.publishTo("other", w.due("of-others", "ok-1", 1), nil)
-	parkedByOthers := messages.ParkedSubject("of-others", "2027-01", 1, nil, "other")
+	parkedByOthers := messages.ParkedSubject(messages.NewRenewal("of-others", "2027-01"), 1, nil, "other")
 	others := messages.Parked{ID: "of-others/2027-01/1", Account: "other", DueAt: w.now().Add(time.Hour)}
 	if _, err := w.js.PublishMsg(t.Context(), &nats.Msg{Subject: parkedByOthers, Header: others.Header()}); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ const recordGrace = 5 * time.Second
 // last reads the job's renewal.
 func (r *recorder) last(j *job) (journal.Entry, error) { return r.lastOf(j.renewal) }
 
-func (r *recorder) lastOf(renewal messages.RenewalKey) (journal.Entry, error) {
+func (r *recorder) lastOf(renewal messages.Renewal) (journal.Entry, error) {
 	ctx, cancel := context.WithTimeout(r.recording, claimTimeout)
 	defer cancel()
 	return r.journal.Last(ctx, renewal)
@@ -64,7 +64,7 @@ func (r *recorder) advance(ctx context.Context, p journal.Patience, j *job, at j
 				return r.journal.Abandoned(ctx, j.renewal, next, r.worker, now)
 			}
 			about := common(j, next, r.worker, now)
-			return journal.Record{Event: event(j, about, next, answer), About: about, Time: now, TraceParent: j.traceParent, TraceState: j.traceState}, nil
+			return journal.Record{Event: event(j, about, next, answer), About: about, Time: now, DueAt: j.request.DueAt, TraceParent: j.traceParent, TraceState: j.traceState}, nil
 		},
 		Written: func(next journal.Transition, event messages.Event) {
 			r.waker.ended(j.renewal, next.State)
@@ -143,7 +143,7 @@ func (r *recorder) notRecorded(j *job, made string, err error) {
 	if r.recording.Err() == nil && !closed(err) {
 		r.metrics.stray.WithLabelValues(string(r.account), strayNotRecorded).Inc()
 	}
-	r.log.Error().Err(err).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewal)).
+	r.log.Error().Err(err).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.key)).
 		Msg("what Klarna made could not be recorded: the job goes back, and Klarna is asked again under the same key")
 }
 
@@ -177,7 +177,7 @@ func (r *recorder) written(j *job, next journal.Transition, event messages.Event
 		Str("id", string(id)).
 		Str("subscription_id", string(j.reading.Job.SubscriptionID)).
 		Str("period", string(j.reading.Job.Period)).
-		Str("renewal_key", string(j.renewal)).
+		Str("renewal_key", string(j.key)).
 		Str("idempotency_key", string(next.Key))
 	if next.Reason != "" {
 		e = e.Str("reason", string(next.Reason))
@@ -216,7 +216,7 @@ func (r *recorder) warn(j *job, next journal.Transition) {
 // insist is the patience for a job of which Klarna has answered.
 func (r *recorder) insist(j *job, made string) *effort {
 	return &effort{outage: r.outage, msg: j.msg, every: r.rules.base.AckWait / 4, unreadable: func(err error) {
-		r.log.Error().Err(err).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.renewal)).
+		r.log.Error().Err(err).Str("order_id", made).Str("idempotency_key", string(j.request.Key)).Str("renewal_key", string(j.key)).
 			Msg("an answer of Klarna's waits here for its record: nobody can write on top of what nobody understands")
 	}}
 }

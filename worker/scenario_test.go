@@ -233,7 +233,8 @@ func (w *world) records() []told {
 		if err := json.Unmarshal(m.Data, &r); err != nil {
 			w.t.Fatal(err)
 		}
-		r.Kind, _, _, err = messages.ParseRecordSubject(m.Subject)
+		address, err := messages.ParseRecordSubject(m.Subject)
+		r.Kind = address.Kind
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -90,7 +90,7 @@ func bodies[E messages.Event](w *world) (all []E) {
 	}
 	var kind E
 	for next := uint64(1); ; {
-		m, err := stream.GetMsg(w.t.Context(), next, jetstream.WithGetMsgSubject(messages.RecordSubject(kind.Kind(), "*", "*")))
+		m, err := stream.GetMsg(w.t.Context(), next, jetstream.WithGetMsgSubject(messages.RecordFilter(kind.Kind(), "*")))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return all
 		}
@@ -234,7 +234,7 @@ func TestUnknownUntilAPersonKnows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			renewal, decided := messages.NewRenewalKey("s4", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}
+			renewal, decided := messages.NewRenewal("s4", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}
 			if tt.orderID != "" {
 				err = records.ResolvePaid(t.Context(), renewal, tt.orderID, true, decided)
 			} else {
@@ -748,12 +748,11 @@ func TestOtherJobsFlow(t *testing.T) {
 	const others = 5
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
-	subject := messages.RecordSubject(messages.KindCharging, messages.NewRenewalKey("s35", "2026-12"), "default")
 	charged := make(chan struct{})
 	var panics atomic.Int64
 	poison := tap{before: func(m *nats.Msg) error {
 		// A claim, and not the note that counts a panic, which is released.
-		if m.Subject != subject || !strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
+		if !strings.HasPrefix(m.Subject, "renewals.charging.s35.") || !strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
 			return nil
 		}
 		if panics.Add(1) == journal.MaxPanics/2 {
@@ -832,7 +831,7 @@ func TestLateRejection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := records.ResolveNotCharged(t.Context(), messages.NewRenewalKey("s44", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}); err != nil {
+	if err := records.ResolveNotCharged(t.Context(), messages.NewRenewal("s44", "2026-12"), journal.Decision{Actor: "anna", At: w.now()}); err != nil {
 		t.Fatal(err)
 	}
 	w.start()

@@ -46,7 +46,7 @@ func TestNonsenseState(t *testing.T) {
 	for id, state := range map[messages.SubscriptionID]string{
 		"open": `{"v":1,"phase":"charging"}`, "pending": `{"v":1,"phase":"pending","claim":{"key":"k"}}`, "odd": `{"v":1,"phase":"refunded"}`,
 	} {
-		m := nats.NewMsg(messages.RecordSubject(messages.KindCharging, messages.NewRenewalKey(id, "2026-12"), "default"))
+		m := nats.NewMsg(messages.RecordAddress{Kind: messages.KindCharging, Renewal: messages.NewRenewal(id, "2026-12"), Account: "default"}.Subject())
 		m.Header.Set(messages.HeaderState, state)
 		if _, err := w.js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)

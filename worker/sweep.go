@@ -43,8 +43,8 @@ type sweeper struct {
 
 	lease uint64 // revision of our key, 0 when it is not ours
 
-	next uint64                            // sequence to read on from; 0 before the first sweep
-	open map[messages.RenewalKey]time.Time // claims that were open a day ago, and when they are stale
+	next uint64                         // sequence to read on from; 0 before the first sweep
+	open map[messages.Renewal]time.Time // claims that were open a day ago, and when they are stale
 	// authorised are orders that had money left to capture a day ago.
 	authorised authorisations
 }
@@ -113,7 +113,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 			return errors.New(fault)
 		}
 		if err != nil {
-			s.log.Error().Err(err).Str("renewal_key", string(r)).Msg("abandoned claim not settled, trying again later")
+			s.log.Error().Err(err).Str("renewal_key", string(r.Key())).Msg("abandoned claim not settled, trying again later")
 			continue
 		}
 		if at.State.Open() {
@@ -189,7 +189,7 @@ func (s *sweeper) each(ctx context.Context, records jetstream.Consumer, take fun
 
 // note keeps the claims that a record leaves open.
 func (s *sweeper) note(m jetstream.Msg, sequence uint64) {
-	_, r, account, err := messages.ParseRecordSubject(m.Subject())
+	record, err := messages.ParseRecordSubject(m.Subject())
 	if err != nil {
 		return
 	}
@@ -199,15 +199,15 @@ func (s *sweeper) note(m jetstream.Msg, sequence uint64) {
 		return
 	}
 	if state.Open() {
-		s.open[r] = state.StaleAt(s.rules)
+		s.open[record.Renewal] = state.StaleAt(s.rules)
 	} else {
-		delete(s.open, r)
+		delete(s.open, record.Renewal)
 	}
-	s.authorised.note(r, account, state, sequence, s.clock.now())
+	s.authorised.note(record.Renewal, record.Account, state, sequence, s.clock.now())
 }
 
 // settle records a claim as unresolved that is abandoned by now, and returns what the renewal then is.
-func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at journal.Entry) (journal.Entry, error) {
+func (s *sweeper) settle(ctx context.Context, r messages.Renewal, at journal.Entry) (journal.Entry, error) {
 	_, at, err := s.journal.Apply(ctx, at, journal.Change{
 		Renewal: r,
 		Decide: func(last journal.State) (journal.Transition, error) {
@@ -224,7 +224,7 @@ func (s *sweeper) settle(ctx context.Context, r messages.RenewalKey, at journal.
 			s.waker.ended(r, next.State)
 			about := e.(messages.Unresolved)
 			s.metrics.results.WithLabelValues(string(about.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
-			s.log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r)).
+			s.log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r.Key())).
 				Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
 		},
 	}, nil)

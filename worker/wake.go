@@ -29,9 +29,9 @@ type waker struct {
 	publish func(subject string, data []byte) error
 
 	mu        sync.Mutex
-	waiting   map[messages.RenewalKey][]asleep // by what they wait for
-	n         int                              // of them
-	forgotten time.Time                        // when those last were whose delay was over
+	waiting   map[messages.Renewal][]asleep // by what they wait for
+	n         int                           // of them
+	forgotten time.Time                     // when those last were whose delay was over
 }
 
 // asleep is a delivery that was naked with a delay.
@@ -41,12 +41,12 @@ type asleep struct {
 }
 
 func newWaker(publish func(subject string, data []byte) error) *waker {
-	return &waker{publish: publish, waiting: map[messages.RenewalKey][]asleep{}}
+	return &waker{publish: publish, waiting: map[messages.Renewal][]asleep{}}
 }
 
 // remember keeps the reply subject of a delivery that was just naked with a delay since it waits for a renewal's claim. It
 // says whether it did: not while too many wait.
-func (w *waker) remember(r messages.RenewalKey, reply string, delay time.Duration) bool {
+func (w *waker) remember(r messages.Renewal, reply string, delay time.Duration) bool {
 	now := time.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,7 +60,7 @@ func (w *waker) remember(r messages.RenewalKey, reply string, delay time.Duratio
 }
 
 // ended wakes the jobs that wait for a renewal, unless a claim of it is open.
-func (w *waker) ended(r messages.RenewalKey, s journal.State) {
+func (w *waker) ended(r messages.Renewal, s journal.State) {
 	if s.Open() {
 		return
 	}

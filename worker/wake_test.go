@@ -233,7 +233,7 @@ func TestClaimEndsBeforeItsWaiterIsRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	back := journal.Later(time.Hour)
-	back.Waits = messages.NewRenewalKey("s95", "2026-12") // which has no claim by now
+	back.Waits = messages.NewRenewal("s95", "2026-12") // which has no claim by now
 	(*worker.running.Load())[0].handler.finisher.finish(&job{delivery: delivery{msg: m}}, back, nil)
 	if again, err := sub.NextMsg(10 * time.Second); err != nil || !strings.HasPrefix(again.Reply, "$JS.ACK.APART.") {
 		t.Errorf("handed out again: %v, %v", again, err)
@@ -262,7 +262,7 @@ func TestWakerForgets(t *testing.T) {
 			}
 		}
 		for n := range maxWoken {
-			if !w.remember(messages.RenewalKey(strconv.Itoa(n/3)), strconv.Itoa(n), journal.MaxWait-time.Duration(n%2)*50*time.Second) {
+			if !w.remember(messages.Renewal(strconv.Itoa(n/3)), strconv.Itoa(n), journal.MaxWait-time.Duration(n%2)*50*time.Second) {
 				t.Fatalf("job %d is not remembered", n)
 			}
 		}

@@ -215,7 +215,7 @@ func (w *Worker) sweeper(s *shared, bucket jetstream.KeyValue) *sweeper {
 	return &sweeper{
 		name: w.opts.Name, js: w.js, journal: s.journal, rules: journal.Rules{Timing: s.timing}, bucket: bucket, every: w.sweepEvery, clock: w.clock,
 		leading: &w.leading, expiring: &w.expiring, waker: s.waker, metrics: w.metrics, log: w.log,
-		open: map[messages.RenewalKey]time.Time{}, authorised: newAuthorisations(),
+		open: map[messages.Renewal]time.Time{}, authorised: newAuthorisations(),
 	}
 }
 

@@ -35,7 +35,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer f.JetStream.Conn().Close()
 	subscription, period := messages.SubscriptionID(c.Subscription), messages.Period(c.Period)
-	h, err := historyOf(ctx, f, messages.NewRenewalKey(subscription, period))
+	h, err := historyOf(ctx, f, messages.NewRenewal(subscription, period))
 	if err != nil {
 		return err
 	}

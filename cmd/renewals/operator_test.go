@@ -161,7 +161,7 @@ func (o *office) state(subscription string) journal.State {
 	if err != nil {
 		o.Fatal(err)
 	}
-	at, err := records.Last(o.Context(), messages.NewRenewalKey(messages.SubscriptionID(subscription), "2026-12"))
+	at, err := records.Last(o.Context(), messages.NewRenewal(messages.SubscriptionID(subscription), "2026-12"))
 	if err != nil {
 		o.Fatal(err)
 	}
@@ -337,7 +337,7 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 		decide func(*journal.Journal) error
 	}{
 		{"resolve", func(j *journal.Journal) error {
-			return j.ResolveNotCharged(t.Context(), messages.NewRenewalKey("1", "2026-12"), decision)
+			return j.ResolveNotCharged(t.Context(), messages.NewRenewal("1", "2026-12"), decision)
 		}},
 		{"cancel", func(j *journal.Journal) error { return j.Cancel(t.Context(), devAccount, "1", "2026-12", decision) }},
 	} {
@@ -435,8 +435,8 @@ func TestShowFinds(t *testing.T) {
 func TestSearchBackwards(t *testing.T) {
 	o := newOffice(t)
 	const records, step = 25, 10
-	renewal := func(n int) messages.RenewalKey {
-		return messages.NewRenewalKey(messages.SubscriptionID(strconv.Itoa(n)), "2026-12")
+	renewal := func(n int) messages.Renewal {
+		return messages.NewRenewal(messages.SubscriptionID(strconv.Itoa(n)), "2026-12")
 	}
 	for n := range records {
 		id := messages.MessageID("inv_" + strconv.Itoa(n%20)) // the first five IDs are used again later
@@ -444,20 +444,20 @@ func TestSearchBackwards(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.js.Publish(t.Context(), messages.RecordSubject(messages.KindCancelled, renewal(n), devAccount), body); err != nil {
+		if _, err := o.js.Publish(t.Context(), messages.RecordAddress{Kind: messages.KindCancelled, Renewal: renewal(n), Account: devAccount}.Subject(), body); err != nil {
 			t.Fatal(err)
 		}
 	}
 	f := desk.Finder{JetStream: o.js, Progress: quietly}
 	for _, row := range []struct {
 		id   string
-		want []messages.RenewalKey
+		want []messages.Renewal
 	}{
-		{"inv_4", []messages.RenewalKey{renewal(24)}}, // and not the one of long ago
-		{"inv_19", []messages.RenewalKey{renewal(19)}},
-		{"inv_15", []messages.RenewalKey{renewal(15)}},
-		{"inv_14", []messages.RenewalKey{renewal(14)}},
-		{"inv_5", []messages.RenewalKey{renewal(5)}},
+		{"inv_4", []messages.Renewal{renewal(24)}}, // and not the one of long ago
+		{"inv_19", []messages.Renewal{renewal(19)}},
+		{"inv_15", []messages.Renewal{renewal(15)}},
+		{"inv_14", []messages.Renewal{renewal(14)}},
+		{"inv_5", []messages.Renewal{renewal(5)}},
 		{"inv_", nil},
 		{"2026-12", nil},
 	} {
@@ -470,7 +470,7 @@ func TestSearchBackwards(t *testing.T) {
 	if err != nil || len(both) != 2 {
 		t.Errorf("within one step: got %v (%v), want both", both, err)
 	}
-	if got, err := f.Search(t.Context(), "inv_0", 1); err != nil || !slices.Equal(got, []messages.RenewalKey{renewal(20)}) {
+	if got, err := f.Search(t.Context(), "inv_0", 1); err != nil || !slices.Equal(got, []messages.Renewal{renewal(20)}) {
 		t.Errorf("one record at a time: got %v (%v)", got, err)
 	}
 }

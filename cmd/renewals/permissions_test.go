@@ -111,11 +111,11 @@ func TestWorkersOwnRecords(t *testing.T) {
 	t.Parallel()
 	few, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
 	for _, kind := range []string{"charging", "pending", "paid", "dunning", "rejected", "capturing", "captured", "capture_failed"} {
-		if strings.Contains(few, `"renewals.`+kind+`.*.*"`) || !strings.Contains(few, `"renewals.`+kind+`.*.se"`) || !strings.Contains(few, `"renewals.`+kind+`.*.de"`) {
+		if strings.Contains(few, `"renewals.`+kind+`.*.*.*.*"`) || !strings.Contains(few, `"renewals.`+kind+`.*.*.*.se"`) || !strings.Contains(few, `"renewals.`+kind+`.*.*.*.de"`) {
 			t.Errorf("records of kind %s, of two accounts:\n%s", kind, few)
 		}
 	}
-	for _, all := range []string{`"renewals.unresolved.*.*"`, `"renewals.dead.*.*"`} {
+	for _, all := range []string{`"renewals.unresolved.*.*.*.*"`, `"renewals.dead.*.*"`} {
 		if !strings.Contains(few, all) {
 			t.Errorf("a sweeper lacks %s", all)
 		}
@@ -125,7 +125,7 @@ func TestWorkersOwnRecords(t *testing.T) {
 		names = append(names, "a"+strconv.Itoa(n))
 	}
 	many, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account="+strings.Join(names, ","))
-	if !strings.Contains(many, `"renewals.charging.*.*"`) || strings.Contains(many, `"renewals.charging.*.a1"`) {
+	if !strings.Contains(many, `"renewals.charging.*.*.*.*"`) || strings.Contains(many, `"renewals.charging.*.*.*.a1"`) {
 		t.Errorf("records of %d accounts are listed one by one", len(names))
 	}
 }

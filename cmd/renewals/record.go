@@ -46,7 +46,7 @@ type record struct {
 }
 
 func readRecord(m jetstream.Msg) (record, error) {
-	kind, _, _, err := messages.ParseRecordSubject(m.Subject())
+	address, err := messages.ParseRecordSubject(m.Subject())
 	if err != nil {
 		return record{}, fmt.Errorf("read record: %w", err)
 	}
@@ -54,7 +54,7 @@ func readRecord(m jetstream.Msg) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("read record: %w", err)
 	}
-	r := record{Kind: kind, body: m.Data(), sequence: meta.Sequence.Stream}
+	r := record{Kind: address.Kind, body: m.Data(), sequence: meta.Sequence.Stream}
 	if err := json.Unmarshal(m.Data(), &r); err != nil {
 		return record{}, fmt.Errorf("read record %d of %s: %w", r.sequence, messages.StreamJournal, err)
 	}

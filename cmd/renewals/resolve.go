@@ -137,7 +137,7 @@ func (c *resolveCmd) question(h history, captured bool) (question string) {
 }
 
 // settle writes what the operator found.
-func (c *resolveCmd) settle(ctx context.Context, records *journal.Journal, r messages.RenewalKey, captured bool, decision journal.Decision) (err error) {
+func (c *resolveCmd) settle(ctx context.Context, records *journal.Journal, r messages.Renewal, captured bool, decision journal.Decision) (err error) {
 	switch c.verdict() {
 	case verdictPaid:
 		err = records.ResolvePaid(ctx, r, c.OrderID, captured, decision)
@@ -291,7 +291,7 @@ func decisionProblem(what string, err error) error {
 }
 
 // announce shows the record that a decision led to, and returns how the renewal stands with it.
-func announce(ctx context.Context, f desk.Finder, w io.Writer, r messages.RenewalKey, asJSON bool) (history, error) {
+func announce(ctx context.Context, f desk.Finder, w io.Writer, r messages.Renewal, asJSON bool) (history, error) {
 	h, err := historyOf(ctx, f, r)
 	if err != nil {
 		return h, fmt.Errorf("recorded, but not read again: %w", err)

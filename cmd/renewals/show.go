@@ -108,7 +108,7 @@ func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log 
 
 // history is everything that is known of one renewal.
 type history struct {
-	renewal messages.RenewalKey
+	renewal messages.Renewal
 	state   journal.State
 	last    uint64 // sequence of the last record
 	records []episode
@@ -128,7 +128,7 @@ type episode struct {
 	Reference      string `json:"merchant_reference1"`
 }
 
-func historyOf(ctx context.Context, f desk.Finder, r messages.RenewalKey) (history, error) {
+func historyOf(ctx context.Context, f desk.Finder, r messages.Renewal) (history, error) {
 	h := history{renewal: r, state: journal.State{Phase: journal.PhaseNone}}
 	if r == "" {
 		return h, nil // of a job without a valid identity
@@ -138,11 +138,11 @@ func historyOf(ctx context.Context, f desk.Finder, r messages.RenewalKey) (histo
 		return h, err
 	}
 	for _, e := range entries {
-		kind, _, _, err := messages.ParseRecordSubject(e.Subject)
+		address, err := messages.ParseRecordSubject(e.Subject)
 		if err != nil {
 			return h, fmt.Errorf("read record: %w", err)
 		}
-		one := episode{record: record{Kind: kind, body: e.Body, sequence: e.Sequence}}
+		one := episode{record: record{Kind: address.Kind, body: e.Body, sequence: e.Sequence}}
 		if err := json.Unmarshal(e.Body, &one); err != nil {
 			return h, fmt.Errorf("read record %d of %s: %w", e.Sequence, messages.StreamJournal, err)
 		}
@@ -172,8 +172,12 @@ const instants = "2006-01-02 15:04:05.000"
 // print writes the history for a person: what it is about, what happened, and how it stands.
 func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
 	about := h.about()
+	key := "-"
+	if h.renewal != "" {
+		key = string(h.renewal.Key())
+	}
 	fmt.Fprintf(w, "subscription %s, period %s, %s, merchant reference %s, account %s\nrenewal key %s\n", printable(cmp.Or(string(about.SubscriptionID), "-")),
-		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(about.Reference, "-")), about.Account, cmp.Or(string(h.renewal), "-"))
+		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(about.Reference, "-")), about.Account, key)
 	keys := map[messages.IdempotencyKey]bool{}
 	for _, e := range h.records {
 		if !keys[e.IdempotencyKey] && e.ID != "" {

@@ -80,7 +80,7 @@ func (c *watchCmd) consumer(now time.Time) (jetstream.OrderedConsumerConfig, err
 	}
 	for _, kind := range kinds {
 		for _, account := range accounts {
-			config.FilterSubjects = append(config.FilterSubjects, messages.RecordSubject(kind, "*", account))
+			config.FilterSubjects = append(config.FilterSubjects, messages.RecordFilter(kind, account))
 		}
 	}
 	slices.SortFunc(config.FilterSubjects, strings.Compare)

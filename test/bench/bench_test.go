@@ -237,11 +237,11 @@ type paidMessage struct {
 }
 
 func (m paidMessage) Subject() string {
-	return messages.RecordSubject(messages.KindPaid, renewal(m.job), defaultAccount)
+	return messages.RecordAddress{Kind: messages.KindPaid, Renewal: renewal(m.job), Due: due, Account: defaultAccount}.Subject()
 }
 
 func (m paidMessage) Data() []byte {
-	return fmt.Appendf(nil, `{"renewal_key":%q,"order_id":"%s"}`, renewal(m.job), orderOf(m.job))
+	return fmt.Appendf(nil, `{"renewal_key":%q,"order_id":"%s"}`, renewal(m.job).Key(), orderOf(m.job))
 }
 
 func (m paidMessage) Metadata() (*jetstream.MsgMetadata, error) {
@@ -274,7 +274,7 @@ func TestCollector(t *testing.T) {
 	if got := len(c.latencies()); got != 1 {
 		t.Errorf("got %d latencies, want that of the job at a pace", got)
 	}
-	if r := c.all()[1]; string(r.renewal[:]) != string(renewal(1)) || string(r.order[:]) != orderOf(1) {
+	if r := c.all()[1]; r.renewal.String() != string(renewal(1)) || string(r.order[:]) != orderOf(1) {
 		t.Errorf("got %s, order %s", r.renewal, r.order)
 	}
 	if got := c.lastSequence(); got != 3 {

@@ -33,9 +33,9 @@ func accountOf(n, accounts int) messages.Account {
 
 func subscription(n int) string { return strconv.Itoa(1_000_000 + n) }
 
-// renewal is the key of job n.
-func renewal(n int) messages.RenewalKey {
-	return messages.NewRenewalKey(messages.SubscriptionID(subscription(n)), period)
+// renewal is that of job n.
+func renewal(n int) messages.Renewal {
+	return messages.NewRenewal(messages.SubscriptionID(subscription(n)), period)
 }
 
 // job is a monthly renewal of two lines, some 1,050 bytes.
@@ -86,8 +86,10 @@ func publish(ctx context.Context, js jetstream.JetStream, s setup, from, to int,
 	}
 }
 
-// uuid is a key or an order's ID as text: a million of them are kept, without a pointer.
+// uuid is an order's ID as text, or a renewal's name, which is shorter here: a million of them are kept, without a pointer.
 type uuid [36]byte
+
+func (u uuid) String() string { return strings.TrimRight(string(u[:]), "\x00") }
 
 type result struct {
 	renewal, order uuid
@@ -110,9 +112,16 @@ func newCollector(jobs int) *collector {
 	return &collector{began: time.Now(), results: make([]result, 0, jobs), waiting: map[int]chan struct{}{}, published: map[uuid]time.Duration{}}
 }
 
+// renewalOf is what a subject renewals.paid.<subscription>.<period>.<due>.<account> is about.
+func renewalOf(subject string) string {
+	name := strings.TrimPrefix(subject, "renewals.paid.")
+	subscription := strings.IndexByte(name, '.') + 1
+	return name[:subscription+strings.IndexByte(name[subscription:], '.')]
+}
+
 func (c *collector) take(m jetstream.Msg) {
 	r := result{at: time.Since(c.began)}
-	copy(r.renewal[:], strings.TrimPrefix(m.Subject(), "renewals.paid."))
+	copy(r.renewal[:], renewalOf(m.Subject()))
 	if _, after, ok := bytes.Cut(m.Data(), []byte(`"order_id":"`)); ok {
 		copy(r.order[:], after)
 	}

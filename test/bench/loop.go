@@ -103,8 +103,9 @@ func (l *loop) charge(ctx context.Context, m jetstream.Msg) error {
 	if err := json.Unmarshal(m.Data(), &j); err != nil {
 		return err
 	}
-	r := messages.NewRenewalKey(j.Subscription, j.Period)
-	k := messages.NewIdempotencyKey(r, j.ID)
+	r := messages.NewRenewal(j.Subscription, j.Period)
+	key := messages.NewRenewalKey(j.Subscription, j.Period)
+	k := messages.NewIdempotencyKey(key, j.ID)
 	var last []jetstream.PublishOpt
 	if l.who == "claims" {
 		claim, err := l.publish(ctx, messages.KindCharging, r, []byte(`{"idempotency_key":"`+string(k)+`"}`), expect(r, 0))
@@ -138,7 +139,7 @@ func (l *loop) charge(ctx context.Context, m jetstream.Msg) error {
 	if err := json.Unmarshal(answer, &order); err != nil {
 		return err
 	}
-	result, err := json.Marshal(map[string]any{"idempotency_key": k, "renewal_key": r, "order_id": order.ID, "subscription_id": j.Subscription, "period": j.Period})
+	result, err := json.Marshal(map[string]any{"idempotency_key": k, "renewal_key": key, "order_id": order.ID, "subscription_id": j.Subscription, "period": j.Period})
 	if err != nil {
 		return err
 	}
@@ -168,14 +169,17 @@ func (l *loop) writeAll(ctx context.Context, busy *sync.WaitGroup, fail func(err
 	}
 }
 
-func expect(r messages.RenewalKey, last uint64) jetstream.PublishOpt {
+// due is when a loop's renewals fell due: it does not read that of its jobs.
+const due = 1_796_083_200
+
+func expect(r messages.Renewal, last uint64) jetstream.PublishOpt {
 	return jetstream.WithExpectLastSequenceForSubject(last, messages.RenewalFilter(r))
 }
 
 // publish writes a record. A cluster says now and then that an earlier write is not applied yet: then the same again.
-func (l *loop) publish(ctx context.Context, k messages.Kind, r messages.RenewalKey, body []byte, options ...jetstream.PublishOpt) (uint64, error) {
+func (l *loop) publish(ctx context.Context, k messages.Kind, r messages.Renewal, body []byte, options ...jetstream.PublishOpt) (uint64, error) {
 	for {
-		ack, err := l.js.Publish(ctx, messages.RecordSubject(k, r, defaultAccount), body, options...)
+		ack, err := l.js.Publish(ctx, messages.RecordAddress{Kind: k, Renewal: r, Due: due, Account: defaultAccount}.Subject(), body, options...)
 		var refused *jetstream.APIError
 		switch {
 		case err == nil:

@@ -102,7 +102,7 @@ func (w *world) start(ctx context.Context) error {
 	// A consumer of the stream, as anybody's who needs results: a mere subscription would see records before they are
 	// stored, and those that are refused as well.
 	consumer, err := w.js.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{messages.RecordSubject(messages.KindPaid, "*", "*")},
+		FilterSubjects: []string{messages.RecordFilter(messages.KindPaid, "*")},
 	})
 	if err != nil {
 		return err
@@ -305,7 +305,7 @@ func (w *world) audit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last, err := journal.GetLastMsgForSubject(ctx, messages.RecordSubject(messages.KindPaid, "*", "*"))
+	last, err := journal.GetLastMsgForSubject(ctx, messages.RecordFilter(messages.KindPaid, "*"))
 	if err != nil {
 		return fmt.Errorf("read the last result: %w", err)
 	}

@@ -46,7 +46,7 @@ type WaitingJob struct {
 	Replay         string                  `json:"replay,omitempty"`      // sequence of the dead letter that it repeats
 
 	Job     JobKind                 `json:"-"`
-	Renewal messages.RenewalKey     `json:"-"`
+	Renewal messages.Renewal        `json:"-"`
 	Key     messages.IdempotencyKey `json:"-"`
 
 	hash, payload string // as the journal knows it again, see [journal.Settlement.Binds]
@@ -57,8 +57,8 @@ const QuickQueue = 10_000
 
 // Renewals finds the renewals that a name may mean, mostly one: by SUBSCRIPTION/PERIOD at every slash, then by message ID,
 // first where IDs are SUBSCRIPTION/PERIOD/ATTEMPT, then through the whole journal from its end.
-func (f Finder) Renewals(ctx context.Context, name string) ([]messages.RenewalKey, error) {
-	var found []messages.RenewalKey
+func (f Finder) Renewals(ctx context.Context, name string) ([]messages.Renewal, error) {
+	var found []messages.Renewal
 	for _, r := range splits(name) {
 		at, err := f.Journal.Last(ctx, r)
 		if err != nil {
@@ -77,8 +77,9 @@ func (f Finder) Renewals(ctx context.Context, name string) ([]messages.RenewalKe
 			if err != nil {
 				return nil, err
 			}
-			if knows(at.State, messages.NewIdempotencyKey(r, messages.MessageID(name))) || knows(at.State, messages.NewCaptureKey(r, messages.MessageID(name))) {
-				return []messages.RenewalKey{r}, nil
+			key, id := r.Key(), messages.MessageID(name)
+			if knows(at.State, messages.NewIdempotencyKey(key, id)) || knows(at.State, messages.NewCaptureKey(key, id)) {
+				return []messages.Renewal{r}, nil
 			}
 		}
 	}
@@ -86,10 +87,10 @@ func (f Finder) Renewals(ctx context.Context, name string) ([]messages.RenewalKe
 }
 
 // splits are the renewals that a text can name as SUBSCRIPTION/PERIOD; both may hold slashes.
-func splits(text string) (keys []messages.RenewalKey) {
+func splits(text string) (keys []messages.Renewal) {
 	for i := range len(text) {
 		if text[i] == '/' && i > 0 && i < len(text)-1 {
-			keys = append(keys, messages.NewRenewalKey(messages.SubscriptionID(text[:i]), messages.Period(text[i+1:])))
+			keys = append(keys, messages.NewRenewal(messages.SubscriptionID(text[:i]), messages.Period(text[i+1:])))
 		}
 	}
 	return keys
@@ -104,7 +105,7 @@ func knows(s journal.State, k messages.IdempotencyKey) bool {
 const searchStep = 20_000
 
 // Search reads the journal backwards for records of a message ID, step records at a time.
-func (f Finder) Search(ctx context.Context, id string, step uint64) (found []messages.RenewalKey, err error) {
+func (f Finder) Search(ctx context.Context, id string, step uint64) (found []messages.Renewal, err error) {
 	info, err := f.stream(ctx, messages.StreamJournal)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, err
@@ -141,22 +142,22 @@ func (f Finder) Search(ctx context.Context, id string, step uint64) (found []mes
 
 // belongs gives the renewals of a record with this message ID. What was filed under a stand-in, since its ID is in use
 // for something else, has the renewal that it names beside its own place.
-func (f Finder) belongs(m jetstream.Msg, id string) []messages.RenewalKey {
-	_, r, _, err := messages.ParseRecordSubject(m.Subject())
+func (f Finder) belongs(m jetstream.Msg, id string) []messages.Renewal {
+	record, err := messages.ParseRecordSubject(m.Subject())
 	var about messages.Record
 	if err != nil || json.Unmarshal(m.Data(), &about) != nil || about.ID != messages.MessageID(id) {
 		return nil
 	}
 	if about.SubscriptionID == "" || about.Period == "" {
-		return []messages.RenewalKey{r}
+		return []messages.Renewal{record.Renewal}
 	}
-	return []messages.RenewalKey{messages.NewRenewalKey(about.SubscriptionID, about.Period), r}
+	return []messages.Renewal{messages.NewRenewal(about.SubscriptionID, about.Period), record.Renewal}
 }
 
 // Compact takes out repetitions and keeps the order.
-func Compact(keys []messages.RenewalKey) []messages.RenewalKey {
-	seen := map[messages.RenewalKey]bool{}
-	return slices.DeleteFunc(keys, func(r messages.RenewalKey) bool {
+func Compact(keys []messages.Renewal) []messages.Renewal {
+	seen := map[messages.Renewal]bool{}
+	return slices.DeleteFunc(keys, func(r messages.Renewal) bool {
 		again := seen[r]
 		seen[r] = true
 		return again
@@ -174,7 +175,7 @@ func quoted(s string) []byte {
 
 // Waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
 // queue is too long to be looked through for what is an addition only.
-func (f Finder) Waiting(ctx context.Context, id string, renewals []messages.RenewalKey) (jobs []WaitingJob, complete bool, err error) {
+func (f Finder) Waiting(ctx context.Context, id string, renewals []messages.Renewal) (jobs []WaitingJob, complete bool, err error) {
 	jobs, complete, err = f.queued(ctx, messages.StreamJobs, id, renewals)
 	if err != nil {
 		return nil, false, err
@@ -206,7 +207,7 @@ func (f Finder) Parked(ctx context.Context, subscription messages.SubscriptionID
 	if err != nil {
 		return nil, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.ParkedRenewalFilter(subscription, period)))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.ParkedRenewalFilter(messages.NewRenewal(subscription, period))))
 	if err != nil {
 		return nil, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
 	}
@@ -223,7 +224,7 @@ func (f Finder) Parked(ctx context.Context, subscription messages.SubscriptionID
 	return jobs, nil
 }
 
-func (f Finder) queued(ctx context.Context, name, id string, renewals []messages.RenewalKey) (jobs []WaitingJob, complete bool, err error) {
+func (f Finder) queued(ctx context.Context, name, id string, renewals []messages.Renewal) (jobs []WaitingJob, complete bool, err error) {
 	info, err := f.stream(ctx, name)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, true, err
@@ -300,7 +301,7 @@ func readDue(stream string, m *jetstream.RawStreamMsg) WaitingJob {
 		hash: hash, payload: journal.HashPayload(account, m.Data),
 		Kind: kind, Stream: stream, Sequence: m.Sequence, Account: account, Published: published, ParkedUntil: until, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
 		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, OrderID: r.Capture.OrderID, Amount: r.Capture.CapturedAmount,
-		Replay: m.Header.Get(messages.HeaderReplay), Job: job, Renewal: r.RenewalKey, Key: r.IdempotencyKey,
+		Replay: m.Header.Get(messages.HeaderReplay), Job: job, Renewal: r.Renewal(), Key: r.IdempotencyKey,
 	}
 }
 

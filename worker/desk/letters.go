@@ -50,11 +50,11 @@ func ReadLetter(sequence uint64, subject string, stored time.Time, header nats.H
 }
 
 // renewal is where the journal has the job: under its stand-in where its own identity is not its own.
-func (l Letter) renewal() messages.RenewalKey {
+func (l Letter) renewal() messages.Renewal {
 	if l.Reading.Identified && l.Reading.IdempotencyKey == l.Key {
-		return l.Reading.RenewalKey
+		return l.Reading.Renewal()
 	}
-	return messages.RenewalKey(l.Key)
+	return messages.StandInRenewal(messages.RenewalKey(l.Key))
 }
 
 // Unresolved says that the letter is about a charge or a capture that may have been made. A poison job can be of either kind: only the

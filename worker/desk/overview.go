@@ -344,12 +344,12 @@ func (a *AccountOverview) undecided(ctx context.Context, records *journal.Journa
 		header, _ = messages.Unpark(header)
 	}
 	r := messages.Read(m.Data, header)
-	renewal, key, identified := r.RenewalKey, r.IdempotencyKey, r.Identified
+	renewal, key := r.Renewal(), r.IdempotencyKey
 	if _, err := messages.ParseCaptureSubject(m.Subject); err == nil {
 		r := messages.ReadCapture(m.Data, m.Header)
-		renewal, key, identified = r.RenewalKey, r.IdempotencyKey, r.Identified
+		renewal, key = r.Common().Renewal(), r.IdempotencyKey
 	}
-	if !identified {
+	if renewal == "" {
 		return nil
 	}
 	at, err := records.Last(ctx, renewal)

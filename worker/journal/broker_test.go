@@ -14,7 +14,7 @@ func emptyJournal(t *testing.T) jetstream.JetStream {
 	t.Helper()
 	js := broker.JetStream(t)
 	for name, subject := range map[string]string{
-		messages.StreamJournal: messages.RecordSubject("*", "*", "*"), markPlaces[0].stream: markPlaces[0].subject, markPlaces[1].stream: markPlaces[1].subject,
+		messages.StreamJournal: messages.RecordFilter("*", "*"), markPlaces[0].stream: markPlaces[0].subject, markPlaces[1].stream: markPlaces[1].subject,
 	} {
 		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: name, Subjects: []string{subject}}); err != nil {
 			t.Fatal(err)

@@ -43,7 +43,7 @@ func Spelled(id, told string) string {
 // SpelledOrder is the id of a renewal's order as Klarna knows it. Where the state
 // has its hash only, the record of the order has the whole; where that is gone the hash is all there is, which Klarna does
 // not know.
-func (j *Journal) SpelledOrder(ctx context.Context, r messages.RenewalKey, id string) string {
+func (j *Journal) SpelledOrder(ctx context.Context, r messages.Renewal, id string) string {
 	if !strings.HasPrefix(id, hashed) {
 		return id
 	}

@@ -71,7 +71,7 @@ func (j *Journal) Observed(m *Marks, retried func(), noticed func(part string, e
 }
 
 // Last reads the last record of a renewal from the stream's leader.
-func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error) {
+func (j *Journal) Last(ctx context.Context, r messages.Renewal) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, PublishTimeout)
 	defer cancel()
 	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RenewalFilter(r))
@@ -86,10 +86,10 @@ func (j *Journal) Last(ctx context.Context, r messages.RenewalKey) (Entry, error
 }
 
 // LastOf reads the last record of one kind, or a zero Entry.
-func (j *Journal) LastOf(ctx context.Context, k messages.Kind, r messages.RenewalKey) (Entry, error) {
+func (j *Journal) LastOf(ctx context.Context, k messages.Kind, r messages.Renewal) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, PublishTimeout)
 	defer cancel()
-	m, err := j.stream.GetLastMsgForSubject(ctx, messages.RecordSubject(k, r, "*"))
+	m, err := j.stream.GetLastMsgForSubject(ctx, messages.KindFilter(k, r))
 	j.read(err)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return Entry{}, nil
@@ -135,7 +135,7 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // its renewal and returns its own sequence. ErrLost means that the record may or may not be there: read and
 // look for it. Other than that Write tries until ctx ends, since a broker that does not answer may have
 // stored the record; the error then is the last one met, and the record may be there as well.
-func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
+func (j *Journal) Write(ctx context.Context, m *nats.Msg, r messages.Renewal, last uint64) (uint64, error) {
 	var between *backoff.ExponentialBackOff
 	for {
 		sequence, refused, err := j.writeOnce(ctx, m, r, last)
@@ -163,7 +163,7 @@ func NewPause() *backoff.ExponentialBackOff {
 
 // writeOnce is Write without a second try. refused says that the broker has
 // answered, and would so again for now; else the record may be stored or not, and the same expectation again tells.
-func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.RenewalKey, last uint64) (sequence uint64, refused bool, err error) {
+func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.Renewal, last uint64) (sequence uint64, refused bool, err error) {
 	m.Header.Set(jetstream.ExpectedStreamHeader, messages.StreamJournal)
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
 	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))

@@ -13,7 +13,7 @@ import (
 
 // A Change is what somebody wants of a renewal: a worker, an operator or the sweeper. All of them write by [Journal.Apply].
 type Change struct {
-	Renewal messages.RenewalKey
+	Renewal messages.Renewal
 	// Decide says what the last state of the renewal comes to. It is asked again when another record came between.
 	Decide func(State) (Transition, error)
 	// Record is what the record of a transition says. Where that is about a key whose job is not at hand, see [Journal.Abandoned].
@@ -27,6 +27,8 @@ type Record struct {
 	Event messages.Event
 	About messages.Record // the fields of every event, as in Event
 	Time  time.Time
+	// DueAt is when the job says that the period fell due; for a renewal whose state does not say so.
+	DueAt time.Time
 
 	TraceParent, TraceState string
 }
@@ -104,12 +106,12 @@ func message(ctx context.Context, c Change, next Transition) (*nats.Msg, message
 	if err != nil {
 		return nil, nil, err
 	}
-	m, err := r.message(next.State)
+	m, err := r.message(c.Renewal, next.State)
 	return m, r.Event, err
 }
 
 // write writes a record with as much patience as it is worth.
-func (j *Journal) write(ctx context.Context, p Patience, m *nats.Msg, r messages.RenewalKey, last uint64) (uint64, error) {
+func (j *Journal) write(ctx context.Context, p Patience, m *nats.Msg, r messages.Renewal, last uint64) (uint64, error) {
 	if p == nil {
 		return j.Write(ctx, m, r, last)
 	}

@@ -136,7 +136,7 @@ func TestMarkNeverLowers(t *testing.T) {
 // S71: what a mark knows of a record is what the broker has stored of it.
 func TestRecordHashIsThatOfTheStoredRecord(t *testing.T) {
 	js := emptyJournal(t)
-	m := &nats.Msg{Subject: "renewals.paid.r.default", Header: nats.Header{"ce-id": {"1"}, messages.HeaderState: {"{}"}}, Data: []byte(`{"id":"1"}`)}
+	m := &nats.Msg{Subject: "renewals.paid.s.p.0.default", Header: nats.Header{"ce-id": {"1"}, messages.HeaderState: {"{}"}}, Data: []byte(`{"id":"1"}`)}
 	if _, err := js.PublishMsg(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func (s stubStream) GetMsg(context.Context, uint64, ...jetstream.GetMsgOpt) (*je
 func TestReadFromThePast(t *testing.T) {
 	js := emptyJournal(t)
 	before := NewMarks(js, zerolog.Nop(), time.Hour)
-	record := &nats.Msg{Subject: "renewals.paid.s87.default", Header: nats.Header{messages.HeaderState: {"{}"}}, Data: []byte(`{}`)}
+	record := &nats.Msg{Subject: "renewals.paid.s87.2026-12.0.default", Header: nats.Header{messages.HeaderState: {"{}"}}, Data: []byte(`{}`)}
 	ack, err := js.PublishMsg(t.Context(), record)
 	if err != nil {
 		t.Fatal(err)

@@ -218,7 +218,7 @@ var (
 
 	modelKeys = [maxKeys]messages.IdempotencyKey{"key-1", "key-2", "stand-in-1", "stand-in-2", "stand-in-3", "stand-in-4", "stand-in-5", "capture-key-1", "capture-key-2"}
 
-	modelRenewal messages.RenewalKey = "the renewal"
+	modelRenewal messages.Renewal = "the renewal"
 
 	// bookKeys says whose book each is, madeNames what Klarna calls what it makes there.
 	bookKeys  = [...]int{0, 1, 0, firstCapture, firstCapture + 1}

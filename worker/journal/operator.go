@@ -26,7 +26,7 @@ type Decision struct {
 // operator found at Klarna; captured false says that its money still needs a capture. A *RefusedError means that the
 // renewal is not unresolved (any more), or for another reason; after any other error the decision may have been
 // recorded: look, then repeat it.
-func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderID string, captured bool, d Decision) error {
+func (j *Journal) ResolvePaid(ctx context.Context, r messages.Renewal, orderID string, captured bool, d Decision) error {
 	if orderID == "" {
 		return errors.New("order id: not set")
 	}
@@ -46,7 +46,7 @@ func (j *Journal) ResolvePaid(ctx context.Context, r messages.RenewalKey, orderI
 
 // ResolveNotCharged settles an unresolved charge as a failed attempt, after
 // which the next may be made. Errors are as with ResolvePaid.
-func (j *Journal) ResolveNotCharged(ctx context.Context, r messages.RenewalKey, d Decision) error {
+func (j *Journal) ResolveNotCharged(ctx context.Context, r messages.Renewal, d Decision) error {
 	given := func(messages.Record) verdict { return verdict{kind: messages.KindDunning} }
 	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
 		return DunningEvent(about, next)
@@ -55,7 +55,7 @@ func (j *Journal) ResolveNotCharged(ctx context.Context, r messages.RenewalKey, 
 
 // ResolveCaptured settles an unresolved capture as done, with the capture that
 // the operator found at Klarna. Errors are as with ResolvePaid.
-func (j *Journal) ResolveCaptured(ctx context.Context, r messages.RenewalKey, captureID string, d Decision) error {
+func (j *Journal) ResolveCaptured(ctx context.Context, r messages.Renewal, captureID string, d Decision) error {
 	if captureID == "" {
 		return errors.New("capture id: not set")
 	}
@@ -67,7 +67,7 @@ func (j *Journal) ResolveCaptured(ctx context.Context, r messages.RenewalKey, ca
 
 // ResolveNotCaptured settles an unresolved capture as failed, after which the
 // next may be made. Errors are as with ResolvePaid.
-func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.RenewalKey, d Decision) error {
+func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.Renewal, d Decision) error {
 	given := func(messages.Record) verdict { return verdict{kind: messages.KindCaptureFailed} }
 	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
 		event := CaptureFailedEvent(about, next)
@@ -76,7 +76,7 @@ func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.RenewalKey,
 	})
 }
 
-func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func(messages.Record) verdict, d Decision, event func(messages.Record, Transition) messages.Event) error {
+func (j *Journal) resolve(ctx context.Context, r messages.Renewal, given func(messages.Record) verdict, d Decision, event func(messages.Record, Transition) messages.Event) error {
 	allowed, decide := State.Resolvable, resolve
 	if d.Corrects {
 		allowed, decide = State.Correctable, correct
@@ -104,7 +104,7 @@ func (j *Journal) resolve(ctx context.Context, r messages.RenewalKey, given func
 }
 
 // byHand writes what an operator decides; event is what the record then says.
-func (j *Journal) byHand(ctx context.Context, r messages.RenewalKey, d Decision, decide func(State) (Transition, error), event func(Transition) (messages.Event, messages.Record)) error {
+func (j *Journal) byHand(ctx context.Context, r messages.Renewal, d Decision, decide func(State) (Transition, error), event func(Transition) (messages.Event, messages.Record)) error {
 	at, err := j.Last(ctx, r)
 	if err != nil {
 		return err
@@ -128,11 +128,12 @@ func (j *Journal) Reinstate(ctx context.Context, account messages.Account, subsc
 
 // cancelled writes what decide says of a cancellation.
 func (j *Journal) cancelled(ctx context.Context, account messages.Account, subscription messages.SubscriptionID, period messages.Period, d Decision, decide func(State) (Transition, error)) error {
-	r := messages.NewRenewalKey(subscription, period)
+	r := messages.NewRenewal(subscription, period)
+	key := r.Key()
 	about := d.sign(messages.Record{
-		Account: account, SubscriptionID: subscription, Period: period, RenewalKey: r,
+		Account: account, SubscriptionID: subscription, Period: period, RenewalKey: key,
 		// There is no job, so no message ID, to derive a key from.
-		IdempotencyKey: messages.IdempotencyKey(r),
+		IdempotencyKey: messages.IdempotencyKey(key),
 	})
 	return j.byHand(ctx, r, d, decide, func(next Transition) (messages.Event, messages.Record) {
 		return messages.Cancelled{Record: about, Undone: !next.State.Cancelled}, about
@@ -145,7 +146,7 @@ func (d Decision) sign(r messages.Record) messages.Record {
 }
 
 // Records reads a renewal's whole history from the stream's leader, the oldest record first.
-func (j *Journal) Records(ctx context.Context, r messages.RenewalKey) ([]Entry, error) {
+func (j *Journal) Records(ctx context.Context, r messages.Renewal) ([]Entry, error) {
 	var all []Entry
 	for next := uint64(1); ; {
 		m, err := j.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.RenewalFilter(r)))
@@ -164,7 +165,7 @@ func (j *Journal) Records(ctx context.Context, r messages.RenewalKey) ([]Entry, 
 }
 
 // unresolved reads the record that gave a renewal up.
-func (j *Journal) unresolved(ctx context.Context, r messages.RenewalKey) (messages.Unresolved, error) {
+func (j *Journal) unresolved(ctx context.Context, r messages.Renewal) (messages.Unresolved, error) {
 	at, err := j.LastOf(ctx, messages.KindUnresolved, r)
 	if err != nil {
 		return messages.Unresolved{}, err

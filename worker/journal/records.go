@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,7 @@ import (
 )
 
 // message is the record as it goes over the wire.
-func (r Record) message(state State) (*nats.Msg, error) {
+func (r Record) message(of messages.Renewal, state State) (*nats.Msg, error) {
 	data, err := messages.Encode(r.Event)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", r.Event.Kind(), err)
@@ -29,7 +30,11 @@ func (r Record) message(state State) (*nats.Msg, error) {
 		TraceParent: r.TraceParent, TraceState: r.TraceState,
 	}.Header()
 	header.Set(messages.HeaderState, encoded)
-	return &nats.Msg{Subject: messages.RecordSubject(r.Event.Kind(), r.About.RenewalKey, r.About.Account), Header: header, Data: data}, nil
+	address := messages.RecordAddress{Kind: r.Event.Kind(), Renewal: of, Account: r.About.Account}
+	if !of.StandsIn() {
+		address.Due = messages.DueToken(cmp.Or(state.DueAt, r.DueAt))
+	}
+	return &nats.Msg{Subject: address.Subject(), Header: header, Data: data}, nil
 }
 
 // same says that an entry is the very record that was to be written.
@@ -87,7 +92,7 @@ func CaptureFailedEvent(r messages.Record, next Transition) messages.CaptureFail
 
 // Abandoned is the record of a claim that somebody gives up who does not have its job: the facts of the charge, or capture, come
 // from the record that claimed it.
-func (j *Journal) Abandoned(ctx context.Context, r messages.RenewalKey, next Transition, worker string, now time.Time) (Record, error) {
+func (j *Journal) Abandoned(ctx context.Context, r messages.Renewal, next Transition, worker string, now time.Time) (Record, error) {
 	kind := messages.KindCharging
 	if next.State.Claim.Capture != nil {
 		kind = messages.KindCapturing

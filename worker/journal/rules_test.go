@@ -39,12 +39,12 @@ func TestAbandonedClaimOfAnotherKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := messages.NewRenewalKey("e02", "2026-12")
+	r := messages.NewRenewal("e02", "2026-12")
 	text, err := charging().Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &nats.Msg{Subject: messages.RecordSubject(messages.KindCharging, r, "default"), Header: nats.Header{messages.HeaderState: {text}}, Data: []byte(`{"idempotency_key":"` + string(K1) + `"}`)}
+	m := &nats.Msg{Subject: messages.RecordAddress{Kind: messages.KindCharging, Renewal: r, Account: "default"}.Subject(), Header: nats.Header{messages.HeaderState: {text}}, Data: []byte(`{"idempotency_key":"` + string(K1) + `"}`)}
 	if _, err := js.PublishMsg(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func (r Rules) Delay(n int) time.Duration {
 
 // Request is one delivery of a job, as far as the machine cares.
 type Request struct {
-	Renewal  messages.RenewalKey // whose State it meets; only to say what the job waits for
+	Renewal  messages.Renewal // whose State it meets; only to say what the job waits for
 	Key      messages.IdempotencyKey
 	Hash     string // of account, token and order: what would be charged
 	Account  messages.Account
@@ -145,8 +145,8 @@ type Transition struct {
 
 	Then  Action
 	Delay time.Duration
-	Waits messages.RenewalKey // with Nak: it waits for the end of this one's open claim, which cuts the delay short; "": for nothing but time
-	Until time.Time           // with Park
+	Waits messages.Renewal // with Nak: it waits for the end of this one's open claim, which cuts the delay short; "": for nothing but time
+	Until time.Time        // with Park
 	Dead  bool
 
 	Made      string        // the order or capture that no result names, with a dead letter about it
@@ -170,7 +170,7 @@ func rebindable(e Settlement) bool {
 }
 
 // waitFor sends a job back until a renewal's open claim has ended, or d has passed, or [MaxWait].
-func waitFor(r messages.RenewalKey, d time.Duration) Transition {
+func waitFor(r messages.Renewal, d time.Duration) Transition {
 	st := Later(min(d, MaxWait))
 	st.Waits = r
 	return st

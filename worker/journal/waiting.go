@@ -30,13 +30,13 @@ type Resolved map[string]uint64
 // Waiting is [Journal.Unresolved] with at most so many visits; left is how many renewals it did not get to. It does not visit
 // what is known to be resolved, and adds to that unless it is nil, so that the next call gets further.
 func (j *Journal) Waiting(ctx context.Context, known Resolved, most int) (waiting []messages.Unresolved, left int, err error) {
-	given, err := j.counts(ctx, messages.RecordSubject(messages.KindUnresolved, "*", "*"))
+	given, err := j.counts(ctx, messages.RecordFilter(messages.KindUnresolved, "*"))
 	if err != nil {
 		return nil, 0, err
 	}
 	maps.DeleteFunc(known, func(subject string, _ uint64) bool { return given[subject] == 0 })
 	for subject, n := range given {
-		_, r, _, err := messages.ParseRecordSubject(subject)
+		record, err := messages.ParseRecordSubject(subject)
 		if err != nil || known[subject] == n {
 			continue
 		}
@@ -44,7 +44,7 @@ func (j *Journal) Waiting(ctx context.Context, known Resolved, most int) (waitin
 			left++
 			continue
 		}
-		at, err := j.Last(ctx, r)
+		at, err := j.Last(ctx, record.Renewal)
 		var unreadable *UnreadableError
 		if errors.As(err, &unreadable) {
 			continue // whoever has a job for it meets it
@@ -58,11 +58,11 @@ func (j *Journal) Waiting(ctx context.Context, known Resolved, most int) (waitin
 			}
 			continue
 		}
-		record, err := j.unresolved(ctx, r)
+		gaveUp, err := j.unresolved(ctx, record.Renewal)
 		if err != nil {
 			return nil, 0, err
 		}
-		waiting = append(waiting, record)
+		waiting = append(waiting, gaveUp)
 	}
 	slices.SortFunc(waiting, func(a, b messages.Unresolved) int { return a.At.Compare(b.At) })
 	return waiting, left, nil

@@ -10,7 +10,7 @@ import (
 // S95: what waits for the end of another key's claim says so, and asks again within a minute however often it was delivered. What waits for
 // time, for Klarna or for its own claim goes by other rules.
 func TestWaitsForAnotherClaim(t *testing.T) {
-	const renewal messages.RenewalKey = "4a87da77-4bba-50c6-8cae-6972612639ac"
+	const renewal messages.Renewal = "4a87da77-4bba-50c6-8cae-6972612639ac"
 	about := func(q Request, delivered int) Request {
 		q.Renewal, q.Delivered = renewal, delivered
 		return q
@@ -51,7 +51,7 @@ func TestWaitsForAnotherClaim(t *testing.T) {
 		{name: "nor after it was paid", state: paid, job: about(second(), 9), rules: r, at: noon},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			want := messages.RenewalKey("")
+			want := messages.Renewal("")
 			if tt.waits {
 				want = renewal
 			}

@@ -214,7 +214,7 @@ func acks(stream, consumer string) []string {
 
 func records(kinds ...messages.Kind) (subjects []string) {
 	for _, k := range kinds {
-		subjects = append(subjects, messages.RecordSubject(k, "*", "*"))
+		subjects = append(subjects, messages.RecordFilter(k, "*"))
 	}
 	return subjects
 }
@@ -229,7 +229,7 @@ func recordsOf(accounts []messages.Account, kinds ...messages.Kind) (subjects []
 	}
 	for _, k := range kinds {
 		for _, a := range accounts {
-			subjects = append(subjects, messages.RecordSubject(k, "*", a))
+			subjects = append(subjects, messages.RecordFilter(k, a))
 		}
 	}
 	return subjects

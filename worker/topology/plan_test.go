@@ -146,7 +146,7 @@ func TestEverySettingIsCompared(t *testing.T) {
 			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
 		}},
 		{messages.StreamJournal, "subject_transform", func(c *jetstream.StreamConfig) {
-			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "renewals.paid.*.*", Destination: "renewals.dunning.{{wildcard(1)}}.{{wildcard(2)}}"}
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "renewals.paid.*.*.*.*", Destination: "renewals.dunning.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}"}
 		}},
 		{messages.StreamJournal, "subjects", func(c *jetstream.StreamConfig) { c.Subjects = c.Subjects[1:] }},
 		{messages.StreamJournal, "no_ack", func(c *jetstream.StreamConfig) { c.NoAck = true }},

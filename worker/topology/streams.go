@@ -135,7 +135,7 @@ func (p Provisioning) Journal() jetstream.StreamConfig {
 		DenyPurge:  true,
 	}
 	for _, k := range journalKinds {
-		c.Subjects = append(c.Subjects, messages.RecordSubject(k, "*", "*"))
+		c.Subjects = append(c.Subjects, messages.RecordFilter(k, "*"))
 	}
 	return c
 }
