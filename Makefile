@@ -57,10 +57,12 @@ asyncapi: ## check messages/asyncapi.yaml with AsyncAPI's own tool; needs node, 
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/asyncapi.yaml messages/schemas "$$dir" && cd "$$dir" && \
 	npx --yes @asyncapi/cli@4.1.1 validate asyncapi.yaml --fail-severity=warn
 
-schemas: ## try the published schemas in ajv, TypeScript and Java; needs node and npm's registry, leaves nothing in the checkout
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/schemas test/schemas/check.mjs "$$dir" && cd "$$dir" && echo '{"private":true}' >package.json && \
-	npm install --silent --no-audit --no-fund ajv@8.20.0 ajv-formats@3.0.1 json-schema-to-typescript@15.0.4 typescript@5.9.3 quicktype@23.3.25 && \
-	timeout 300 node check.mjs schemas
+schemas: ## try the contract in ajv, TypeScript, Java, AsyncAPI's page and CloudEvents' SDK; needs node and npm's registry, leaves nothing in the checkout
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/asyncapi.yaml messages/schemas test/schemas/*.mjs "$$dir" && ( cd "$$dir" && echo '{"private":true}' >package.json && \
+	npm install --silent --no-audit --no-fund ajv@8.20.0 ajv-formats@3.0.1 json-schema-to-typescript@15.0.4 typescript@5.9.3 quicktype@23.3.25 \
+		cloudevents@10.0.0 @asyncapi/parser@3.6.6 @asyncapi/react-component@3.2.1 react@18.3.1 react-dom@18.3.1 && \
+	timeout 300 node check.mjs schemas && timeout 120 node page.mjs asyncapi.yaml && timeout 60 node events.mjs schemas >events.jsonl ) && \
+	$(GO) run ./test/schemas <"$$dir/events.jsonl"
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

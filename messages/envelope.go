@@ -63,8 +63,9 @@ var dataSchemas = func() map[Kind]string {
 	return all
 }()
 
-// TraceContext reads the trace that a message came with, however the headers are spelled. What is longer than 512 bytes
-// or not printable ASCII is left out; so is a tracestate without a traceparent.
+// TraceContext reads the trace that a message came with, however the headers are spelled: traceparent and tracestate, or
+// where there is none the extensions of CloudEvents of these names. What is longer than 512 bytes or not printable ASCII is
+// left out; so is a tracestate without a traceparent.
 func TraceContext(header map[string][]string) (traceparent, tracestate string) {
 	first := func(name string) string {
 		if v := values(header, name); len(v) > 0 && len(v[0]) <= maxTrace && visible(v[0]) {
@@ -72,10 +73,13 @@ func TraceContext(header map[string][]string) (traceparent, tracestate string) {
 		}
 		return ""
 	}
-	if traceparent = first(headerTraceParent); traceparent == "" {
-		return "", ""
+	if traceparent = first(headerTraceParent); traceparent != "" {
+		return traceparent, first(headerTraceState)
 	}
-	return traceparent, first(headerTraceState)
+	if traceparent = first("ce-" + headerTraceParent); traceparent != "" {
+		return traceparent, first("ce-" + headerTraceState)
+	}
+	return "", ""
 }
 
 // percentEncode is how the binding writes attributes: space, double quote, percent and everything outside U+0021 to

@@ -102,6 +102,8 @@ func TestTraceContext(t *testing.T) {
 	}{
 		{name: "both", header: map[string][]string{"traceparent": {parent}, "tracestate": {"a=1"}}, parent: parent, state: "a=1"},
 		{name: "as net/http spells them", header: map[string][]string{"Traceparent": {parent}, "Tracestate": {"a=1"}}, parent: parent, state: "a=1"},
+		{name: "as an SDK of CloudEvents spells them", header: map[string][]string{"ce-traceparent": {parent}, "Ce-Tracestate": {"a=1"}}, parent: parent, state: "a=1"},
+		{name: "in both ways", header: map[string][]string{"traceparent": {parent}, "ce-traceparent": {"00-1-2-01"}, "ce-tracestate": {"a=1"}}, parent: parent},
 		{name: "none"},
 		{name: "a state alone", header: map[string][]string{"tracestate": {"a=1"}}},
 		{name: "empty", header: map[string][]string{"traceparent": {""}}},

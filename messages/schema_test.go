@@ -433,6 +433,48 @@ func TestAsyncAPI(t *testing.T) {
 	}
 }
 
+// Descriptions are Markdown to whoever makes a page of them: outside of backticks <account> is an HTML tag, which shows
+// nothing, and * an emphasis. `make schemas` looks at the page itself.
+func TestDescriptionsAreMarkdown(t *testing.T) {
+	t.Parallel()
+	for _, name := range messages.SchemaNames() {
+		b, _ := messages.Schema(name)
+		var document any
+		if err := yaml.Unmarshal(b, &document); err != nil { // JSON is YAML
+			t.Fatal(name, err)
+		}
+		texts := descriptions(document)
+		for _, text := range texts {
+			for i, part := range strings.Split(text, "`") {
+				if i%2 == 0 && strings.ContainsAny(part, "<*") {
+					t.Errorf("%s: %q stands outside of backticks in %q", name, part, text)
+				}
+			}
+		}
+		if len(texts) == 0 {
+			t.Errorf("%s: found no description", name)
+		}
+	}
+}
+
+// descriptions are all of a document, wherever in it.
+func descriptions(v any) (all []string) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, part := range v {
+			if text, ok := part.(string); ok && (name == "description" || name == "summary") {
+				all = append(all, text)
+			}
+			all = append(all, descriptions(part)...)
+		}
+	case []any:
+		for _, part := range v {
+			all = append(all, descriptions(part)...)
+		}
+	}
+	return all
+}
+
 // headers are what the AsyncAPI document says of those of a message.
 type headers struct {
 	Required   []string
