@@ -74,7 +74,7 @@ func TestOrderInHandOfAFrozenWorker(t *testing.T) {
 			// Klarna has forgotten the key and declines.
 			w.klarna.Simulator.Reset()
 			w.klarna.Simulator.SetToken(token, klarnasim.TokenState{Behaviour: "soft-decline"})
-			second := w.start(nil, "work")
+			second := w.start([]string{w.noGap()}, "work")
 			await(t, 30*time.Second, "dunning", func() bool { return len(w.results()) == 1 })
 			if tt.second {
 				w.klarna.Simulator.SetToken(token, klarnasim.TokenState{})

@@ -170,6 +170,14 @@ func (w *world) env() []string {
 	}
 }
 
+// noGap lets the attempts of a worker's account follow each other at once.
+func (w *world) noGap() (variable string) {
+	w.t.Helper()
+	file := filepath.Join(w.store, "no-gap.yaml")
+	write(w.t, file, "accounts: [{name: default, min_attempt_gap: 0s}]\n")
+	return "RENEWALS_CONFIG=" + file
+}
+
 // due is one moment for all attempts of a period: another one is a conflict.
 var due = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
 

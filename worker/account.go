@@ -109,6 +109,7 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 		ackWait = max(topology.DefaultAckWait, a.shared.timing.LeaseNeeded())
 	}
 	a.rules.base = journal.NewRules(a.shared.timing, ackWait)
+	a.rules.base.Guards = a.config.guards()
 	if unfit != nil {
 		a.hold(unfit)
 	}

@@ -46,7 +46,10 @@ func event(j *job, r messages.Record, next journal.Transition, t journal.TryResu
 	case messages.KindUnresolved:
 		return journal.UnresolvedEvent(r, next.Reason, c, j.reference())
 	case messages.KindRejected:
-		return messages.Rejected{Record: r, Reason: next.Reason, Errors: j.errors(next), ConflictsWith: cmp.Or(next.Conflicts, j.conflicts)}
+		return messages.Rejected{
+			Record: r, Reason: next.Reason, Errors: j.errors(next),
+			ConflictsWith: cmp.Or(next.Conflicts, j.conflicts), NextAttemptAt: cmp.Or(next.NextAttemptAt, j.nextAttemptAt),
+		}
 	default:
 		return messages.Charging{Record: r, FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError}
 	}

@@ -2,14 +2,15 @@ package worker
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // explain tells a person why a job was rejected that is itself in order.
-func (s *service) explain(why messages.Reason, by messages.IdempotencyKey, made string) []messages.Problem {
-	asked, thing := s.asked, s.created
+func (s *service) explain(next journal.Transition) []messages.Problem {
+	asked, thing, why, by, made := s.asked, s.created, next.Reason, next.Conflicts, next.Made
 	path, message := "$", string(why)
 	switch why {
 	case messages.ReasonConflict:
@@ -30,8 +31,8 @@ func (s *service) explain(why messages.Reason, by messages.IdempotencyKey, made 
 		path, message = "order_id", "this period of the subscription was paid with another order: leave the field out, or correct it"
 	case messages.ReasonCancelled:
 		path, message = "period", "this period was cancelled"
-	case messages.ReasonTooManyAttempts:
-		path, message = "period", "this period has seen "+strconv.Itoa(journal.MaxSettled)+" message IDs, no further one is served"
+	case messages.ReasonTokenDead, messages.ReasonTooSoon, messages.ReasonTooManyAttempts:
+		path, message = explainGuard(next)
 	case messages.ReasonIdempotencyWindowExpired:
 		message = "Klarna never said whether it made the " + thing + ", and its idempotency key may no longer be used: look it up in Klarna's portal, then `renewals resolve`"
 	case messages.ReasonContradictoryAnswers:
@@ -53,4 +54,24 @@ func (s *service) explain(why messages.Reason, by messages.IdempotencyKey, made 
 		message += " (idempotency key " + string(by) + ")"
 	}
 	return []messages.Problem{{Path: path, Message: message}}
+}
+
+// explainGuard is the same for an attempt that a guard refused. A dead letter that is written again does not know the numbers.
+func explainGuard(next journal.Transition) (path, message string) {
+	const decide = "a person has to decide how it is paid"
+	switch {
+	case next.Reason == messages.ReasonTokenDead:
+		return "customer_token", "an earlier attempt at this period was told that this token is dead: the customer has to sign up again, then publish the new token under a new message ID"
+	case next.Reason == messages.ReasonTooSoon:
+		from := "from the next_attempt_at of its result"
+		if !next.NextAttemptAt.IsZero() {
+			from = "from " + next.NextAttemptAt.UTC().Format(time.RFC3339)
+		}
+		return "period", "too soon after the last attempt at this period: publish it under a new message ID " + from + " on, " +
+			`or at once with "customer_acted": true where the customer has done something about the refusal`
+	case next.MaxAttempts > 0:
+		return "period", "this would be more than the " + strconv.FormatInt(next.MaxAttempts, 10) + " attempts at a period that the account allows, as the journal and the job count them: " +
+			decide + ", or whether the account's max_attempts is to be raised"
+	}
+	return "period", "this period has seen as many attempts as the account allows, or " + strconv.Itoa(journal.MaxSettled) + " message IDs, no further one is served: " + decide
 }

@@ -24,6 +24,8 @@ type job struct {
 	request   journal.Request
 	problems  []messages.Problem // why the verdict, for a person
 	conflicts messages.IdempotencyKey
+	// nextAttemptAt is with a verdict that it came too soon.
+	nextAttemptAt time.Time
 	fingerprint,
 	traceParent, traceState string
 }
@@ -74,6 +76,7 @@ func (r reader) readCharge(d delivery, j *job) {
 		q.Authorised = &journal.Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1, MerchantReference2: f.MerchantReference2}
 	}
 	q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, r.account.Policy
+	q.Token, q.OffCycle, q.CustomerActed = j.fingerprint, in.OffCycle, in.CustomerActed
 }
 
 // readCapture reads a capture job. It has no order and no due time of its own.
@@ -119,9 +122,9 @@ func (j *job) fileApart() {
 // belong to another renewal or charge.
 func (j *job) standIn(next journal.Transition) *job {
 	other := j.apart()
-	other.conflicts = next.Conflicts
+	other.conflicts, other.nextAttemptAt = next.Conflicts, next.NextAttemptAt
 	if next.Reason != j.request.Verdict {
-		other.request.Verdict, other.problems = next.Reason, j.service.explain(next.Reason, next.Conflicts, "")
+		other.request.Verdict, other.problems = next.Reason, j.service.explain(next)
 		if !next.DueAt.IsZero() {
 			other.problems = []messages.Problem{{Path: "due_at", Message: fmt.Sprintf(
 				"found %s, expected %s, which the first job of this period said: it is the same for all attempts", j.request.DueAt.UTC().Format(time.RFC3339Nano), next.DueAt.UTC().Format(time.RFC3339Nano))}}
@@ -165,7 +168,7 @@ func (j *job) errors(next journal.Transition) []messages.Problem {
 	if next.Reason == j.request.Verdict {
 		return j.problems
 	}
-	return j.service.explain(next.Reason, next.Conflicts, next.Made)
+	return j.service.explain(next)
 }
 
 // replayOf reads which dead letter a message repeats; 0 when none.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"time"
@@ -29,9 +30,24 @@ type Account struct {
 	Concurrency int
 	// Policy suggests when to try again after a refusal. Default [dunning.DefaultPolicy].
 	Policy dunning.Policy
+	// MinAttemptGap is how long after the last attempt at a renewal the next one is rejected as too soon, unless its job says that the
+	// customer has acted; at most a week. Zero: the default, an hour. [NoAttemptGap]: attempts may follow at once.
+	MinAttemptGap time.Duration
+	// MaxAttempts is how many attempts a renewal may have, 1 to 256. Default 20.
+	MaxAttempts int
 	// Rules by which its orders are read. Default: the strictest.
 	Rules messages.Rules
 }
+
+// NoAttemptGap is the [Account.MinAttemptGap] of an account whose attempts may follow each other at once.
+const NoAttemptGap time.Duration = -1
+
+const (
+	// MaxAttemptGap keeps the attempts of a renewal inside the journal's memory: retries are suggested up to 100 days after the first.
+	MaxAttemptGap = 7 * 24 * time.Hour
+	// MostAttempts is how many attempts an account may allow at most: the journal keeps no more results of one renewal.
+	MostAttempts = journal.MaxSettled
+)
 
 // Options are a worker's settings. Start from [DefaultOptions].
 type Options struct {
@@ -146,7 +162,20 @@ func (a Account) checked() (Account, error) {
 	if err := a.Policy.Validate(); err != nil {
 		return a, fmt.Errorf("account %s: retry policy: %w", a.Name, err)
 	}
+	standard := journal.DefaultGuards()
+	a.MinAttemptGap, a.MaxAttempts = cmp.Or(a.MinAttemptGap, standard.MinAttemptGap), cmp.Or(a.MaxAttempts, int(standard.MaxAttempts))
+	switch {
+	case a.MinAttemptGap > MaxAttemptGap:
+		return a, fmt.Errorf("account %s: min attempt gap: found %s, expected at most %s", a.Name, a.MinAttemptGap, MaxAttemptGap)
+	case a.MaxAttempts < 1 || a.MaxAttempts > MostAttempts:
+		return a, fmt.Errorf("account %s: max attempts: found %d, expected 1 to %d", a.Name, a.MaxAttempts, MostAttempts)
+	}
 	return a, nil
+}
+
+// guards are what the state machine knows of the account.
+func (a Account) guards() journal.Guards {
+	return journal.Guards{MinAttemptGap: max(a.MinAttemptGap, 0), MaxAttempts: int64(a.MaxAttempts)}
 }
 
 const (

@@ -76,7 +76,7 @@ func (r *recorder) advance(ctx context.Context, p journal.Patience, j *job, at j
 // record writes what the tries came to. It goes on until the journal has it or
 // the process ends: an answer in hand is not given up because the broker is away.
 func (r *recorder) record(j *job, at journal.Entry, held journal.HeldClaim, answer journal.TryResult) (journal.Transition, error) {
-	held.Authorised = answer.Authorised
+	held.Authorised, held.Token = answer.Authorised, j.request.Token
 	return r.keep(j, at, answer.Made, answer, func(s journal.State) journal.Transition {
 		return journal.Conclude(s, held, answer.Outcome, r.clock.now(), r.rules.now())
 	})

@@ -118,7 +118,8 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	o.ShutdownTimeout, o.Now, o.Monotonic = time.Second, w.now, w.monotonic
 	w.workers++
 	o.Name = "worker-" + strconv.Itoa(w.workers)
-	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: klarna.Merchant("merchant"), Concurrency: 8}}
+	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: klarna.Merchant("merchant"), Concurrency: 8,
+		MinAttemptGap: NoAttemptGap}} // what a test publishes follows at once; the tests of the guards set it
 	for _, c := range change {
 		c(&o)
 	}

@@ -42,6 +42,9 @@ type accountEntry struct {
 	Concurrency  *int         `yaml:"concurrency"`
 	Dunning      dunningEntry `yaml:"dunning"`
 
+	MinAttemptGap string `yaml:"min_attempt_gap"` // a duration; "" for the default, 0s for none
+	MaxAttempts   *int   `yaml:"max_attempts"`
+
 	MixedCadences string `yaml:"mixed_cadences"` // "" or allow
 	MerchantName  string `yaml:"merchant_name"`  // which should not be in a subscription's name
 
@@ -192,6 +195,10 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", e.where("dunning"), err)
 	}
+	gap, attempts, err := e.guards()
+	if err != nil {
+		return none, err
+	}
 	if e.MixedCadences != "" && e.MixedCadences != "allow" {
 		return none, fmt.Errorf("%s: %q, expected allow or nothing", e.where("mixed_cadences"), e.MixedCadences)
 	}
@@ -209,9 +216,27 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	return worker.Account{
 		Name: messages.Account(e.Name), Klarna: client, Host: endpoint.Host,
 		Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: cmp.Or(e.MID, klarna.Merchant(e.Username)),
-		Rate: rate, Concurrency: concurrency, Policy: policy,
+		Rate: rate, Concurrency: concurrency, Policy: policy, MinAttemptGap: gap, MaxAttempts: attempts,
 		Rules: messages.Rules{MixedCadences: e.MixedCadences == "allow", MerchantName: e.MerchantName},
 	}, nil
+}
+
+// guards say which attempts at a renewal are refused although its state would allow them, in the form of [worker.Account].
+func (e accountEntry) guards() (gap time.Duration, attempts int, err error) {
+	if e.MinAttemptGap != "" {
+		if gap, err = parseDuration(e.MinAttemptGap); err != nil || gap > worker.MaxAttemptGap {
+			return 0, 0, fmt.Errorf("%s: %.40q, expected a duration of at most %s such as 1h or 30m, 0s for none", e.where("min_attempt_gap"), e.MinAttemptGap, durationText(worker.MaxAttemptGap))
+		}
+		if gap == 0 {
+			gap = worker.NoAttemptGap
+		}
+	}
+	if e.MaxAttempts != nil {
+		if attempts = *e.MaxAttempts; attempts < 1 || attempts > worker.MostAttempts {
+			return 0, 0, fmt.Errorf("%s: %d, expected 1 to %d attempts at a renewal", e.where("max_attempts"), attempts, worker.MostAttempts)
+		}
+	}
+	return gap, attempts, nil
 }
 
 // rate leaves a tenth of Klarna's documented limits (200 requests/s live, 50 in the playground) to other software of the

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 // Without a rate of its own an account takes nine tenths of what Klarna allows where it is.
@@ -21,6 +23,40 @@ func TestRateByDefault(t *testing.T) {
 		a, err := e.account(time.Minute, false, zerolog.Nop())
 		if err != nil || a.Rate != want {
 			t.Errorf("%s: rate %v, %v; want %v", endpoint, a.Rate, err, want)
+		}
+	}
+}
+
+// The guards of an account: what it sets, what it has where it sets nothing, and what a person is told to correct.
+func TestGuardsOfAnAccount(t *testing.T) {
+	t.Parallel()
+	number := func(n int) *int { return &n }
+	const durations = ", expected a duration of at most 168h such as 1h or 30m, 0s for none"
+	for _, row := range []struct {
+		gap          string
+		attempts     *int
+		wantGap      time.Duration
+		wantAttempts int
+		fault        string
+	}{
+		{}, // the worker's own
+		{gap: "30m", attempts: number(3), wantGap: 30 * time.Minute, wantAttempts: 3},
+		{gap: "0s", attempts: number(256), wantGap: worker.NoAttemptGap, wantAttempts: 256},
+		{gap: "0", attempts: number(1), wantGap: worker.NoAttemptGap, wantAttempts: 1},
+		{gap: "7d", wantGap: 168 * time.Hour},
+		{gap: "8d", fault: `min_attempt_gap: "8d"` + durations},
+		{gap: "3600", fault: `min_attempt_gap: "3600"` + durations},
+		{gap: "-1h", fault: `min_attempt_gap: "-1h"` + durations},
+		{gap: "soon", fault: `min_attempt_gap: "soon"` + durations},
+		{attempts: number(0), fault: "max_attempts: 0, expected 1 to 256 attempts at a renewal"},
+		{attempts: number(257), fault: "max_attempts: 257, expected 1 to 256 attempts at a renewal"},
+	} {
+		e := accountEntry{Name: "shop", Endpoint: "eu", Username: "K1_a", password: testPassword, MinAttemptGap: row.gap, MaxAttempts: row.attempts, where: func(key string) string { return key }}
+		a, err := e.account(time.Minute, false, zerolog.Nop())
+		if fault := fmt.Sprint(err); row.fault != "" && fault != row.fault {
+			t.Errorf("%q: got %q, want %q", row.gap, fault, row.fault)
+		} else if row.fault == "" && (err != nil || a.MinAttemptGap != row.wantGap || a.MaxAttempts != row.wantAttempts) {
+			t.Errorf("%q: got %s and %d, %v; want %s and %d", row.gap, a.MinAttemptGap, a.MaxAttempts, err, row.wantGap, row.wantAttempts)
 		}
 	}
 }

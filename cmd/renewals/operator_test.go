@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,12 +32,17 @@ type office struct {
 	sim *klarnasim.Server
 }
 
-// newOffice gives keys so short a life that what Klarna never decides is unresolved after a moment.
+// newOffice gives keys so short a life that what Klarna never decides is unresolved after a moment, and an account whose attempts
+// follow each other as fast.
 func newOffice(t *testing.T) *office {
 	t.Helper()
 	t.Parallel()
 	b, sim := broker(t, nil), simulator(t)
-	o := &office{T: t, sim: sim, due: time.Now(), env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms")}
+	config := filepath.Join(t.TempDir(), "renewals.yaml")
+	if err := os.WriteFile(config, []byte("accounts: [{name: default, min_attempt_gap: 0s}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := &office{T: t, sim: sim, due: time.Now(), env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms", "RENEWALS_CONFIG", config)}
 	finish(t, exitDone, o.env, "", "provision")
 	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
 	if err != nil {

@@ -81,7 +81,7 @@ func variants(run string, now time.Time) []sample {
 		case "soft decline":
 			again := *s
 			again.about, again.want = "the next attempt, under a new message ID", messages.KindPaid
-			again.job.Attempt = 2
+			again.job.Attempt, again.job.CustomerActed = 2, true // they paid in: it need not wait
 			again.job.ID = messageID(again.job)
 			s.then = &again
 		case "invalid job: the sum is off":

@@ -167,7 +167,7 @@ func TestRefusedAttemptsLeaveRoom(t *testing.T) {
 	}
 }
 
-// What a refusal suggests no guard refuses, and where every further attempt would be one too many none is suggested: over chains of
+// S65: what a refusal suggests no guard refuses, and where every further attempt would be one too many none is suggested: over chains of
 // attempts of any policy, guards, tokens and refusals, at any times.
 func TestAdviceAndGuardsAgree(t *testing.T) {
 	t.Parallel()
