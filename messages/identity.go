@@ -59,6 +59,14 @@ func ParseMessageID(s string) (MessageID, error) {
 	return MessageID(s), nil
 }
 
+// ParseSubscriptionID is the same for a subscription ID.
+func ParseSubscriptionID(s string) (SubscriptionID, error) {
+	if fault := identifierFault(s, maxOpaque); fault != "" {
+		return "", fmt.Errorf("subscription ID: %s", fault)
+	}
+	return SubscriptionID(s), nil
+}
+
 // identifierFault says what is wrong with an identifier of at most limit bytes, or "". A space at an end, and a character
 // that nobody sees anywhere, would be lost on whoever compares two identifiers, and make two renewals of one.
 func identifierFault(s string, limit int) string {

@@ -40,6 +40,11 @@ func ParkedFilter(account Account) string { return "renewals.parked.*.*.*." + st
 // ParkedRenewalFilter matches what waits of one renewal.
 func ParkedRenewalFilter(r Renewal) string { return "renewals.parked." + string(r) + ".*.*" }
 
+// ParkedSubscriptionFilter matches what waits of a subscription, whatever the period: renewals.parked.<esc(subscription)>.>.
+func ParkedSubscriptionFilter(subscription SubscriptionID) string {
+	return string(escape([]byte("renewals.parked."), string(subscription), subjectToken)) + ".>"
+}
+
 // ParseParkedSubject tells whose job waits on a subject of [ParkedSubject].
 func ParseParkedSubject(subject string) (Account, error) {
 	part := strings.Split(subject, ".")

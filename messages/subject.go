@@ -126,6 +126,19 @@ func SubscriptionFilter(subscription SubscriptionID) string {
 	return string(escape([]byte("renewals.*."), string(subscription), subjectToken)) + ".>"
 }
 
+// SubscriptionRecordFilter is [RecordFilter] for one subscription: renewals.<kind>.<esc(subscription)>.*.*.<account>.
+func SubscriptionRecordFilter(kind Kind, subscription SubscriptionID, account Account) string {
+	b := append(append(append(make([]byte, 0, 128), "renewals."...), kind...), '.')
+	return string(append(escape(b, string(subscription), subjectToken), ".*.*."+account...))
+}
+
+// FirstEdition says that a subject of a stream is one of records in the contract's first edition, renewals.<kind>.<renewal key>.<account>,
+// which nothing reads any more.
+func FirstEdition(subject string) bool {
+	part := strings.Split(subject, ".")
+	return len(part) == 4 && part[0] == "renewals" && slices.Contains(Kinds(), Kind(part[1]))
+}
+
 // DeadSubject is where a dead letter is published: renewals.dead.<idempotency key>.<account>.
 func DeadSubject(key IdempotencyKey, account Account) string {
 	return "renewals.dead." + string(key) + "." + string(account)

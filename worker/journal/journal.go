@@ -50,11 +50,17 @@ const (
 var ErrLost = errors.New("the journal has moved on")
 
 // Open binds the journal for leader reads. It fails where the stream is
-// missing or lets anybody but the leader answer reads.
+// missing, holds records of the contract's first edition, or lets anybody but the leader answer reads.
 func Open(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) (*Journal, error) {
 	stream, err := js.Stream(ctx, messages.StreamJournal)
 	if err != nil {
 		return nil, fmt.Errorf("bind stream %s: %w", messages.StreamJournal, err)
+	}
+	for _, subject := range stream.CachedInfo().Config.Subjects {
+		if messages.FirstEdition(subject) { // a read would find nothing of what was charged
+			return nil, fmt.Errorf("stream %s: setting subjects: found %s, of the first edition of the contract, expected %s; run `renewals provision`, which says what to do",
+				messages.StreamJournal, subject, messages.RecordFilter(messages.KindPaid, "*"))
+		}
 	}
 	if stream.CachedInfo().Config.AllowDirect {
 		return nil, fmt.Errorf("stream %s: setting allow_direct: found true, expected false; run `renewals provision`", messages.StreamJournal)

@@ -151,7 +151,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 			return todo, err
 		}
 		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
-			if _, err := js.UpdateStream(ctx, target); err != nil {
+			if err := update(ctx, js, found, target); err != nil {
 				return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
 			}
 			return nil
@@ -228,7 +228,7 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 	for _, name := range differing(got, want) {
 		c := Change{Stream: wanted.Name, Setting: settingName(name), Found: settingText(name, got), Wanted: settingText(name, want)}
 		if name == "subjects" {
-			want[name] = union(got[name], want[name])
+			want[name] = union(current(got[name]), want[name])
 			c.Wanted = settingText(name, want)
 		}
 		switch {
@@ -302,6 +302,15 @@ func lowers(name string, found, wanted settings) bool {
 	}
 	return false
 }
+
+// current are the subjects of a stream without those that have no records any more, see guardEdition.
+func current(subjects any) any {
+	all, _ := subjects.([]any)
+	return slices.DeleteFunc(slices.Clone(all), outdated)
+}
+
+// outdated says that a subject is of the contract's first edition.
+func outdated(subject any) bool { return messages.FirstEdition(fmt.Sprint(subject)) }
 
 // union is a list with what it lacks of another one.
 func union(found, wanted any) []any {

@@ -55,6 +55,10 @@ func Parked(ctx context.Context, js jetstream.JetStream, of []messages.Account) 
 // ParkedSubjects asks for one page of subjects, at most 100,000, from offset on, and how many there are. The library's
 // own question would gather all of them.
 func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
+	return subjectsFrom(ctx, js, messages.StreamLater, filter, offset)
+}
+
+func subjectsFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
 	prefix := jetstream.DefaultAPIPrefix
 	switch o := js.Options(); {
 	case o.APIPrefix != "":
@@ -63,9 +67,9 @@ func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 		prefix = "$JS." + o.Domain + ".API."
 	}
 	body, _ := json.Marshal(map[string]any{"subjects_filter": filter, "offset": offset})
-	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+messages.StreamLater, body)
+	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+stream, body)
 	if err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, err)
 	}
 	var answer struct {
 		Error *jetstream.APIError `json:"error"`
@@ -75,10 +79,10 @@ func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 		} `json:"state"`
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, err)
 	}
 	if answer.Error != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, answer.Error)
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, answer.Error)
 	}
 	return answer.State.Subjects, answer.Total, nil
 }

@@ -82,15 +82,15 @@ func (p Provisioning) streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{p.later(), p.marks(messages.StreamMarks, messages.SubjectMark), p.marks(messages.StreamMarksCopy, messages.SubjectMarkCopy), p.Journal(), p.dead(), p.jobs(), p.workers()}
 }
 
-// guardJournal refuses to let an empty journal take the place of a lost one.
+// guardJournal refuses to let an empty journal take the place of a lost one, and to touch one of the contract's first edition.
 func (p Provisioning) guardJournal(ctx context.Context, js jetstream.JetStream) error {
-	if p.AcceptEmptyJournal {
-		return nil
-	}
-	if _, err := js.Stream(ctx, messages.StreamJournal); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		if err != nil {
-			return fmt.Errorf("look up stream %s: %w", messages.StreamJournal, err)
-		}
+	journal, err := js.Stream(ctx, messages.StreamJournal)
+	switch {
+	case err == nil:
+		return guardEdition(ctx, js, journal.CachedInfo().Config.Subjects)
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("look up stream %s: %w", messages.StreamJournal, err)
+	case p.AcceptEmptyJournal:
 		return nil
 	}
 	jobs, err := js.Stream(ctx, messages.StreamJobs)

@@ -21,6 +21,8 @@ import (
 // being kept. Nothing is claimed that it touches while there is one.
 type Deviation struct {
 	Stream, Consumer, Setting, Got, Want string
+
+	firstEdition bool // subjects of the contract's first edition are among what was found
 }
 
 func (d *Deviation) Error() string {
@@ -43,6 +45,8 @@ func (d *Deviation) remedy() string {
 	switch {
 	case d.Setting == "pause_until":
 		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
+	case d.Setting == "subjects" && d.firstEdition:
+		return movingOn + "; where the stream is empty, run `renewals provision`"
 	case d.Setting == "ack_wait":
 		return "run `renewals provision --ack-wait " + DefaultAckWait.String() + " --force=ack_wait`, or give tries less time"
 	case fixedSettings[d.Setting] && d.Consumer != "":
@@ -131,10 +135,11 @@ func remembers(name string, found, wanted settings) bool {
 	return wanted[name] != nil && (found[name] == nil || found.number(name) >= int64(minRetention))
 }
 
+// among is at least what is wanted, and nothing of the contract's first edition.
 func among(name string, found, wanted settings) bool {
 	have, _ := found[name].([]any)
 	need, _ := wanted[name].([]any)
-	return !slices.ContainsFunc(need, func(s any) bool { return !slices.Contains(have, s) })
+	return !slices.ContainsFunc(have, outdated) && !slices.ContainsFunc(need, func(s any) bool { return !slices.Contains(have, s) })
 }
 
 // Everything else must be as Provision makes it. A newer version of this program may add subjects and batches, and its
@@ -287,7 +292,10 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 		got, want := settingsOf(info.Config), settingsOf(wanted)
 		for _, name := range differing(got, want) {
 			if !streamTolerates(wanted.Name, name, got, want) {
-				found.Deviations = append(found.Deviations, &Deviation{Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want)})
+				found.Deviations = append(found.Deviations, &Deviation{
+					Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want),
+					firstEdition: name == "subjects" && len(firstEdition(info.Config.Subjects)) > 0,
+				})
 			}
 		}
 		if info.Cluster != nil && info.Cluster.Name != "" && info.Config.Replicas < safeReplicas {
