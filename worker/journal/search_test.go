@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func TestUnresolvedSaysWhereToSearch(t *testing.T) {
 	lease := 2 * time.Minute
 	cut := &klarna.UnknownError{TimedOut: true, StatusCode: 200, CorrelationID: "cut"}
 	limited := &klarna.Error{StatusCode: 429, CorrelationID: "429"}
-	unsent := &klarna.NotSentError{Err: fmt.Errorf("no such host")}
+	unsent := &klarna.NotSentError{Err: errors.New("no such host")}
 	at := func(d time.Duration) time.Time { return noon.Add(d) }
 	for _, row := range []struct {
 		name                   string
@@ -246,6 +247,22 @@ func TestUnresolvedSaysWhereToSearch(t *testing.T) {
 				t.Errorf("got correlation ids %v and %d undecided tries, want %v and %d", u.CorrelationIDs, u.UndecidedTries, row.ids, row.undecided)
 			}
 		})
+	}
+}
+
+// A delivery that is handed back before its first try has nothing to say of what went wrong: what is known stays.
+func TestHandedBackKeepsTheLastError(t *testing.T) {
+	t.Parallel()
+	c := newChronicle(t)
+	c.delivered(noon, failed("a"))
+	want := c.state.Claim.LastError
+	c.delivered(noon.Add(time.Hour))
+	if got := c.state.Claim.LastError; got != want || !strings.Contains(want, "500") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	c.delivered(noon.Add(2*time.Hour), &klarna.NotSentError{Err: errors.New("no such host")})
+	if got := c.state.Claim.LastError; !strings.Contains(got, "no such host") {
+		t.Errorf("got %q, want what went wrong last", got)
 	}
 }
 
