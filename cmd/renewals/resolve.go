@@ -121,8 +121,9 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return settled(ctx, dead, aside, letters, after.state)
 }
 
-// question is what a person agrees to.
-func (c *resolveCmd) question(h history, captured bool) (question string) {
+// question is what a person agrees to, with what has to be looked for at Klarna before.
+func (c *resolveCmd) question(h history, captured bool) string {
+	var question string
 	switch c.verdict() {
 	case verdictPaid:
 		question = fmt.Sprintf("Record %s as paid with order %s, captured: %t?", h.name(), printable(c.OrderID), captured)
@@ -133,7 +134,7 @@ func (c *resolveCmd) question(h history, captured bool) (question string) {
 	case verdictNotCaptured:
 		question = fmt.Sprintf("Record that %s were not captured, for %s? They may then be captured by another job.", h.capture(), h.name())
 	}
-	return question
+	return "Sought at Klarna: " + strings.Join(h.sought(), "; ") + "\n" + question
 }
 
 // settle writes what the operator found.

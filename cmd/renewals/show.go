@@ -126,6 +126,13 @@ type episode struct {
 	Actor          string `json:"actor"`
 	Note           string `json:"note"`
 	Reference      string `json:"merchant_reference1"`
+	Reference2     string `json:"merchant_reference2"`
+
+	// Of what is unresolved.
+	FirstSentAt      time.Time `json:"first_sent_at"`
+	SearchUntil      time.Time `json:"search_until"`
+	CorrelationIDs   []string  `json:"correlation_ids"`
+	CaptureReference string    `json:"reference"`
 }
 
 func historyOf(ctx context.Context, f desk.Finder, r messages.Renewal) (history, error) {
@@ -176,8 +183,8 @@ func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
 	if h.renewal != "" {
 		key = string(h.renewal.Key())
 	}
-	fmt.Fprintf(w, "subscription %s, period %s, %s, merchant reference %s, account %s\nrenewal key %s\n", printable(cmp.Or(string(about.SubscriptionID), "-")),
-		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(about.Reference, "-")), about.Account, key)
+	fmt.Fprintf(w, "subscription %s, period %s, %s, %s, account %s\nrenewal key %s\n", printable(cmp.Or(string(about.SubscriptionID), "-")),
+		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(strings.TrimPrefix(about.references(), ", "), "merchant reference -")), about.Account, key)
 	keys := map[messages.IdempotencyKey]bool{}
 	for _, e := range h.records {
 		if !keys[e.IdempotencyKey] && e.ID != "" {
@@ -219,7 +226,7 @@ func (h history) about() episode {
 		last := h.records[n-1]
 		for _, e := range slices.Backward(h.records) {
 			if e.Currency != "" { // an operator's cancellation has none
-				last.OrderAmount, last.Currency, last.Reference = e.OrderAmount, e.Currency, e.Reference
+				last.OrderAmount, last.Currency, last.Reference, last.Reference2 = e.OrderAmount, e.Currency, e.Reference, e.Reference2
 				break
 			}
 		}
@@ -291,14 +298,21 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 	case journal.PhaseUnresolved:
 		u := h.of(messages.KindUnresolved)
 		name := desk.Argument(string(u.SubscriptionID) + "/" + string(u.Period))
+		search := func() {
+			for i, line := range h.sought() {
+				add("%s%s", [...]string{"search: ", "        "}[min(i, 1)], line)
+			}
+		}
 		if s.Capturing() {
 			add("state: unresolved capture: %s; whether Klarna captured %s is not known, and it is not asked any more", u.Reason, h.capture())
-			add("next: look at the order in Klarna's portal for a capture of this amount and day, then")
+			search()
+			add("next: look at the order in Klarna's portal for the capture, then")
 			add("      renewals resolve %s --captured --capture-id CAPTURE   or   renewals resolve %[1]s --not-captured", name)
 			break
 		}
 		add("state: unresolved: %s; whether the customer was charged is not known, and Klarna is not asked any more", u.Reason)
-		add("next: look in Klarna's portal for an order with this merchant reference, amount and day, then")
+		search()
+		add("next: look in Klarna's portal for the order, then")
 		add("      renewals resolve %s --paid --order-id ORDER   or   renewals resolve %[1]s --not-charged", name)
 	case journal.PhaseCancelled:
 		add("state: cancelled: this period will not be charged")

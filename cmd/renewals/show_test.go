@@ -40,6 +40,14 @@ func TestStanding(t *testing.T) {
 		edit(&e.record)
 		return []episode{e}
 	}
+	sought := func(captured int64) episode {
+		day := time.Date(2026, 12, 1, 2, 0, 0, 500, time.UTC)
+		return episode{
+			record:    record{Kind: messages.KindUnresolved, SubscriptionID: "1", Period: "2026-12", OrderAmount: 1599, Currency: "EUR", Amount: captured, Reason: messages.ReasonPoison},
+			Reference: "1-2026-12", Reference2: "NL-7", CaptureReference: "parcel 1",
+			FirstSentAt: day, SearchUntil: day.Add(21*time.Hour + 2*time.Minute + 5*time.Second), CorrelationIDs: []string{"6b5c5c2f", "0a81d3e7"},
+		}
+	}
 	due := []desk.WaitingJob{{ID: "j", Account: "default", Key: key, Published: now.Add(-time.Minute), DueAt: now}}
 	for _, row := range []struct {
 		situation string
@@ -67,6 +75,12 @@ func TestStanding(t *testing.T) {
 		{"declined", history{state: journal.State{Phase: journal.PhaseDunning, Claim: order}, records: rec(messages.KindDunning, func(r *record) { r.Reason, r.NextAttemptAt = messages.ReasonPaymentMethodFailed, &later })}, []string{"dunning: payment_method_failed", "suggested at 2026-12-04 03:00 UTC"}},
 		{"declined for good", history{state: journal.State{Phase: journal.PhaseDunning, Claim: order}, records: rec(messages.KindDunning, func(r *record) { r.Reason = messages.ReasonTokenCancelled })}, []string{"no further attempt is suggested"}},
 		{"unresolved", history{state: journal.State{Phase: journal.PhaseUnresolved, Claim: order}, records: rec(messages.KindUnresolved, func(r *record) { r.Reason = messages.ReasonPendingTooLong })}, []string{"unresolved: pending_too_long", `renewals resolve 'it'\''s/2026-12' --paid`}},
+		{"unresolved, in every detail", history{state: journal.State{Phase: journal.PhaseUnresolved, Claim: order}, records: []episode{sought(0)}}, []string{
+			"search: an order of 15.99 EUR, merchant references 1-2026-12 and NL-7, made between 2026-12-01 02:00:00 UTC and 2026-12-01 23:02:06 UTC", "\n        Klarna's correlation ids: 6b5c5c2f, 0a81d3e7\n",
+		}},
+		{"unresolved capture, in every detail", history{state: delayed(journal.PhaseUnresolved, 0, later), records: []episode{sought(500)}}, []string{
+			"search: a capture of 5.00 EUR of order f3392f8b, merchant references 1-2026-12 and NL-7, reference parcel 1, made between ",
+		}},
 		{"cancelled", history{state: journal.State{Phase: journal.PhaseCancelled}}, []string{"will not be charged"}},
 		{"rejected only", history{state: settled, records: rec(messages.KindRejected, func(*record) {})}, []string{"nothing was charged and nothing is being charged"}},
 		{"waiting", history{jobs: due}, []string{"nothing recorded", "published 1m ago for account default: no worker has claimed it"}},
