@@ -152,6 +152,10 @@ func invalidJobs() []invalidJob {
 			want: `order.merchant_reference1: found the customer token in it, expected it in customer_token only`, unsaid: unsaid,
 		},
 		{
+			name: "the token as the other reference", old: `"auto_capture": true`, new: `"auto_capture": true, "merchant_reference2": "t ` + token + `"`,
+			want: `order.merchant_reference2: found the customer token in it, expected it in customer_token only`, unsaid: unsaid,
+		},
+		{
 			name: "16 bytes of token in metadata", old: token + `",`, new: `token-of-16-byte", "metadata": {"token-of-16-byte": ""},`,
 			want: "metadata: found this name twice, expected it once\nmetadata: found the customer token in it, expected it in customer_token only", unsaid: unsaid,
 		},

@@ -219,6 +219,29 @@ func hostile(t testing.TB) map[string][]byte {
 	}
 }
 
+// Results repeat both references, a number as it is written. What is longer than Klarna takes is cut: they travel in a header, too.
+func TestReferencesAsResultsRepeatThem(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ written, want string }{
+		{`"NL-7"`, "NL-7"},
+		{`48211`, "48211"},
+		{`null`, ""},
+		{`"` + strings.Repeat("é", 255) + `"`, strings.Repeat("é", 255)},
+		{`"` + strings.Repeat("x", 70_000) + `"`, strings.Repeat("x", 1020)},
+		{`"x` + strings.Repeat("é", 70_000) + `"`, "x" + strings.Repeat("é", 509)},
+		{strings.Repeat("9", 70_000), strings.Repeat("9", 1020)},
+	} {
+		for _, name := range []string{"merchant_reference1", "merchant_reference2"} {
+			base := strings.Replace(string(golden(t, "job.json")), `"merchant_reference1"`, `"unused"`, 1)
+			r := messages.Read([]byte(edit(t, base, `"auto_capture": true`, `"auto_capture": true, "`+name+`": `+row.written)), nil)
+			got := r.Facts.MerchantReference1 + r.Facts.MerchantReference2
+			if got != row.want || len(r.Problems) > 0 || (r.Facts.MerchantReference1 != "") != (name == "merchant_reference1" && row.want != "") {
+				t.Errorf("%s %.20s: got %.40q of %d bytes, %v; want %.40q", name, row.written, got, len(got), r.Problems, row.want)
+			}
+		}
+	}
+}
+
 // No input makes more than 100 problems and a last one that counts the rest, so that a record of them is always small.
 func TestReadingIsBounded(t *testing.T) {
 	t.Parallel()
