@@ -43,7 +43,11 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.JSON {
 		aside = t.stderr
 	}
-	account, err := c.account(aside, h)
+	instead, err := periodsInstead(ctx, f, c.Subscription)
+	if err != nil {
+		return err
+	}
+	account, err := c.account(aside, h, instead)
 	if err != nil {
 		return err
 	}
@@ -106,7 +110,7 @@ func (c *cancelCmd) check() error {
 }
 
 // account is that of the renewal, of which what is known is shown.
-func (c *cancelCmd) account(w io.Writer, h history) (messages.Account, error) {
+func (c *cancelCmd) account(w io.Writer, h history, instead string) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
 		h.print(w, time.Now(), c.KeyWindow)
@@ -116,7 +120,7 @@ func (c *cancelCmd) account(w io.Writer, h history) (messages.Account, error) {
 			return "", usagef("KLARNA_ACCOUNT: %s, but the records of this renewal are of account %s", account, of)
 		}
 	} else {
-		fmt.Fprintln(w, "nothing is recorded of this renewal yet")
+		fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)
 	}
 	if account == "" {
 		account = defaultAccount

@@ -38,7 +38,7 @@ type commands struct {
 	Validate     validateCmd     `cmd:"" help:"The same checks without publishing."`
 	Watch        watchCmd        `cmd:"" help:"Follow results."`
 	Status       statusCmd       `cmd:"" help:"How everything stands; exit code 1 when something needs a human."`
-	Show         showCmd         `cmd:"" help:"A renewal's whole history."`
+	Show         showCmd         `cmd:"" help:"A renewal's whole history, or a subscription's periods."`
 	Resolve      resolveCmd      `cmd:"" help:"Settle an unresolved charge or capture."`
 	Cancel       cancelCmd       `cmd:"" help:"Charge nothing for a period."`
 	Dead         deadCmd         `cmd:"" help:"Dead letters: jobs that no machine can finish."`

@@ -258,7 +258,11 @@ func one(ctx context.Context, f desk.Finder, name string) (history, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) == 0:
-		return history{}, fmt.Errorf("%s: no record of it in %s", printable(name), messages.StreamJournal)
+		instead, err := periodsInstead(ctx, f, name)
+		if err != nil {
+			return history{}, err
+		}
+		return history{}, fmt.Errorf("%s: no record of it in %s%s", printable(name), messages.StreamJournal, instead)
 	}
 	names := make([]string, len(found))
 	for i, h := range found {

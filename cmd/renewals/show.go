@@ -22,38 +22,107 @@ type showCmd struct {
 	NATS natsSettings `embed:""`
 	Log  logSettings  `embed:""`
 
-	ID        string        `arg:"" help:"SUBSCRIPTION/PERIOD, or the message ID of a job or a capture job."`
-	JSON      bool          `name:"json" help:"The records as JSON Lines."`
+	ID        string        `arg:"" help:"SUBSCRIPTION/PERIOD, the message ID of a job or a capture job, or SUBSCRIPTION for its periods."`
+	As        string        `enum:",message-id,subscription" default:"" help:"What ID is, message-id or subscription, where it may be both. Default: what is found first, in the order above." from:"command-line"`
+	All       bool          `help:"Of a subscription all periods, not the newest 50." from:"command-line"`
+	JSON      bool          `name:"json" help:"The records, or the periods, as JSON Lines."`
 	KeyWindow time.Duration `default:"${key_window}" help:"The workers' setting, for saying how long a key may still be used."`
 }
 
+// What showCmd.As may say.
+const (
+	asMessageID    = "message-id"
+	asSubscription = "subscription"
+)
+
 func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.ID == "" {
-		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID")
+		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD, a message ID or SUBSCRIPTION")
 	}
 	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
 	if err != nil {
 		return err
 	}
 	defer f.JetStream.Conn().Close()
-	renewals, err := f.Renewals(ctx, c.ID)
+	of, err := c.subscription(ctx, f)
 	if err != nil {
 		return err
 	}
-	jobs, complete, err := f.Waiting(ctx, c.ID, renewals)
+	renewals, err := c.renewals(ctx, f, &of)
 	if err != nil {
 		return err
 	}
+	sought := desk.Sought{ID: messages.MessageID(c.ID), Renewals: renewals, Quick: len(renewals) > 0 || of.known()}
+	if c.As == asSubscription {
+		sought.ID = ""
+	}
+	if c.As != asMessageID && len(renewals) == 0 {
+		sought.Subscription = of.id
+	}
+	jobs, complete, err := f.Waiting(ctx, sought)
+	if err != nil {
+		return err
+	}
+	of.complete = complete
 	for _, j := range jobs {
-		if j.Renewal == "" || !slices.Contains(renewals, j.Renewal) {
+		switch {
+		case j.SubscriptionID == sought.Subscription && string(j.ID) != c.ID && !slices.Contains(renewals, j.Renewal):
+			of.jobs = append(of.jobs, j)
+		case j.Renewal == "" || !slices.Contains(renewals, j.Renewal):
 			renewals = append(renewals, j.Renewal)
 		}
 	}
-	shown := 0
+	if len(renewals) == 0 && of.known() {
+		return c.list(t, of)
+	}
+	shown, err := c.histories(ctx, f, t, renewals, jobs)
+	switch {
+	case err != nil:
+		return err
+	case shown == 0:
+		return c.unknown(ctx, f)
+	case of.known():
+		fmt.Fprintf(c.aside(t), "  %s is the name of a subscription, too: `renewals show --as=%s %s` lists its periods\n", printable(c.ID), asSubscription, desk.Argument(c.ID))
+	}
+	if !complete && !c.JSON {
+		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", desk.QuickQueue)
+	}
+	return nil
+}
+
+// renewals finds those that are to be shown one by one. Where the name is known as a subscription's, a search of the whole journal
+// for a message ID that is the same is left out.
+func (c *showCmd) renewals(ctx context.Context, f desk.Finder, of *subscription) (found []messages.Renewal, err error) {
+	switch c.As {
+	case asSubscription:
+		return nil, nil
+	case asMessageID:
+		return f.Search(ctx, c.ID, desk.SearchStep)
+	}
+	if found, err = f.Named(ctx, c.ID); err != nil || len(found) > 0 {
+		return found, err
+	}
+	if !of.known() {
+		return f.Search(ctx, c.ID, desk.SearchStep)
+	}
+	for _, p := range of.periods {
+		if p.Took(messages.MessageID(c.ID)) {
+			found = append(found, p.Renewal)
+		}
+	}
+	if len(found) > 0 {
+		return found, nil
+	}
+	found, of.searched, err = f.Recent(ctx, c.ID)
+	return found, err
+}
+
+// histories shows renewals with their jobs, and says how many there were of which anything is known.
+func (c *showCmd) histories(ctx context.Context, f desk.Finder, t *terminal, renewals []messages.Renewal, jobs []desk.WaitingJob) (shown int, err error) {
 	for _, r := range desk.Compact(renewals) {
 		h, err := historyOf(ctx, f, r)
 		if err != nil {
-			return err
+			return shown, err
 		}
 		for _, j := range jobs {
 			if j.Renewal == r {
@@ -72,17 +141,36 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			h.print(t.stdout, time.Now(), c.KeyWindow)
 		}
 		if err != nil {
-			return err
+			return shown, err
 		}
 		shown++
 	}
-	if shown == 0 {
-		return fmt.Errorf("show %s: neither a record in %s nor a job in %s; the journal forgets a renewal after its retention", printable(c.ID), messages.StreamJournal, messages.StreamJobs)
+	return shown, nil
+}
+
+// aside is for what is no record.
+func (c *showCmd) aside(t *terminal) io.Writer {
+	if c.JSON {
+		return t.stderr
 	}
-	if !complete && !c.JSON {
-		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", desk.QuickQueue)
+	return t.stdout
+}
+
+// unknown says what was looked for, and what there is instead.
+func (c *showCmd) unknown(ctx context.Context, f desk.Finder) error {
+	what := "a period SUBSCRIPTION/PERIOD, a message ID or a subscription"
+	switch c.As {
+	case asMessageID:
+		what = "a message ID"
+	case asSubscription:
+		what = "a subscription"
 	}
-	return nil
+	instead, err := periodsInstead(ctx, f, c.ID)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("show %s: neither a record in %s nor a job in %s or %s has it as %s%s; the journal forgets a renewal after its retention",
+		printable(c.ID), messages.StreamJournal, messages.StreamJobs, messages.StreamLater, what, instead)
 }
 
 // finder connects and opens the journal.
@@ -320,14 +408,19 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 		add("state: %s", s.Phase)
 	}
 	for _, j := range h.jobs {
-		what := "job"
-		if j.Job == desk.CaptureJob {
-			what = "capture job"
-		}
-		add("queue: %s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, messages.StreamJobs),
-			lapse(now.Sub(j.Published)), j.Account, j.Standing(s, now))
+		add("queue: %s", queued(j, s, now))
 	}
 	return say
+}
+
+// queued says of a job in the queue what it is and what it waits for, by the state of its renewal.
+func queued(j desk.WaitingJob, s journal.State, now time.Time) string {
+	what := "job"
+	if j.Job == desk.CaptureJob {
+		what = "capture job"
+	}
+	return fmt.Sprintf("%s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, messages.StreamJobs),
+		lapse(now.Sub(j.Published)), j.Account, j.Standing(s, now))
 }
 
 // order tells of a renewal that is paid, and how much of its order is captured.

@@ -18,8 +18,11 @@ type watchCmd struct {
 
 	Kind    []string `help:"Kinds to show: charging, pending, paid, dunning, unresolved, rejected, cancelled, capturing, captured, capture_failed. Default: all but charging and capturing."`
 	Account []string `help:"Accounts to show. Default: all."`
-	JSON    bool     `name:"json" help:"JSON Lines also on a terminal."`
-	Since   string   `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now."`
+
+	Subscription string `help:"The subscription to show, all its periods. Default: all of them."`
+
+	JSON  bool   `name:"json" help:"JSON Lines also on a terminal."`
+	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now."`
 }
 
 func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
@@ -78,9 +81,19 @@ func (c *watchCmd) consumer(now time.Time) (jetstream.OrderedConsumerConfig, err
 			accounts = append(accounts, account)
 		}
 	}
+	filter := messages.RecordFilter
+	if c.Subscription != "" {
+		subscription, err := messages.ParseSubscriptionID(c.Subscription)
+		if err != nil {
+			return config, fmt.Errorf("--subscription: %w", err)
+		}
+		filter = func(kind messages.Kind, account messages.Account) string {
+			return messages.SubscriptionRecordFilter(kind, subscription, account)
+		}
+	}
 	for _, kind := range kinds {
 		for _, account := range accounts {
-			config.FilterSubjects = append(config.FilterSubjects, messages.RecordFilter(kind, account))
+			config.FilterSubjects = append(config.FilterSubjects, filter(kind, account))
 		}
 	}
 	slices.SortFunc(config.FilterSubjects, strings.Compare)

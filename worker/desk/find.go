@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -19,8 +20,8 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// Finder looks for what an operator names: SUBSCRIPTION/PERIOD, or a message ID. A message ID alone does not tell which
-// renewal it belongs to, so that is the slow way.
+// Finder looks for what an operator names: SUBSCRIPTION/PERIOD, a message ID, or SUBSCRIPTION. A message ID alone does not tell
+// which renewal it belongs to, so that is the slow way.
 type Finder struct {
 	JetStream jetstream.JetStream
 	Journal   *journal.Journal
@@ -58,7 +59,15 @@ const QuickQueue = 10_000
 // Renewals finds the renewals that a name may mean, mostly one: by SUBSCRIPTION/PERIOD at every slash, then by message ID,
 // first where IDs are SUBSCRIPTION/PERIOD/ATTEMPT, then through the whole journal from its end.
 func (f Finder) Renewals(ctx context.Context, name string) ([]messages.Renewal, error) {
-	var found []messages.Renewal
+	found, err := f.Named(ctx, name)
+	if len(found) > 0 || err != nil {
+		return found, err
+	}
+	return f.Search(ctx, name, SearchStep)
+}
+
+// Named finds the renewals that a name means by itself: SUBSCRIPTION/PERIOD, or a message ID SUBSCRIPTION/PERIOD/ATTEMPT.
+func (f Finder) Named(ctx context.Context, name string) (found []messages.Renewal, err error) {
 	for _, r := range splits(name) {
 		at, err := f.Journal.Last(ctx, r)
 		if err != nil {
@@ -77,13 +86,12 @@ func (f Finder) Renewals(ctx context.Context, name string) ([]messages.Renewal, 
 			if err != nil {
 				return nil, err
 			}
-			key, id := r.Key(), messages.MessageID(name)
-			if knows(at.State, messages.NewIdempotencyKey(key, id)) || knows(at.State, messages.NewCaptureKey(key, id)) {
+			if took(at.State, r, messages.MessageID(name)) {
 				return []messages.Renewal{r}, nil
 			}
 		}
 	}
-	return f.Search(ctx, name, searchStep)
+	return nil, nil
 }
 
 // splits are the renewals that a text can name as SUBSCRIPTION/PERIOD; both may hold slashes.
@@ -96,19 +104,36 @@ func splits(text string) (keys []messages.Renewal) {
 	return keys
 }
 
+// took says that a renewal has had a job of this message ID.
+func took(s journal.State, r messages.Renewal, id messages.MessageID) bool {
+	key := r.Key()
+	return knows(s, messages.NewIdempotencyKey(key, id)) || knows(s, messages.NewCaptureKey(key, id))
+}
+
 func knows(s journal.State, k messages.IdempotencyKey) bool {
 	_, settled := s.Settled[k]
 	return settled || s.Claim != nil && s.Claim.Key == k
 }
 
-// searchStep is how many records are read before the search stops if it has found something.
-const searchStep = 20_000
+// SearchStep is how many records are read before the search stops if it has found something.
+const SearchStep = 20_000
 
 // Search reads the journal backwards for records of a message ID, step records at a time.
 func (f Finder) Search(ctx context.Context, id string, step uint64) (found []messages.Renewal, err error) {
+	found, _, err = f.search(ctx, id, step, math.MaxUint64)
+	return found, err
+}
+
+// Recent looks for a message ID among the youngest records, and says whether these were all.
+func (f Finder) Recent(ctx context.Context, id string) (found []messages.Renewal, all bool, err error) {
+	return f.search(ctx, id, SearchStep, SearchStep)
+}
+
+// search reads at least most records, if there are as many, and says whether it has read all.
+func (f Finder) search(ctx context.Context, id string, step, most uint64) (found []messages.Renewal, all bool, err error) {
 	info, err := f.stream(ctx, messages.StreamJournal)
 	if err != nil || info.State.Msgs == 0 {
-		return nil, err
+		return nil, err == nil, err
 	}
 	set, done := f.Progress("journal searched", int64(info.State.Msgs))
 	defer done()
@@ -132,12 +157,12 @@ func (f Finder) Search(ctx context.Context, id string, step uint64) (found []mes
 			found = append(found, f.belongs(m, id)...)
 			return nil
 		})
-		if err != nil || low == info.State.FirstSeq {
-			return Compact(found), err
+		if all = low == info.State.FirstSeq; all || err != nil || info.State.LastSeq-low >= most-1 {
+			return Compact(found), all, err
 		}
 		high = low - 1
 	}
-	return Compact(found), nil
+	return Compact(found), false, nil
 }
 
 // belongs gives the renewals of a record with this message ID. What was filed under a stand-in, since its ID is in use
@@ -173,41 +198,70 @@ func quoted(s string) []byte {
 	return bytes.TrimSpace(b.Bytes())
 }
 
-// Waiting looks through the queue for jobs of this ID or of these renewals, the oldest first. complete is false where the
-// queue is too long to be looked through for what is an addition only.
-func (f Finder) Waiting(ctx context.Context, id string, renewals []messages.Renewal) (jobs []WaitingJob, complete bool, err error) {
-	jobs, complete, err = f.queued(ctx, messages.StreamJobs, id, renewals)
+// Sought is whose jobs are looked for in the queue.
+type Sought struct {
+	ID           messages.MessageID
+	Renewals     []messages.Renewal
+	Subscription messages.SubscriptionID
+	// Quick leaves a queue of more than [QuickQueue] jobs alone: what it holds would be an addition only.
+	Quick bool
+}
+
+// are says that a job is one of them.
+func (s Sought) are(j WaitingJob) bool {
+	return s.ID != "" && j.ID == s.ID || slices.Contains(s.Renewals, j.Renewal) || s.Subscription != "" && j.SubscriptionID == s.Subscription
+}
+
+// Waiting looks through the queue for jobs, the oldest first. complete is false where the queue is too long to be looked through. A
+// message ID stands for the renewals, too, that it can name as SUBSCRIPTION/PERIOD.
+func (f Finder) Waiting(ctx context.Context, s Sought) (jobs []WaitingJob, complete bool, err error) {
+	s.Renewals = append(splits(string(s.ID)), s.Renewals...)
+	jobs, complete, err = f.queued(ctx, messages.StreamJobs, s)
 	if err != nil {
 		return nil, false, err
 	}
-	parked, all, err := f.queued(ctx, messages.StreamLater, id, renewals)
+	parked, all, err := f.queued(ctx, messages.StreamLater, s)
 	if err == nil && !all {
-		parked, err = f.parkedUnder(ctx, id)
+		parked, err = f.parkedUnder(ctx, s)
 	}
 	return append(jobs, parked...), complete && all, err
 }
 
-// parkedUnder finds the early jobs of the renewals that a text can name as SUBSCRIPTION/PERIOD, however many others wait.
-func (f Finder) parkedUnder(ctx context.Context, text string) (jobs []WaitingJob, err error) {
-	for i := range len(text) {
-		if text[i] == '/' && i > 0 && i < len(text)-1 {
-			found, err := f.Parked(ctx, messages.SubscriptionID(text[:i]), messages.Period(text[i+1:]))
-			if err != nil {
-				return nil, err
-			}
-			jobs = append(jobs, found...)
+// parkedUnder finds the early jobs of renewals and of a subscription, however many others wait.
+func (f Finder) parkedUnder(ctx context.Context, s Sought) (jobs []WaitingJob, err error) {
+	var filters []string
+	for _, r := range s.Renewals {
+		filters = append(filters, messages.ParkedRenewalFilter(r))
+	}
+	if s.Subscription != "" {
+		filters = append(filters, messages.ParkedSubscriptionFilter(s.Subscription))
+	}
+	for _, filter := range filters {
+		found, err := f.parked(ctx, filter)
+		if err != nil {
+			return nil, err
 		}
+		jobs = append(jobs, found...)
 	}
 	return jobs, nil
 }
 
+// ParkedOf finds the early jobs of a subscription.
+func (f Finder) ParkedOf(ctx context.Context, subscription messages.SubscriptionID) ([]WaitingJob, error) {
+	return f.parked(ctx, messages.ParkedSubscriptionFilter(subscription))
+}
+
 // Parked finds the early jobs of one renewal, which wait on subjects of its own.
-func (f Finder) Parked(ctx context.Context, subscription messages.SubscriptionID, period messages.Period) (jobs []WaitingJob, err error) {
+func (f Finder) Parked(ctx context.Context, subscription messages.SubscriptionID, period messages.Period) ([]WaitingJob, error) {
+	return f.parked(ctx, messages.ParkedRenewalFilter(messages.NewRenewal(subscription, period)))
+}
+
+func (f Finder) parked(ctx context.Context, filter string) (jobs []WaitingJob, err error) {
 	stream, err := f.JetStream.Stream(ctx, messages.StreamLater)
 	if err != nil {
 		return nil, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.ParkedRenewalFilter(messages.NewRenewal(subscription, period))))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
 		return nil, fmt.Errorf("read the subjects of %s: %w", messages.StreamLater, err)
 	}
@@ -224,15 +278,14 @@ func (f Finder) Parked(ctx context.Context, subscription messages.SubscriptionID
 	return jobs, nil
 }
 
-func (f Finder) queued(ctx context.Context, name, id string, renewals []messages.Renewal) (jobs []WaitingJob, complete bool, err error) {
+func (f Finder) queued(ctx context.Context, name string, s Sought) (jobs []WaitingJob, complete bool, err error) {
 	info, err := f.stream(ctx, name)
 	if err != nil || info.State.Msgs == 0 {
 		return nil, true, err
 	}
-	if len(renewals) > 0 && info.State.Msgs > QuickQueue {
+	if s.Quick && info.State.Msgs > QuickQueue {
 		return nil, false, nil
 	}
-	renewals = append(splits(id), renewals...)
 	stream, err := f.JetStream.Stream(ctx, name)
 	if err != nil {
 		return nil, false, fmt.Errorf("bind stream %s: %w", name, err)
@@ -262,7 +315,7 @@ func (f Finder) queued(ctx context.Context, name, id string, renewals []messages
 				mu.Lock()
 				if problem != nil {
 					err = fmt.Errorf("read %s: %w", name, problem)
-				} else if j := readDue(name, m); string(j.ID) == id || slices.Contains(renewals, j.Renewal) {
+				} else if j := readDue(name, m); s.are(j) {
 					jobs = append(jobs, j)
 				}
 				mu.Unlock()

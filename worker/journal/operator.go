@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -145,23 +147,39 @@ func (d Decision) sign(r messages.Record) messages.Record {
 	return r
 }
 
-// Records reads a renewal's whole history from the stream's leader, the oldest record first.
-func (j *Journal) Records(ctx context.Context, r messages.Renewal) ([]Entry, error) {
-	var all []Entry
-	for next := uint64(1); ; {
-		m, err := j.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.RenewalFilter(r)))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return all, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read the records of renewal %s: %w", r, err)
-		}
-		e, err := entry(m)
-		if err != nil {
-			return nil, err
-		}
-		all, next = append(all, e), m.Sequence+1
+// Records reads a renewal's whole history from the stream's leader, the oldest record first. The index of subjects says where the
+// records are and how many: to ask for the next one by a wildcard, or past the last one, makes the broker load every block of the
+// journal behind it, while claims wait.
+func (j *Journal) Records(ctx context.Context, r messages.Renewal) (all []Entry, err error) {
+	info, err := j.stream.Info(ctx, jetstream.WithSubjectFilter(messages.RenewalFilter(r)))
+	if err != nil {
+		return nil, fmt.Errorf("look up the records of renewal %s: %w", r, err)
 	}
+	for subject, records := range info.State.Subjects {
+		read := func(uint64) (*jetstream.RawStreamMsg, error) { return j.stream.GetLastMsgForSubject(ctx, subject) }
+		if records > 1 {
+			read = func(next uint64) (*jetstream.RawStreamMsg, error) {
+				return j.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
+			}
+		}
+		next := uint64(1)
+		for range records {
+			m, err := read(next)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				break // it has aged meanwhile
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read the records of renewal %s: %w", r, err)
+			}
+			e, err := entry(m)
+			if err != nil {
+				return nil, err
+			}
+			all, next = append(all, e), m.Sequence+1
+		}
+	}
+	slices.SortFunc(all, func(a, b Entry) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	return all, nil
 }
 
 // unresolved reads the record that gave a renewal up.

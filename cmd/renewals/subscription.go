@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
+
+// mostPeriods are listed without --all: each is a read of the journal.
+const mostPeriods = 50
+
+// subscription is what is known of a customer's periods.
+type subscription struct {
+	id       messages.SubscriptionID
+	periods  []desk.Standing // the newest
+	older    int             // further ones that were not read
+	jobs     []desk.WaitingJob
+	parked   bool // a job of it is
+	complete bool // the queue was searched
+	searched bool // the journal was, for a message ID of this name
+}
+
+func (s *subscription) known() bool { return len(s.periods)+len(s.jobs) > 0 || s.parked }
+
+// subscription is what ID means as one. Neither the journal's records nor the queue are searched for it.
+func (c *showCmd) subscription(ctx context.Context, f desk.Finder) (of subscription, err error) {
+	of = subscription{id: messages.SubscriptionID(c.ID), searched: c.As == asSubscription}
+	if c.As == asMessageID {
+		return of, nil
+	}
+	periods, err := f.Periods(ctx, of.id)
+	if err != nil {
+		return of, err
+	}
+	if len(periods) == 0 {
+		parked, err := f.ParkedOf(ctx, of.id)
+		of.parked = len(parked) > 0
+		return of, err
+	}
+	if most := len(periods) - mostPeriods; most > 0 && !c.All {
+		periods, of.older = periods[:mostPeriods], most
+	}
+	for _, p := range periods {
+		s, err := f.Stands(ctx, p)
+		if err != nil {
+			return of, err
+		}
+		of.periods = append(of.periods, s)
+	}
+	return of, nil
+}
+
+// list shows the periods and what waits.
+func (c *showCmd) list(t *terminal, of subscription) error {
+	show := of.print
+	if c.JSON {
+		show = of.printJSON
+	}
+	if err := show(t.stdout, time.Now()); err != nil {
+		return err
+	}
+	w := c.aside(t)
+	if of.older > 0 {
+		fmt.Fprintf(w, "  %d more fell due before: `renewals show --all %s` lists them, too\n", of.older, desk.Argument(c.ID))
+	}
+	if !of.complete {
+		fmt.Fprintf(w, "  the queue holds more than %d jobs and was not searched for those of this subscription\n", desk.QuickQueue)
+	}
+	if !of.searched {
+		fmt.Fprintf(w, "  if %s is a message ID, too, none of the last %d records has it: `renewals show --as=%s %s` searches all\n",
+			printable(c.ID), desk.SearchStep, asMessageID, desk.Argument(c.ID))
+	}
+	return nil
+}
+
+// print is for a person: a line for each period, then what waits.
+func (s subscription) print(w io.Writer, now time.Time) error {
+	if len(s.periods) == 0 {
+		fmt.Fprintf(w, "subscription %s: nothing is recorded of it yet\n", printable(string(s.id)))
+	} else {
+		fmt.Fprintf(w, "subscription %s: periods with records: %d, the newest first\n\n", printable(string(s.id)), len(s.periods)+s.older)
+		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "PERIOD\tDUE (UTC)\tSTATE\tAMOUNT\tOUTCOME\tRECORDS")
+		for _, p := range s.periods {
+			line := lineOf(p)
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", printable(string(line.Period)), line.due(), line.Phase, amount(line.OrderAmount, line.Currency), line.outcome, p.Records)
+		}
+		if err := table.Flush(); err != nil {
+			return err
+		}
+	}
+	if len(s.jobs) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, j := range s.jobs {
+		fmt.Fprintf(w, "  queue: period %s: %s\n", printable(string(j.Period)), printable(queued(j, s.state(j.Renewal), now)))
+	}
+	return nil
+}
+
+// printJSON writes a line for each period, then the jobs that wait.
+func (s subscription) printJSON(w io.Writer, _ time.Time) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	for _, p := range s.periods {
+		if err := encoder.Encode(lineOf(p)); err != nil {
+			return err
+		}
+	}
+	for _, j := range s.jobs {
+		if err := encoder.Encode(j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// state is that of a period which is listed.
+func (s subscription) state(r messages.Renewal) journal.State {
+	i := slices.IndexFunc(s.periods, func(p desk.Standing) bool { return p.Renewal == r })
+	if i < 0 {
+		return journal.State{Phase: journal.PhaseNone}
+	}
+	return s.periods[i].State
+}
+
+// periodLine is a period in one line.
+type periodLine struct {
+	Kind           string                  `json:"kind"` // "period": jobs that wait are in the same list
+	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
+	Period         messages.Period         `json:"period"`
+	RenewalKey     messages.RenewalKey     `json:"renewal_key"`
+	Account        messages.Account        `json:"account"`
+	DueAt          time.Time               `json:"due_at,omitzero"`
+	Phase          string                  `json:"phase"`
+	OrderAmount    int64                   `json:"order_amount,omitempty"`
+	Currency       string                  `json:"purchase_currency,omitempty"`
+	OrderID        string                  `json:"order_id,omitempty"`
+	Reason         messages.Reason         `json:"reason,omitempty"`
+	NextAttemptAt  *time.Time              `json:"next_attempt_at,omitempty"`
+	Records        uint64                  `json:"records"`
+	At             time.Time               `json:"at,omitzero"` // of the record that led to the phase
+
+	outcome string // for a person
+}
+
+func lineOf(s desk.Standing) periodLine {
+	subscription, period := s.Renewal.Split()
+	line := periodLine{
+		Kind: "period", SubscriptionID: subscription, Period: period, RenewalKey: s.Renewal.Key(),
+		DueAt: s.Due.UTC(), Phase: string(s.State.Phase), Records: s.Records,
+	}
+	if s.Due.IsZero() {
+		line.DueAt = time.Time{}
+	}
+	var r record
+	if s.Unreadable == nil {
+		if err := json.Unmarshal(s.Record.Body, &r); err != nil {
+			s.Unreadable = &journal.UnreadableError{Sequence: s.Record.Sequence, Subject: s.Record.Subject, Err: err}
+		}
+	}
+	if s.Unreadable != nil {
+		line.Phase, line.outcome = "unreadable", printable(s.Unreadable.Error())
+		return line
+	}
+	if a, err := messages.ParseRecordSubject(s.Record.Subject); err == nil {
+		r.Kind = a.Kind
+	}
+	line.Account, line.OrderAmount, line.Currency, line.OrderID, line.Reason = r.Account, r.OrderAmount, r.Currency, r.OrderID, r.Reason
+	line.NextAttemptAt, line.At, line.outcome = r.NextAttemptAt, r.At, r.outcome()
+	return line
+}
+
+// due is the day, which is what a subscription's periods differ in.
+func (l periodLine) due() string {
+	if l.DueAt.IsZero() {
+		return "-"
+	}
+	return l.DueAt.Format(time.DateOnly)
+}
+
+// mostInstead is how many periods are named in place of one that there is not.
+const mostInstead = 6
+
+// periodsInstead says which periods the subscriptions have that a text can name as SUBSCRIPTION/PERIOD, or as SUBSCRIPTION, in a
+// clause for the end of a sentence; "" where the journal knows none of them.
+func periodsInstead(ctx context.Context, f desk.Finder, text string) (string, error) {
+	var say strings.Builder
+	for i := range len(text) + 1 {
+		if i != len(text) && (text[i] != '/' || i == 0) {
+			continue
+		}
+		periods, err := f.Periods(ctx, messages.SubscriptionID(text[:i]))
+		if err != nil {
+			return "", err
+		}
+		var names []string
+		for _, p := range periods[:min(len(periods), mostInstead)] {
+			names = append(names, printable(string(p.Name())))
+		}
+		if more := len(periods) - len(names); more > 0 {
+			names = append(names, fmt.Sprintf("and %d older ones", more))
+		}
+		if len(names) > 0 {
+			fmt.Fprintf(&say, "; subscription %s has the periods %s", printable(text[:i]), strings.Join(names, ", "))
+		}
+	}
+	return say.String(), nil
+}
