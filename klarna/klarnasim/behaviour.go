@@ -50,6 +50,8 @@ const (
 	pendingReject
 	noFraudStatus
 	captureDeclined
+	uncaptured
+	partlyCaptured
 	late
 	lostCancelled
 )
@@ -74,6 +76,8 @@ func endings() []beginning {
 		{"pending-", pending},
 		{"no-fraud-status-", noFraudStatus},
 		{"capture-declined-", captureDeclined},
+		{"uncaptured-", uncaptured},
+		{"partly-captured-", partlyCaptured},
 		{"lost-cancelled-", lostCancelled},
 	}
 }

@@ -26,6 +26,8 @@
 //	pending-reject-        200, fraud_status PENDING, REJECTED after Options.PendingFor
 //	no-fraud-status-       200 without fraud_status
 //	capture-declined-      accepted; a later capture is answered 403 PAYMENT_METHOD_FAILED
+//	uncaptured-            accepted, and left AUTHORIZED whatever auto_capture says
+//	partly-captured-       accepted; with auto_capture half of the amount is captured, the rest can be
 //	late-<ms>-             the connection is cut; the order is made that much later, and a try before that is declined. Before
 //	                       one of the answers below that answer comes in place of the cut: late-2000-504-, late-900-500-TIMEOUT-
 //	lost-cancelled-        the order is made, the connection cut; later tries are answered 403 TOKEN_CANCELLED
@@ -54,9 +56,9 @@
 //
 // In the same way the beginning of a capture's reference selects the answer to that capture, whatever the token of its order:
 // 503x2-, created-cut-, slow-<ms>-, conflict-in-flight-, soft-decline- and so on. What is said of orders above goes for
-// captures, with these differences: soft-decline-once- counts the keys of an order; pending-, rejected- and no-fraud-status-
-// mean nothing; under lost-cancelled- later tries are answered 403 CAPTURE_NOT_ALLOWED; and what is cut in the headers or in
-// the body, or broken, never tells the Capture-Id.
+// captures, with these differences: soft-decline-once- counts the keys of an order; pending-, rejected-, no-fraud-status-,
+// uncaptured- and partly-captured- mean nothing; under lost-cancelled- later tries are answered 403 CAPTURE_NOT_ALLOWED; and
+// what is cut in the headers or in the body, or broken, never tells the Capture-Id.
 //
 // # Control
 //

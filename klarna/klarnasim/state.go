@@ -230,10 +230,26 @@ func (s *Simulator) firstKey(something, key string) bool {
 func (s *Simulator) enter(rec *record, o *order, now moment) {
 	o.number, o.createdAt = uint64(len(s.orders)), now
 	o.turnsAt = now.after(s.options.Load().PendingFor)
+	if o.autoCapture {
+		o.captureLess(s.options.Load())
+	}
 	s.orders = append(s.orders, o)
 	s.counts.Orders++
 	s.counts.OrderAmount += o.amount
 	rec.order = o
+}
+
+// captureLess leaves an order authorised, all of it or a part, that was to be captured at once: as is done by a Klarna that
+// has not approved auto_capture.
+// https://docs.klarna.com/payments/web-payments/additional-resources/use-cases/automatic-capture/
+func (o *order) captureLess(options *Options) {
+	switch o.ending {
+	case partlyCaptured:
+		o.captures = append(o.captures, capture{id: uuid(options.Seed, o.number, 'a'), amount: o.amount / 2, at: o.createdAt})
+		fallthrough
+	case uncaptured:
+		o.autoCapture = false
+	}
 }
 
 // settleLate makes the orders and captures whose time has come. The lock must be held.
