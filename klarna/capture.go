@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// CreateCaptureRequest asks to take money for an order that was made without auto_capture.
+// CreateCaptureRequest asks to take money for an order that is authorised only.
 type CreateCaptureRequest struct {
 	OrderID string
 	// IdempotencyKey keeps a repetition from taking the amount twice, for 24 h from the first try. Required.

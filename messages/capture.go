@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// Capture asks to take money for a renewal whose order was made without auto_capture. Several captures of one renewal add
-// up, to at most what was authorised.
+// Capture asks to take money for a renewal whose order was made without auto_capture, or which Klarna did not capture although
+// it was asked to. Several captures of one renewal add up, to at most what was authorised.
 type Capture struct {
 	// ID names the capture job as a job's ID names a job, and differs from all of those: a stream has one table of
 	// duplicates. In a message it may come in the header Nats-Msg-Id or ce-id instead.

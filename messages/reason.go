@@ -64,7 +64,7 @@ const (
 	ReasonTooSoon             Reason = "too_soon"          // within min_attempt_gap of the last attempt
 	ReasonTooManyAttempts     Reason = "too_many_attempts" // more than max_attempts, or more message IDs than are kept
 	ReasonNotPaid             Reason = "not_paid"          // this and the following, of captures: the renewal has no order
-	ReasonAlreadyCaptured     Reason = "already_captured"  // in full, or by auto_capture
+	ReasonAlreadyCaptured     Reason = "already_captured"  // nothing of the order is left, by Klarna's word
 	ReasonAmountTooHigh       Reason = "amount_too_high"   // more than what remains
 	ReasonOrderMismatch       Reason = "order_mismatch"    // order_id is not the renewal's order
 	ReasonNothingToCharge     Reason = "nothing_to_charge" // order_amount is 0; no dead letter

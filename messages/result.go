@@ -65,7 +65,9 @@ type Paid struct {
 	Record
 	OrderID     string `json:"order_id"`
 	FraudStatus string `json:"fraud_status"`
-	Captured    bool   `json:"captured"`
+	// Captured says that Klarna was asked to capture the order at once, which its answer does not confirm, and that nobody has
+	// seen that it did not: some orders are looked at.
+	Captured bool `json:"captured"`
 	// CaptureBefore is when an authorisation that was not captured ends, where Klarna tells it; only with Captured false.
 	CaptureBefore           time.Time     `json:"capture_before,omitzero"`
 	AuthorizedPaymentMethod PaymentMethod `json:"authorized_payment_method,omitzero"`

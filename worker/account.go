@@ -70,7 +70,7 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 		turns:  &turns{limiter: a.limiter, breaker: a.breaker, unfit: &a.unfit, pauses: s.pauses, outage: s.outage, marks: s.marks, clock: s.clock},
 		asker: &asker{
 			account: config.Name, klarna: config.Klarna, journal: s.journal, limiter: a.limiter, breaker: a.breaker, canary: a.canary, clock: s.clock, rules: a.rules,
-			owners: new(owners), metrics: s.metrics, log: a.log, heardCharges: new(atomic.Int64), heardOrders: new(atomic.Int64), finishing: s.finishing,
+			owners: new(owners), metrics: s.metrics, log: a.log, autoCaptures: new(autoCaptures), heardCharges: new(atomic.Int64), heardOrders: new(atomic.Int64), finishing: s.finishing,
 		},
 		recorder: r,
 		finisher: &finisher{account: config.Name, js: s.js, clock: s.clock, rules: a.rules, outage: s.outage, recorder: r, waker: s.waker, metrics: s.metrics, log: a.log},

@@ -32,6 +32,8 @@ type asker struct {
 	metrics *Metrics
 	log     zerolog.Logger
 
+	autoCaptures *autoCaptures
+
 	// When Klarna's application last spoke, in ns since 1970; 0: not yet. Captures go another way to it than charges: what one
 	// of them hears says nothing of the other.
 	heardCharges, heardOrders *atomic.Int64
@@ -206,10 +208,11 @@ func (a *asker) tokenStatus(j *job, t journal.TryResult) string {
 	return token.Status
 }
 
-// authorised is what an accepted order leaves to be captured, and until when; nil
-// where that is automatic. Not to learn the time costs only the hint.
+// authorised is what an accepted order leaves to be captured, and until when; nil where Klarna was asked to capture it by
+// itself and nobody has seen that it did not. Not to learn the time costs only the hint.
 func (a *asker) authorised(j *job, t journal.TryResult) *journal.Order {
-	if j.request.Authorised == nil || t.Answer != journal.Accepted {
+	asked := !j.service.afterOrder && j.request.Authorised == nil
+	if t.Answer != journal.Accepted || j.service.afterOrder || asked && !a.autoCaptures.sample() {
 		return j.request.Authorised
 	}
 	ctx, cancel := context.WithTimeout(a.finishing, min(extraTimeout, a.rules.base.TryTimeout))
@@ -218,9 +221,18 @@ func (a *asker) authorised(j *job, t journal.TryResult) *journal.Order {
 		o, err := a.klarna.Order(ctx, t.Created.ID)
 		return o, o.RateLimit, err
 	})
-	if err != nil {
-		a.log.Debug().Err(err).Str("order_id", t.Made).Msg("end of the authorisation not learned")
+	switch {
+	case err != nil:
+		a.log.Debug().Err(err).Str("order_id", t.Made).Msg("accepted order not looked at")
 		return j.request.Authorised
+	case asked:
+		left := a.ignored(j, t.Made, found(order))
+		if left == nil {
+			return nil
+		}
+		o := asOrdered(j.reading.Facts)
+		o.CaptureBefore, o.Captured = left.CaptureBefore, left.Captured
+		return o
 	}
 	return until(j.request.Authorised, order)
 }
@@ -267,27 +279,31 @@ const lookTimeout = 10 * time.Second
 
 // look asks how much of an order can be captured. Without an answer the job has
 // to wait; ok is false then.
-func (a *asker) look(ctx context.Context, j *job, of *journal.Order) (found journal.OrderFound, t journal.TryResult, ok bool) {
+func (a *asker) look(ctx context.Context, j *job, of *journal.Order) (seen journal.OrderFound, t journal.TryResult, ok bool) {
 	if turn, _ := a.limiter.Wait(ctx, gate.Freshness); !turn {
-		return found, t, false
+		return seen, t, false
 	}
 	one, cancel := context.WithTimeout(a.finishing, lookTimeout)
 	defer cancel()
 	order, err := a.klarna.Order(one, a.journal.SpelledOrder(one, j.renewal, of.ID))
 	t.EvaluatedAt = a.evaluated(j.service, err)
 	t.Canary = a.learn(order.RateLimit, err)
-	found = journal.OrderFound{Status: order.Status, Amount: order.OrderAmount, Remaining: order.RemainingAuthorizedAmount, CaptureBefore: expiry(order), Booked: of.Captured}
+	seen = found(order)
+	seen.Booked = of.Captured
 	if err == nil {
-		return found, t, true
+		if of.Amount == 0 {
+			a.ignored(j, of.ID, seen)
+		}
+		return seen, t, true
 	}
 	answered, _ := errors.AsType[*klarna.Error](err)
 	if class := klarna.ClassOf(err); class != klarna.ClassRefused {
 		t.NotEvaluated, t.LastError, t.TurnedAway = class == klarna.ClassNotEvaluated, err.Error(), answered
 		t.NoSuchOrder = t.NotEvaluated && answered.StatusCode == http.StatusNotFound
 		a.log.Debug().Err(err).Str("order_id", of.ID).Msg("order not looked at")
-		return found, t, false
+		return seen, t, false
 	}
-	t.Refusal, found.Refused = answered, true
-	found.Refusal, _ = dunning.DecideRefused(answered.StatusCode, answered.Code, answered.FraudStatus)
-	return found, t, true
+	t.Refusal, seen.Refused = answered, true
+	seen.Refusal, _ = dunning.DecideRefused(answered.StatusCode, answered.Code, answered.FraudStatus)
+	return seen, t, true
 }

@@ -17,7 +17,7 @@ func event(j *job, r messages.Record, next journal.Transition, t journal.TryResu
 	switch next.Record {
 	case messages.KindPaid:
 		event := messages.Paid{
-			Record: r, OrderID: journal.Spelled(c.OrderID, t.Created.ID), FraudStatus: messages.FraudAccepted, Captured: j.reading.Facts.AutoCapture,
+			Record: r, OrderID: journal.Spelled(c.OrderID, t.Created.ID), FraudStatus: messages.FraudAccepted, Captured: j.reading.Facts.AutoCapture && next.State.Order == nil,
 			AuthorizedPaymentMethod: t.Created.PaymentMethod, CorrelationID: t.Created.CorrelationID, Corrects: string(next.Corrects),
 		}
 		if o := next.State.Order; o != nil {

@@ -73,10 +73,15 @@ func (r reader) readCharge(d delivery, j *job) {
 		j.fingerprint = in.CustomerToken.Fingerprint()
 	}
 	if f := j.reading.Facts; !f.AutoCapture {
-		q.Authorised = &journal.Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1, MerchantReference2: f.MerchantReference2}
+		q.Authorised = asOrdered(f)
 	}
 	q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, r.account.Policy
 	q.Token, q.OffCycle, q.CustomerActed = j.fingerprint, in.OffCycle, in.CustomerActed
+}
+
+// asOrdered is what a charge leaves to be captured, by its own words.
+func asOrdered(f messages.OrderFacts) *journal.Order {
+	return &journal.Order{Amount: f.Amount, Currency: f.Currency, MerchantReference1: f.MerchantReference1, MerchantReference2: f.MerchantReference2}
 }
 
 // readCapture reads a capture job. It has no order and no due time of its own.

@@ -29,6 +29,7 @@ type Metrics struct {
 	writes     *prometheus.CounterVec
 	republish  *prometheus.CounterVec
 	stray      *prometheus.CounterVec
+	ignored    *prometheus.CounterVec
 	warnings   *prometheus.CounterVec
 	charge     *prometheus.HistogramVec
 	endToEnd   *prometheus.HistogramVec
@@ -104,6 +105,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
 		republish:  counter("publish_retries_total", "Publishes that were made again since the stream had not confirmed them.", "stream"),
 		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names, or that were named for two renewals: somebody has to look at them.", "account", "reason"),
+		ignored:    counter("auto_capture_ignored", "Orders that Klarna did not capture although auto_capture asked for it, among those that were looked at.", "account"),
 		warnings:   counter("job_warnings_total", "What was odd about jobs that have their result, by kind of warning.", "account", "kind"),
 		charge:     histogram("charge_seconds", "From the claim to Klarna's last answer within a delivery.", []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 65}),
 		endToEnd:   histogram("end_to_end_seconds", "From the job's arrival in the stream, or from its due_at where that is later, to its recorded result.", []float64{.005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 300, 3600, 86400}),
@@ -159,7 +161,7 @@ func (m *Metrics) start(a messages.Account) {
 	for _, code := range startCodes {
 		m.requests.WithLabelValues(account, code)
 	}
-	for _, v := range []*prometheus.CounterVec{m.duplicates, m.unknown, m.panics, m.handBacks, m.writes} {
+	for _, v := range []*prometheus.CounterVec{m.duplicates, m.unknown, m.panics, m.handBacks, m.writes, m.ignored} {
 		v.WithLabelValues(account)
 	}
 	for _, v := range []*prometheus.HistogramVec{m.charge, m.endToEnd} {

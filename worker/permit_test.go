@@ -78,7 +78,8 @@ func TestPermitIsFreeWhileAResultIsRecorded(t *testing.T) {
 	}
 }
 
-// TestConcurrency: however many jobs are at hand, Klarna never sees more of them at once than the account may have.
+// TestConcurrency: however many jobs are at hand, Klarna never sees more charges at once than the account may have. What is
+// looked at beside them, see [asker.authorised], is no charge.
 func TestConcurrency(t *testing.T) {
 	const jobs, slots = 60, 4
 	w := newWorld(t)
@@ -86,6 +87,10 @@ func TestConcurrency(t *testing.T) {
 	full := make(chan struct{})
 	isFull := sync.OnceFunc(func() { close(full) })
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.klarna.Simulator.ServeHTTP(rw, r)
+			return
+		}
 		n := now.Add(1)
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {

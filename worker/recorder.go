@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -63,6 +64,10 @@ func (r *recorder) advance(ctx context.Context, p journal.Patience, j *job, at j
 			if next.Key != j.request.Key {
 				return r.journal.Abandoned(ctx, j.renewal, next, r.worker, now)
 			}
+			next, err := r.told(ctx, j, next)
+			if err != nil {
+				return journal.Record{}, err
+			}
 			about := common(j, next, r.worker, now)
 			return journal.Record{Event: event(j, about, next, answer), About: about, Time: now, DueAt: j.request.DueAt, TraceParent: j.traceParent, TraceState: j.traceState}, nil
 		},
@@ -71,6 +76,31 @@ func (r *recorder) advance(ctx context.Context, p journal.Patience, j *job, at j
 			r.written(j, next, event)
 		},
 	}, p)
+}
+
+// told is a capture's transition as its record tells of it. Where the state knows no more of the order than its id, the
+// amount, the currency and the reference are Klarna's word or, where it gave none, those of the record that the order was paid with.
+func (r *recorder) told(ctx context.Context, j *job, next journal.Transition) (journal.Transition, error) {
+	o, ok := next.State.ToCapture()
+	if !ok || !j.service.afterOrder || o.Amount != 0 {
+		return next, nil
+	}
+	if found := j.request.Capture.Found; found != nil {
+		o = o.Learned(found)
+	}
+	if o.Amount == 0 {
+		paid, err := r.journal.LastOf(ctx, messages.KindPaid, j.renewal)
+		if err != nil {
+			return next, err
+		}
+		var about messages.Record
+		if json.Unmarshal(paid.Body, &about) == nil { // else it is gone, and so much is not known
+			o.Amount, o.Currency = about.OrderAmount, about.PurchaseCurrency
+			o.MerchantReference1, o.MerchantReference2 = about.MerchantReference1, about.MerchantReference2
+		}
+	}
+	next.State.Order = &o
+	return next, nil
 }
 
 // record writes what the tries came to. It goes on until the journal has it or

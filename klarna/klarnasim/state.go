@@ -239,8 +239,8 @@ func (s *Simulator) enter(rec *record, o *order, now moment) {
 	rec.order = o
 }
 
-// captureLess leaves an order authorised, all of it or a part, that was to be captured at once: as is done by a Klarna that
-// has not approved auto_capture.
+// captureLess leaves an order authorised, all of it or a part, that was to be captured at once: as Klarna may do with
+// auto_capture where that is not approved, of which nothing is documented.
 // https://docs.klarna.com/payments/web-payments/additional-resources/use-cases/automatic-capture/
 func (o *order) captureLess(options *Options) {
 	switch o.ending {

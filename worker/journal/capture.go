@@ -8,29 +8,35 @@ import (
 )
 
 // This file is the state machine's part for captures: what a capture job means
-// for a renewal that is paid with an order which was only authorised. Claims, leases, the key
-// window and what an answer means are those of charges.
+// for a renewal that is paid with an order which was only authorised, or which Klarna may not have captured although it was
+// asked to. Claims, leases, the key window and what an answer means are those of charges.
 
-// capture decides what a capture job without a claim of its own means.
+// capture decides what a capture job without a claim of its own means. An order that Klarna was asked to capture by itself
+// is looked at like any other: our own word for it is no reason to refuse a capture. Where the look finds that nothing
+// can be done, the state stays as it was: what Klarna captured by itself is none of the renewal's captures.
 func capture(s State, q Request, now time.Time, r Rules) Transition {
-	w := q.Capture
-	switch {
-	case s.Phase == PhaseUnresolved:
+	w, was := q.Capture, s
+	if s.Phase == PhaseUnresolved {
 		st := reject(s, q, messages.ReasonBlockedByUnresolved)
 		st.Conflicts = s.Claim.Key
 		return st
-	case s.Order == nil && s.Phase == PhasePaid:
-		return reject(s, q, messages.ReasonAlreadyCaptured)
-	case s.Order == nil:
+	}
+	o, ok := s.ToCapture()
+	switch {
+	case !ok:
 		return reject(s, q, messages.ReasonNotPaid)
-	case w.OrderID != "" && w.OrderID != s.Order.ID:
+	case w.OrderID != "" && w.OrderID != o.ID:
 		return reject(s, q, messages.ReasonOrderMismatch)
 	case s.full(q.Key):
 		return Transition{Then: FileApart, Reason: messages.ReasonTooManyAttempts}
-	case w.Found == nil || w.Found.Booked != s.Order.Captured:
-		return Transition{Then: Look, State: s, Key: q.Key}
+	case w.Found == nil || w.Found.Booked != o.Captured:
+		return Transition{Then: Look, State: s.ordered(o), Key: q.Key}
 	}
 
+	s = s.ordered(o.Learned(w.Found))
+	if was.Order != nil {
+		was = s
+	}
 	// Klarna may be behind with a capture that the journal has: what is taken
 	// twice comes from the same customer.
 	left := min(w.Found.Remaining, w.Found.Amount-s.Order.Captured)
@@ -42,13 +48,44 @@ func capture(s State, q Request, now time.Time, r Rules) Transition {
 	case w.Found.Status == "CANCELLED":
 		return captureFailed(s, q, dunning.NotCapturable(messages.ReasonOrderCancelled))
 	case left <= 0:
-		return reject(s.closed(), q, messages.ReasonAlreadyCaptured)
+		return reject(was.closed(), q, messages.ReasonAlreadyCaptured)
 	case w.Amount > left:
-		return reject(s, q, messages.ReasonAmountTooHigh)
+		return reject(was, q, messages.ReasonAmountTooHigh)
 	case w.Amount > 0:
 		left = w.Amount
 	}
 	return distrustCapture(s, q, claimCapture(s, q, left, now, r), now, r)
+}
+
+// ToCapture is the order that captures of the renewal are about. Where Klarna was asked to capture it by itself and nobody
+// has looked since, only its id is known. ok is false where there is none.
+func (s State) ToCapture() (_ Order, ok bool) {
+	switch {
+	case s.Order != nil:
+		return *s.Order, true
+	case s.Phase == PhasePaid:
+		return Order{ID: s.Claim.OrderID}, true
+	}
+	return Order{}, false
+}
+
+// Learned is the order with what Klarna says of it, where only its id was known. What Klarna captured by itself is captured.
+func (o Order) Learned(f *OrderFound) Order {
+	if o.Amount == 0 && !f.Refused {
+		o.Amount, o.Captured = max(f.Amount, 0), max(f.Captured, 0)
+		o.Currency, o.MerchantReference1, o.MerchantReference2 = f.Currency, f.MerchantReference1, f.MerchantReference2
+	}
+	return o
+}
+
+// Ignored is the order that Klarna was asked to capture by itself, as far as it says that it did not; nil where it did, or
+// can no longer.
+func (f OrderFound) Ignored() *Order {
+	if f.Refused || f.Remaining <= 0 || f.Amount <= 0 || f.Status != "AUTHORIZED" && f.Status != "PART_CAPTURED" {
+		return nil
+	}
+	o := Order{CaptureBefore: f.CaptureBefore}.Learned(&f)
+	return &o
 }
 
 // claimCapture opens a capture of a certain amount.
@@ -85,6 +122,9 @@ func captureFailed(s State, q Request, d dunning.Decision) Transition {
 
 // closed notes that nothing of the order can be captured any more, by Klarna's word.
 func (s State) closed() State {
+	if s.Order == nil {
+		return s
+	}
 	o := *s.Order
 	o.Closed = true
 	return s.ordered(o)
@@ -96,17 +136,20 @@ func (s State) Uncaptured() bool {
 }
 
 // distrustCapture decides about a capture of an order of which the journal may have forgotten captures. What
-// Klarna has captured tells: where that is no more than the journal knows, nothing is forgotten. Where it is more, only
-// the window counted as for charges makes the same key safe.
+// Klarna has captured tells: where that is no more than the journal knew before the look, nothing is forgotten. Where it is
+// more, be it that Klarna took it by itself, only the window counted as for charges makes the same key safe.
 func distrustCapture(s State, q Request, st Transition, now time.Time, r Rules) Transition {
 	if _, ok := s.forgotten(q, r); !ok {
 		return st
 	}
 	c := *st.State.Claim
-	if f := q.Capture.Found; f.Amount-f.Remaining <= s.Order.Captured {
+	if f := q.Capture.Found; max(f.Amount-f.Remaining, f.Captured) <= f.Booked {
 		c.Restored = true // looked at: its clock starts now
 	} else {
 		c.distrust(s, q, r)
+		o := *st.State.Order
+		o.Captured = f.Booked // whose the rest is nobody knows: it may be this very key's
+		st.State = st.State.ordered(o)
 	}
 	st.State = st.State.Claimed(c)
 	if st.State.windowClosed(now, r) {

@@ -139,8 +139,9 @@ func survives(t *testing.T, s State) {
 func lives(t *testing.T, s State, q Request, now time.Time, r Rules) {
 	st := Deliver(s, q, now, r)
 	if st.Then == Look {
+		_ = LookedInVain(s, q, Outcome{NotEvaluated: true, NoSuchOrder: true}, now, r)
 		looked := *q.Capture
-		looked.Found = &OrderFound{Amount: 1599, Remaining: 1599, Booked: s.Order.Captured}
+		looked.Found = &OrderFound{Amount: 1599, Remaining: 1599, Booked: st.State.Order.Captured}
 		q.Capture = &looked
 		st = Deliver(s, q, now, r)
 	}

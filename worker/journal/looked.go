@@ -9,7 +9,8 @@ import (
 // LookedInVain decides for a capture whose order could not be looked at, since the question was turned away unread. Nothing
 // was sent under its key: the claim only counts.
 func LookedInVain(s State, q Request, o Outcome, now time.Time, r Rules) Transition {
-	if st := Deliver(s, q, now, r); st.Then != Look {
+	st := Deliver(s, q, now, r)
+	if st.Then != Look {
 		return st
 	}
 	own := s.Open() && s.Holds(q.Key)
@@ -21,7 +22,7 @@ func LookedInVain(s State, q Request, o Outcome, now time.Time, r Rules) Transit
 		return Later(r.Delay(q.Delivered))
 	}
 	if !own {
-		s = claimCapture(s, q, 0, now, r).State
+		s = claimCapture(st.State, q, 0, now, r).State
 		c := *s.Claim
 		if !c.Restored {
 			c.FirstSentAt = time.Time{}

@@ -105,6 +105,9 @@ func TestDeliverCapture(t *testing.T) {
 	failed := after(t, open, refused)
 	unresolved := giveUp(open, messages.ReasonIdempotencyWindowExpired, testRules()).State
 	neverSent := after(t, open, unsent)
+	auto := after(t, charging(), accepted)
+	lost := Deliver(auto, captureJob(0).seen(OrderFound{Refused: true}), noon, r).State
+	partOfAuto := capturedAs(t, Deliver(auto, captureJob(500).seen(whole), noon, r).State, "capture-1")
 
 	for _, tt := range []struct {
 		name   string
@@ -131,7 +134,42 @@ func TestDeliverCapture(t *testing.T) {
 			name: "the charge was abandoned: given up by the capture that meets it", state: after(t, charging(), undecided), job: captureJob(0), at: noon.Add(25 * time.Hour), record: messages.KindUnresolved,
 			reason: messages.ReasonIdempotencyWindowExpired, then: Nak, delay: time.Second,
 		},
-		{name: "captured automatically", state: after(t, charging(), accepted), job: captureJob(0), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured, then: Ack},
+
+		// Klarna was asked to capture the order by itself.
+		{name: "to be captured by itself: looked at", state: auto, job: captureJob(0), at: noon, then: Look},
+		{name: "to be captured by itself, another order is named", state: auto, job: ofAnother, at: noon, record: messages.KindRejected, reason: messages.ReasonOrderMismatch, then: Ack},
+		{name: "to be captured by itself, this order is named", state: auto, job: ofThis, at: noon, then: Look},
+		{
+			name: "captured by itself", state: auto, job: captureJob(0).seen(OrderFound{Status: "CAPTURED", Captured: 1599}), at: noon, record: messages.KindRejected, reason: messages.ReasonAlreadyCaptured,
+			then: Ack,
+		},
+		{name: "left", state: auto, job: captureJob(0).seen(whole), at: noon, record: messages.KindCapturing, then: Try, amount: 1599},
+		{name: "left, a part of it", state: auto, job: captureJob(500).seen(whole), at: noon, record: messages.KindCapturing, then: Try, amount: 500},
+		{name: "left, a cent too much", state: auto, job: captureJob(1600).seen(whole), at: noon, record: messages.KindRejected, reason: messages.ReasonAmountTooHigh, then: Ack},
+		{
+			name: "captured in part by itself: the rest", state: auto, job: captureJob(0).seen(OrderFound{Status: "PART_CAPTURED", Remaining: 1099, Captured: 500}), at: noon, record: messages.KindCapturing,
+			then: Try, amount: 1099,
+		},
+		{
+			name: "captured in part by itself: a cent too much", state: auto, job: captureJob(1100).seen(OrderFound{Status: "PART_CAPTURED", Remaining: 1099, Captured: 500}), at: noon,
+			record: messages.KindRejected, reason: messages.ReasonAmountTooHigh, then: Ack,
+		},
+		{
+			name: "captured in part by itself, Klarna miscounts what is left", state: auto, job: captureJob(0).seen(OrderFound{Status: "PART_CAPTURED", Remaining: 1599, Captured: 500}), at: noon,
+			record: messages.KindCapturing, then: Try, amount: 1099,
+		},
+		{name: "left, and expired", state: auto, job: captureJob(0).seen(OrderFound{Status: "EXPIRED"}), at: noon, record: messages.KindCaptureFailed, reason: messages.ReasonOrderExpired, then: Ack},
+		{name: "left, and cancelled", state: auto, job: captureJob(0).seen(OrderFound{Status: "CANCELLED"}), at: noon, record: messages.KindCaptureFailed, reason: messages.ReasonOrderCancelled, then: Ack},
+		{name: "to be captured by itself, Klarna has no such order", state: auto, job: captureJob(0).seen(OrderFound{Refused: true}), at: noon, record: messages.KindCaptureFailed, then: Ack},
+		{
+			name: "Klarna had no such order, and has it: the next", state: lost, job: anotherCapture(0).seen(OrderFound{Status: "PART_CAPTURED", Remaining: 1099, Captured: 500}), at: noon,
+			record: messages.KindCapturing, then: Try, amount: 1099,
+		},
+		{name: "left, a capture came between: looked at again", state: partOfAuto, job: anotherCapture(0).seen(OrderFound{Remaining: 1599}), at: noon, then: Look},
+		{name: "left, another charge", state: Deliver(auto, captureJob(0).seen(whole), noon, r).State, job: second(), at: noon, then: Nak, delay: 5 * time.Second},
+		{name: "left, captured in part, another charge", state: partOfAuto, job: second(), at: noon, record: messages.KindRejected, reason: messages.ReasonOrderExists, then: Ack},
+
+		// There is an order to capture.
 		{name: "another order is named", state: authorised(), job: ofAnother, at: noon, record: messages.KindRejected, reason: messages.ReasonOrderMismatch, then: Ack},
 		{name: "this order is named", state: authorised(), job: ofThis, at: noon, then: Look},
 		{name: "invalid", state: authorised(), job: invalid, at: noon, record: messages.KindRejected, reason: messages.ReasonInvalid, then: Ack},
@@ -234,10 +272,101 @@ func TestDeliverCapture(t *testing.T) {
 			if got.Then == Try && (got.State.Claim.Capture.Amount != tt.amount || got.State.Claim.Capture.OrderID != "order-1") {
 				t.Errorf("claims %+v, want %d of order-1", got.State.Claim.Capture, tt.amount)
 			}
-			if got.Record != "" && tt.state.Order != nil && got.State.Order.Captured != tt.state.Order.Captured {
+			if got.Record == messages.KindRejected && tt.state.Order == nil && got.State.Order != nil {
+				t.Errorf("order %+v, want none in a state that a rejection leaves as it was", got.State.Order)
+			}
+			if got.Record != "" && tt.state.Order != nil && tt.state.Order.Amount > 0 && got.State.Order.Captured != tt.state.Order.Captured {
 				t.Errorf("%d captured, want %d as before", got.State.Order.Captured, tt.state.Order.Captured)
 			}
 		})
+	}
+}
+
+// TestCaptureOfWhatKlarnaLeft: the order of such a capture is what Klarna says of it, and what Klarna captured by itself adds up
+// with what is captured then.
+func TestCaptureOfWhatKlarnaLeft(t *testing.T) {
+	r := testRules()
+	before := noon.AddDate(0, 0, 28)
+	seen := OrderFound{Status: "PART_CAPTURED", Remaining: 1099, Captured: 500, Currency: "EUR", MerchantReference1: "1234834-2026-12", CaptureBefore: before}
+	auto := after(t, charging(), accepted)
+	claimed := Deliver(auto, captureJob(99).seen(seen), noon, r).State
+	want := Order{ID: "order-1", Amount: 1599, Currency: "EUR", MerchantReference1: "1234834-2026-12", CaptureBefore: before, Captured: 500, Captures: 1, FirstCaptureAt: noon}
+	if o := claimed.Order; o == nil || *o != want {
+		t.Fatalf("order %+v, want %+v", o, want)
+	}
+	if got := after(t, claimed, unsent); got.before() != PhasePaid {
+		t.Errorf("the phase before is %s, want paid: no capture of the renewal's is recorded", got.before())
+	}
+	part := capturedAs(t, claimed, "capture-1")
+	if o := part.Order; o.Captured != 599 || !part.Uncaptured() {
+		t.Errorf("order %+v, want 599 captured", o)
+	}
+	if event := CapturedEvent(messages.Record{}, part, "", ""); event.CapturedAmount != 99 || event.TotalCapturedAmount != 599 || event.RemainingAmount != 1000 {
+		t.Errorf("captured: %+v, want 99, and 1000 left", event)
+	}
+	rest := Deliver(part, anotherCapture(0).seen(OrderFound{Remaining: 1000, Captured: 599, Booked: 599}), noon, r)
+	if rest.Then != Try || rest.State.Claim.Capture.Amount != 1000 {
+		t.Errorf("the rest: %+v, want 1000 claimed", rest)
+	}
+
+	t.Run("looked at in vain", func(t *testing.T) {
+		inVain := LookedInVain(auto, captureJob(0), Outcome{NotEvaluated: true, Canary: CanaryWellKlarna}, noon, r)
+		if s := inVain.State; inVain.Record != messages.KindCapturing || *s.Order != (Order{ID: "order-1", Captures: 1, FirstCaptureAt: noon}) || s.check() != nil {
+			t.Fatalf("%+v of order %+v, %v, want it counted on a claim of the order", inVain, s.Order, s.check())
+		}
+		again := captureJob(0).again()
+		if got := Deliver(inVain.State, again, noon.Add(time.Minute), r); got.Then != Look {
+			t.Fatalf("%+v, want another look", got)
+		}
+		if o := Deliver(inVain.State, again.seen(seen), noon.Add(time.Minute), r).State.Order; o.Captured != 500 || o.Amount != 1599 || o.Currency != "EUR" {
+			t.Errorf("order %+v, want what Klarna says", o)
+		}
+		none := Deliver(inVain.State, again.seen(OrderFound{Status: "CAPTURED", Captured: 1599}), noon.Add(time.Minute), r)
+		if none.Reason != messages.ReasonAlreadyCaptured || none.State.Phase != PhasePaid || !none.State.Order.Closed || none.State.check() != nil {
+			t.Errorf("%+v of order %+v, want it rejected, the renewal paid as before", none, none.State.Order)
+		}
+	})
+	t.Run("after the journal was set back", func(t *testing.T) {
+		for name, tt := range map[string]struct {
+			seen OrderFound
+			then Action
+		}{
+			"nothing is captured: nothing is forgotten":               {OrderFound{Remaining: 1599}, Try},
+			"a part is, which may be a capture that is forgotten":     {seen, Ack},
+			"Klarna says that all is left of it, and a part captured": {OrderFound{Remaining: 1599, Captured: 500}, Ack},
+		} {
+			r := r
+			r.Restored = noon.Add(25 * time.Hour)
+			got := Deliver(auto, captureJob(99).seen(tt.seen), noon.Add(26*time.Hour), r)
+			if got.Then != tt.then || (tt.then == Ack) != (got.Reason == messages.ReasonJournalRestored) {
+				t.Errorf("%s: %+v, want action %d", name, got, tt.then)
+			}
+		}
+	})
+}
+
+// TestIgnored: what a look at an order that Klarna was asked to capture says.
+func TestIgnored(t *testing.T) {
+	before := noon.AddDate(0, 0, 28)
+	for _, tt := range []struct {
+		name string
+		seen OrderFound
+		left *Order
+	}{
+		{name: "left", seen: OrderFound{Status: "AUTHORIZED", Amount: 1599, Remaining: 1599, CaptureBefore: before}, left: &Order{Amount: 1599, CaptureBefore: before}},
+		{name: "left in part", seen: OrderFound{Status: "PART_CAPTURED", Amount: 1599, Remaining: 99, Captured: 1500}, left: &Order{Amount: 1599, Captured: 1500}},
+		{name: "captured", seen: OrderFound{Status: "CAPTURED", Amount: 1599, Captured: 1599}},
+		{name: "captured in part, the rest released", seen: OrderFound{Status: "PART_CAPTURED", Amount: 1599, Captured: 1500}},
+		{name: "captured, Klarna miscounts what is left", seen: OrderFound{Status: "CAPTURED", Amount: 1599, Remaining: 1599, Captured: 1599}},
+		{name: "cancelled", seen: OrderFound{Status: "CANCELLED", Amount: 1599}},
+		{name: "expired", seen: OrderFound{Status: "EXPIRED", Amount: 1599, Remaining: 1599}},
+		{name: "a status that Klarna adds", seen: OrderFound{Status: "SETTLING", Amount: 1599, Remaining: 1599}},
+		{name: "no amount", seen: OrderFound{Status: "AUTHORIZED", Remaining: 1599}},
+		{name: "not told", seen: OrderFound{Refused: true, Status: "AUTHORIZED", Amount: 1599, Remaining: 1599}},
+	} {
+		if got := tt.seen.Ignored(); !reflect.DeepEqual(got, tt.left) {
+			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.left)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -47,7 +48,7 @@ func (w *modelWorld) order(id string) *book { return &w.books[slices.Index(madeN
 func (w *modelWorld) look(h *hand, who, how int) {
 	of := h.next.State.Order
 	o := w.order(of.ID)
-	f := OrderFound{Status: "AUTHORIZED", Amount: orderAmount, Remaining: orderAmount - o.captured, Booked: of.Captured}
+	f := w.found(o.captured)
 	if how != current {
 		w.left.faults--
 	}
@@ -57,15 +58,42 @@ func (w *modelWorld) look(h *hand, who, how int) {
 		w.end(h)
 		return
 	case how == behind:
-		f.Remaining += o.last
-		w.misled = w.misled || w.portal > 0
+		f = w.found(o.captured - o.last)
+		w.misled = w.misled || w.portal > 0 || w.takes > 0
 	}
-	if w.orderEnded {
-		f.Status, f.Remaining = "EXPIRED", 0
-	}
+	f.Booked = of.Captured
 	h.found, h.at = &f, deciding
 	if w.coarse { // what comes between would make the write fail
 		w.decide(h, who)
+	}
+}
+
+// found is an order at Klarna of which so much is captured.
+func (w *modelWorld) found(captured int64) OrderFound {
+	f := OrderFound{Status: "AUTHORIZED", Amount: orderAmount, Remaining: orderAmount - captured, Captured: captured}
+	switch {
+	case captured == orderAmount:
+		f.Status = "CAPTURED"
+	case w.orderEnded:
+		f.Status, f.Remaining = "EXPIRED", 0
+	case captured > 0:
+		f.Status = "PART_CAPTURED"
+	}
+	return f
+}
+
+// captureItself is Klarna capturing an order as it was asked to, or less of it.
+func (w *modelWorld) captureItself(b *book) {
+	k := bookKeys[w.bookNumber(b)]
+	if i := slices.IndexFunc(w.postings, func(p posting) bool { return p.key == k }); k < firstCapture && !w.postings[i].authorises {
+		b.captured, b.last = b.captured+w.takes, w.takes
+	}
+}
+
+// sample is a worker looking at an order that Klarna was asked to capture.
+func (w *modelWorld) sample(h *hand) {
+	if p := w.postings[h.posting]; p.looked && h.tally.Answer == Accepted {
+		h.held.Authorised = w.found(w.book(h).captured).Ignored()
 	}
 }
 
@@ -112,15 +140,25 @@ func (w *modelWorld) mayBeSentNow(h *hand, b *book) {
 	}
 }
 
+// announceLeft: who reads that a renewal is paid learns whether its money has to be captured, as far as anybody knows.
+func (w *modelWorld) announceLeft(st *Transition) {
+	p := w.postings[slices.IndexFunc(w.postings, func(p posting) bool { return modelKeys[p.key] == st.Key })]
+	switch {
+	case p.authorises && st.State.Order == nil:
+		w.fail("%s only authorised its order, and nothing tells of it", st.Key)
+	case p.looked && st.State.Order == nil && w.books[p.key].captured < orderAmount:
+		w.fail("%s was seen not to be captured, and nothing tells of it", st.Key)
+	case !p.authorises && st.State.Order != nil && w.order(st.State.Order.ID).captured == orderAmount:
+		w.fail("%s is captured, and is said not to be", st.Key)
+	}
+}
+
 // announceUncapturable: a rejected capture was rejected for a true reason.
 func (w *modelWorld) announceUncapturable(st *Transition) {
 	paid, left := false, int64(0)
 	for i, p := range w.postings {
 		if b := w.book(&hand{posting: i}); !p.captures() && w.results[p.key] == messages.KindPaid && b.live() {
-			paid = true
-			if p.authorises {
-				left = orderAmount - b.captured
-			}
+			paid, left = true, orderAmount-b.captured
 		}
 	}
 	less := slices.ContainsFunc(w.postings, func(p posting) bool { return modelKeys[p.key] == st.Key && p.amount <= left })
@@ -136,7 +174,7 @@ func (w *modelWorld) announceUncapturable(st *Transition) {
 func (w *modelWorld) capturesAtRest() {
 	o := w.journal[0].state.Order
 	for k := firstCapture; k < maxKeys; k++ {
-		if o == nil || w.excused[k] || w.results[k] == messages.KindUnresolved {
+		if o == nil || w.misled || w.restored > 0 || w.excused[k] || w.results[k] == messages.KindUnresolved {
 			return
 		}
 	}
@@ -197,7 +235,7 @@ func (id identifier) found(f *OrderFound) {
 // ---- The worlds.
 
 // modelCaptures are a charge that only authorises, and jobs that capture what it did.
-type modelCaptures struct{ charge, again, everything, rest, part, more, other, replay posting }
+type modelCaptures struct{ charge, auto, looked, again, everything, rest, part, more, other, replay posting }
 
 func newModelCaptures() modelCaptures {
 	c := modelCaptures{
@@ -206,6 +244,10 @@ func newModelCaptures() modelCaptures {
 		everything: posting{name: "the capture", key: firstCapture, hash: "capture 1", payload: "capture payload 1"},
 		rest:       posting{name: "a second capture", key: firstCapture + 1, hash: "capture 2", payload: "capture payload 2"},
 	}
+	c.auto = c.charge
+	c.auto.name, c.auto.authorises = "the charge that Klarna captures", false
+	c.looked = c.auto
+	c.looked.looked = true
 	c.part, c.more = c.everything, c.rest
 	c.part.name, c.part.amount = "a capture of 40", 40
 	c.more.name, c.more.amount = "a capture of 50", 50
@@ -255,11 +297,27 @@ func captureWorlds() []*setting {
 			postings: []posting{c.charge, c.everything}, budget: budget{deliveries: 2, faults: 1}},
 		{name: "an operator and captures", horizon: 26 * time.Hour,
 			postings: []posting{c.charge, c.part, c.more}, budget: budget{deliveries: 2, resolves: 1}},
+		{name: "an order that Klarna captured", takes: orderAmount, replies: []reply{acceptsThen500, notAllowed},
+			postings: []posting{c.auto, c.everything, c.rest}, budget: budget{deliveries: 3, faults: 2, expiries: 1}},
+		{name: "an order that Klarna left", replies: []reply{acceptsThen500, declines},
+			postings: []posting{c.auto, c.part, c.rest}, budget: budget{deliveries: 3, faults: 2}},
+		{name: "an order that Klarna left, crashes", replies: []reply{acceptsThen500, unreachable},
+			postings: []posting{c.auto, c.everything}, budget: budget{deliveries: 2, faults: 1, crashes: 1, losses: 1}},
+		{name: "an order that Klarna captured in part", takes: 40, replies: []reply{acceptsThen500, notAllowed},
+			postings: []posting{c.auto, c.part, c.rest}, budget: budget{deliveries: 3, faults: 2}},
+		{name: "an order that Klarna captured in part, and panics", takes: 40, replies: []reply{acceptsThen500}, panicked: MaxPanics - 1,
+			postings: []posting{c.auto, c.again, c.everything}, budget: budget{deliveries: 2, faults: 1, panics: 1}},
+		{name: "an order that Klarna left, and another charge", replies: []reply{declines},
+			postings: []posting{c.auto, c.again, c.part}, budget: budget{deliveries: 3, faults: 1, expiries: 1}},
 		{name: "an unresolved capture and a charge", horizon: 26 * time.Hour,
 			postings: []posting{c.charge, c.again, c.part}, budget: budget{deliveries: 2, purges: 1}},
 	}
 	for _, s := range all {
 		s.paid = true
+	}
+	for _, takes := range []int64{0, 40, orderAmount} {
+		all = append(all, &setting{name: fmt.Sprintf("an order that is looked at, %d captured", takes), takes: takes, replies: []reply{acceptsThen500},
+			postings: []posting{c.looked, c.everything}, budget: budget{deliveries: 3, faults: 1, crashes: 1}})
 	}
 	all = append(all, []*setting{
 		{name: "a charge that is captured", replies: []reply{acceptsPending},
@@ -281,7 +339,7 @@ func captureWorlds() []*setting {
 func brokenCaptureRules() []brokenRule {
 	looking := func(change func(s *State, f *OrderFound)) func(*machinery) {
 		return asking(func(s *State, q *Request, _ time.Time) {
-			if q.Capture == nil || q.Capture.Found == nil || s.Order == nil {
+			if q.Capture == nil || q.Capture.Found == nil {
 				return
 			}
 			w, f := *q.Capture, *q.Capture.Found
@@ -315,9 +373,17 @@ func brokenCaptureRules() []brokenRule {
 				}
 			})},
 		{"Klarna is asked again after another capture", "a capture in Klarna's portal",
-			looking(func(s *State, f *OrderFound) { f.Booked = s.Order.Captured })},
+			looking(func(s *State, f *OrderFound) {
+				if s.Order != nil {
+					f.Booked = s.Order.Captured
+				}
+			})},
 		{"what the journal has as captured is not left, whatever Klarna says", "two parts",
-			looking(func(s *State, f *OrderFound) { f.Amount += s.Order.Captured })},
+			looking(func(s *State, f *OrderFound) {
+				if s.Order != nil {
+					f.Amount += s.Order.Captured
+				}
+			})},
 		{"what is captured is counted", "two parts",
 			concluded(func(st *Transition) {
 				if st.Record == messages.KindCaptured {
@@ -359,6 +425,28 @@ func brokenCaptureRules() []brokenRule {
 					q.Hash = e.SHA256
 				}
 			})},
+
+		// What Klarna was asked to capture by itself.
+		{"an order that Klarna was asked to capture is looked at before it is captured", "an order that Klarna captured",
+			asking(func(s *State, q *Request, _ time.Time) {
+				if q.Capture != nil && s.Order == nil {
+					q.Capture = &CaptureWanted{Amount: q.Capture.Amount, Found: &OrderFound{Amount: orderAmount, Remaining: orderAmount}}
+				}
+			})},
+		{"our own flag is no capture", "an order that Klarna left",
+			func(m *machinery) {
+				ask := m.deliver
+				m.deliver = func(s State, q Request, now time.Time, r Rules) Transition {
+					if q.Capture != nil && s.Phase == PhasePaid && s.Order == nil && !s.known(q.Key) {
+						return reject(s, q, messages.ReasonAlreadyCaptured)
+					}
+					return ask(s, q, now, r)
+				}
+			}},
+		{"what Klarna captured by itself is counted", "an order that Klarna captured in part",
+			looking(func(_ *State, f *OrderFound) { f.Captured = 0 })},
+		{"an order that was seen to be left is told of", "an order that is looked at, 0 captured",
+			concluding(func(_ State, h *HeldClaim, _ *Outcome) { h.Authorised = nil })},
 
 		// What must have come before.
 		{"an order is kept for its captures", "a charge that is captured",

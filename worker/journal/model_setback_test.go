@@ -39,7 +39,7 @@ func (w *modelWorld) addSetBacks(add func(v verb, who, what int)) {
 			return
 		}
 	}
-	for known := range min(len(w.past)+1, w.journal[0].sequence) {
+	for known := w.keeps; known < min(len(w.past)+1, w.journal[0].sequence); known++ {
 		add(setsBack, 0, known)
 	}
 }
@@ -90,6 +90,7 @@ func (id identifier) restored() {
 }
 
 func setBackWorlds() []*setting {
+	c := newModelCaptures()
 	first := posting{name: "attempt 1", hash: "order 1", payload: "payload 1"}
 	second := posting{name: "attempt 2", key: 1, hash: "order 2", payload: "payload 2", follows: true}
 	return []*setting{
@@ -106,6 +107,9 @@ func setBackWorlds() []*setting {
 		{name: "a journal set back under a request", postings: []posting{first}, horizon: 2 * time.Hour,
 			replies: []reply{takesLong},
 			budget:  budget{deliveries: 2, faults: 1, setbacks: 1}},
+		{name: "a journal set back over captures of what Klarna left", postings: []posting{c.auto, c.part}, paid: true, keeps: 2, horizon: 30 * time.Hour,
+			replies: []reply{acceptsThen500},
+			budget:  budget{deliveries: 3, faults: 1, setbacks: 1}},
 	}
 }
 
@@ -160,6 +164,22 @@ func brokenSetBackRules() []brokenRule {
 					}
 				})(m)
 			}},
+		{"what Klarna has captured may be a capture that the journal has forgotten", "a journal set back over captures of what Klarna left",
+			asking(func(s *State, q *Request, _ time.Time) {
+				if q.Capture != nil && q.Capture.Found != nil && s.Order == nil && s.Phase == PhasePaid {
+					w, f := *q.Capture, *q.Capture.Found
+					s.Order = &Order{ID: s.Claim.OrderID, Amount: f.Amount, Captured: f.Captured}
+					f.Booked, w.Found, q.Capture = f.Captured, &f, &w
+				}
+			})},
+		{"a capture that may be forgotten is not counted before it is known", "a journal set back over captures of what Klarna left",
+			saying(func(st *Transition, _ State, q Request, _ time.Time) {
+				if st.Record == messages.KindCapturing && st.State.Claim.Restored && q.Capture.Found != nil {
+					o := *st.State.Order
+					o.Captured = q.Capture.Found.Captured
+					st.State = st.State.ordered(o)
+				}
+			})},
 		{"a key that may have been used has an undecided try", "a journal set back, a cancelled token",
 			saying(func(st *Transition, _ State, _ Request, _ time.Time) {
 				if st.State.Claim != nil && st.State.Claim.Restored {

@@ -42,8 +42,8 @@ type State struct {
 	// idempotency key.
 	Settled map[messages.IdempotencyKey]Settlement `json:"settled,omitempty"`
 
-	// Order is what a paid renewal's captures are about; nil where the order was
-	// captured automatically and there is nothing to do.
+	// Order is what a paid renewal's captures are about; nil where Klarna was asked to capture
+	// it by itself and nobody has seen that it did not.
 	Order *Order `json:"order,omitempty"`
 
 	Cancelled      bool      `json:"cancelled,omitempty"` // an operator did
@@ -130,14 +130,14 @@ type Capture struct {
 // minor units.
 type Order struct {
 	ID                 string    `json:"order_id"`
-	Amount             int64     `json:"order_amount"`
+	Amount             int64     `json:"order_amount"` // 0: nothing is known but the id
 	Currency           string    `json:"purchase_currency,omitempty"`
 	MerchantReference1 string    `json:"merchant_reference1,omitempty"`
 	MerchantReference2 string    `json:"merchant_reference2,omitempty"`
 	CaptureBefore      time.Time `json:"capture_before,omitzero"` // the authorisation's end, where Klarna told it
 
 	Closed         bool      `json:"closed,omitempty"`          // Klarna said that nothing more can be captured
-	Captured       int64     `json:"captured_amount,omitempty"` // of all recorded captures
+	Captured       int64     `json:"captured_amount,omitempty"` // of all recorded captures, and what Klarna took by itself
 	Captures       int64     `json:"captures,omitempty"`        // claimed so far, failed ones included
 	FirstCaptureAt time.Time `json:"first_capture_at,omitzero"`
 }
@@ -269,7 +269,7 @@ func (s State) before() Phase {
 		return PhaseDunning
 	case s.Order == nil:
 		return PhaseNone
-	case s.Order.Captured > 0:
+	case s.settledAs(messages.KindCaptured): // not by the amount: Klarna may have captured some by itself
 		return PhaseCaptured
 	case s.settledAs(messages.KindCaptureFailed):
 		return PhaseCaptureFailed

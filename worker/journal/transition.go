@@ -207,12 +207,16 @@ type CaptureWanted struct {
 
 // OrderFound is what Klarna says of the order before a capture is claimed.
 type OrderFound struct {
-	Refused           bool             // Klarna does not know it, or does not tell
-	Refusal           dunning.Decision // then
-	Status            string
-	Amount, Remaining int64 // minor units
-	CaptureBefore     time.Time
-	Booked            int64 // what the journal had as captured when Klarna was asked
+	Refused            bool             // Klarna does not know it, or does not tell
+	Refusal            dunning.Decision // then
+	Status             string
+	Amount, Remaining  int64 // minor units
+	Captured           int64 // by whomever
+	Currency           string
+	MerchantReference1 string
+	MerchantReference2 string
+	CaptureBefore      time.Time
+	Booked             int64 // what the journal had as captured when Klarna was asked
 }
 
 // buried says that a rejected job is filed as a dead letter: not a period that
