@@ -25,10 +25,16 @@ func (b *rulebook) now() journal.Rules {
 	r := b.base
 	r.Jitter = 0.8 + 0.4*rand.Float64()
 	r.Paused = b.breaker.Paused() || b.clock.fault() != ""
-	if t := b.restored.Load(); t != 0 {
-		r.Restored = time.Unix(0, t).UTC()
-	}
+	r.Restored = moment(b.restored)
 	return r
+}
+
+// moment reads a time that is kept in ns since 1970; 0 is none.
+func moment(ns *atomic.Int64) time.Time {
+	if t := ns.Load(); t != 0 {
+		return time.Unix(0, t).UTC()
+	}
+	return time.Time{}
 }
 
 // errLate stops a try whose lease or window would not outlast it. Nothing was sent.

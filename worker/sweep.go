@@ -35,6 +35,9 @@ type sweeper struct {
 	bucket   jetstream.KeyValue
 	every    time.Duration
 	clock    *clock
+	marks    *journal.Marks
+	pauses   *pausing
+	restored *atomic.Int64 // see rulebook
 	leading  *atomic.Bool
 	expiring *atomic.Pointer[map[messages.Account]int] // what it found, for the others; nil while it does not lead
 	waker    *waker
@@ -64,7 +67,7 @@ func (s *sweeper) run(ctx context.Context) {
 		if !leading {
 			s.expiring.Store(nil)
 		}
-		if !leading || time.Now().Before(due) || s.clock.fault() != "" {
+		if !leading || time.Now().Before(due) || s.clock.fault() != "" || s.forgetful() {
 			continue
 		}
 		due = time.Now().Add(s.every)
@@ -72,6 +75,12 @@ func (s *sweeper) run(ctx context.Context) {
 			s.log.Warn().Err(err).Msg("abandoned claims not looked for, trying again later")
 		}
 	}
+}
+
+// forgetful says that the journal was set back, or may have been: a claim that it shows as open may have its result, and what the
+// record of giving it up has to say depends on the moment that an operator names.
+func (s *sweeper) forgetful() bool {
+	return s.pauses.reasons.Has(pauseSetBack) || s.marks.Doubtful()
 }
 
 // lead says whether this worker is the one that sweeps.
@@ -211,7 +220,12 @@ func (s *sweeper) settle(ctx context.Context, r messages.Renewal, at journal.Ent
 	_, at, err := s.journal.Apply(ctx, at, journal.Change{
 		Renewal: r,
 		Decide: func(last journal.State) (journal.Transition, error) {
-			next, due := journal.Sweep(last, s.clock.now(), s.rules)
+			rules := s.rules
+			rules.Restored = moment(s.restored)
+			next, due := journal.Sweep(last, s.clock.now(), rules)
+			if due && s.forgetful() {
+				return journal.Transition{}, errors.New(messages.StreamJournal + " may have been set back")
+			}
 			if fault := s.clock.fault(); due && fault != "" {
 				return journal.Transition{}, errors.New(fault)
 			}

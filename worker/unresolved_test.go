@@ -123,3 +123,41 @@ func TestEveryUnresolvedSaysWhereToSearch(t *testing.T) {
 		})
 	}
 }
+
+// S71: the journal was set back to a claim under which more was sent than it remembers, and the claim's job is gone. The sweep leaves it
+// alone until an operator has spoken; the record then covers what may be forgotten.
+func TestSweepOfAJournalSetBack(t *testing.T) {
+	w := newWorld(t)
+	w.markEvery = 100 * time.Millisecond
+	tried := func() {
+		t.Helper()
+		before := len(w.orders())
+		stop := w.start()
+		w.await("tries", func() bool { return len(w.orders()) > before+2 })
+		w.marked()
+		stop()
+	}
+	w.publish(w.due("sub", "500-1", 1, referenced))
+	tried()
+	copied := w.backUp(messages.StreamJournal)
+	w.advance(5 * time.Hour)
+	tried()
+	last := w.now()
+	stream, err := w.js.Stream(t.Context(), messages.StreamJobs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.restore(messages.StreamJournal, copied)
+	w.advance(26 * time.Hour)
+	w.start()
+	w.pausedBy(pauseSetBack)
+	w.accept()
+	w.await("the sweep", func() bool { return len(bodies[messages.Unresolved](w)) > 0 })
+	u := bodies[messages.Unresolved](w)[0]
+	if u.Reason != messages.ReasonJournalRestored || u.FirstSentAt.After(w.began) || u.SearchUntil.Before(last) || u.MerchantReference2 != "NL-7" {
+		t.Errorf("got %+v, want what was forgotten until %v covered", u, last)
+	}
+}

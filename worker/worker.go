@@ -214,7 +214,7 @@ func (w *Worker) presence(s *shared, bucket jetstream.KeyValue, accounts []*acco
 func (w *Worker) sweeper(s *shared, bucket jetstream.KeyValue) *sweeper {
 	return &sweeper{
 		name: w.opts.Name, js: w.js, journal: s.journal, rules: journal.Rules{Timing: s.timing}, bucket: bucket, every: w.sweepEvery, clock: w.clock,
-		leading: &w.leading, expiring: &w.expiring, waker: s.waker, metrics: w.metrics, log: w.log,
+		marks: w.marks, pauses: w.pauses, restored: &w.restored, leading: &w.leading, expiring: &w.expiring, waker: s.waker, metrics: w.metrics, log: w.log,
 		open: map[messages.Renewal]time.Time{}, authorised: newAuthorisations(),
 	}
 }

@@ -136,6 +136,14 @@ func brokenSetBackRules() []brokenRule {
 					return ask(s, q, now, r)
 				}
 			}},
+		{"a claim that is given up may have been used without the journal's knowing", "a journal set back",
+			func(m *machinery) {
+				ask := m.sweep
+				m.sweep = func(s State, now time.Time, r Rules) (Transition, bool) {
+					r.Restored = time.Time{}
+					return ask(s, now, r)
+				}
+			}},
 		{"the window is counted from the due moment, not from now", "a journal set back",
 			counted(func(_ Request, now time.Time) time.Time { return now })},
 		{"the window is counted from the due moment, not from the publication", "a journal set back",

@@ -871,7 +871,7 @@ func (w *modelWorld) send(h *hand, who int, r reply) {
 	h.began = w.clock(who)
 	w.mayBeSent(h, b, r)
 	if b.seen && w.now >= b.first+klarnaForgets {
-		*b = book{made: b.made, status: b.status, said: b.said, past: b.made, captured: b.captured, last: b.last}
+		*b = book{made: b.made, madeAt: b.madeAt, status: b.status, said: b.said, past: b.made, captured: b.captured, last: b.last}
 	}
 	if !b.seen && r != unreachable && r != turnsAway && r != limits {
 		b.seen, b.first = true, w.now
@@ -932,6 +932,7 @@ type book struct {
 	nameless bool  // the order was never named
 	seen     bool
 	first    time.Duration // when the key was first evaluated
+	madeAt   time.Duration // the last that was made
 	refused  reply         // the refusal, 0: none
 	said     bool          // there was a refusal, ever
 
@@ -1074,7 +1075,10 @@ func (w *modelWorld) possible(h *hand, r reply) bool {
 // make is Klarna taking the money, or authorising it.
 func (w *modelWorld) make(b *book, status fraud) {
 	b.made++
-	b.answered, b.status = status, status
+	b.madeAt, b.answered, b.status = w.now, status, status
+	if s := w.journal[0].state; s.Phase == PhaseUnresolved && w.claimedBook(s) == b {
+		w.searched(s.Claim, b)
+	}
 	if b.of != "" {
 		o := w.order(b.of)
 		o.captured, o.last = o.captured+b.amount, b.amount
@@ -1204,6 +1208,8 @@ func (w *modelWorld) announce(before *State, st *Transition) {
 		if !b.said && !w.orderEnded && !w.excused[k] && (st.Reason != messages.ReasonRefusedWithoutCode || b.made > 0) {
 			w.fail("%s is announced as capture_failed, Klarna did not refuse it", st.Key)
 		}
+	case messages.KindUnresolved:
+		w.searched(st.State.Claim, &b)
 	case messages.KindRejected:
 		w.announceUncapturable(st)
 		if before.Open() && !before.Holds(st.Key) && (st.State.Phase != before.Phase || st.State.Claim != before.Claim) {
@@ -1219,6 +1225,18 @@ func (w *modelWorld) announce(before *State, st *Transition) {
 	}
 	w.results[k] = st.Record
 	w.toldOfToken(k, st)
+}
+
+// searched: whoever looks at Klarna between the times that an unresolved record names finds what was made under its key, be it made
+// before the record or after. Where Klarna takes longer than it says nobody can know.
+func (w *modelWorld) searched(c *Claim, b *book) {
+	if b.made == 0 || w.slow {
+		return
+	}
+	made, slack := modelDay.Add(b.madeAt), w.skewed()+time.Second // time passes in whole seconds
+	if c.FirstSentAt.IsZero() || c.Search == nil || made.Before(c.FirstSentAt.Add(-slack)) || made.After(c.Search.Until.Add(slack)) {
+		w.fail("%s is unresolved, to be searched for from %s: %+v, and Klarna made it at %s", c.Key, c.FirstSentAt, c.Search, made)
+	}
 }
 
 // mayBeSent: Klarna is asked only for what may be charged, and only while it
@@ -2069,6 +2087,26 @@ func brokenRules() []brokenRule {
 					q.Endpoint, q.Merchant = s.Claim.Endpoint, s.Claim.Merchant
 				}
 			})},
+		{"what a worker that never told may have sent is searched for", "panics of a pending job",
+			func(m *machinery) {
+				broken, sweep, r := m.panicked, m.sweep, m.rules
+				told := func(st Transition) Transition {
+					if st.Record == messages.KindUnresolved && st.State.Claim.Search != nil {
+						edit(&st.State, func(c *Claim) {
+							s := c.search()
+							s.Until = s.LastSentAt.Add(r.TryTimeout + r.SettleDelay)
+							c.Search = &s
+						})
+					}
+					return st
+				}
+				saying(func(st *Transition, _ State, _ Request, _ time.Time) { *st = told(*st) })(m)
+				m.panicked = func(s State, q Request, now time.Time, r Rules) Transition { return told(broken(s, q, now, r)) }
+				m.sweep = func(s State, now time.Time, r Rules) (Transition, bool) {
+					st, due := sweep(s, now, r)
+					return told(st), due
+				}
+			}},
 		{"all attempts of a period state one due moment", "two due moments",
 			asking(func(s *State, _ *Request, _ time.Time) { s.DueAt = time.Time{} })},
 		{"a claim keeps everybody else out until its lease ends", "cut connections",

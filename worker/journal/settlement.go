@@ -64,6 +64,9 @@ func conflict(q Request) Transition {
 func giveUp(s State, why messages.Reason, r Rules) Transition {
 	c := *s.Claim
 	c.suppose(r)
+	if c.distrust(s, Request{}, r); c.Restored && (why == messages.ReasonIdempotencyWindowExpired || why == messages.ReasonNotEvaluated) {
+		why = messages.ReasonJournalRestored // what else was done under this key, or another, may be forgotten
+	}
 	if !c.Released { // a try of its holder may have been cut
 		c.UndecidedTries++
 	}
