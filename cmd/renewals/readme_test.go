@@ -3,11 +3,68 @@ package main
 import (
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/klarna-renewals/renewals/messages"
 )
+
+// The pages that show commands.
+var pages = []string{"README.md", "CHANGELOG.md", "messages/README.md", "deploy/README.md", "deploy/RUNBOOK.md", "deploy/METRICS.md", "test/bench/README.md"}
+
+// shownCommand is one in a line of its own, behind a prompt or indented, or inside a sentence.
+var shownCommand = regexp.MustCompile("(?m)^(?:    |\\$ )(?:[A-Z_]+=\\S+ )*renewals ([^\\n]+)|`renewals ([^`\\n]+)`")
+
+// Every command that a page shows, and every flag of it, is one that the program has.
+func TestPagesShowCommandsThatExist(t *testing.T) {
+	t.Parallel()
+	var grammar commands
+	parser, err := kong.New(&grammar, kong.Resolvers(&settings{}), durations(), defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for _, page := range pages {
+		text, err := os.ReadFile("../../" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range shownCommand.FindAllStringSubmatch(string(text), -1) {
+			command, node := m[1]+m[2], parser.Model.Node
+			words := strings.Fields(strings.NewReplacer(",", " ", ";", " ", "(", " ", ")", " ").Replace(command))
+			for len(words) > 0 {
+				i := slices.IndexFunc(node.Children, func(c *kong.Node) bool { return c.Name == words[0] })
+				if i < 0 {
+					break
+				}
+				node, words = node.Children[i], words[1:]
+			}
+			if node == parser.Model.Node && words[0] != "COMMAND" && !strings.HasPrefix(words[0], "--") {
+				t.Errorf("%s: renewals %s: no such command", page, command)
+				continue
+			}
+			shown++
+			for _, word := range words {
+				if strings.ContainsAny(word, "#|&<") {
+					break // what is behind is not the command's
+				}
+				name, isFlag := strings.CutPrefix(word, "--")
+				name, _, _ = strings.Cut(name, "=")
+				known := func(f *kong.Flag) bool { return f.Name == name }
+				if isFlag && name != "" && words[0] != "COMMAND" && !slices.ContainsFunc(slices.Concat(node.AllFlags(true)...), known) {
+					t.Errorf("%s: renewals %s: no flag --%s", page, command, name)
+				}
+			}
+		}
+	}
+	if shown < 50 {
+		t.Errorf("found %d commands: the search is broken", shown)
+	}
+}
 
 // The README shows what the command prints.
 func TestReadmeHasTheDunningTable(t *testing.T) {

@@ -20,13 +20,18 @@ const movingOn = "they are of the first edition of the contract, and no version 
 // neither joined by new subjects nor replaced.
 type EditionError struct {
 	Found    string // one of its subjects
-	Renewals int    // subjects with records
+	Subjects int    // those of the first edition that have records
 }
 
 func (e *EditionError) Error() string {
-	return fmt.Sprintf("stream %s: setting subjects: found %s and others like it, with records on %d subjects, expected %s and others like it; %s",
-		messages.StreamJournal, e.Found, e.Renewals, messages.RecordFilter(messages.KindPaid, "*"), movingOn)
+	return fmt.Sprintf("stream %s: setting subjects: found %s with records on %d subjects, expected %s; %s",
+		messages.StreamJournal, likewise(e.Found), e.Subjects, likewise(currentSubject()), movingOn)
 }
+
+// currentSubject is one of the journal's.
+func currentSubject() string { return messages.RecordFilter(messages.KindPaid, "*") }
+
+func likewise(subject string) string { return subject + " and others like it" }
 
 // firstEdition are those of a stream's subjects that are of the contract's first edition.
 func firstEdition(subjects []string) []string {
@@ -44,7 +49,7 @@ func guardEdition(ctx context.Context, js jetstream.JetStream, subjects []string
 		return err
 	}
 	if records > 0 {
-		return &EditionError{Found: old[0], Renewals: records}
+		return &EditionError{Found: old[0], Subjects: records}
 	}
 	return nil
 }

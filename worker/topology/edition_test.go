@@ -44,7 +44,7 @@ func TestProvisionRefusesTheFirstEdition(t *testing.T) {
 		w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.Subjects = row.subjects })
 		told, err := w.provisions(row.p)
 		var refused *EditionError
-		if !errors.As(err, &refused) || refused.Renewals != 1 || len(told) > 0 {
+		if !errors.As(err, &refused) || refused.Subjects != 1 || len(told) > 0 {
 			t.Errorf("%s: provision says %q, %v, want the edition refused before anything is done", row.journal, told, err)
 			continue
 		}

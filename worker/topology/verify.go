@@ -292,10 +292,11 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 		got, want := settingsOf(info.Config), settingsOf(wanted)
 		for _, name := range differing(got, want) {
 			if !streamTolerates(wanted.Name, name, got, want) {
-				found.Deviations = append(found.Deviations, &Deviation{
-					Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want),
-					firstEdition: name == "subjects" && len(firstEdition(info.Config.Subjects)) > 0,
-				})
+				off := &Deviation{Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want)}
+				if old := firstEdition(info.Config.Subjects); name == "subjects" && len(old) > 0 {
+					off.firstEdition, off.Got, off.Want = true, likewise(old[0]), likewise(currentSubject())
+				}
+				found.Deviations = append(found.Deviations, off)
 			}
 		}
 		if info.Cluster != nil && info.Cluster.Name != "" && info.Config.Replicas < safeReplicas {
