@@ -26,13 +26,6 @@ type line struct {
 	cadence                                                 cadence
 }
 
-type cadence struct {
-	interval string
-	count    int64
-}
-
-func (c cadence) String() string { return fmt.Sprintf("every %d %s", c.count, c.interval) }
-
 type lineKind uint8
 
 const (
@@ -75,6 +68,7 @@ func (s *scanner) order() OrderFacts {
 		}
 		s.taxes(lines, o.tax, o.taxKnown)
 	}
+	o.facts.Cadence = shortest(lines).fact()
 	if !s.recurring(lines) && len(lines) > 0 {
 		s.problemAt(s.at("order_lines"), "found no subscription, expected one on at least one line")
 	}
@@ -398,6 +392,16 @@ func (s *scanner) recurring(lines []line) (recurs bool) {
 	return recurs
 }
 
+// shortest is the cadence by which something of an order is paid again first.
+func shortest(lines []line) (least cadence) {
+	for _, l := range lines {
+		if l.cadence.count > 0 && (least.count == 0 || daysOf[l.cadence.interval]*l.cadence.count < daysOf[least.interval]*least.count) {
+			least = l.cadence
+		}
+	}
+	return least
+}
+
 // sold reports whether a line is a product, which may recur.
 func (l line) sold() bool { return !l.unknown && (l.kind == physical || l.kind == digital) }
 
@@ -627,4 +631,6 @@ type OrderFacts struct {
 	MerchantReference1 string
 	MerchantReference2 string
 	AutoCapture        bool
+	// Cadence is the shortest of the lines: an account may allow several.
+	Cadence Cadence
 }

@@ -22,7 +22,7 @@ func TestReading(t *testing.T) {
 	got := fmt.Sprintln(r.Identified, r.RenewalKey, r.IdempotencyKey, r.Facts, j.ID, j.SubscriptionID, j.Period, j.Attempt,
 		j.DueAt.Format(time.RFC3339), j.ExpiresAt.Format(time.RFC3339), j.CustomerToken.Reveal(), j.Metadata)
 	want := fmt.Sprintln(true, "4a87da77-4bba-50c6-8cae-6972612639ac", "066fb987-94e8-5d9a-9b0b-0d279f430fd1",
-		messages.OrderFacts{Amount: 1599, Currency: "EUR", MerchantReference1: "1234834-2026-12", AutoCapture: true},
+		messages.OrderFacts{Amount: 1599, Currency: "EUR", MerchantReference1: "1234834-2026-12", AutoCapture: true, Cadence: "MONTH/1"},
 		"1234834/2026-12/1", "1234834", "2026-12", 1, "2026-12-01T00:00:00Z", "2026-12-08T00:00:00Z", token, map[string]string{"plan": "premium"})
 	if got != want {
 		t.Errorf("got %swant %s", got, want)

@@ -63,6 +63,7 @@ const (
 	ReasonTokenDead           Reason = "token_dead"        // an earlier attempt was told that this token is dead
 	ReasonTooSoon             Reason = "too_soon"          // within min_attempt_gap of the last attempt
 	ReasonTooManyAttempts     Reason = "too_many_attempts" // more than max_attempts, or more message IDs than are kept
+	ReasonTooClose            Reason = "too_close"         // to another period of the subscription that is charged, or may be
 	ReasonNotPaid             Reason = "not_paid"          // this and the following, of captures: the renewal has no order
 	ReasonAlreadyCaptured     Reason = "already_captured"  // nothing of the order is left, by Klarna's word
 	ReasonAmountTooHigh       Reason = "amount_too_high"   // more than what remains
@@ -95,7 +96,7 @@ func Reasons(kind Kind) []Reason {
 	case KindRejected:
 		return []Reason{
 			ReasonInvalid, ReasonExpired, ReasonTooOld, ReasonNotDue, ReasonAlreadyPaid, ReasonBlockedByUnresolved, ReasonConflict,
-			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTokenDead, ReasonTooSoon, ReasonTooManyAttempts,
+			ReasonCancelled, ReasonPoison, ReasonOrderExists, ReasonTokenDead, ReasonTooSoon, ReasonTooManyAttempts, ReasonTooClose,
 			ReasonNotPaid, ReasonAlreadyCaptured, ReasonAmountTooHigh, ReasonOrderMismatch, ReasonNothingToCharge,
 		}
 	case KindCaptureFailed:
