@@ -17,6 +17,7 @@ func claim(s State, q Request, now time.Time, r Rules) Transition {
 		next.UndecidedAt = r.Restored // when a try that was forgotten may have ended
 	}
 	next.Attempts, next.LastAttemptAt = s.nextAttempt(q.Attempt), now
+	next.Cadence, next.OffCycle, next.ClaimedSeq = q.Cadence, q.OffCycle, 0
 	if next.FirstAttemptAt.IsZero() {
 		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, &q.Policy
 	}
@@ -28,7 +29,8 @@ func claim(s State, q Request, now time.Time, r Rules) Transition {
 func (c *Claim) take(q Request, now time.Time, r Rules) {
 	c.Nonce, c.Worker = q.Nonce, q.Worker
 	c.Host, c.Endpoint, c.Merchant = q.Host, q.Endpoint, q.Merchant
-	c.LeaseUntil, c.Released = now.Add(r.AckWait), false
+	c.LeaseUntil, c.Released, c.Held = now.Add(r.AckWait), false, false
+	c.Unspaced = c.Unspaced || q.Unspaced
 	if c.FirstSentAt.IsZero() {
 		c.FirstSentAt = now
 		return

@@ -35,15 +35,14 @@ func Deliver(s State, q Request, now time.Time, r Rules) Transition {
 
 // blocked decides for a job that meets the open claim of another key: it waits, or settles the claim where that has run out.
 func blocked(s State, q Request, now time.Time, r Rules) Transition {
-	if r.Paused && s.Claim.FirstSentAt.IsZero() {
-		return waitFor(q.Renewal, r.Delay(q.Delivered))
+	if give, ok := Stale(s, now, r); ok {
+		return give
 	}
-	if now.Before(s.StaleAt(r)) {
-		return waitFor(q.Renewal, min(r.Delay(q.Delivered), s.StaleAt(r).Sub(now)+time.Second))
+	wait := r.Delay(q.Delivered)
+	if left := s.StaleAt(r).Sub(now); left > 0 {
+		wait = min(wait, left+time.Second)
 	}
-	give := giveUp(s, s.expiredReason(), r)
-	give.Then, give.Delay, give.Dead = Nak, time.Second, false // the dead letter is for whoever has its payload
-	return give
+	return waitFor(q.Renewal, wait)
 }
 
 // charge decides what a charge without a claim of its own means.
@@ -117,6 +116,8 @@ func carryOn(s State, q Request, now time.Time, r Rules) Transition {
 		// Another endpoint or merchant would not know the key and charge anew: wait for
 		// the old one to be configured again, or for the window to close.
 		return Later(min(r.Delay(max(c.Deliveries, q.Delivered)), c.FirstSentAt.Add(r.KeyWindow).Sub(now)))
+	case c.Held && (q.Way == nil || !q.Way.Free()):
+		return s.held(q, now, r)
 	}
 
 	if c.Restored && !s.Claim.Restored {

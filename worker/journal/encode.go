@@ -49,6 +49,14 @@ func (s State) Encode() (string, error) {
 	}
 	b = appendFlag(b, `,"cancelled":true`, s.Cancelled)
 	b = appendTime(b, `,"due_at":`, s.DueAt)
+	b = appendWord(b, `,"cadence":`, string(s.Cadence))
+	b = appendFlag(b, `,"off_cycle":true`, s.OffCycle)
+	if s.Rev != 0 {
+		b = strconv.AppendInt(append(b, `,"rev":`...), s.Rev, 10)
+	}
+	if s.ClaimedSeq != 0 {
+		b = strconv.AppendUint(append(b, `,"claimed_seq":`...), s.ClaimedSeq, 10)
+	}
 	b = appendTime(b, `,"first_attempt_at":`, s.FirstAttemptAt)
 	b = appendTime(b, `,"last_attempt_at":`, s.LastAttemptAt)
 	if len(s.DeadTokens) > 0 {
@@ -102,6 +110,8 @@ func (c Claim) append(b []byte) ([]byte, error) {
 	b = strconv.AppendBool(append(b, `,"answered_2xx":`...), c.Answered2xx)
 	b = strconv.AppendInt(append(b, `,"panics":`...), int64(c.Panics), 10)
 	b = appendWord(b, `,"order_id":`, c.OrderID)
+	b = appendFlag(b, `,"held":true`, c.Held)
+	b = appendFlag(b, `,"unspaced":true`, c.Unspaced)
 	if c.Capture != nil {
 		capture, err := json.Marshal(c.Capture)
 		if err != nil {

@@ -120,6 +120,7 @@ func entry(m *jetstream.RawStreamMsg) (Entry, error) {
 	if e.State, err = ParseState(m.Header.Get(messages.HeaderState)); err != nil {
 		return Entry{}, &UnreadableError{Sequence: m.Sequence, Subject: m.Subject, Err: err}
 	}
+	e.State = e.State.stored(m.Sequence)
 	return e, nil
 }
 

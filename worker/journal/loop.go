@@ -56,6 +56,7 @@ func (j *Journal) Apply(ctx context.Context, at Entry, c Change, p Patience) (Tr
 		if err != nil || next.Record == "" {
 			return next, at, err
 		}
+		next.State = next.State.follows(at.State)
 		m, event, err := message(ctx, c, next)
 		for p != nil && p.Again(ctx, err) {
 			m, event, err = message(ctx, c, next)
@@ -96,7 +97,7 @@ func (j *Journal) Apply(ctx context.Context, at Entry, c Change, p Patience) (Tr
 		if c.Written != nil {
 			c.Written(next, event)
 		}
-		return next, Entry{Sequence: sequence, State: next.State}, nil
+		return next, Entry{Sequence: sequence, State: next.State.stored(sequence)}, nil
 	}
 }
 

@@ -46,8 +46,18 @@ type State struct {
 	// it by itself and nobody has seen that it did not.
 	Order *Order `json:"order,omitempty"`
 
-	Cancelled      bool      `json:"cancelled,omitempty"` // an operator did
-	DueAt          time.Time `json:"due_at,omitzero"`
+	Cancelled bool      `json:"cancelled,omitempty"` // an operator did
+	DueAt     time.Time `json:"due_at,omitzero"`
+
+	// Cadence is how often the subscription is charged, OffCycle that this charge is meant to fall between two periods: what is too
+	// close to it goes by them.
+	Cadence  messages.Cadence `json:"cadence,omitempty"`
+	OffCycle bool             `json:"off_cycle,omitempty"`
+	// Rev is how many records the renewal has: who counts fewer does not look at the present.
+	Rev int64 `json:"rev,omitempty"`
+	// ClaimedSeq is where the last key was claimed for a charge, kept by whoever takes the claim over; 0 in that very record.
+	ClaimedSeq uint64 `json:"claimed_seq,omitempty"`
+
 	FirstAttemptAt time.Time `json:"first_attempt_at,omitzero"`
 	LastAttemptAt  time.Time `json:"last_attempt_at,omitzero"` // when the last attempt's key was claimed
 	// DeadTokens are the fingerprints of the tokens that an attempt was told are dead, the newest last.
@@ -99,6 +109,10 @@ type Claim struct {
 	Panics int `json:"panics"`
 	// OrderID is the order that Klarna made under this key, once known.
 	OrderID string `json:"order_id,omitempty"`
+	// Held: it is kept for the sake of another period, see [Way]; nothing is sent before that is looked at again.
+	Held bool `json:"held,omitempty"`
+	// Unspaced: somebody held it who does not look at the periods beside it.
+	Unspaced bool `json:"unspaced,omitempty"`
 	// Capture is what is captured under this key; nil for a charge.
 	Capture *Capture `json:"capture,omitempty"`
 

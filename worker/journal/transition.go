@@ -103,7 +103,10 @@ type Request struct {
 	Attempt  int64
 	Token    string // fingerprint of the customer token
 	DueAt    time.Time
+	Cadence  messages.Cadence
 	OffCycle bool // meant to fall between two periods
+	Unspaced bool // its account does not look at the periods beside it
+	Way      *Way // what stands beside it; nil until that was looked at
 	// CustomerActed: the attempt need not wait for the last one's gap.
 	CustomerActed bool
 	Policy        dunning.Policy
@@ -125,13 +128,14 @@ func (q Request) payloadHash() string { return HashPayload(q.Account, q.Payload)
 type Action uint8
 
 const (
-	Ack       Action = iota + 1 // the key is settled: done
-	Nak                         // not yet: deliver again after Delay
-	Try                         // the claim is ours: ask Klarna
-	Poll                        // an order exists: ask for its fraud status
-	Look                        // ask how much of the order can be captured, then decide again
-	FileApart                   // the ID belongs to something else: file under the stand-in
-	Park                        // too early: keep it elsewhere until Until, it comes again then
+	Ack        Action = iota + 1 // the key is settled: done
+	Nak                          // not yet: deliver again after Delay
+	Try                          // the claim is ours: ask Klarna
+	Poll                         // an order exists: ask for its fraud status
+	Look                         // ask how much of the order can be captured, then decide again
+	LookAround                   // look at the periods beside it, then decide again
+	FileApart                    // the ID belongs to something else: file under the stand-in
+	Park                         // too early: keep it elsewhere until Until, it comes again then
 )
 
 // Transition is what to do next: write Record with State (unless Record is empty),
@@ -152,6 +156,7 @@ type Transition struct {
 	Made      string        // the order or capture that no result names, with a dead letter about it
 	Corrects  messages.Kind // the earlier result of the same key that this one overrides
 	Conflicts messages.IdempotencyKey
+	Way       Way       // of a charge that is too close to another
 	DueAt     time.Time // of the renewal, where a conflict is about that
 	// NextAttemptAt is from when on an attempt is accepted that came too soon, MaxAttempts how many a renewal may have that had too many.
 	NextAttemptAt time.Time
