@@ -1,6 +1,8 @@
 package test
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,8 @@ func TestKilledAtEachStep(t *testing.T) {
 	}{
 		{"before the claim is published", "ok-1", atMessage("HPUB renewals.charging.", false)},
 		{"claim stored, its answer lost", "ok-1", atMessage("HPUB renewals.charging.", true)},
+		{"claimed, before the periods beside it are looked at", "ok-1", atLook(false)},
+		{"claimed, what stands beside it under way", "ok-1", atLook(true)},
 		{"claimed, the request lost on its way", "ok-1", atKlarna},
 		{"request under way at Klarna", "slow-900-1", atRequest},
 		{"order made, the answer under way", "created-cut-1", atOrder},
@@ -148,6 +152,42 @@ func atMessage(pattern string, stored bool) stopper {
 		p := w.start([]string{"NATS_URL=nats://" + g.addr}, "work")
 		g.await(t, p)
 		return p, nil
+	}
+}
+
+// atLook stops a worker that looks at the periods beside its claim: before the question arrives, or before the answer.
+func atLook(asked bool) stopper { return atMessage(`"subjects_filter":"renewals.*.`, asked) }
+
+// S84: TestKilledBeforeTheLook kills a worker that has claimed a period and not looked yet at the one beside it, which is the same under another
+// name, and comes to another worker: one of them is charged, and the other says why not.
+func TestKilledBeforeTheLook(t *testing.T) {
+	t.Parallel()
+	named := func(period string) func(map[string]any) {
+		return func(j map[string]any) { j["id"], j["period"] = period, period }
+	}
+	for _, asked := range []bool{false, true} {
+		t.Run(map[bool]string{false: "before the question", true: "before the answer"}[asked], func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, klarnasim.Options{})
+			w.provision()
+			w.publish(job(1, "ok-1", named("2026-12")))
+			p, env := atLook(asked)(t, w)
+			w.publish(job(1, "ok-2", named("December 2026")))
+			p.kill()
+			w.start(env, "work")
+			w.start(env, "work")
+			await(t, 40*time.Second, "the jobs to leave the stream", func() bool { return w.left() == 0 })
+			var got []string
+			for _, r := range w.results() {
+				got = append(got, strings.TrimSpace(r.Kind+" "+fmt.Sprint(r.Event["id"])+" "+fmt.Sprint(r.Event["reason"])))
+			}
+			if want := []string{"paid 2026-12 <nil>", "rejected December 2026 too_close"}; !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if n := len(w.klarna.Simulator.Books().Orders); n != 1 {
+				t.Errorf("%d orders, want 1", n)
+			}
+		})
 	}
 }
 

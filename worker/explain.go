@@ -29,6 +29,8 @@ func (s *service) explain(next journal.Transition) []messages.Problem {
 		path, message = "captured_amount", "found more than can still be captured of the order"
 	case messages.ReasonOrderMismatch:
 		path, message = "order_id", "this period of the subscription was paid with another order: leave the field out, or correct it"
+	case messages.ReasonTooClose: // of a dead letter that is filed again: its record says which
+		path, message = "period", "another period of the subscription that is charged, or may be, is closer than half a cadence: its result says which one"
 	case messages.ReasonCancelled:
 		path, message = "period", "this period was cancelled"
 	case messages.ReasonTokenDead, messages.ReasonTooSoon, messages.ReasonTooManyAttempts:

@@ -49,8 +49,11 @@ func (h *handler) handle(ctx context.Context, d gate.Delivery) {
 		next, err = h.withdraw(ctx, j, next.State, err)
 	case err == nil && next.Then == journal.Try:
 		held := journal.Held(at.State, h.recorder.rules.base)
-		answer := h.asker.ask(ctx, j, held, mine)
-		next, err = h.recorder.record(j, at, held, answer)
+		var free bool
+		if next, free, err = h.spaced(j, at, held); free {
+			answer := h.asker.ask(ctx, j, held, mine)
+			next, err = h.recorder.record(j, at, held, answer)
+		}
 	case err == nil && next.Then == journal.Poll:
 		told := h.asker.fraudStatus(j, at.State.Claim.OrderID)
 		next, err = h.recorder.recordFraudStatus(j, at, told)
@@ -115,6 +118,12 @@ func (h *handler) decide(ctx context.Context, j *job, at journal.Entry, speak fu
 			if at, err = r.last(j); err != nil {
 				return j, journal.Transition{}, at, err
 			}
+		case journal.LookAround:
+			way, err := h.way(j, at)
+			if err != nil {
+				return j, journal.Transition{}, at, err
+			}
+			j = j.beside(way)
 		case journal.Look:
 			found, told, ok := h.asker.look(ctx, j, next.State.Order)
 			switch {

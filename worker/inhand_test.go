@@ -27,9 +27,13 @@ type faulty struct {
 	jetstream.JetStream
 	before func(ctx context.Context, call, of string) error
 	after  func(call, of string) error // of what was stored
+	index  func() error                // before a read of the subjects
 }
 
 func (f faulty) PublishMsg(ctx context.Context, m *nats.Msg, options ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if f.before == nil {
+		return f.JetStream.PublishMsg(ctx, m, options...)
+	}
 	tokens := strings.Split(m.Subject, ".")
 	if err := f.before(ctx, tokens[1], about(tokens)); err != nil {
 		return nil, err
@@ -51,7 +55,19 @@ type faultyStream struct {
 	faulty faulty
 }
 
+func (s faultyStream) Info(ctx context.Context, options ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	if s.faulty.index != nil && len(options) > 0 {
+		if err := s.faulty.index(); err != nil {
+			return nil, err
+		}
+	}
+	return s.Stream.Info(ctx, options...)
+}
+
 func (s faultyStream) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	if s.faulty.before == nil {
+		return s.Stream.GetLastMsgForSubject(ctx, subject)
+	}
 	if err := s.faulty.before(ctx, "read", about(strings.Split(subject, "."))); err != nil {
 		return nil, err
 	}

@@ -75,6 +75,7 @@ func (r reader) readCharge(d delivery, j *job) {
 	if f := j.reading.Facts; !f.AutoCapture {
 		q.Authorised = asOrdered(f)
 	}
+	q.Cadence, q.OffCycle, q.Unspaced = j.reading.Facts.Cadence, in.OffCycle, r.account.Spacing == SpacingOff
 	q.Attempt, q.DueAt, q.Policy = in.Attempt, in.DueAt, r.account.Policy
 	q.Token, q.OffCycle, q.CustomerActed = j.fingerprint, in.OffCycle, in.CustomerActed
 }
@@ -172,6 +173,9 @@ func (j *job) reference() string {
 func (j *job) errors(next journal.Transition) []messages.Problem {
 	if next.Reason == j.request.Verdict {
 		return j.problems
+	}
+	if next.Reason == messages.ReasonTooClose && !next.Way.Free() {
+		return j.tooClose(next.Way)
 	}
 	return j.service.explain(next)
 }

@@ -28,6 +28,8 @@ type Account struct {
 	Rate float64
 	// Concurrency is how many charges may be in flight, at least 1. Default 64.
 	Concurrency int
+	// Spacing keeps periods of one subscription apart that are due close together. Default: it does.
+	Spacing Spacing
 	// Policy suggests when to try again after a refusal. Default [dunning.DefaultPolicy].
 	Policy dunning.Policy
 	// MinAttemptGap is how long after the last attempt at a renewal the next one is rejected as too soon, unless its job says that the

@@ -377,6 +377,7 @@ func TestAnswersInSwappedOrder(t *testing.T) {
 	for _, period := range []messages.Period{"2026-12", "2027-01"} {
 		w.publish(w.due("s16", periods[period], 1, func(j map[string]any) {
 			j["id"], j["period"] = "s16/"+period+"/1", period
+			j["due_at"] = w.began.AddDate(0, 0, map[messages.Period]int{"2026-12": -32, "2027-01": -1}[period]).UTC().Format(time.RFC3339)
 			j["order"].(map[string]any)["merchant_reference1"] = "s16-" + period
 		}))
 		w.await("the request", func() bool { return len(w.klarna.Simulator.Books().Keys) > 0 })

@@ -236,11 +236,15 @@ func (s *sweeper) settle(ctx context.Context, r messages.Renewal, at journal.Ent
 		},
 		Written: func(next journal.Transition, e messages.Event) {
 			s.waker.ended(r, next.State)
-			about := e.(messages.Unresolved)
-			s.metrics.results.WithLabelValues(string(about.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
-			s.log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(r.Key())).
-				Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
+			abandoned(s.metrics, s.log, r, next, e.(messages.Unresolved))
 		},
 	}, nil)
 	return at, err
+}
+
+// abandoned tells the metrics and the log of a claim that was settled for nobody delivers its job.
+func abandoned(m *Metrics, log zerolog.Logger, of messages.Renewal, next journal.Transition, about messages.Unresolved) {
+	m.results.WithLabelValues(string(about.Account), string(messages.KindUnresolved), string(next.Reason)).Inc()
+	log.Error().Str("account", string(about.Account)).Str("id", string(about.ID)).Str("renewal_key", string(of.Key())).
+		Str("idempotency_key", string(next.Key)).Str("reason", string(next.Reason)).Msg("abandoned claim settled as unresolved")
 }

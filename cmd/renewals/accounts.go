@@ -45,6 +45,7 @@ type accountEntry struct {
 	MinAttemptGap string `yaml:"min_attempt_gap"` // a duration; "" for the default, 0s for none
 	MaxAttempts   *int   `yaml:"max_attempts"`
 
+	Spacing       string `yaml:"spacing"`        // hold, which is the default, or off
 	MixedCadences string `yaml:"mixed_cadences"` // "" or allow
 	MerchantName  string `yaml:"merchant_name"`  // which should not be in a subscription's name
 
@@ -199,6 +200,9 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	if err != nil {
 		return none, err
 	}
+	if e.Spacing != "" && e.Spacing != "hold" && e.Spacing != string(worker.SpacingOff) {
+		return none, fmt.Errorf("%s: %.40q, expected hold or off", e.where("spacing"), e.Spacing)
+	}
 	if e.MixedCadences != "" && e.MixedCadences != "allow" {
 		return none, fmt.Errorf("%s: %q, expected allow or nothing", e.where("mixed_cadences"), e.MixedCadences)
 	}
@@ -217,7 +221,8 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 		Name: messages.Account(e.Name), Klarna: client, Host: endpoint.Host,
 		Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: cmp.Or(e.MID, klarna.Merchant(e.Username)),
 		Rate: rate, Concurrency: concurrency, Policy: policy, MinAttemptGap: gap, MaxAttempts: attempts,
-		Rules: messages.Rules{MixedCadences: e.MixedCadences == "allow", MerchantName: e.MerchantName},
+		Spacing: worker.Spacing(strings.TrimPrefix(e.Spacing, "hold")),
+		Rules:   messages.Rules{MixedCadences: e.MixedCadences == "allow", MerchantName: e.MerchantName},
 	}, nil
 }
 

@@ -17,6 +17,7 @@ var decides = map[string][]string{
 	"work":         {"accept-empty-journal", "force"},
 	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "correct", "actor", "note", "yes"},
 	"cancel":       {"undo", "actor", "note", "yes"},
+	"show":         {"all", "as"},
 	"dead list":    {"account", "reason"},
 	"dead show":    {"reveal-token"},
 	"dead replay":  {"all", "account", "reason", "yes"},
