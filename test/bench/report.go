@@ -53,7 +53,7 @@ func (r report) find(fits func(setup) bool) (measured, bool) {
 // like returns the run of another program that was set up as m was.
 func (r report) like(m measured, who string) (measured, bool) {
 	want := m.Setup
-	want.Who, want.Accounts, want.Jobs = who, 1, 0
+	want.Who, want.Accounts, want.Jobs, want.Spaced = who, 1, 0, false
 	return r.find(func(s setup) bool {
 		s.Jobs = 0
 		return s == want && m.Setup.Who != who
@@ -77,7 +77,7 @@ func (b bar) met() bool { return b.Known && (b.Got == b.Bar || b.AtMost == (b.Go
 func (r report) judge() []bar {
 	at := func(group, who string, workers int, latency time.Duration) (measured, bool) {
 		return r.find(func(s setup) bool {
-			return s.Group == group && s.Who == who && s.Workers == workers && s.Accounts == 1 && s.Latency == latency
+			return s.Group == group && s.Who == who && s.Workers == workers && s.Accounts == 1 && s.Latency == latency && !s.Spaced
 		})
 	}
 	var bars []bar

@@ -18,8 +18,9 @@ type setup struct {
 	Sync     string        `json:"sync_interval"` // "": the broker's default, 2 minutes
 	Replicas int           `json:"replicas"`
 	Jobs     int           `json:"jobs"`
-	Pace     int           `json:"pace"` // jobs a second; 0: all are there at the beginning
-	Profiles bool          `json:"-"`    // the broker tells what its memory holds
+	Pace     int           `json:"pace"`    // jobs a second; 0: all are there at the beginning
+	Spaced   bool          `json:"spacing"` // the worker looks at the periods beside each charge, as it does by default; the loops never do
+	Profiles bool          `json:"-"`       // the broker tells what its memory holds
 }
 
 const (
@@ -61,6 +62,7 @@ func setups(quick bool, perSecond float64) (all []setup) {
 	three := []string{"bare", "claims", "renewals"}
 
 	add("Klarna answers at once", 3, setup{}, three...)
+	add("Klarna answers at once", 3, setup{Spaced: true}, "renewals")
 	if !quick {
 		add("Klarna answers at once", 1, setup{Workers: 2}, three...)
 		add("Klarna answers at once", 1, setup{Workers: 4}, three...)
@@ -89,6 +91,7 @@ func setups(quick bool, perSecond float64) (all []setup) {
 		paced = paced[1:]
 	}
 	add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted}, paced...)
+	add(groupPace, 0, setup{Pace: pace, Jobs: fastHands + counted, Spaced: true}, "renewals")
 	add(groupPace, 0, setup{Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, paced...)
 	return all
 }
@@ -100,6 +103,9 @@ func (s setup) name() string {
 	name := fmt.Sprintf("%s ×%d", s.Who, s.Workers)
 	if s.Accounts > 1 {
 		name += fmt.Sprintf(", %d accounts", s.Accounts)
+	}
+	if s.Spaced {
+		name += ", spacing on"
 	}
 	if s.Who == "writes" {
 		name = fmt.Sprintf("R%d", s.Replicas)

@@ -154,7 +154,7 @@ func (w *world) startWorkers() error {
 		args := []string{w.tools.renewals, "work"}
 		if w.setup.Who != "renewals" {
 			args = []string{w.tools.loop, "loop", w.setup.Who, strconv.Itoa(w.setup.Hands), strconv.Itoa(w.setup.Jobs)}
-		} else if w.setup.Accounts > 1 {
+		} else {
 			config, err := w.accounts()
 			if err != nil {
 				return err
@@ -170,14 +170,23 @@ func (w *world) startWorkers() error {
 	return nil
 }
 
-// accounts writes the configuration of a worker that serves several.
+// accounts writes the configuration of a worker: of its one account, which the environment has, or of several.
 func (w *world) accounts() (path string, err error) {
 	path = filepath.Join(w.dir, "renewals.yaml")
 	password := filepath.Join(w.dir, "password")
+	spacing := "off"
+	if w.setup.Spaced {
+		spacing = "hold"
+	}
 	config := "accounts:\n"
+	if w.setup.Accounts == 1 {
+		config += fmt.Sprintf("  - {name: %s, spacing: %s}\n", accountOf(0, 1), spacing)
+	}
 	for n := range w.setup.Accounts {
-		config += fmt.Sprintf("  - {name: %s, endpoint: %q, username: bench, password_file: %q, concurrency: %d}\n",
-			accountOf(n, w.setup.Accounts), w.klarnaURL, password, w.setup.Hands/w.setup.Accounts)
+		if w.setup.Accounts > 1 {
+			config += fmt.Sprintf("  - {name: %s, endpoint: %q, username: bench, password_file: %q, concurrency: %d, spacing: %s}\n",
+				accountOf(n, w.setup.Accounts), w.klarnaURL, password, w.setup.Hands/w.setup.Accounts, spacing)
+		}
 	}
 	return path, errors.Join(os.WriteFile(password, []byte("bench\n"), 0o600), os.WriteFile(path, []byte(config), 0o600))
 }
