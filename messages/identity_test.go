@@ -186,22 +186,32 @@ func TestSubjects(t *testing.T) {
 		return messages.RecordAddress{Kind: kind, Renewal: r, Due: due, Account: account}.Subject()
 	}
 	for got, want := range map[string]string{
-		messages.DueSubject("shop-eu"):                                  "renewals.due.shop-eu",
-		messages.CaptureSubject("shop-eu"):                              "renewals.capture.shop-eu",
-		record(messages.KindCaptureFailed, renewal, 0, "a"):             "renewals.capture_failed.1234834.2026-12.0.a",
-		record(messages.KindPaid, renewal, 1796083200, "shop-eu"):       "renewals.paid.1234834.2026-12.1796083200.shop-eu",
-		record(messages.KindUnresolved, renewal, -1, "default"):         "renewals.unresolved.1234834.2026-12.-1.default",
-		messages.RenewalFilter(renewal):                                 "renewals.*.1234834.2026-12.*.*",
-		messages.KindFilter(messages.KindPaid, renewal):                 "renewals.paid.1234834.2026-12.*.*",
-		messages.RecordFilter(messages.KindPaid, "*"):                   "renewals.paid.*.*.*.*",
-		messages.RecordFilter(messages.KindDunning, "shop-eu"):          "renewals.dunning.*.*.*.shop-eu",
-		messages.SubscriptionFilter("1234834"):                          "renewals.*.1234834.>",
-		messages.DeadSubject(key, "shop-eu"):                            "renewals.dead.066fb987-94e8-5d9a-9b0b-0d279f430fd1.shop-eu",
-		string(messages.StandInRenewal(messages.RenewalKey(key))):       "%.066fb987-94e8-5d9a-9b0b-0d279f430fd1",
-		string(messages.StandInRenewal(messages.RenewalKey(key)).Key()): "066fb987-94e8-5d9a-9b0b-0d279f430fd1",
+		messages.DueSubject("shop-eu"):                                   "renewals.due.shop-eu",
+		messages.CaptureSubject("shop-eu"):                               "renewals.capture.shop-eu",
+		record(messages.KindCaptureFailed, renewal, 0, "a"):              "renewals.capture_failed.1234834.2026-12.0.a",
+		record(messages.KindPaid, renewal, 1796083200, "shop-eu"):        "renewals.paid.1234834.2026-12.1796083200.shop-eu",
+		record(messages.KindUnresolved, renewal, -1, "default"):          "renewals.unresolved.1234834.2026-12.-1.default",
+		messages.RenewalFilter(renewal):                                  "renewals.*.1234834.2026-12.*.*",
+		messages.KindFilter(messages.KindPaid, renewal):                  "renewals.paid.1234834.2026-12.*.*",
+		messages.RecordFilter(messages.KindPaid, "*"):                    "renewals.paid.*.*.*.*",
+		messages.RecordFilter(messages.KindDunning, "shop-eu"):           "renewals.dunning.*.*.*.shop-eu",
+		messages.SubscriptionFilter("1234834"):                           "renewals.*.1234834.>",
+		messages.SubscriptionRecordFilter(messages.KindPaid, "a.b", "*"): "renewals.paid.a%2Eb.*.*.*",
+		messages.ParkedSubscriptionFilter("a.b >"):                       "renewals.parked.a%2Eb%20%3E.>",
+		messages.DeadSubject(key, "shop-eu"):                             "renewals.dead.066fb987-94e8-5d9a-9b0b-0d279f430fd1.shop-eu",
+		string(messages.StandInRenewal(messages.RenewalKey(key))):        "%.066fb987-94e8-5d9a-9b0b-0d279f430fd1",
+		string(messages.StandInRenewal(messages.RenewalKey(key)).Key()):  "066fb987-94e8-5d9a-9b0b-0d279f430fd1",
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	for subject, want := range map[string]bool{
+		"renewals.paid.*.*": true, "renewals.capture_failed.4a87da77-4bba-50c6-8cae-6972612639ac.default": true,
+		"renewals.paid.*.*.*.*": false, "renewals.dead.*.*": false, "renewals.due.*": false, "renewals.parked.*.*.*.*": false, "other.paid.*.*": false,
+	} {
+		if got := messages.FirstEdition(subject); got != want {
+			t.Errorf("%s is of the first edition: %t, want %t", subject, got, want)
 		}
 	}
 	for _, kind := range messages.Kinds() {

@@ -37,40 +37,9 @@ func TestMovingFromTheFirstEdition(t *testing.T) {
 	w.markIsAt(w.journalInfo(func(*jetstream.StreamInfo) bool { return true }).State.LastSeq)
 	before.kill()
 
-	// The journal as workers of the first edition left it.
-	config := w.journalInfo(func(*jetstream.StreamInfo) bool { return true }).Config
-	config.Subjects = nil
-	for _, k := range messages.Kinds() {
-		config.Subjects = append(config.Subjects, "renewals."+string(k)+".*.*")
-	}
-	if _, err := w.js.UpdateStream(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.js.Publish(t.Context(), "renewals.paid.4a87da77-4bba-50c6-8cae-6972612639ac.default", []byte("{}")); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"provision"}, {"provision", "--accept-empty-journal"}, {"work"}, {"work", "--provision"}, {"show", "1234001/2026-12"}, {"cancel", "1234009", "2026-12", "--yes"}} {
-		p := w.start(nil, args...)
-		if code := p.exit(30 * time.Second); code != 1 || !strings.Contains(p.text(), "setting subjects: found ") || !strings.Contains(p.text(), "first edition of the contract") {
-			t.Errorf("renewals %s ends with %d, want it to refuse the journal by name:\n%s", strings.Join(args, " "), code, p.text())
-		}
-	}
-
-	archive := jetstream.StreamConfig{Name: "RENEWAL_JOURNAL_1", Sources: []*jetstream.StreamSource{{Name: messages.StreamJournal}}, DenyDelete: true}
-	if _, err := w.js.CreateStream(t.Context(), archive); err != nil {
-		t.Fatal(err)
-	}
-	await(t, 30*time.Second, "the archive", func() bool { return w.leftIn(archive.Name) == w.leftIn(messages.StreamJournal) })
-	if err := w.js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
-		t.Fatal(err)
-	}
-	p := w.start(nil, "provision", "--accept-empty-journal")
-	if code := p.exit(30 * time.Second); code != 0 {
-		t.Fatalf("provision ends with %d:\n%s", code, p.text())
-	}
-	if w.leftIn(archive.Name) == 0 {
-		t.Error("the archive went with the journal")
-	}
+	w.firstEdition()
+	w.refusesTheJournal()
+	w.archivesTheJournal()
 
 	w.start([]string{w.noGap()}, "work")
 	requests := w.klarna.Simulator.Books().Requests
@@ -103,5 +72,54 @@ func TestMovingFromTheFirstEdition(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("results:\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// firstEdition makes the journal one as workers of the first edition left it.
+func (w *world) firstEdition() {
+	w.t.Helper()
+	config := w.journalInfo(func(*jetstream.StreamInfo) bool { return true }).Config
+	config.Subjects = nil
+	for _, k := range messages.Kinds() {
+		config.Subjects = append(config.Subjects, "renewals."+string(k)+".*.*")
+	}
+	if _, err := w.js.UpdateStream(w.t.Context(), config); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := w.js.Publish(w.t.Context(), "renewals.paid.4a87da77-4bba-50c6-8cae-6972612639ac.default", []byte("{}")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// refusesTheJournal runs what provisions, charges, reads and decides.
+func (w *world) refusesTheJournal() {
+	w.t.Helper()
+	for _, args := range [][]string{
+		{"provision"}, {"provision", "--accept-empty-journal"}, {"work"}, {"work", "--provision"}, {"show", "1234001/2026-12"}, {"cancel", "1234009", "2026-12", "--yes"},
+	} {
+		p := w.start(nil, args...)
+		if code := p.exit(30 * time.Second); code != 1 || !strings.Contains(p.text(), "setting subjects: found ") || !strings.Contains(p.text(), "first edition of the contract") {
+			w.t.Errorf("renewals %s ends with %d, want it to refuse the journal by name:\n%s", strings.Join(args, " "), code, p.text())
+		}
+	}
+}
+
+// archivesTheJournal keeps it under another name, and makes a new one in its place.
+func (w *world) archivesTheJournal() {
+	w.t.Helper()
+	archive := jetstream.StreamConfig{Name: "RENEWAL_JOURNAL_1", Sources: []*jetstream.StreamSource{{Name: messages.StreamJournal}}, DenyDelete: true}
+	if _, err := w.js.CreateStream(w.t.Context(), archive); err != nil {
+		w.t.Fatal(err)
+	}
+	await(w.t, 30*time.Second, "the archive", func() bool { return w.leftIn(archive.Name) == w.leftIn(messages.StreamJournal) })
+	if err := w.js.DeleteStream(w.t.Context(), messages.StreamJournal); err != nil {
+		w.t.Fatal(err)
+	}
+	p := w.start(nil, "provision", "--accept-empty-journal")
+	if code := p.exit(30 * time.Second); code != 0 {
+		w.t.Fatalf("provision ends with %d:\n%s", code, p.text())
+	}
+	if w.leftIn(archive.Name) == 0 {
+		w.t.Error("the archive went with the journal")
 	}
 }

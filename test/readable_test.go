@@ -87,39 +87,47 @@ func TestHostileNames(t *testing.T) {
 	await(t, time.Minute, "the early jobs to be parked", func() bool { return w.left() == 0 && w.leftIn(messages.StreamLater) == uint64(len(hostile)) })
 	p.kill()
 
-	told, owner, of := map[readable][]string{}, map[string]readable{}, map[string][]string{}
+	of := w.toldApart(all)
+	for _, subscription := range hostile {
+		w.consumes(subscription, of[subscription])
+		w.lists(subscription, periods)
+	}
+}
+
+// toldApart compares the journal with the renewals, and returns the subjects of each subscription's records.
+func (w *world) toldApart(all map[readable]int) (of map[string][]string) {
+	w.t.Helper()
+	told, owner := map[readable][]string{}, map[string]readable{}
+	of = map[string][]string{}
 	for _, r := range w.records() {
 		named := readable{r.Event["subscription_id"].(string), r.Event["period"].(string)}
 		told[named] = append(told[named], r.Kind)
 		of[named.subscription] = append(of[named.subscription], r.Subject)
 		if before, taken := owner[r.Subject]; taken && before != named {
-			t.Errorf("%s is about %q and %q", r.Subject, before, named)
+			w.t.Errorf("%s is about %q and %q", r.Subject, before, named)
 		}
 		owner[r.Subject] = named
 		a, err := messages.ParseRecordSubject(r.Subject)
 		if err != nil {
-			t.Errorf("%q: %v", named, err)
+			w.t.Errorf("%q: %v", named, err)
 			continue
 		}
 		if subscription, period := a.Renewal.Split(); string(subscription) != named.subscription || string(period) != named.period {
-			t.Errorf("%s says %q, %q, want %q", r.Subject, subscription, period, named)
+			w.t.Errorf("%s says %q, %q, want %q", r.Subject, subscription, period, named)
 		}
 		if reason := r.Event["reason"]; r.Kind == "rejected" && reason != "already_paid" {
-			t.Errorf("%q: rejected as %v, want already_paid", named, reason)
+			w.t.Errorf("%q: rejected as %v, want already_paid", named, reason)
 		}
 	}
 	for r := range all {
 		if got := strings.Join(told[r], " "); got != "charging paid rejected" {
-			t.Errorf("%q: records %s, want it charged once and refused once", r, got)
+			w.t.Errorf("%q: records %s, want it charged once and refused once", r, got)
 		}
 	}
 	if len(told) != len(all) {
-		t.Errorf("renewals with records: %d, want %d", len(told), len(all))
+		w.t.Errorf("renewals with records: %d, want %d", len(told), len(all))
 	}
-	for _, subscription := range hostile {
-		w.consumes(subscription, of[subscription])
-		w.lists(subscription, periods)
-	}
+	return of
 }
 
 // consumes follows one subscription as a consumer of results does.

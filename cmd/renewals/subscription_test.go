@@ -54,39 +54,42 @@ func (o *office) lines(out string) (all []map[string]any) {
 	return all
 }
 
-// A customer's periods in one list, the newest first, with what waits; and every other name means what it meant before.
-func TestShowSubscription(t *testing.T) {
-	o := newOffice(t)
+// customer publishes what the subscription acme.4711 is made of: a period that is paid and had a second job, one that was declined, one
+// that is parked, one that is cancelled unheard of, one in the queue; and others whose message IDs are names of subscriptions.
+func (o *office) customer() (paid, declined, parked time.Time) {
+	o.Helper()
 	now := o.due.UTC().Truncate(time.Second)
-	ago := func(days int) time.Time { return now.AddDate(0, 0, -days) }
-	day := func(days int) string { return ago(days).Format(time.DateOnly) }
-	paid := in("2026-10", ago(60), o.job("acme.4711", "ok", "", 1))
-	again := paid
+	paid, declined, parked = now.AddDate(0, 0, -60), now.AddDate(0, 0, -30), now.Add(20*time.Hour)
+	first := in("2026-10", paid, o.job("acme.4711", "ok", "", 1))
+	again := first
 	again.ID, again.Attempt = "another job for it", 2
-	declined := in("2026-11", ago(30), o.job("acme.4711", "soft-decline", "", 1))
-	parked := in("2027-01", now.Add(20*time.Hour), o.job("acme.4711", "ok", "", 1))
 	elsewhere := in("2026-12", now, o.job("other", "ok", "", 1))
 	elsewhere.ID = "acme.4711" // somebody's message ID is our subscription
 	own := in("2026-12", now, o.job("one-off", "ok", "", 1))
 	own.ID = "one-off"
-	o.publish(paid, declined, parked, elsewhere, own)
+	o.publish(first, in("2026-11", declined, o.job("acme.4711", "soft-decline", "", 1)), in("2027-01", parked, o.job("acme.4711", "ok", "", 1)), elsewhere, own)
 	o.work()
 	o.publish(again)
 	o.work()
 	out, _ := o.run(exitDone, "cancel", "acme.4711", "2027-03", "--yes")
 	o.expect(out, "nothing is recorded of this renewal yet; subscription acme.4711 has the periods 2026-11, 2026-10\n")
-	waits := in("2026-12", now, o.job("acme.4711", "ok", "", 1))
-	o.publish(waits, in("2026-12", now, o.job("queued only", "ok", "", 1)))
+	o.publish(in("2026-12", now, o.job("acme.4711", "ok", "", 1)), in("2026-12", now, o.job("queued only", "ok", "", 1)))
+	return paid, declined, parked
+}
 
-	out, _ = o.run(exitDone, "show", "acme.4711", "--as=subscription")
+// A customer's periods in one list, the newest first, with what waits.
+func TestShowSubscription(t *testing.T) {
+	o := newOffice(t)
+	paid, declined, parked := o.customer()
+	out, _ := o.run(exitDone, "show", "acme.4711", "--as=subscription")
 	rows := strings.Split(out, "\n")
 	want := [][]string{
 		{"subscription acme.4711: periods with records: 3, the newest first"}, {}, {"PERIOD", "DUE (UTC)", "STATE", "AMOUNT", "OUTCOME", "RECORDS"},
-		{"2026-11 ", day(30), "dunning", "15.99 EUR", "payment_method_failed, soft_decline, next attempt ", " 2"},
-		{"2026-10 ", day(60), "paid", "15.99 EUR", "order ", " 3"}, // and not the job that was turned away
+		{"2026-11 ", declined.Format(time.DateOnly), "dunning", "15.99 EUR", "payment_method_failed, soft_decline, next attempt ", " 2"},
+		{"2026-10 ", paid.Format(time.DateOnly), "paid", "15.99 EUR", "order ", " 3"}, // and not the job that was turned away
 		{"2027-03 ", " - ", "cancelled", " 1"}, {},
 		{"queue: period 2026-12: job acme.4711/2026-12/1", "no worker has claimed it"},
-		{"queue: period 2027-01: job acme.4711/2027-01/1", "parked, it waits outside the queue until " + clock(parked.DueAt)},
+		{"queue: period 2027-01: job acme.4711/2027-01/1", "parked, it waits outside the queue until " + clock(parked)},
 	}
 	if len(rows) != len(want)+1 {
 		t.Errorf("%d lines, want %d:\n%s", len(rows)-1, len(want), out)
@@ -102,7 +105,7 @@ func TestShowSubscription(t *testing.T) {
 		t.Fatalf("%d lines, want 5 and nothing beside:\n%s\n%s", len(lines), out, told)
 	}
 	key := string(messages.NewRenewalKey("acme.4711", "2026-10"))
-	if p := lines[1]; p["kind"] != "period" || p["period"] != "2026-10" || p["due_at"] != ago(60).Format(time.RFC3339) || p["phase"] != "paid" || p["order_amount"] != 1599.0 ||
+	if p := lines[1]; p["kind"] != "period" || p["period"] != "2026-10" || p["due_at"] != paid.Format(time.RFC3339) || p["phase"] != "paid" || p["order_amount"] != 1599.0 ||
 		p["purchase_currency"] != "EUR" || p["order_id"] == nil || p["records"] != 3.0 || p["renewal_key"] != key || p["account"] != string(devAccount) {
 		t.Errorf("2026-10: %v", p)
 	}
@@ -112,12 +115,16 @@ func TestShowSubscription(t *testing.T) {
 	if lines[3]["kind"] != "due" || lines[4]["parked_until"] == nil {
 		t.Errorf("jobs: %v", lines[3:])
 	}
+}
 
+// What meant something before a subscription could be named means it still, and says so. What is not there says what is.
+func TestShowByEveryName(t *testing.T) {
+	o := newOffice(t)
+	o.customer()
 	for _, row := range []struct {
 		name  string
 		wants []string
 	}{
-		// What meant something before a subscription could be named means it still, and says so.
 		{"acme.4711", []string{"subscription other, period 2026-12", "state: paid", "acme.4711 is the name of a subscription, too: `renewals show --as=subscription acme.4711`"}},
 		{"one-off", []string{"subscription one-off, period 2026-12", "state: paid", "one-off is the name of a subscription, too"}},
 		{"acme.4711/2026-11", []string{"subscription acme.4711, period 2026-11", "state: dunning", "!is the name"}},
@@ -129,26 +136,11 @@ func TestShowSubscription(t *testing.T) {
 		out, _ := o.run(exitDone, "show", row.name)
 		o.expect(out, row.wants...)
 	}
-	out, told = o.run(exitDone, "show", "one-off", "--json")
+	out, told := o.run(exitDone, "show", "one-off", "--json")
 	o.expect(told, "one-off is the name of a subscription, too")
 	if lines := o.lines(out); len(lines) != 2 || lines[1]["kind"] != "paid" {
 		t.Errorf("got %v, want the records of the message ID, as ever", lines)
 	}
-	// Of its own periods a subscription's record tells, however long ago they had a job of this ID: nothing is searched for it.
-	c := showCmd{ID: "one-off"}
-	records, err := journal.Open(t.Context(), o.js, zerolog.Nop())
-	if err != nil {
-		t.Fatal(err)
-	}
-	of, err := c.subscription(t.Context(), desk.Finder{JetStream: o.js, Journal: records, Progress: quietly})
-	if err != nil {
-		t.Fatal(err)
-	}
-	searchless := desk.Finder{Journal: records}
-	if found, err := c.renewals(t.Context(), searchless, &of); err != nil || len(found) != 1 || found[0] != messages.NewRenewal("one-off", "2026-12") {
-		t.Errorf("one-off is the message ID of %v, %v", found, err)
-	}
-
 	out, _ = o.run(exitDone, "show", "acme.4711", "--as=message-id")
 	o.expect(out, "subscription other", "!is the name")
 
@@ -170,6 +162,27 @@ func TestShowSubscription(t *testing.T) {
 	}
 }
 
+// Of its own periods a subscription's records tell, however long ago they had a job of this ID: nothing is searched for it.
+func TestShowSearchesNoSubscription(t *testing.T) {
+	o := newOffice(t)
+	own := o.job("one-off", "ok", "one-off", 1)
+	o.publish(own)
+	o.work()
+	c := showCmd{ID: "one-off"}
+	records, err := journal.Open(t.Context(), o.js, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	of, err := c.subscription(t.Context(), desk.Finder{JetStream: o.js, Journal: records, Progress: quietly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	searchless := desk.Finder{Journal: records}
+	if found, err := c.renewals(t.Context(), searchless, &of); err != nil || len(found) != 1 || found[0] != messages.NewRenewal("one-off", "2026-12") {
+		t.Errorf("one-off is the message ID of %v, %v", found, err)
+	}
+}
+
 // What is listed is bounded, and says so; a record that nobody can read hides no other.
 func TestShowLongSubscription(t *testing.T) {
 	o := newOffice(t)
@@ -179,8 +192,8 @@ func TestShowLongSubscription(t *testing.T) {
 	}
 	o.store("12", "p00", messages.KindPaid, o.due, "no state")
 	out, _ := o.run(exitDone, "show", "12")
-	o.expect(out, "subscription 12: periods with records: 53, the newest first", "p00     "+o.due.UTC().Format(time.DateOnly)+"  unreadable", "p01 ", "none", "invalid", "p49 ", "!p50 ",
-		"3 more fell due before: `renewals show --all 12` lists them, too")
+	o.expect(out, "subscription 12: periods with records: 53, the newest first", "p00     "+o.due.UTC().Format(time.DateOnly)+"  unreadable",
+		"p01 ", "none", "invalid", "p49 ", "!p50 ", "3 more fell due before: `renewals show --all 12` lists them, too")
 	out, _ = o.run(exitDone, "show", "12", "--all")
 	o.expect(out, "p52 ", "!more fell due")
 	out, told := o.run(exitDone, "show", "12", "--json")
