@@ -52,7 +52,7 @@ func (h *handler) spaced(j *job, at journal.Entry, held journal.HeldClaim) (next
 	case way.Free():
 		return next, true, nil
 	}
-	r.log.Debug().Str("idempotency_key", string(j.request.Key)).Str("beside", string(way.By)).Bool("blocked", way.Blocked).Msg("another period is too close")
+	r.log.Debug().Str("idempotency_key", string(j.request.Key)).Str("beside", string(way.By)).Msg("another period of the subscription is too close")
 	next, err = r.keep(j, at, "", journal.Untried(held), func(s journal.State) journal.Transition {
 		return journal.Yield(s, held, j.request, way, r.clock.now(), r.rules.now())
 	})

@@ -1732,6 +1732,8 @@ func TestModelSmallWorlds(t *testing.T) {
 	switch {
 	case *whole:
 		limit = math.MaxInt
+	case underRace:
+		limit = 10_000
 	case testing.Short():
 		limit = 3_000
 	}
@@ -1775,8 +1777,8 @@ func TestModelWalks(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rounds := 16
-			if testing.Short() {
-				rounds = 7
+			if testing.Short() || underRace {
+				rounds = 4
 			}
 			for range rounds {
 				rapid.Check(t, func(t *rapid.T) {
