@@ -486,6 +486,8 @@ func (h history) claim(now time.Time, keyWindow time.Duration, add func(string, 
 		add("       last: %s", c.LastError)
 	}
 	switch left := c.LeaseUntil.Sub(now); {
+	case c.Held:
+		add("next: it waits for another period of the subscription, which is due close to it: once that is charged this one is rejected as too_close")
 	case c.Released:
 		add("next: the next delivery of the job tries again under the same key")
 	case left > 0:

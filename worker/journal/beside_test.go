@@ -145,6 +145,19 @@ func TestYield(t *testing.T) {
 	})
 }
 
+// An order that is recorded although the journal was set back to before its claim says when its period fell due: those beside it go by that.
+func TestForgottenClaimSaysWhenItFellDue(t *testing.T) {
+	charged := monthly(0, 10)
+	st := Conclude(empty(), Held(charged, testRules()), accepted, noon.Add(time.Hour), testRules())
+	if st.Record != messages.KindPaid || !st.State.DueAt.Equal(charged.DueAt) || st.State.Cadence != "MONTH/1" {
+		t.Fatalf("got %s, due %s, every %q", st.Record, st.State.DueAt, st.State.Cadence)
+	}
+	st.State.ClaimedSeq = 5
+	if way := monthly(3, 20).Passage([]Neighbour{{"b", st.State}}); !way.Blocked {
+		t.Errorf("got %+v, want the next period blocked", way)
+	}
+}
+
 // deposed answers as a leader that has been deposed: from its past, a number of times.
 type deposed struct {
 	jetstream.Stream

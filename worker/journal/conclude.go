@@ -11,7 +11,7 @@ import (
 // lease and clock began at once.
 func Held(s State, r Rules) HeldClaim {
 	c := *s.Claim
-	return HeldClaim{Claim: c, UndecidedAt: s.UndecidedAt, SetsClock: c.FirstSentAt.Equal(c.LeaseUntil.Add(-r.AckWait))}
+	return HeldClaim{Claim: c, DueAt: s.DueAt, Cadence: s.Cadence, OffCycle: s.OffCycle, UndecidedAt: s.UndecidedAt, SetsClock: c.FirstSentAt.Equal(c.LeaseUntil.Add(-r.AckWait))}
 }
 
 // Conclude decides what the tries of a delivery mean for its renewal, whose
@@ -129,6 +129,7 @@ func fenced(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 	e, settled := s.Settled[k]
 	if h.forgottenBy(s) {
 		s = s.Claimed(h.Claim)
+		s.DueAt, s.Cadence, s.OffCycle = h.DueAt, h.Cadence, h.OffCycle // other periods go by them
 		s.Attempts++
 		if s.FirstAttemptAt.IsZero() {
 			s.FirstAttemptAt = now

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/dunning"
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // Answer is what Klarna's words of one delivery come to.
@@ -111,9 +112,12 @@ func (c Canary) Listens() bool { return c == CanaryWell || c == CanaryWellKlarna
 type HeldClaim struct {
 	Claim       Claim     // as it was written
 	UndecidedAt time.Time // as it was written
-	SetsClock   bool      // this delivery started the key's clock, so it may clear it
-	Authorised  *Order    // what the charge leaves to be captured; nil where that is automatic
-	Token       string    // fingerprint of the customer token, for a refusal that it is dead; "" for a capture
+	DueAt       time.Time // this and the next two: of the renewal
+	Cadence     messages.Cadence
+	OffCycle    bool
+	SetsClock   bool   // this delivery started the key's clock, so it may clear it
+	Authorised  *Order // what the charge leaves to be captured; nil where that is automatic
+	Token       string // fingerprint of the customer token, for a refusal that it is dead; "" for a capture
 }
 
 // doubt is what the deliveries before have left open.
