@@ -23,7 +23,7 @@ import (
 
 // TestMain lets the test's own binary be the loop that the worker is measured against.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "loop" {
+	if len(os.Args) > 1 && parts[os.Args[1]] != nil {
 		os.Exit(run())
 	}
 	os.Exit(m.Run())
@@ -39,7 +39,9 @@ func TestMeasure(t *testing.T) {
 		name  string
 		setup setup
 	}{
+		{"the worker, whose records the loops' are as large as", setup{Who: "renewals", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60, Light: true}},
 		{"bare", setup{Who: "bare", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60}},
+		{"bare, and Klarna light and slow", setup{Who: "bare", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60, Light: true, Latency: 10 * time.Millisecond}},
 		{"claims on a cluster", setup{Who: "claims", Workers: 1, Accounts: 1, Hands: 4, Replicas: 3, Jobs: 60}},
 		{"writes, fsync always", setup{Who: "writes", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60, Sync: "always"}},
 		{"two workers of three accounts", setup{Who: "renewals", Workers: 2, Accounts: 3, Hands: 6, Replicas: 1, Jobs: 90}},
@@ -52,6 +54,12 @@ func TestMeasure(t *testing.T) {
 			}
 			if f.Rate <= 0 || f.PeakRSS <= 1<<20 {
 				t.Errorf("rate %v, memory %d, want both", f.Rate, f.PeakRSS)
+			}
+			if tt.setup.Who == "renewals" && programs.records.Paid.Header == 0 {
+				programs.records = f.Records
+			}
+			if got, want := f.Records, programs.records; tt.setup.Who != "bare" && !alike(got, want) || got.Paid.Body == 0 {
+				t.Errorf("records of %s bytes, want %s as the worker's are", got, want)
 			}
 			if paced := tt.setup.Pace > 0; paced != (f.P99 > 0) || f.P99 < f.P50 || f.Max < f.P99 || paced && f.P50 < tt.setup.Latency {
 				t.Errorf("p50 %s, p99 %s, max %s with Klarna taking %s", f.P50, f.P99, f.Max, tt.setup.Latency)
@@ -70,6 +78,12 @@ func TestMeasure(t *testing.T) {
 			t.Errorf("the curve ends with %d jobs left, want 0", last.Left)
 		}
 	})
+}
+
+// alike allows for numbers within a record that have a digit more.
+func alike(a, b recordSizes) bool {
+	near := func(a, b int) bool { return a > 100 && max(a-b, b-a) <= 30 }
+	return near(a.Claim.Body, b.Claim.Body) && near(a.Claim.Header, b.Claim.Header) && near(a.Paid.Body, b.Paid.Body) && near(a.Paid.Header, b.Paid.Header)
 }
 
 func TestDiedByItself(t *testing.T) {

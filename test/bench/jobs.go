@@ -21,6 +21,8 @@ import (
 const (
 	defaultAccount messages.Account = "default"
 	period         messages.Period  = "2026-12"
+
+	orderAmount = 3198 // of every job
 )
 
 // accountOf spreads jobs over a deployment's accounts.
@@ -41,12 +43,12 @@ func renewal(n int) messages.Renewal {
 // job is a monthly renewal of two lines, some 1,050 bytes.
 func job(n int, due string) []byte {
 	return fmt.Appendf(make([]byte, 0, 1200), `{"id":"%[1]s/%[2]s/1","subscription_id":"%[1]s","period":"%[2]s","attempt":1,"due_at":"%[3]s","customer_token":"ok-%[1]s",`+
-		`"order":{"purchase_currency":"EUR","order_amount":3198,"order_tax_amount":510,"auto_capture":true,"merchant_reference1":"%[1]s-%[2]s","order_lines":[`+
+		`"order":{"purchase_currency":"EUR","order_amount":%[4]d,"order_tax_amount":510,"auto_capture":true,"merchant_reference1":"%[1]s-%[2]s","order_lines":[`+
 		`{"type":"digital","reference":"19-402","name":"Streaming Service Monthly","quantity":1,"unit_price":1599,"tax_rate":1900,"total_amount":1599,`+
 		`"total_discount_amount":0,"total_tax_amount":255,"subscription":{"name":"Premium Monthly {{%[1]s}}","interval":"MONTH","interval_count":1}},`+
 		`{"type":"digital","reference":"19-403","name":"Second Screen","quantity":1,"unit_price":1599,"tax_rate":1900,"total_amount":1599,`+
 		`"total_discount_amount":0,"total_tax_amount":255,"subscription":{"name":"Premium Monthly {{%[1]s}}","interval":"MONTH","interval_count":1}}]}}`,
-		subscription(n), period, due)
+		subscription(n), period, due, orderAmount)
 }
 
 // publish publishes jobs from up to before to, all at once or so many a second.

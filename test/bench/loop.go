@@ -5,13 +5,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os/signal"
-	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,20 +27,24 @@ import (
 )
 
 // loop is what the worker is measured against: consume, POST, publish, ack, with nats.go and net/http, and none of the
-// promises. As claims it also makes the two compare-and-set writes and nothing else of what the worker does; as writes it
-// makes only these, for jobs that nobody published, to find what the journal alone can take.
+// promises. It is as lean as its author can make it, since what it wastes flatters the worker: its hands live as long as
+// it does, it decodes what it sends on and nothing else, and it builds its records by hand. As claims it also makes the two
+// compare-and-set writes, with records as large as the worker's, and nothing else of what the worker does; as writes it
+// makes only these, for jobs that nobody published, to find what the journal alone takes.
 type loop struct {
-	who    string // bare, claims, writes
-	hands  int
-	klarna string
+	who     string // bare, claims, writes
+	hands   int
+	records recordSizes // of claims and writes; where they are zero, as small as can be
 
-	js     jetstream.JetStream
-	client *http.Client
+	klarna        *url.URL
+	authorization []string
+	js            jetstream.JetStream
+	client        *http.Client
 }
 
 // run works until SIGTERM, and then finishes what it has begun. Any error ends it: a comparison with a loop that loses
 // jobs says nothing.
-func (l *loop) run(natsURL string, jobs int) error {
+func (l *loop) run(natsURL, klarna string, jobs int) error {
 	told, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	ctx, fail := context.WithCancelCause(context.Background())
@@ -51,12 +57,17 @@ func (l *loop) run(natsURL string, jobs int) error {
 	if l.js, err = jetstream.New(nc); err != nil {
 		return err
 	}
-	l.client = &http.Client{Transport: &http.Transport{MaxIdleConns: l.hands, MaxIdleConnsPerHost: l.hands}, Timeout: 65 * time.Second}
+	if l.klarna, err = url.Parse(klarna); err != nil {
+		return err
+	}
+	l.authorization = []string{"Basic " + base64.StdEncoding.EncodeToString([]byte("bench:bench"))}
+	l.client = &http.Client{Transport: &http.Transport{MaxIdleConns: l.hands, MaxIdleConnsPerHost: l.hands, DisableCompression: true}, Timeout: 65 * time.Second}
+	ended := make(chan struct{})
 	var busy sync.WaitGroup
 	enough := func() {}
 	if l.who == "writes" {
 		l.writeAll(ctx, &busy, fail, jobs)
-	} else if enough, err = l.consume(ctx, &busy, fail); err != nil {
+	} else if enough, err = l.consume(ctx, ended, &busy, fail); err != nil {
 		return err
 	}
 	select {
@@ -64,89 +75,122 @@ func (l *loop) run(natsURL string, jobs int) error {
 	case <-ctx.Done():
 	}
 	enough()
+	close(ended)
 	busy.Wait()
 	return context.Cause(ctx)
 }
 
-func (l *loop) consume(ctx context.Context, busy *sync.WaitGroup, fail func(error)) (stop func(), err error) {
+// consume hands messages to whoever is free, until ended.
+func (l *loop) consume(ctx context.Context, ended <-chan struct{}, busy *sync.WaitGroup, fail func(error)) (stop func(), err error) {
 	consumer, err := l.js.Consumer(ctx, messages.StreamJobs, topology.ConsumerName(defaultAccount))
 	if err != nil {
 		return nil, err
 	}
-	slots := make(chan struct{}, l.hands)
-	consuming, err := consumer.Consume(func(m jetstream.Msg) {
-		slots <- struct{}{}
+	waiting := make(chan jetstream.Msg)
+	for range l.hands {
 		busy.Go(func() {
-			defer func() { <-slots }()
-			if err := l.charge(ctx, m); err != nil {
-				fail(err)
+			h := l.hand()
+			for {
+				select {
+				case <-ended:
+					return
+				case m := <-waiting:
+					if err := h.charge(ctx, m); err != nil {
+						fail(err)
+						return
+					}
+				}
 			}
 		})
-	}, jetstream.PullMaxMessages(l.hands))
+	}
+	consuming, err := consumer.Consume(func(m jetstream.Msg) {
+		select {
+		case waiting <- m:
+		case <-ended:
+		}
+	}, jetstream.PullMaxMessages(2*l.hands))
 	if err != nil {
 		return nil, err
 	}
 	return consuming.Stop, nil
 }
 
-// bareJob is as much of a job as a loop without promises looks at.
+// bareJob is as much of a job as a loop without promises looks at. Its ID serves as the idempotency key.
 type bareJob struct {
-	ID           messages.MessageID      `json:"id"`
+	ID           string                  `json:"id"`
 	Subscription messages.SubscriptionID `json:"subscription_id"`
 	Period       messages.Period         `json:"period"`
 	Token        string                  `json:"customer_token"`
 	Order        json.RawMessage         `json:"order"`
 }
 
-func (l *loop) charge(ctx context.Context, m jetstream.Msg) error {
+// hand does one job after the other, with the same buffers.
+type hand struct {
+	*loop
+	answer      bytes.Buffer
+	claim, paid nats.Header // what fills them up to the size of the worker's; each write adds its own expectation
+}
+
+func (l *loop) hand() *hand {
+	return &hand{loop: l, claim: l.records.Claim.header(), paid: l.records.Paid.header()}
+}
+
+func (h *hand) charge(ctx context.Context, m jetstream.Msg) error {
 	var j bareJob
 	if err := json.Unmarshal(m.Data(), &j); err != nil {
 		return err
 	}
 	r := messages.NewRenewal(j.Subscription, j.Period)
-	key := messages.NewRenewalKey(j.Subscription, j.Period)
-	k := messages.NewIdempotencyKey(key, j.ID)
-	var last []jetstream.PublishOpt
-	if l.who == "claims" {
-		claim, err := l.publish(ctx, messages.KindCharging, r, []byte(`{"idempotency_key":"`+string(k)+`"}`), expect(r, 0))
+	if h.who != "claims" {
+		order, err := h.post(ctx, &j)
 		if err != nil {
 			return err
 		}
-		last = append(last, expect(r, claim))
+		if _, err := h.publish(ctx, messages.KindPaid, r, recordSize{}.body(j.ID, order), nil); err != nil {
+			return err
+		}
+		return m.Ack()
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, l.klarna+"/customer-token/v1/tokens/"+j.Token+"/order", bytes.NewReader(j.Order))
+	claim, err := h.publish(ctx, messages.KindCharging, r, h.records.Claim.body(j.ID, ""), h.claim, expect(r, 0))
 	if err != nil {
 		return err
 	}
-	request.SetBasicAuth("bench", "bench")
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("Klarna-Idempotency-Key", string(k))
-	response, err := l.client.Do(request)
+	order, err := h.post(ctx, &j)
 	if err != nil {
 		return err
 	}
-	answer, err := io.ReadAll(response.Body)
-	response.Body.Close()
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d: %s", response.StatusCode, answer)
-	}
-	var order struct {
-		ID string `json:"order_id"`
-	}
-	if err := json.Unmarshal(answer, &order); err != nil {
-		return err
-	}
-	result, err := json.Marshal(map[string]any{"idempotency_key": k, "renewal_key": key, "order_id": order.ID, "subscription_id": j.Subscription, "period": j.Period})
-	if err != nil {
-		return err
-	}
-	if _, err := l.publish(ctx, messages.KindPaid, r, result, last...); err != nil {
+	if _, err := h.publish(ctx, messages.KindPaid, r, h.records.Paid.body(j.ID, order), h.paid, expect(r, claim)); err != nil {
 		return err
 	}
 	return m.Ack()
+}
+
+// post creates the order.
+func (h *hand) post(ctx context.Context, j *bareJob) (order string, err error) {
+	target := *h.klarna
+	target.Path = "/customer-token/v1/tokens/" + j.Token + "/order"
+	request := &http.Request{
+		Method: http.MethodPost, URL: &target, Host: target.Host, Body: io.NopCloser(bytes.NewReader(j.Order)), ContentLength: int64(len(j.Order)),
+		Header: http.Header{"Authorization": h.authorization, "Content-Type": {"application/json"}, "Klarna-Idempotency-Key": {j.ID}},
+	}
+	response, err := h.client.Do(request.WithContext(ctx))
+	if err != nil {
+		return "", err
+	}
+	h.answer.Reset()
+	_, err = h.answer.ReadFrom(response.Body)
+	response.Body.Close()
+	if err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("status %d: %s", response.StatusCode, h.answer.Bytes())
+	}
+	var created struct {
+		ID string `json:"order_id"`
+	}
+	err = json.Unmarshal(h.answer.Bytes(), &created)
+	return created.ID, err
 }
 
 // writeAll claims and settles renewals that have no job.
@@ -154,11 +198,12 @@ func (l *loop) writeAll(ctx context.Context, busy *sync.WaitGroup, fail func(err
 	var taken atomic.Int64
 	for range l.hands {
 		busy.Go(func() {
+			h := l.hand()
 			for n := int(taken.Add(1)); n <= jobs; n = int(taken.Add(1)) {
 				r := renewal(n - 1)
-				claim, err := l.publish(ctx, messages.KindCharging, r, []byte(`{"renewal_key":"`+string(r)+`"}`), expect(r, 0))
+				claim, err := h.publish(ctx, messages.KindCharging, r, l.records.Claim.body(string(r), ""), h.claim, expect(r, 0))
 				if err == nil {
-					_, err = l.publish(ctx, messages.KindPaid, r, []byte(`{"renewal_key":"`+string(r)+`","n":"`+strconv.Itoa(n)+`"}`), expect(r, claim))
+					_, err = h.publish(ctx, messages.KindPaid, r, l.records.Paid.body(string(r), ""), h.paid, expect(r, claim))
 				}
 				if err != nil {
 					fail(err)
@@ -177,9 +222,10 @@ func expect(r messages.Renewal, last uint64) jetstream.PublishOpt {
 }
 
 // publish writes a record. A cluster says now and then that an earlier write is not applied yet: then the same again.
-func (l *loop) publish(ctx context.Context, k messages.Kind, r messages.Renewal, body []byte, options ...jetstream.PublishOpt) (uint64, error) {
+func (h *hand) publish(ctx context.Context, k messages.Kind, r messages.Renewal, body []byte, header nats.Header, options ...jetstream.PublishOpt) (uint64, error) {
+	m := &nats.Msg{Subject: messages.RecordAddress{Kind: k, Renewal: r, Due: due, Account: defaultAccount}.Subject(), Header: header, Data: body}
 	for {
-		ack, err := l.js.Publish(ctx, messages.RecordAddress{Kind: k, Renewal: r, Due: due, Account: defaultAccount}.Subject(), body, options...)
+		ack, err := h.js.PublishMsg(ctx, m, options...)
 		var refused *jetstream.APIError
 		switch {
 		case err == nil:
@@ -189,4 +235,66 @@ func (l *loop) publish(ctx context.Context, k messages.Kind, r messages.Renewal,
 		}
 		return 0, fmt.Errorf("publish %s: %w", k, err)
 	}
+}
+
+// recordSizes are how large the two records of a paid renewal are in the journal.
+type recordSizes struct {
+	Claim recordSize `json:"claim"`
+	Paid  recordSize `json:"paid"`
+}
+
+// recordSize is that of a record's body and of its header without the expectation, in bytes.
+type recordSize struct {
+	Body   int `json:"body"`
+	Header int `json:"header"`
+}
+
+// sizeOfRecord measures a record of the journal.
+func sizeOfRecord(m *jetstream.RawStreamMsg) recordSize {
+	size := recordSize{Body: len(m.Data)}
+	for name, values := range m.Header {
+		for _, value := range values {
+			if !strings.HasPrefix(name, "Nats-Expected-") {
+				size.Header += len(name + ": " + value + "\r\n")
+			}
+		}
+	}
+	return size
+}
+
+const fillerHeader = "Bench-Filler"
+
+// filler is longer than the worker's records are.
+var filler = strings.Repeat("-", 16<<10)
+
+// body names a job and its order, and is as large as the size says where that is more.
+func (s recordSize) body(job, order string) []byte {
+	b := append(make([]byte, 0, max(s.Body, 128)), `{"id":"`...)
+	b = append(b, job...)
+	b = append(b, `","order_id":"`...)
+	b = append(b, order...)
+	if missing := s.Body - len(b) - len(`","filler":""}`); missing > 0 {
+		b = append(b, `","filler":"`...)
+		b = append(b, filler[:missing]...)
+	}
+	return append(b, `"}`...)
+}
+
+func (s recordSize) header() nats.Header {
+	if s.Header == 0 {
+		return nil
+	}
+	return nats.Header{fillerHeader: {filler[:max(s.Header-len(fillerHeader+": \r\n"), 0)]}}
+}
+
+// String and parseRecordSizes carry the sizes to a process that pads to them.
+func (s recordSizes) String() string {
+	return fmt.Sprintf("%d,%d,%d,%d", s.Claim.Body, s.Claim.Header, s.Paid.Body, s.Paid.Header)
+}
+
+func parseRecordSizes(text string) (s recordSizes, err error) {
+	if _, err = fmt.Sscanf(text, "%d,%d,%d,%d", &s.Claim.Body, &s.Claim.Header, &s.Paid.Body, &s.Paid.Header); err != nil {
+		return s, fmt.Errorf("record sizes: found %q, expected four numbers with commas between them: %w", text, err)
+	}
+	return s, nil
 }

@@ -34,14 +34,8 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	if len(os.Args) == 5 && os.Args[1] == "loop" {
-		hands, err := strconv.Atoi(os.Args[3])
-		jobs, also := strconv.Atoi(os.Args[4])
-		if err = errors.Join(err, also); err == nil {
-			l := loop{who: os.Args[2], hands: hands, klarna: os.Getenv("KLARNA_ENDPOINT")}
-			err = l.run(os.Getenv("NATS_URL"), jobs)
-		}
-		if err != nil {
+	if play, ok := parts[strings.Join(os.Args[1:min(len(os.Args), 2)], "")]; ok {
+		if err := play(os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -62,6 +56,34 @@ func run() int {
 	fmt.Print(r.text())
 	fmt.Fprintf(os.Stderr, "\ntook %s\n", time.Since(began).Round(time.Second))
 	return 0
+}
+
+// parts are what this program is within a run of itself.
+var parts = map[string]func(args []string) error{
+	"loop": func(args []string) error {
+		if len(args) != 4 {
+			return fmt.Errorf("loop: found %q, expected who, hands, jobs, record sizes", args)
+		}
+		hands, err := strconv.Atoi(args[1])
+		jobs, also := strconv.Atoi(args[2])
+		sizes, too := parseRecordSizes(args[3])
+		if err := errors.Join(err, also, too); err != nil {
+			return err
+		}
+		l := loop{who: args[0], hands: hands, records: sizes}
+		return l.run(os.Getenv("NATS_URL"), os.Getenv("KLARNA_ENDPOINT"), jobs)
+	},
+	"klarna": func(args []string) error {
+		if len(args) != 2 {
+			return fmt.Errorf("klarna: found %q, expected address, latency", args)
+		}
+		latency, err := time.ParseDuration(args[1])
+		if err != nil {
+			return err
+		}
+		k := lightKlarna{latency: latency}
+		return k.serve(args[0])
+	},
 }
 
 // benchmark builds what it measures, measures it, and writes what it found to out.
@@ -165,11 +187,12 @@ func interleaved(ctx context.Context, t tools, dir string, quick bool, rounds in
 		}
 		return f, nil
 	}
-	// How much fits into a run is found with one that does not count.
-	first, err := try(setup{Group: "how fast is this machine", Who: "renewals", Workers: 1, Accounts: 1, Hands: fastHands, Replicas: 1, Jobs: 1500})
+	// How much fits into a run, and how large the worker's records are, is found with one that does not count.
+	first, err := try(setup{Group: "how fast is this machine", Who: "renewals", Workers: 1, Accounts: 1, Hands: fastHands, Light: true, Replicas: 1, Jobs: 1500})
 	if err != nil {
 		return nil, err
 	}
+	t.records = first.Records
 	var runs []measured
 	for _, s := range setups(quick, first.Rate) {
 		if wanted(s.String()) {

@@ -5,9 +5,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // figures are what one run came to. Processor times are those of all processes of a kind in the steady middle of the run,
@@ -18,6 +23,7 @@ type figures struct {
 	BrokerCPU    time.Duration `json:"broker_cpu_ns"`
 	SimulatorCPU time.Duration `json:"simulator_cpu_ns"`
 	PeakRSS      int64         `json:"peak_rss_bytes"` // of the largest worker
+	Records      recordSizes   `json:"record_bytes"`   // of the last of each kind
 	// From publish to result, of the jobs that came at a pace.
 	P50 time.Duration `json:"p50_ns,omitempty"`
 	P99 time.Duration `json:"p99_ns,omitempty"`
@@ -41,7 +47,32 @@ func measure(ctx context.Context, t tools, dir string, s setup, seen func(*world
 	if err == nil {
 		err = w.audit(ctx)
 	}
+	if err == nil {
+		f.Records, err = w.recordSizes(ctx)
+	}
 	return f, w.explain(err)
+}
+
+// recordSizes measures the last record of each kind in the journal.
+func (w *world) recordSizes(ctx context.Context) (sizes recordSizes, err error) {
+	journal, err := w.js.Stream(ctx, messages.StreamJournal)
+	if err != nil {
+		return sizes, err
+	}
+	for _, kind := range []struct {
+		of   messages.Kind
+		size *recordSize
+	}{{messages.KindCharging, &sizes.Claim}, {messages.KindPaid, &sizes.Paid}} {
+		last, err := journal.GetLastMsgForSubject(ctx, messages.RecordFilter(kind.of, "*"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // the bare loop claims nothing
+		}
+		if err != nil {
+			return sizes, fmt.Errorf("read the last record %s: %w", kind.of, err)
+		}
+		*kind.size = sizeOfRecord(last)
+	}
+	return sizes, nil
 }
 
 func (w *world) measure(ctx context.Context) (f figures, err error) {

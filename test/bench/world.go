@@ -42,8 +42,11 @@ type world struct {
 	results *collector
 }
 
-// tools are the programs that a world is made of.
-type tools struct{ renewals, broker, loop string }
+// tools are the programs that a world is made of; loop is also the light simulator.
+type tools struct {
+	renewals, broker, loop string
+	records                recordSizes // of the worker's, to which the loops pad theirs
+}
 
 // errPortTaken means that somebody else took a port between its choice and its use: choose again.
 var errPortTaken = errors.New("a port was taken meanwhile")
@@ -71,7 +74,11 @@ func (w *world) start(ctx context.Context) error {
 	}
 	w.klarnaURL = "http://" + loopback(ports[0])
 	w.profiling = loopback(ports[1])
-	if w.simulator, err = w.run("klarna-sim", w.tools.renewals, "klarna-sim", "--addr", loopback(ports[0]), "--no-bodies", "--latency", w.setup.Latency.String()); err != nil {
+	klarna := []string{w.tools.renewals, "klarna-sim", "--addr", loopback(ports[0]), "--no-bodies", "--latency", w.setup.Latency.String()}
+	if w.setup.Light {
+		klarna = []string{w.tools.loop, "klarna", loopback(ports[0]), w.setup.Latency.String()}
+	}
+	if w.simulator, err = w.run("klarna-sim", klarna...); err != nil {
 		return err
 	}
 	if err := w.startBrokers(ports[2:]); err != nil {
@@ -153,7 +160,7 @@ func (w *world) startWorkers() error {
 	for n := range w.setup.Workers {
 		args := []string{w.tools.renewals, "work"}
 		if w.setup.Who != "renewals" {
-			args = []string{w.tools.loop, "loop", w.setup.Who, strconv.Itoa(w.setup.Hands), strconv.Itoa(w.setup.Jobs)}
+			args = []string{w.tools.loop, "loop", w.setup.Who, strconv.Itoa(w.setup.Hands), strconv.Itoa(w.setup.Jobs), w.tools.records.String()}
 		} else {
 			config, err := w.accounts()
 			if err != nil {
