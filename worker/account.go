@@ -143,17 +143,15 @@ func (a *account) run(ctx context.Context) error {
 	defer stop(nil)
 	survivor := a.shared.survivor
 	var running sync.WaitGroup
-	running.Go(func() { survivor.run(ctx, "canary", a.canary.Run) })
+	handle := func(d gate.Delivery) { survivor.caught("jobs", func() { a.serve(ctx, d) }) }
 	for _, p := range a.pullers {
 		running.Go(func() {
-			if err := p.Run(ctx); err != nil {
+			if err := p.Run(ctx, handle); err != nil {
 				stop(err)
 			}
 		})
-		for range p.Hands() {
-			running.Go(func() { p.Work(func(d gate.Delivery) { survivor.caught("jobs", func() { a.serve(ctx, d) }) }) })
-		}
 	}
+	survivor.run(ctx, "canary", a.canary.Run)
 	running.Wait()
 	a.config.Klarna.CloseIdle()
 	if ctx.Err() == nil {

@@ -5,9 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,9 +17,6 @@ import (
 // Freshness is how long a job may wait here for its turn. Its AckWait runs
 // already, and another worker may be idle.
 const Freshness = 5 * time.Second
-
-// jobReply begins the reply subject of every message that a consumer hands out.
-const jobReply = "$JS.ACK."
 
 // goneTimeout bounds the question whether there still is a consumer.
 const goneTimeout = 5 * time.Second
@@ -50,8 +46,8 @@ type PullerConfig struct {
 	Log  zerolog.Logger
 }
 
-// A Puller takes jobs from one consumer, never more than there are free hands
-// for. The library's own fetch is not used for three reasons: it drops what arrives while it
+// A Puller takes jobs from one consumer, never more than may be at hand. Each is handled by a goroutine of its own, so that
+// a consumer without jobs costs one goroutine, which waits for the first. The library's own fetch is not used for three reasons: it drops what arrives while it
 // stops, so that those jobs would lie until AckWait; it cannot tell when a message
 // arrived; and it takes an empty message with a Status header, which any publisher can
 // write, for one of the server's, so that such a job would come back for ever.
@@ -64,11 +60,8 @@ type Puller struct {
 
 	// How many jobs may be asked for is computed from what is at hand each time, never
 	// kept: whatever is lost or comes late on the way, the count is right again with the next request.
-	jobs chan Delivery  // as large as there are hands
-	came atomic.Int64   // jobs that have come, ever
-	news chan struct{}  // one entry when one has come
-	told chan *nats.Msg // status messages
-	over chan struct{}  // closed when no further job comes
+	handle  func(Delivery)
+	working sync.WaitGroup // what handles jobs, and what waits for those of a request that was given up
 }
 
 // NewPuller joins the pullers of its semaphore; all of them are made before one runs.
@@ -80,71 +73,38 @@ func NewPuller(c PullerConfig) *Puller {
 	return &Puller{
 		PullerConfig: c, nc: c.JetStream.Conn(), freed: c.Semaphore.tell(),
 		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + c.Stream + "." + c.Consumer,
-		jobs:    make(chan Delivery, c.Semaphore.hands()),
-		news:    make(chan struct{}, 1),
-		told:    make(chan *nats.Msg, 16),
-		over:    make(chan struct{}),
-	}
-}
-
-// Hands is how many calls of [Puller.Work] it takes.
-func (p *Puller) Hands() int { return cap(p.jobs) }
-
-// Work handles jobs until no further one comes. There are as many of it as hands.
-func (p *Puller) Work(handle func(Delivery)) {
-	one := func(d Delivery) {
-		defer p.Semaphore.free()
-		defer p.Semaphore.atHand.Add(-1)
-		handle(d)
-	}
-	for {
-		select {
-		case d := <-p.jobs:
-			one(d)
-			continue
-		case <-p.over:
-		}
-		for {
-			select {
-			case d := <-p.jobs:
-				one(d)
-			default:
-				return
-			}
-		}
 	}
 }
 
 // Run pulls until ctx ends, then waits for what the server had sent already:
-// those jobs still come, to be handed back.
-func (p *Puller) Run(ctx context.Context) error {
-	defer close(p.over)
+// those jobs still come, to be handed back. It returns once all that came are handled.
+func (p *Puller) Run(ctx context.Context, handle func(Delivery)) error {
+	p.handle = handle
+	defer p.working.Wait()
 	reconnected := p.nc.StatusChanged(nats.CONNECTED)
 	defer p.nc.RemoveStatusListener(reconnected)
 
-	var sub *nats.Subscription
-	var inbox string
-	defer func() { p.drain(sub) }()
+	var in *inbox
+	defer func() { p.drain(in) }()
 	trouble, idle := "", false
 	for request := 1; ; request++ {
 		n := p.ready(ctx)
 		if n == 0 {
 			return nil
 		}
-		if sub == nil {
+		if in == nil {
 			var err error
-			inbox = p.nc.NewInbox()
-			if sub, err = p.nc.Subscribe(inbox+".*", p.Take); err != nil {
+			if in, err = p.open(); err != nil {
 				return fmt.Errorf("subscribe for jobs: %w", err)
 			}
 		}
-		came := p.came.Load()
-		err := p.pull(ctx, inbox+"."+strconv.Itoa(request), n, idle, reconnected)
-		idle = err == nil && p.came.Load() == came
+		came, err := p.pull(ctx, in, request, n, idle, reconnected)
+		idle = err == nil && came == 0
 		if errors.Is(err, errForgotten) {
 			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
-			p.drop(sub)
-			sub = nil
+			old := in
+			p.working.Go(func() { p.drain(old) })
+			in = nil
 		}
 		if errors.Is(err, errNoResponders) && p.gone(ctx) {
 			err = errConsumerDeleted
@@ -167,27 +127,19 @@ func (p *Puller) Run(ctx context.Context) error {
 	}
 }
 
-// Take receives what the server sends.
+// Take handles a job in a goroutine of its own, which [Puller.Run] waits for.
 func (p *Puller) Take(m *nats.Msg) {
-	if !strings.HasPrefix(m.Reply, jobReply) {
-		select {
-		case p.told <- m:
-		default: // nobody waits for the end of a request that is over
-		}
-		return
-	}
 	p.Semaphore.atHand.Add(1)
-	select {
-	case p.jobs <- Delivery{m, p.Now(), p.Semaphore}:
-		p.came.Add(1)
-		signal(p.news)
-	case <-p.over: // it comes again after AckWait
-		p.Semaphore.atHand.Add(-1)
-	}
+	d := Delivery{m, p.Now(), p.Semaphore}
+	p.working.Go(func() {
+		defer p.Semaphore.free()
+		defer p.Semaphore.atHand.Add(-1)
+		p.handle(d)
+	})
 }
 
 // ready waits until jobs may be pulled and says how many: as many as there are
-// free hands and turns at Klarna in the next seconds. While the account is paused that is one, the probe, and
+// free places and turns at Klarna in the next seconds. While the account is paused that is one, the probe, and
 // only once no other job is at work. 0: ctx ended.
 func (p *Puller) ready(ctx context.Context) int {
 	for {
@@ -230,40 +182,43 @@ func (p *Puller) ready(ctx context.Context) int {
 
 // pull asks for n jobs and waits until they came or the request is over. While
 // none came to the last request it waits for the first of them.
-func (p *Puller) pull(ctx context.Context, reply string, n int, idle bool, reconnected <-chan nats.Status) error {
+func (p *Puller) pull(ctx context.Context, in *inbox, number, n int, idle bool, reconnected <-chan nats.Status) (came int, err error) {
 	request := pullRequest{Batch: n, Expires: pullExpiry}
 	if idle {
 		n = 1
 		request = pullRequest{Batch: n, Expires: pullExpiryIdle, Heartbeat: pullHeartbeat}
 	}
 	body, _ := json.Marshal(request)
-	until := p.came.Load() + int64(n)
+	reply := in.reply(number)
 	if err := p.nc.PublishRequest(p.subject, reply, body); err != nil {
-		return fmt.Errorf("ask for jobs: %w", err)
+		return 0, fmt.Errorf("ask for jobs: %w", err)
 	}
 	silence := time.NewTimer(2 * pullHeartbeat)
 	defer silence.Stop()
-	for p.came.Load() < until {
+	for came < n {
 		select {
 		case <-ctx.Done():
-			return nil
+			return came, nil
 		case <-reconnected:
-			return errForgotten
+			return came, errForgotten
 		case <-silence.C:
-			return errForgotten
-		case <-p.news:
+			return came, errForgotten
+		case m := <-in.sent:
 			silence.Reset(2 * pullHeartbeat)
-		case m := <-p.told:
-			silence.Reset(2 * pullHeartbeat)
-			if m.Subject != reply {
+			if isJob(m) {
+				p.Take(m)
+				came++
 				continue
 			}
+			if m.Subject != reply {
+				continue // the end of a request that is over
+			}
 			if over, err := requestOver(m); over {
-				return err
+				return came, err
 			}
 		}
 	}
-	return nil
+	return came, nil
 }
 
 // gone asks, where nobody answers a request for jobs, whether the consumer was
@@ -273,35 +228,4 @@ func (p *Puller) gone(ctx context.Context) bool {
 	defer cancel()
 	_, err := p.JetStream.Consumer(one, p.Stream, p.Consumer)
 	return errors.Is(err, jetstream.ErrConsumerNotFound)
-}
-
-// drop gives up a subscription; what was on its way still comes.
-func (p *Puller) drop(sub *nats.Subscription) {
-	if !p.nc.IsConnected() || sub.Drain() != nil {
-		_ = sub.Unsubscribe()
-	}
-}
-
-// drain ends the subscription and waits until everything that was on its way
-// has come. Without a connection nothing comes, and what the server sent is delivered again after AckWait.
-func (p *Puller) drain(sub *nats.Subscription) {
-	if sub == nil {
-		return
-	}
-	if !p.nc.IsConnected() || p.nc.FlushTimeout(time.Second) != nil {
-		_ = sub.Unsubscribe()
-		return
-	}
-	done := make(chan struct{})
-	sub.SetClosedHandler(func(string) { close(done) })
-	if err := sub.Drain(); err != nil {
-		return
-	}
-	timer := time.NewTimer(5 * time.Second)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-		_ = sub.Unsubscribe()
-	}
 }

@@ -98,5 +98,5 @@ func (s *Semaphore) wanted(atHand int) int {
 // spare is the most jobs that may be at hand beside those in flight.
 func (s *Semaphore) spare() int { return cap(s.taken) / 4 }
 
-// hands is the most jobs that may be at hand.
-func (s *Semaphore) hands() int { return cap(s.taken) + s.spare() }
+// most is how many jobs may be at hand at once.
+func (s *Semaphore) most() int { return cap(s.taken) + s.spare() }
