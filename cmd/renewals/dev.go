@@ -183,7 +183,7 @@ func (d *demonstration) untilSettled(ctx context.Context, js jetstream.JetStream
 	defer giveUp()
 	patience := time.AfterFunc(devPatience, giveUp)
 	defer patience.Stop()
-	err := follow(waiting, js, after(position), func(r record) error {
+	err := follow(waiting, js, after(position), everyRecord, func(r record) error {
 		position = r.sequence
 		patience.Reset(devPatience)
 		settled := d.kept.result(r)
@@ -217,7 +217,7 @@ func (d *demonstration) untilEnd(ctx context.Context, js jetstream.JetStream, po
 	if err != nil || position >= end {
 		return err
 	}
-	return follow(ctx, js, after(position), func(r record) error {
+	return follow(ctx, js, after(position), everyRecord, func(r record) error {
 		if err := d.show(r, d.kept.result(r)); err != nil || r.sequence < end {
 			return err
 		}

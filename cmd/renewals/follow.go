@@ -11,8 +11,9 @@ import (
 	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
-// follow hands out records of the journal in order, until ctx ends or each returns an error. desk.ErrStop ends it without one.
-func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
+// follow hands out the records of the journal that takes wants, in order, until ctx ends or each returns an error. desk.ErrStop ends it
+// without one.
+func follow(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, takes func(messages.RecordAddress) bool, each func(record) error) error {
 	consumer, err := js.OrderedConsumer(ctx, messages.StreamJournal, config)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
@@ -33,6 +34,9 @@ func follow(ctx context.Context, js jetstream.JetStream, config jetstream.Ordere
 		if err != nil {
 			return fmt.Errorf("follow %s: %w", messages.StreamJournal, err)
 		}
+		if a, err := messages.ParseRecordSubject(m.Subject()); err != nil || !takes(a) {
+			continue // or no worker wrote it
+		}
 		r, err := readRecord(m)
 		if err == nil {
 			err = each(r)
@@ -45,3 +49,5 @@ func follow(ctx context.Context, js jetstream.JetStream, config jetstream.Ordere
 		}
 	}
 }
+
+func everyRecord(messages.RecordAddress) bool { return true }

@@ -205,7 +205,7 @@ func TestShowLongSubscription(t *testing.T) {
 	o.expect(told, "subscription 12 has the periods p00, p01, p02, p03, p04, p05, and 47 older ones")
 }
 
-// A subscription is watched by the server: nothing of others goes over the wire.
+// A subscription's results are seen, and nobody else's.
 func TestWatchSubscription(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("acme.4711", "ok", "", 1), o.job("acme", "ok", "", 1), o.job("4711", "soft-decline", "", 1))
@@ -226,8 +226,11 @@ func TestWatchSubscription(t *testing.T) {
 		}
 	}
 	c := watchCmd{Subscription: "a.b >*", Kind: []string{"paid"}, Account: []string{"se"}}
-	config, err := c.consumer(o.due)
-	if want := "renewals.paid.a%2Eb%20%3E%2A.*.*.se"; err != nil || len(config.FilterSubjects) != 1 || config.FilterSubjects[0] != want {
-		t.Errorf("filters %q, %v, want %q", config.FilterSubjects, err, want)
+	wanted, err := c.wish(o.due)
+	own := messages.RecordAddress{Kind: messages.KindPaid, Renewal: messages.NewRenewal("a.b >*", "2026-12"), Account: "se"}
+	claim, other, elsewhere := own, own, own
+	claim.Kind, other.Renewal, elsewhere.Account = messages.KindCharging, messages.NewRenewal("a", "b >*.2026-12"), "no"
+	if err != nil || !wanted.takes(own) || wanted.takes(claim) || wanted.takes(other) || wanted.takes(elsewhere) {
+		t.Errorf("%+v, %v: takes %t, a claim %t, another subscription %t, another account %t", wanted, err, wanted.takes(own), wanted.takes(claim), wanted.takes(other), wanted.takes(elsewhere))
 	}
 }

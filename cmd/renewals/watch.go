@@ -1,15 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 type watchCmd struct {
@@ -26,7 +28,7 @@ type watchCmd struct {
 }
 
 func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	config, err := c.consumer(time.Now())
+	wanted, err := c.wish(time.Now())
 	if err != nil {
 		return usageError{err}
 	}
@@ -40,63 +42,119 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer js.Conn().Close()
 	asJSON := c.JSON || !isTerminal(t.stdout)
-	err = follow(ctx, js, config, func(r record) error { return printRecord(t.stdout, r, asJSON) })
+	err = wanted.watch(ctx, js, func(r record) error { return printRecord(t.stdout, r, asJSON) })
 	if err == nil {
 		err = lostConnection(ctx)
 	}
 	return err
 }
 
-func (c *watchCmd) consumer(now time.Time) (jetstream.OrderedConsumerConfig, error) {
-	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy}
+// A wish is which records somebody wants to see.
+type wish struct {
+	kinds        []messages.Kind
+	accounts     []messages.Account // none: all
+	subscription messages.SubscriptionID
+	since        time.Time // zero: from now on
+}
+
+// wish reads the flags.
+func (c *watchCmd) wish(now time.Time) (w wish, err error) {
 	if c.Since != "" {
-		since, err := time.Parse(time.RFC3339, c.Since)
-		if err != nil {
+		if w.since, err = time.Parse(time.RFC3339, c.Since); err != nil {
 			d, err := parseDuration(c.Since)
 			if err != nil {
-				return config, fmt.Errorf("--since: %w, or a time such as 2026-12-01T00:00:00Z", err)
+				return w, fmt.Errorf("--since: %w, or a time such as 2026-12-01T00:00:00Z", err)
 			}
-			since = now.Add(-d)
+			w.since = now.Add(-d)
 		}
-		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &since
 	}
-	kinds := slices.DeleteFunc(messages.Kinds(), isClaim)
+	w.kinds = slices.DeleteFunc(messages.Kinds(), isClaim)
 	if len(c.Kind) > 0 {
-		kinds = nil
-		for _, kind := range c.Kind {
-			if !slices.Contains(messages.Kinds(), messages.Kind(kind)) {
-				return config, fmt.Errorf("--kind: %q, expected one of %s", kind, join(messages.Kinds()))
-			}
-			kinds = append(kinds, messages.Kind(kind))
-		}
+		w.kinds = nil
 	}
-	accounts := []messages.Account{"*"}
-	if len(c.Account) > 0 {
-		accounts = nil
-		for _, name := range c.Account {
-			account, err := messages.ParseAccount(name)
-			if err != nil {
-				return config, fmt.Errorf("--account: %w", err)
-			}
-			accounts = append(accounts, account)
+	for _, kind := range c.Kind {
+		if !slices.Contains(messages.Kinds(), messages.Kind(kind)) {
+			return w, fmt.Errorf("--kind: %q, expected one of %s", kind, join(messages.Kinds()))
 		}
+		w.kinds = append(w.kinds, messages.Kind(kind))
 	}
-	filter := messages.RecordFilter
-	if c.Subscription != "" {
-		subscription, err := messages.ParseSubscriptionID(c.Subscription)
+	for _, name := range c.Account {
+		account, err := messages.ParseAccount(name)
 		if err != nil {
-			return config, fmt.Errorf("--subscription: %w", err)
+			return w, fmt.Errorf("--account: %w", err)
 		}
-		filter = func(kind messages.Kind, account messages.Account) string {
-			return messages.SubscriptionRecordFilter(kind, subscription, account)
+		w.accounts = append(w.accounts, account)
+	}
+	if c.Subscription != "" {
+		if w.subscription, err = messages.ParseSubscriptionID(c.Subscription); err != nil {
+			return w, fmt.Errorf("--subscription: %w", err)
 		}
 	}
-	for _, kind := range kinds {
-		for _, account := range accounts {
-			config.FilterSubjects = append(config.FilterSubjects, filter(kind, account))
+	return w, nil
+}
+
+// takes says that a record is one of them.
+func (w wish) takes(a messages.RecordAddress) bool {
+	of, _ := a.Renewal.Split()
+	return slices.Contains(w.kinds, a.Kind) && (len(w.accounts) == 0 || slices.Contains(w.accounts, a.Account)) &&
+		(w.subscription == "" || of == w.subscription)
+}
+
+// watch hands out what is wanted, the past first, until ctx ends. The consumer has no filter: to count what one takes, and to search for
+// the next of it, the broker reads every block of the journal from the start on, while claims wait. A consumer without any is made from the
+// sequences alone. A subscription's past is read by the names of its records instead of searched for among everybody's.
+func (w wish) watch(ctx context.Context, js jetstream.JetStream, each func(record) error) error {
+	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy}
+	switch {
+	case w.since.IsZero():
+	case w.subscription == "":
+		config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &w.since
+	default:
+		past, last, err := w.past(ctx, js)
+		if err != nil {
+			return err
+		}
+		for _, r := range past {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+		config = after(last)
+	}
+	return follow(ctx, js, config, w.takes, each)
+}
+
+// past reads the records that are wanted of a subscription, the oldest first, and says how far in the journal these are all.
+func (w wish) past(ctx context.Context, js jetstream.JetStream) (past []record, last uint64, err error) {
+	stream, err := js.Stream(ctx, messages.StreamJournal)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, 0, fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("bind stream %s: %w", messages.StreamJournal, err)
+	}
+	last = stream.CachedInfo().State.LastSeq
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.SubscriptionFilter(w.subscription)))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", messages.StreamJournal, err)
+	}
+	for subject := range info.State.Subjects {
+		if a, err := messages.ParseRecordSubject(subject); err != nil || !w.takes(a) {
+			continue
+		}
+		one := jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject}}
+		err := desk.Scan(ctx, js, messages.StreamJournal, one, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+			if meta.Sequence.Stream > last || meta.Timestamp.Before(w.since) {
+				return nil
+			}
+			r, err := readRecord(m)
+			past = append(past, r)
+			return err
+		})
+		if err != nil {
+			return nil, 0, err
 		}
 	}
-	slices.SortFunc(config.FilterSubjects, strings.Compare)
-	config.FilterSubjects = slices.Compact(config.FilterSubjects) // the server refuses a filter that is there twice
-	return config, nil
+	slices.SortFunc(past, func(a, b record) int { return cmp.Compare(a.sequence, b.sequence) })
+	return past, last, nil
 }

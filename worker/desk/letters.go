@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // Letter is a dead letter with its job.
@@ -180,17 +182,20 @@ func (d DeadLetters) Get(ctx context.Context, sequence uint64) (Letter, error) {
 
 // Of reads those of one job.
 func (d DeadLetters) Of(ctx context.Context, key messages.IdempotencyKey) (letters []Letter, err error) {
-	for next := uint64(1); ; {
-		m, err := d.stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.DeadSubject(key, "*")))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			return letters, nil
+	subjects, err := topology.Subjects(ctx, d.JetStream, messages.StreamDead, messages.DeadSubject(key, "*"))
+	for subject, n := range subjects {
+		if err == nil {
+			err = oldest(ctx, d.stream, subject, int(n), func(m *jetstream.RawStreamMsg) error {
+				letters = append(letters, ReadLetter(m.Sequence, m.Subject, m.Time, m.Header, m.Data))
+				return nil
+			})
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the dead letters of key %s: %w", key, err)
-		}
-		letters = append(letters, ReadLetter(m.Sequence, m.Subject, m.Time, m.Header, m.Data))
-		next = m.Sequence + 1
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read the dead letters of key %s: %w", key, err)
+	}
+	slices.SortFunc(letters, func(a, b Letter) int { return cmp.Compare(a.Number, b.Number) })
+	return letters, nil
 }
 
 // All hands out those there are now that a filter takes, the oldest first.

@@ -313,25 +313,17 @@ func (a *AccountOverview) oldest(ctx context.Context, js jetstream.JetStream, re
 		if err != nil {
 			return fmt.Errorf("bind stream %s: %w", topology.StreamOf(name), err)
 		}
-		next := uint64(1)
-		for range jobs {
-			m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(subject))
-			if errors.Is(err, jetstream.ErrMsgNotFound) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("read the oldest jobs of account %s: %w", a.Name, err)
-			}
-			next = m.Sequence + 1
+		err = oldest(ctx, stream, subject, jobs, func(m *jetstream.RawStreamMsg) error {
 			if a.Oldest.IsZero() || m.Time.Before(a.Oldest) {
 				a.Oldest = m.Time
 			}
 			if jobs == 1 {
-				continue
+				return nil
 			}
-			if err := a.undecided(ctx, records, m); err != nil {
-				return err
-			}
+			return a.undecided(ctx, records, m)
+		})
+		if err != nil {
+			return fmt.Errorf("read the oldest jobs of account %s: %w", a.Name, err)
 		}
 	}
 	return nil
@@ -378,19 +370,14 @@ func nextParked(ctx context.Context, js jetstream.JetStream, a messages.Account)
 	if err != nil {
 		return first, fmt.Errorf("bind stream %s: %w", messages.StreamLater, err)
 	}
-	next := uint64(1)
-	for range oldestJobs {
-		m, err := stream.GetMsg(ctx, next, jetstream.WithGetMsgSubject(messages.ParkedFilter(a)))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			break
-		}
-		if err != nil {
-			return first, fmt.Errorf("read the parked jobs of account %s: %w", a, err)
-		}
-		next = m.Sequence + 1
+	err = oldest(ctx, stream, messages.ParkedFilter(a), oldestJobs, func(m *jetstream.RawStreamMsg) error {
 		if at, ok := messages.ParkedUntil(m.Header); ok && (first.IsZero() || at.Before(first)) {
 			first = at
 		}
+		return nil
+	})
+	if err != nil {
+		return first, fmt.Errorf("read the parked jobs of account %s: %w", a, err)
 	}
 	return first, nil
 }

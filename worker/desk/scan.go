@@ -4,11 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
+
+// oldest hands out the first messages on a subject, at most so many, the oldest first. Behind the last of them it asks for nothing: a broker
+// looks for that in every block that follows, while writes wait.
+func oldest(ctx context.Context, stream jetstream.Stream, subject string, most int, each func(*jetstream.RawStreamMsg) error) error {
+	from, last := uint64(1), uint64(math.MaxUint64)
+	for n := range most {
+		if n == 1 {
+			m, err := stream.GetLastMsgForSubject(ctx, subject)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				return nil // gone meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			last = m.Sequence
+		}
+		if from > last {
+			return nil
+		}
+		m, err := stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(m); err != nil {
+			return err
+		}
+		from = m.Sequence + 1
+	}
+	return nil
+}
 
 // Scan hands out the messages that a stream holds now, in order, until there are no more or each returns an error.
 // [ErrStop] ends it without one.
