@@ -19,15 +19,9 @@ import (
 func newWorldOn(t *testing.T, broker *server.Options, o klarnasim.Options, options ...nats.Option) *world {
 	t.Helper()
 	w := &world{t: t, store: broker.StoreDir}
-	var err error
-	if w.broker, err = server.NewServer(broker); err != nil {
-		t.Fatal(err)
-	}
-	w.broker.Start()
+	w.runBroker(broker)
 	t.Cleanup(func() { w.broker.Shutdown(); w.broker.WaitForShutdown() })
-	if !w.broker.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the broker does not start")
-	}
+	var err error
 	_, port, _ := strings.Cut(w.broker.Addr().String(), ":")
 	if w.port, err = strconv.Atoi(port); err != nil {
 		t.Fatal(err)
@@ -38,6 +32,26 @@ func newWorldOn(t *testing.T, broker *server.Options, o klarnasim.Options, optio
 	t.Cleanup(w.klarna.Close)
 	w.connect(options...)
 	return w
+}
+
+func (w *world) runBroker(o *server.Options) {
+	w.t.Helper()
+	var err error
+	if w.broker, err = server.NewServer(o); err != nil {
+		w.t.Fatal(err)
+	}
+	w.broker.Start()
+	if !w.broker.ReadyForConnections(10 * time.Second) {
+		w.t.Fatal("the broker does not start")
+	}
+}
+
+// restartBroker gives the broker other settings.
+func (w *world) restartBroker(o *server.Options) {
+	w.t.Helper()
+	w.broker.Shutdown()
+	w.broker.WaitForShutdown()
+	w.runBroker(o)
 }
 
 // newWorldApart has broker and Klarna in processes of their own, provisioned:

@@ -133,10 +133,11 @@ func TestUnresolvedNamesEveryTry(t *testing.T) {
 		t.Errorf("correlation ids %v, want %v", u.CorrelationIDs, want)
 	}
 	first, last := at[0], at[len(at)-1]
-	if d := first.Sub(u.FirstSentAt); d < -time.Millisecond || d > time.Second {
+	const apart = 100 * time.Millisecond // the worker goes by the broker's clock, which it measures
+	if d := first.Sub(u.FirstSentAt); d < -apart || d > time.Second {
 		t.Errorf("first sent at %v, the first try came in at %v", u.FirstSentAt, first)
 	}
-	if d := last.Sub(u.LastSentAt); d < -time.Millisecond || d > time.Second {
+	if d := last.Sub(u.LastSentAt); d < -apart || d > time.Second {
 		t.Errorf("last sent at %v, the last try came in at %v", u.LastSentAt, last)
 	}
 	if want := u.LastSentAt.Add(2 * time.Second); !u.SearchUntil.Equal(want) { // a try's second, and the second that Klarna may take on

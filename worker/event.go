@@ -70,7 +70,7 @@ func common(j *job, next journal.Transition, worker string, now time.Time) messa
 	}
 	s := next.State
 	if s.Holds(next.Key) {
-		r.Attempt, r.Tries, r.Deliveries = s.Attempts, s.Claim.Tries, s.Claim.Deliveries
+		r.Attempt, r.Tries, r.Deliveries = max(r.Attempt, s.Attempts), s.Claim.Tries, s.Claim.Deliveries
 	}
 	if o := s.Order; o != nil && j.service.afterOrder {
 		r.OrderAmount, r.PurchaseCurrency, r.MerchantReference1, r.MerchantReference2 = o.Amount, o.Currency, o.MerchantReference1, o.MerchantReference2

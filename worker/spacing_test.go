@@ -68,7 +68,7 @@ func TestOnePeriodUnderThreeNames(t *testing.T) {
 	rejected := bodies[messages.Rejected](w)
 	for _, r := range rejected {
 		by := charged[string(r.SubscriptionID)]
-		if r.Reason != messages.ReasonTooClose || string(r.ConflictsWith) != by || len(r.Errors) != 1 || r.Errors[0].Path != "period" || !strings.Contains(r.Errors[0].Message, by) || !strings.Contains(r.Errors[0].Message, "off_cycle") {
+		if r.Attempt != 1 || r.Reason != messages.ReasonTooClose || string(r.ConflictsWith) != by || len(r.Errors) != 1 || r.Errors[0].Path != "period" || !strings.Contains(r.Errors[0].Message, by) || !strings.Contains(r.Errors[0].Message, "off_cycle") {
 			t.Errorf("%s: %s, conflicts with %s, %v; want too_close, because of %s", r.ID, r.Reason, r.ConflictsWith, r.Errors, by)
 		}
 	}

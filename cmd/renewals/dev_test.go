@@ -58,7 +58,7 @@ func TestDev(t *testing.T) {
 	}{
 		{"-trial/", messages.KindPaid}, {"-standard/", messages.KindPaid}, {"-coffee/", messages.KindPaid}, {"-insurance/", messages.KindPaid},
 		{"-declined/", messages.KindDunning}, {"-cancelled/", messages.KindDunning}, {"-maintenance/", messages.KindPaid},
-		{"-created-500/", messages.KindPaid}, {"-created-cut/", messages.KindPaid}, {"-invalid/", messages.KindRejected}, {"-delayed/", messages.KindPaid},
+		{"-created-500/", messages.KindPaid}, {"-created-cut/", messages.KindPaid}, {"-invalid/", messages.KindRejected}, {"-standard/November 2026", messages.KindRejected}, {"-delayed/", messages.KindPaid},
 	} {
 		found := false
 		for id, kind := range kinds {
@@ -77,7 +77,7 @@ func TestDev(t *testing.T) {
 	if !captured || !strings.Contains(told, "1 captured; 9 orders and 1 captures in Klarna's books") {
 		t.Errorf("no delayed capture among %v, and %q", kinds, told)
 	}
-	if len(kinds) != 13 || !strings.Contains(told, "the promise holds") {
+	if len(kinds) != 14 || !strings.Contains(told, "the promise holds") {
 		t.Errorf("got %d results and %q", len(kinds), told)
 	}
 }

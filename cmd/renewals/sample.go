@@ -78,6 +78,12 @@ func variants(run string, now time.Time) []sample {
 	for i := range samples {
 		s := &samples[i]
 		switch s.about {
+		case "standard renewal":
+			twin := *s
+			twin.about, twin.want = "the same period under another name", messages.KindRejected
+			twin.job.Period = messages.Period(now.UTC().Format("January 2006"))
+			twin.job.ID = messageID(twin.job)
+			s.then = &twin
 		case "soft decline":
 			again := *s
 			again.about, again.want = "the next attempt, under a new message ID", messages.KindPaid
