@@ -126,6 +126,10 @@ func (r report) judge() []bar {
 			return milliseconds(paced.Median.P99 - latency), ok
 		})
 	}
+	for _, latency := range rateLatencies {
+		one, ok := r.find(func(s setup) bool { return s.Group == groupRate && s.Latency == latency })
+		add(fmt.Sprintf("share of %d requests a second, fsync on every write, Klarna taking %g s", liveRate, latency.Seconds()), "≥", 0.97, "", one.Median.Rate/liveRate, ok)
+	}
 	name := "peak memory of the worker, draining 1,000,000 jobs"
 	if m := r.Memory; m != nil {
 		add(strings.Replace(name, "1,000,000", grouped(m.Jobs), 1), "≤", 64, "MiB", mebibytes(m.PeakWorker), true)
@@ -162,9 +166,12 @@ func (r report) runs() table {
 			}
 			return fmt.Sprintf("%.1f", milliseconds(d-m.Setup.Latency))
 		}
-		f := m.Median
+		f, inFlight := m.Median, strconv.Itoa(m.Setup.Workers*m.Setup.Hands)
+		if m.Setup.Rate > 0 {
+			inFlight = "" // it follows from the rate
+		}
 		t = append(t, []string{
-			m.Setup.name(), strconv.Itoa(m.Setup.Workers * m.Setup.Hands), grouped(int(f.Rate)), ratio("bare", rate), ratio("claims", rate),
+			m.Setup.name(), inFlight, grouped(int(f.Rate)), ratio("bare", rate), ratio("claims", rate),
 			strconv.FormatInt(f.CPU.Microseconds(), 10), ratio("bare", cpu), strconv.FormatInt(f.BrokerCPU.Microseconds(), 10),
 			fmt.Sprintf("%.0f", mebibytes(f.PeakRSS)), latency(f.P50), latency(f.P99), latency(f.Max),
 		})

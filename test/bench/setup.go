@@ -20,6 +20,7 @@ type setup struct {
 	Replicas int           `json:"replicas"`
 	Jobs     int           `json:"jobs"`
 	Pace     int           `json:"pace"`    // jobs a second; 0: all are there at the beginning
+	Rate     int           `json:"rate"`    // requests a second that the account may make, with as many in flight as the worker sees fit; 0: no limit
 	Spaced   bool          `json:"spacing"` // the worker looks at the periods beside each charge, as it does by default; the loops never do
 	Profiles bool          `json:"-"`       // the broker tells what its memory holds
 }
@@ -30,12 +31,19 @@ const (
 	groupSync    = "fsync on every write"
 	groupSync3   = "three replicas, fsync on every write"
 	groupPace    = "200 jobs a second"
+	groupRate    = "180 requests a second, fsync on every write"
 
 	slow      = 300 * time.Millisecond
 	slowHands = 256
 	fastHands = 64
 	pace      = 200
+
+	liveRate    = 180 // what the worker allows itself of a live account
+	rateSeconds = 15  // of a backlog at that rate: what is measured is not how fast the machine is
 )
+
+// rateLatencies are what Klarna takes while the worker is to use the whole rate.
+var rateLatencies = []time.Duration{100 * time.Millisecond, slow, 600 * time.Millisecond, 1200 * time.Millisecond}
 
 // setups are what `make bench` measures. At most so many seconds are meant for a run on a machine where one worker makes
 // perSecond renewals a second; those that wait for Klarna and not for the machine are given their own.
@@ -97,6 +105,11 @@ func setups(quick bool, perSecond float64) (all []setup) {
 	add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: fastHands + counted}, paced...)
 	add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: fastHands + counted, Spaced: true}, "renewals")
 	add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, paced...)
+	if !quick {
+		for _, latency := range rateLatencies {
+			add(groupRate, 0, setup{Light: true, Rate: liveRate, Jobs: rateSeconds * liveRate, Latency: latency, Sync: "always", Spaced: true}, "renewals")
+		}
+	}
 	return all
 }
 
@@ -117,7 +130,7 @@ func (s setup) name() string {
 			name += ", fsync on every write"
 		}
 	}
-	if s.Pace > 0 {
+	if s.Pace > 0 || s.Rate > 0 {
 		name += fmt.Sprintf(", %d ms", s.Latency.Milliseconds())
 	}
 	return name
@@ -129,6 +142,9 @@ func (s setup) steady() (from, to int) {
 	if s.Pace > 0 {
 		n := s.Jobs - s.Hands
 		return s.Hands + n/10, s.Jobs - n/10
+	}
+	if s.Rate > 0 { // turns come one by one
+		return s.Jobs / 5, s.Jobs * 9 / 10
 	}
 	from = max(s.Jobs/10, 1)
 	hands := s.Workers * s.Hands

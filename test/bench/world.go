@@ -203,8 +203,12 @@ func (w *world) accounts() (path string, err error) {
 func (w *world) run(name string, args ...string) (*process, error) {
 	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "NATS_URL=" + w.brokerURL, "RENEWALS_OPS_ADDR=off"}
 	if w.setup.Accounts == 1 {
-		environment = append(environment, "KLARNA_ENDPOINT="+w.klarnaURL, "KLARNA_USERNAME=bench", "KLARNA_PASSWORD=bench",
-			"KLARNA_CONCURRENCY="+strconv.Itoa(w.setup.Hands))
+		environment = append(environment, "KLARNA_ENDPOINT="+w.klarnaURL, "KLARNA_USERNAME=bench", "KLARNA_PASSWORD=bench")
+		if w.setup.Rate > 0 {
+			environment = append(environment, "KLARNA_RATE="+strconv.Itoa(w.setup.Rate))
+		} else {
+			environment = append(environment, "KLARNA_CONCURRENCY="+strconv.Itoa(w.setup.Hands))
+		}
 	}
 	return start(w.dir, name, environment, w.died, args...)
 }
