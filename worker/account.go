@@ -47,8 +47,9 @@ type account struct {
 	breaker *gate.Breaker
 	canary  *gate.Canary
 	handler *handler
-	pullers []*gate.Puller // of charges, of those that were parked, and of captures
-	unfit   gate.Pauses    // for its own consumers' sake
+	pullers []*gate.Puller  // of charges, of those that were parked, and of captures
+	charges *gate.Semaphore // of the first two: Klarna does not see where a charge waited
+	unfit   gate.Pauses     // for its own consumers' sake
 	log     zerolog.Logger
 
 	inFlight    atomic.Int64 // deliveries being handled
@@ -83,7 +84,7 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 func (a *account) bind(ctx context.Context) (unfit, err error) {
 	var ackWait time.Duration
 	a.pullers = nil
-	charges := gate.NewSemaphore(a.config.Concurrency) // Klarna does not see where a charge waited
+	a.charges = a.semaphore()
 	for name, subject := range topology.Consumers(a.config.Name) {
 		config, err := a.consumer(ctx, name, subject)
 		var off *topology.Deviation
@@ -95,9 +96,9 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 		case ackWait == 0 || config.AckWait < ackWait:
 			ackWait = config.AckWait
 		}
-		semaphore := charges
+		semaphore := a.charges
 		if name == topology.CaptureConsumerName(a.config.Name) {
-			semaphore = gate.NewSemaphore(a.config.Concurrency)
+			semaphore = a.semaphore()
 		}
 		a.pullers = append(a.pullers, a.puller(name, semaphore))
 	}
@@ -114,6 +115,14 @@ func (a *account) bind(ctx context.Context) (unfit, err error) {
 		a.hold(unfit)
 	}
 	return unfit, nil
+}
+
+// semaphore bounds what is in flight: to what the account says, or to what its rate needs.
+func (a *account) semaphore() *gate.Semaphore {
+	if n := a.config.Concurrency; n > 0 {
+		return gate.NewSemaphore(n)
+	}
+	return gate.NewRatedSemaphore(a.limiter)
 }
 
 // puller takes jobs from one of the account's consumers.

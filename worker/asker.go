@@ -47,9 +47,8 @@ type asker struct {
 func (a *asker) ask(ctx context.Context, j *job, h journal.HeldClaim, t *turn) journal.TryResult {
 	began := a.clock.now()
 	answer := a.tries(ctx, j, h, t.probe)
-	took := a.clock.now().Sub(began)
-	t.asked(took)
-	a.metrics.charge.WithLabelValues(string(a.account)).Observe(took.Seconds())
+	t.permit.Release()
+	a.metrics.charge.WithLabelValues(string(a.account)).Observe(a.clock.now().Sub(began).Seconds())
 	answer.Authorised = a.authorised(j, answer)
 	answer.TokenStatus = a.tokenStatus(j, answer)
 	return answer

@@ -127,7 +127,7 @@ func TestRetryAfterWithinADelivery(t *testing.T) {
 				second.Store(time.Now().UnixNano())
 				_, _ = w.Write([]byte(`{"order_id":"order-1","fraud_status":"ACCEPTED"}`))
 			})
-			got := a.handler.asker.ask(t.Context(), j, h, &turn{semaphore: gate.NewSemaphore(1)})
+			got := a.handler.asker.ask(t.Context(), j, h, new(turn))
 			if got.Tries != tt.tries || got.Answer != tt.want || got.RetryAfter != tt.delay {
 				t.Errorf("ask = %+v, want %d tries and to wait %s", got.Outcome, tt.tries, tt.delay)
 			}

@@ -38,6 +38,7 @@ type Metrics struct {
 	paused     *prometheus.GaugeVec
 	breaker    *prometheus.GaugeVec
 	rate       *prometheus.GaugeVec
+	permits    *prometheus.GaugeVec
 	backlog    *prometheus.GaugeVec
 	oldest     *prometheus.GaugeVec
 	dead       *prometheus.GaugeVec
@@ -113,6 +114,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		paused:     gauge("account_paused", "1 while the account's jobs wait, by reason.", "account", "reason"),
 		breaker:    gauge("breaker_open", "1 while the account's circuit breaker is open.", "account"),
 		rate:       gauge("rate_limit", "This worker's share of the account's rate in requests per second, 0 for no limit.", "account"),
+		permits:    gauge("concurrency", "Charges that this worker may have in flight. It follows the rate and how long charges take, unless a setting fixes it.", "account"),
 		backlog:    gauge("backlog", "Jobs of the account in the stream, those that wait between deliveries included.", "account"),
 		oldest:     gauge("oldest_job_seconds", "Age of the account's oldest job in the stream, 0 without one.", "account"),
 		dead:       gauge("dead_letters", "Dead letters of the account.", "account"),

@@ -12,6 +12,7 @@ import (
 	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/gate"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -26,7 +27,8 @@ type Account struct {
 	Endpoint, Merchant string
 	// Rate is in requests a second; 0: unlimited.
 	Rate float64
-	// Concurrency is how many charges may be in flight, at least 1. Default 64.
+	// Concurrency is how many charges may be in flight, at least 1. Default: as many as Rate needs while charges take as long
+	// as they do, 16 to [MostConcurrency]; 64 without a rate.
 	Concurrency int
 	// Spacing keeps periods of one subscription apart that are due close together. Default: it does.
 	Spacing Spacing
@@ -45,6 +47,9 @@ type Account struct {
 const NoAttemptGap time.Duration = -1
 
 const (
+	// MostConcurrency is how many charges of an account may be in flight where its [Account.Concurrency] does not say. Its client
+	// should keep as many connections.
+	MostConcurrency = gate.MostPermits
 	// MaxAttemptGap keeps the attempts of a renewal inside the journal's memory: retries are suggested up to 100 days after the first.
 	MaxAttemptGap = 7 * 24 * time.Hour
 	// MostAttempts is how many attempts an account may allow at most: the journal keeps no more results of one renewal.
@@ -155,9 +160,7 @@ func (a Account) checked() (Account, error) {
 	if _, err := messages.ParseAccount(string(a.Name)); err != nil {
 		return a, fmt.Errorf("account: %w", err)
 	}
-	if a.Concurrency <= 0 {
-		a.Concurrency = 64
-	}
+	a.Concurrency = max(a.Concurrency, 0)
 	if a.Policy.SoftDecline.MaxAttempts == 0 && a.Policy.CustomerAction.MaxAttempts == 0 {
 		a.Policy = dunning.DefaultPolicy()
 	}

@@ -136,6 +136,7 @@ func (p *presence) share() {
 			a.pauseChanged(gate.PauseRateLimited, a.rateLimited, why)
 		}
 		p.metrics.rate.WithLabelValues(string(a.config.Name)).Set(a.limiter.Rate())
+		p.metrics.permits.WithLabelValues(string(a.config.Name)).Set(float64(a.charges.Permits()))
 	}
 }
 

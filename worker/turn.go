@@ -21,15 +21,8 @@ type turns struct {
 
 // A turn is the right to claim a job and to ask Klarna for it.
 type turn struct {
-	semaphore *gate.Semaphore
-	permit    gate.Permit
-	probe     bool // it asks for all whether Klarna listens to the account again
-}
-
-// asked gives the permit back; the semaphore learns how long a charge takes.
-func (t *turn) asked(took time.Duration) {
-	t.semaphore.Took(took)
-	t.permit.Release()
+	permit gate.Permit
+	probe  bool // it asks for all whether Klarna listens to the account again
 }
 
 // take waits for a permit and for the account's rate, before the claim: a lease is not spent on waiting. Where it is not
@@ -37,7 +30,7 @@ func (t *turn) asked(took time.Duration) {
 func (t *turns) take(ctx context.Context, s *gate.Semaphore, received time.Time) (mine *turn, wait time.Duration, ok bool) {
 	left := func() time.Duration { return gate.Freshness - t.clock.now().Sub(received) }
 	paused := t.breaker.Paused() // then this is the probe
-	mine = &turn{semaphore: s, probe: paused}
+	mine = &turn{probe: paused}
 	if ctx.Err() != nil || left() <= 0 {
 		return mine, 0, false
 	}
@@ -53,6 +46,9 @@ func (t *turns) take(ctx context.Context, s *gate.Semaphore, received time.Time)
 	ok, wait = t.limiter.Wait(ctx, left())
 	if ctx.Err() != nil {
 		wait = 0
+	}
+	if ok {
+		mine.permit.Begin()
 	}
 	return mine, wait, ok
 }

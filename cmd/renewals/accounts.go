@@ -27,7 +27,7 @@ type accountSettings struct {
 	MID          string   `name:"klarna-mid" setting:"KLARNA_MID" group:"Klarna" help:"Merchant ID, where the user name does not begin with it and a _; default what stands before the _."`
 	PasswordFile string   `name:"klarna-password-file" setting:"KLARNA_PASSWORD_FILE" group:"Klarna" help:"File with the API key, read again when it changes."`
 	Rate         *float64 `name:"klarna-rate" setting:"KLARNA_RATE" group:"Klarna" help:"Requests per second over all workers, 0 for no limit; default 180, playground 45, loopback no limit."`
-	Concurrency  *int     `name:"klarna-concurrency" setting:"KLARNA_CONCURRENCY" group:"Klarna" help:"Charges in flight, default 64."`
+	Concurrency  *int     `name:"klarna-concurrency" setting:"KLARNA_CONCURRENCY" group:"Klarna" help:"Charges in flight of one worker; default as many as the rate needs while charges take as long as they do, 16 to 256, and 64 without a rate."`
 	AllowHTTP    bool     `name:"klarna-allow-http" setting:"KLARNA_ALLOW_HTTP" group:"Klarna" help:"Accept http URLs beyond loopback: the API key and customer tokens travel in the clear."`
 }
 
@@ -185,12 +185,11 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 	if err != nil {
 		return none, err
 	}
-	concurrency := 64
+	concurrency := 0 // the worker sees how many the rate needs
 	if e.Concurrency != nil {
-		concurrency = *e.Concurrency
-	}
-	if concurrency < 1 || concurrency > 4096 {
-		return none, fmt.Errorf("%s: %d, expected 1 to 4096 charges in flight", e.where("concurrency"), concurrency)
+		if concurrency = *e.Concurrency; concurrency < 1 || concurrency > 4096 {
+			return none, fmt.Errorf("%s: %d, expected 1 to 4096 charges in flight", e.where("concurrency"), concurrency)
+		}
 	}
 	policy, err := e.Dunning.policy()
 	if err != nil {
@@ -211,7 +210,7 @@ func (e accountEntry) account(timeout time.Duration, allowHTTP bool, log zerolog
 		return none, err
 	}
 	client, err := klarna.New(klarna.Config{
-		Endpoint: endpoint, Credentials: credentials, Timeout: timeout, Concurrency: concurrency,
+		Endpoint: endpoint, Credentials: credentials, Timeout: timeout, Concurrency: cmp.Or(concurrency, worker.MostConcurrency),
 		UserAgent: "renewals/" + version(), Module: "RENEWALS", Version: version(),
 	})
 	if err != nil {
