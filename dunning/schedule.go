@@ -2,6 +2,7 @@ package dunning
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -30,12 +31,21 @@ type Policy struct {
 const maxDay = 100
 
 // DefaultPolicy is 1, 3, 5 and 7 days, five attempts in all, after a soft decline, and 3 and 7 days, three attempts,
-// where the customer has to act first.
+// where the customer has to act first. The journal leaves it out: changed, it would change for chains of attempts that are under way.
 func DefaultPolicy() Policy {
 	return Policy{
 		SoftDecline:    Schedule{Days: []int{1, 3, 5, 7}, MaxAttempts: 5},
 		CustomerAction: Schedule{Days: []int{3, 7}, MaxAttempts: 3},
 	}
+}
+
+// Equal says that two policies suggest the same.
+func (p Policy) Equal(o Policy) bool {
+	return p.SoftDecline.equal(o.SoftDecline) && p.CustomerAction.equal(o.CustomerAction)
+}
+
+func (s Schedule) equal(o Schedule) bool {
+	return s.MaxAttempts == o.MaxAttempts && slices.Equal(s.Days, o.Days)
 }
 
 // Validate reports the first setting that is out of its range, by its JSON path.

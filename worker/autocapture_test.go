@@ -383,7 +383,7 @@ func TestCaptureOfAnOrderThatKlarnaLeftPanics(t *testing.T) {
 	var worker *Worker
 	js := w.js
 	w.js = tap{JetStream: js, before: func(m *nats.Msg) error {
-		if broken.Load() && is(m, messages.KindCapturing) && strings.Contains(m.Header.Get(messages.HeaderState), `"released":false`) {
+		if broken.Load() && is(m, messages.KindCapturing) && claims(m) {
 			panic("poison")
 		}
 		return nil

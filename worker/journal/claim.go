@@ -3,6 +3,7 @@ package journal
 import (
 	"time"
 
+	"github.com/klarna-renewals/renewals/dunning"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -19,16 +20,28 @@ func claim(s State, q Request, now time.Time, r Rules) Transition {
 	next.Attempts, next.LastAttemptAt = s.nextAttempt(q.Attempt), now
 	next.Cadence, next.OffCycle, next.ClaimedSeq = q.Cadence, q.OffCycle, 0
 	if next.FirstAttemptAt.IsZero() {
-		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, &q.Policy
+		next.FirstAttemptAt, next.DueAt, next.Policy = now, q.DueAt, q.policy()
 	}
 	return Transition{Record: messages.KindCharging, Key: q.Key, State: next, Then: Try}
+}
+
+// policy is the account's, as the state has it.
+func (q Request) policy() *dunning.Policy {
+	if q.Policy.Equal(dunning.DefaultPolicy()) {
+		return nil
+	}
+	p := q.Policy
+	return &p
 }
 
 // take makes the claim that of the delivery at hand and starts the key's clock
 // if it does not run.
 func (c *Claim) take(q Request, now time.Time, r Rules) {
 	c.Nonce, c.Worker = q.Nonce, q.Worker
-	c.Host, c.Endpoint, c.Merchant = q.Host, q.Endpoint, q.Merchant
+	c.Host, c.Endpoint, c.Merchant = "", q.Endpoint, q.Merchant
+	if q.Endpoint == "" {
+		c.Host = q.Host
+	}
 	c.LeaseUntil, c.Released, c.Held = now.Add(r.AckWait), false, false
 	c.Unspaced = c.Unspaced || q.Unspaced
 	if c.FirstSentAt.IsZero() {

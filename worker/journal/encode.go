@@ -12,9 +12,11 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// Encode gives the Renewals-State header. Every record carries one, so it is
-// written without reflection; a test compares it with encoding/json, so that no field is forgotten.
+// Encode gives the Renewals-State header. Every record carries one, so it is written without reflection; a test compares it with
+// encoding/json, so that no field is forgotten. What is zero is left out, and what another field says already, see [State.spare]:
+// [ParseState] reads the same state from it as from the whole.
 func (s State) Encode() (string, error) {
+	s = s.spare()
 	var usual [1024]byte // on the stack
 	b := append(usual[:0], `{"v":`...)
 	b = strconv.AppendInt(b, stateVersion, 10)
@@ -92,23 +94,20 @@ func (s State) Encode() (string, error) {
 
 func (c Claim) append(b []byte) ([]byte, error) {
 	b = messages.AppendText(append(b, `{"key":`...), string(c.Key))
-	b = messages.AppendText(append(b, `,"sha256":`...), c.SHA256)
+	b = appendWord(b, `,"sha256":`, c.SHA256)
 	b = messages.AppendText(append(b, `,"nonce":`...), c.Nonce)
 	b = messages.AppendText(append(b, `,"worker":`...), c.Worker)
-	b = messages.AppendText(append(b, `,"host":`...), c.Host)
+	b = appendWord(b, `,"host":`, c.Host)
 	b = appendWord(b, `,"endpoint":`, c.Endpoint)
 	b = appendWord(b, `,"merchant":`, c.Merchant)
 	b = messages.AppendTime(append(b, `,"lease_until":`...), c.LeaseUntil)
 	b = appendTime(b, `,"first_sent_at":`, c.FirstSentAt)
-	b = strconv.AppendBool(append(b, `,"released":`...), c.Released)
-	for _, n := range [...]struct {
-		name  string
-		count int
-	}{{`,"tries":`, c.Tries}, {`,"deliveries":`, c.Deliveries}, {`,"undecided_tries":`, c.UndecidedTries}} {
-		b = strconv.AppendInt(append(b, n.name...), int64(n.count), 10)
-	}
-	b = strconv.AppendBool(append(b, `,"answered_2xx":`...), c.Answered2xx)
-	b = strconv.AppendInt(append(b, `,"panics":`...), int64(c.Panics), 10)
+	b = appendFlag(b, `,"released":true`, c.Released)
+	b = appendCount(b, `,"tries":`, c.Tries)
+	b = appendCount(b, `,"deliveries":`, c.Deliveries)
+	b = appendCount(b, `,"undecided_tries":`, c.UndecidedTries)
+	b = appendFlag(b, `,"answered_2xx":true`, c.Answered2xx)
+	b = appendCount(b, `,"panics":`, c.Panics)
 	b = appendWord(b, `,"order_id":`, c.OrderID)
 	b = appendFlag(b, `,"held":true`, c.Held)
 	b = appendFlag(b, `,"unspaced":true`, c.Unspaced)
@@ -184,6 +183,13 @@ func appendFlag(b []byte, text string, set bool) []byte {
 	return append(b, text...)
 }
 
+func appendCount(b []byte, name string, n int) []byte {
+	if n == 0 {
+		return b
+	}
+	return strconv.AppendInt(append(b, name...), int64(n), 10)
+}
+
 func appendWord(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
@@ -213,5 +219,41 @@ func ParseState(header string) (State, error) {
 	if err := s.check(); err != nil {
 		return State{}, fmt.Errorf("read %s header: no state of a renewal: %w", messages.HeaderState, err)
 	}
-	return s, nil
+	return s.spelledOut(), nil
+}
+
+// spare is the state without what [State.spelledOut] derives again: a first attempt is the last as well, and the charge that was paid
+// is the one that was claimed. Programs of earlier versions look at the claim's hash only while it is open, or where an operator settled it.
+func (s State) spare() State {
+	if s.LastAttemptAt.Equal(s.FirstAttemptAt) {
+		s.LastAttemptAt = time.Time{}
+	}
+	if hash, ok := s.paidHash(); ok && s.Claim.SHA256 == hash {
+		c := *s.Claim
+		c.SHA256 = ""
+		return s.Claimed(c)
+	}
+	return s
+}
+
+// spelledOut undoes spare.
+func (s State) spelledOut() State {
+	if s.LastAttemptAt.IsZero() {
+		s.LastAttemptAt = s.FirstAttemptAt
+	}
+	if hash, ok := s.paidHash(); ok && s.Claim.SHA256 == "" {
+		c := *s.Claim
+		c.SHA256 = hash
+		return s.Claimed(c)
+	}
+	return s
+}
+
+// paidHash is the hash of the charge that a renewal was paid with, where its claim is still the last one.
+func (s State) paidHash() (string, bool) {
+	if s.Phase != PhasePaid || s.Claim == nil {
+		return "", false
+	}
+	e, ok := s.Settled[s.Claim.Key]
+	return e.SHA256, ok && e.Kind == messages.KindPaid && !e.ByHand
 }

@@ -233,8 +233,18 @@ func TestDeliverKeepsWhatIsKnown(t *testing.T) {
 		declined := after(t, charging(), refused)
 		changed := second()
 		changed.Policy = dunning.Policy{SoftDecline: dunning.Schedule{Days: []int{9}, MaxAttempts: 2}}
-		if got := Deliver(declined, changed, noon, r).State; got.Policy.SoftDecline.MaxAttempts != 5 || !got.FirstAttemptAt.Equal(noon) {
-			t.Errorf("policy = %+v, first attempt at %s", got.Policy, got.FirstAttemptAt)
+		claimed := Deliver(declined, changed, noon, r).State
+		if claimed.Policy != nil || !claimed.FirstAttemptAt.Equal(noon) {
+			t.Errorf("policy = %+v, first attempt at %s, want the usual one kept, which is not written", claimed.Policy, claimed.FirstAttemptAt)
+		}
+		soft := dunning.Decision{Category: messages.CategorySoftDecline, Retryable: true}
+		if claimed.advise(soft, false, Guards{}).Final {
+			t.Error("the second of five attempts is final")
+		}
+		own := first()
+		own.Policy = changed.Policy
+		if got := Deliver(after(t, Deliver(empty(), own, noon, r).State, refused), second(), noon, r).State.Policy; got == nil || got.SoftDecline.MaxAttempts != 2 {
+			t.Errorf("policy = %+v, want the account's of the first attempt", got)
 		}
 	})
 	t.Run("the state stays small enough for a header", func(t *testing.T) {

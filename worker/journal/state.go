@@ -66,9 +66,10 @@ type State struct {
 	// never said, when the lease did.
 	UndecidedAt time.Time `json:"undecided_at,omitzero"`
 	// NotEvaluated is for how long requests under the claim's key have been turned away unread.
-	NotEvaluated NotEvaluated    `json:"not_evaluated,omitzero"`
-	Attempts     int64           `json:"attempts"`
-	Policy       *dunning.Policy `json:"policy,omitempty"` // in force for the whole chain of attempts
+	NotEvaluated NotEvaluated `json:"not_evaluated,omitzero"`
+	Attempts     int64        `json:"attempts"`
+	// Policy is in force for the whole chain of attempts; nil: [dunning.DefaultPolicy].
+	Policy *dunning.Policy `json:"policy,omitempty"`
 
 	// Panics is how often handling a job broke, by the key of the job, until it has its result.
 	Panics map[messages.IdempotencyKey]int `json:"panics,omitempty"`
@@ -82,10 +83,11 @@ type State struct {
 // LeaseUntil, and what is known of that key.
 type Claim struct {
 	Key    messages.IdempotencyKey `json:"key"`
-	SHA256 string                  `json:"sha256"` // of account, token and order: what the key stands for
-	Nonce  string                  `json:"nonce"`  // of the delivery that holds the claim
+	SHA256 string                  `json:"sha256,omitempty"` // of account, token and order: what the key stands for
+	Nonce  string                  `json:"nonce"`            // of the delivery that holds the claim
 	Worker string                  `json:"worker"`
-	Host   string                  `json:"host"` // of the endpoint, which older workers go by
+	// Host is that of the endpoint, in claims of older workers.
+	Host string `json:"host,omitempty"`
 
 	// Endpoint and Merchant are where the key means something: it is sent to no others. Empty in claims of older workers.
 	Endpoint string `json:"endpoint,omitempty"`
@@ -98,15 +100,15 @@ type Claim struct {
 	FirstSentAt time.Time `json:"first_sent_at,omitzero"`
 	// Released: the holder is done and no request of it can be under way. A claim
 	// taken over without it counts as one more undecided try.
-	Released bool `json:"released"`
+	Released bool `json:"released,omitempty"`
 
-	Tries          int `json:"tries"`
-	Deliveries     int `json:"deliveries"`
-	UndecidedTries int `json:"undecided_tries"`
+	Tries          int `json:"tries,omitempty"`
+	Deliveries     int `json:"deliveries,omitempty"`
+	UndecidedTries int `json:"undecided_tries,omitempty"`
 	// Answered2xx: Klarna said yes without naming the order. Never dunning from here on.
-	Answered2xx bool `json:"answered_2xx"`
+	Answered2xx bool `json:"answered_2xx,omitempty"`
 	// Panics is what workers of earlier versions counted here; see State.Panics.
-	Panics int `json:"panics"`
+	Panics int `json:"panics,omitempty"`
 	// OrderID is the order that Klarna made under this key, once known.
 	OrderID string `json:"order_id,omitempty"`
 	// Held: it is kept for the sake of another period, see [Way]; nothing is sent before that is looked at again.
