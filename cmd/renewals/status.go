@@ -133,6 +133,9 @@ func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Du
 	printUnresolved(w, o)
 }
 
+// drainWorthTelling is a backlog that somebody may have to plan with. What is shorter comes and goes.
+const drainWorthTelling = time.Minute
+
 func printAccounts(w io.Writer, o desk.Overview, keyWindow time.Duration) {
 	fmt.Fprintln(w)
 	if len(o.Accounts) == 0 {
@@ -155,6 +158,9 @@ func printAccounts(w io.Writer, o desk.Overview, keyWindow time.Duration) {
 		_ = table.Flush()
 	}
 	for _, a := range o.Accounts {
+		if a.DrainedAt.Sub(o.At) >= drainWorthTelling {
+			fmt.Fprintf(w, "%s: %d jobs at %.3g requests a second are done by %s; one that comes now waits as long\n", a.Name, a.Backlog, a.Rate, clockFrom(o.At, a.DrainedAt))
+		}
 		if a.Parked > 0 && !a.ParkedUntil.IsZero() {
 			fmt.Fprintf(w, "%s parked: %d jobs that came early wait outside the queue, the next comes back by %s\n", a.Name, a.Parked, clock(a.ParkedUntil))
 		}

@@ -25,6 +25,9 @@ func TestStatusForPeople(t *testing.T) {
 		Warnings: []string{"stream RENEWAL_JOURNAL has 1 of at least 3 replicas"},
 		Accounts: []desk.AccountOverview{
 			{Name: "de", Workers: 2, Parked: 7, ParkedUntil: now.Add(3 * time.Hour), NearlyFull: map[string]float64{"charge-de": 0.83}, Backlog: 1204, Captures: 12, InFlight: 64, Oldest: now.Add(-185 * time.Second)},
+			{Name: "no", Workers: 2, Backlog: 500_000, Rate: 180, DrainedAt: now.Add(2778 * time.Second)},
+			{Name: "pl", Workers: 1, Backlog: 500_000, Rate: 5, DrainedAt: now.Add(100_000 * time.Second)},
+			{Name: "ro", Workers: 1, Backlog: 180, Rate: 180, DrainedAt: now.Add(time.Second)},
 			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
 		},
 		Workers: []topology.Presence{
@@ -52,6 +55,8 @@ func TestStatusForPeople(t *testing.T) {
 		"de       1204     12        3m5s    64         2        7       0           0             0         -          -         -\n",
 		"de parked: 7 jobs that came early wait outside the queue, the next comes back by 2026-12-01 06:00 UTC\n",
 		"de: jobs that wait take 83 % of max_ack_pending of consumer charge-de; at 100 % nothing is handed out, whatever is due\n",
+		"\nno: 500000 jobs at 180 requests a second are done by 03:47 UTC; one that comes now waits as long\n",
+		"\npl: 500000 jobs at 5 requests a second are done by 2026-12-02 06:47 UTC; one that comes now waits as long\n",
 		"se       1        0         1d2h    0          0        0       12          3             5         22h        1h        breaker\n",
 		"se paused, breaker: a run of \uFFFD[2Jtimeouts\n",
 		"w1      2d1h  de (0 in flight, no rate limit), fr (0 in flight, no rate limit)\nw2      1m    de (64 in flight, 90/s)\n",
@@ -63,7 +68,7 @@ func TestStatusForPeople(t *testing.T) {
 			t.Errorf("%q is not in:\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, "10/2026-12") || strings.Contains(got, "\x1b") {
+	if strings.Contains(got, "10/2026-12") || strings.Contains(got, "ro: ") || strings.Contains(got, "\x1b") {
 		t.Errorf("got\n%s", got)
 	}
 
@@ -131,4 +136,34 @@ func TestStatus(t *testing.T) {
 		_, told := o.run(exitFailed, command...)
 		o.expect(told, "RENEWAL_JOURNAL", "run `renewals provision`")
 	}
+}
+
+// TestStatusSaysWhenTheBacklogIsDone: whoever has an urgent job sees how long it waits behind the others.
+func TestStatusSaysWhenTheBacklogIsDone(t *testing.T) {
+	o := newOffice(t)
+	const jobs, rate = 300, 0.5
+	for n := range jobs {
+		o.publish(o.job(fmt.Sprint(n), "ok", "", 1))
+	}
+	for range 2 { // who share the rate
+		start(t, o.env, "", "work", "--klarna-rate", fmt.Sprint(rate))
+	}
+	eventually(t, "the moment, from what both workers may ask", func() bool {
+		p := start(t, o.env, "", "status", "--json")
+		var seen desk.Overview
+		if p.wait(t) != exitDone || json.Unmarshal([]byte(p.stdout.String()), &seen) != nil || len(seen.Accounts) != 1 {
+			return false
+		}
+		for _, w := range seen.Workers {
+			if w.Accounts["default"].Rate != rate/2 {
+				return false
+			}
+		}
+		a := seen.Accounts[0]
+		left := a.DrainedAt.Sub(seen.At).Seconds() * rate
+		return a.Workers == 2 && a.Rate == rate && left > float64(a.Backlog)-1 && left <= float64(a.Backlog)
+	})
+	p := start(t, o.env, "", "status")
+	p.wait(t)
+	o.expect(p.stdout.String(), "jobs at 0.5 requests a second are done by ")
 }

@@ -41,6 +41,17 @@ func amount(minor int64, currency string) string {
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
+// clockFrom is the minute by which it will be t, as somebody writes it who looks at the clock at now.
+func clockFrom(now, t time.Time) string {
+	if up := t.Truncate(time.Minute); up.Before(t) {
+		t = up.Add(time.Minute)
+	}
+	if now.UTC().Format(time.DateOnly) == t.UTC().Format(time.DateOnly) {
+		return t.UTC().Format("15:04 UTC")
+	}
+	return clock(t)
+}
+
 // lapse writes a time span by its two largest units: 340ms, 12s, 3m5s, 2h7m, 6d3h.
 func lapse(d time.Duration) string {
 	const day = 24 * time.Hour

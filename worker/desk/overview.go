@@ -45,12 +45,17 @@ type Overview struct {
 
 // AccountOverview is how one account stands.
 type AccountOverview struct {
-	Name       messages.Account  `json:"name"`
-	Workers    int               `json:"workers"`  // live ones that serve it
-	Backlog    int               `json:"backlog"`  // jobs in the stream, captures included
-	Captures   int               `json:"captures"` // those of them that are captures
-	InFlight   int               `json:"in_flight"`
-	Oldest     time.Time         `json:"oldest,omitzero"` // when the oldest job arrived
+	Name     messages.Account `json:"name"`
+	Workers  int              `json:"workers"`  // live ones that serve it
+	Backlog  int              `json:"backlog"`  // jobs in the stream, captures included
+	Captures int              `json:"captures"` // those of them that are captures
+	InFlight int              `json:"in_flight"`
+	Oldest   time.Time        `json:"oldest,omitzero"` // when the oldest job arrived
+	// Rate is what its live workers together may ask Klarna a second; 0 where one of them has no limit, or there is none.
+	Rate float64 `json:"rate,omitempty"`
+	// DrainedAt is when the backlog is done at that rate, and so how long a job has to wait that is published now. Zero without a
+	// rate, and while the account is paused: then nobody knows.
+	DrainedAt  time.Time         `json:"drained_at,omitzero"`
 	Paused     map[string]string `json:"paused,omitempty"`
 	Unresolved int               `json:"unresolved"`
 	Dead       int               `json:"dead_letters"`
@@ -70,7 +75,8 @@ type AccountOverview struct {
 	// Unreadable are records of the account that stand in the way of a waiting job, each in a sentence.
 	Unreadable []string `json:"unreadable,omitempty"`
 
-	blind bool // nobody knows of its workers
+	blind   bool // nobody knows of its workers
+	unrated bool // one of them has no limit
 }
 
 // Human says why the account needs a person; "" when it does not.
@@ -150,6 +156,7 @@ func Glance(ctx context.Context, js jetstream.JetStream, now time.Time, deep boo
 		}
 	}
 	for _, a := range l.accounts {
+		a.drain(now)
 		l.o.Accounts = append(l.o.Accounts, *a)
 	}
 	slices.SortFunc(l.o.Accounts, func(a, b AccountOverview) int { return cmp.Compare(a.Name, b.Name) })
@@ -205,6 +212,8 @@ func (l *look) workers() (err error) {
 func (a *AccountOverview) serve(p topology.AccountPresence, paused map[string]string) {
 	a.Workers++
 	a.InFlight += p.InFlight
+	a.unrated = a.unrated || p.Rate == 0
+	a.Rate += p.Rate
 	for consumer, share := range p.NearlyFull {
 		if a.NearlyFull == nil {
 			a.NearlyFull = map[string]float64{}
@@ -216,6 +225,16 @@ func (a *AccountOverview) serve(p topology.AccountPresence, paused map[string]st
 			a.Paused = map[string]string{}
 		}
 		maps.Copy(a.Paused, reasons)
+	}
+}
+
+// drain says when the backlog is done: one request for each job, the fewest that it takes.
+func (a *AccountOverview) drain(now time.Time) {
+	if a.unrated {
+		a.Rate = 0
+	}
+	if a.Rate > 0 && a.Backlog > 0 && len(a.Paused) == 0 {
+		a.DrainedAt = now.Add(time.Duration(float64(a.Backlog) / a.Rate * float64(time.Second))).Truncate(time.Second)
 	}
 }
 
