@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory deploy-check asyncapi schemas build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth deploy-check asyncapi schemas build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@$(GO) run ./cmd/renewals dev
@@ -49,6 +49,9 @@ bench: ## the worker beside a bare loop, as ratios of one run; BENCH=quick for a
 
 bench-memory: ## the worker's memory while it drains a million jobs, with a plot; at most 15 minutes
 	@BENCH=memory $(MAKE) --no-print-directory bench
+
+bench-growth: ## every read command beside claims on a million renewals; 15 minutes, 8 GB; BENCH=quick for a tenth, BENCH_BUSY=1 beside busy loops
+	@$(GO) build -o bin/bench ./test/bench && exec bin/bench growth
 
 deploy-check: ## put deploy/ to the tools that will read it; as root, installs Debian's packages that are missing
 	GO='$(GO)' bash deploy/check.sh

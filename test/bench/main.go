@@ -60,6 +60,7 @@ func run() int {
 
 // parts are what this program is within a run of itself.
 var parts = map[string]func(args []string) error{
+	"growth": func([]string) error { return growth() },
 	"loop": func(args []string) error {
 		if len(args) != 4 {
 			return fmt.Errorf("loop: found %q, expected who, hands, jobs, record sizes", args)

@@ -156,30 +156,17 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 		return fmt.Errorf("measure the journal's files: %w", err)
 	}
 
-	w.js.Conn().Close()
-	w.brokers[0].tell(syscall.SIGTERM)
-	if err := w.brokers[0].end(); err != nil {
+	if err := w.halt(); err != nil {
 		return err
 	}
 	began := time.Now()
-	if w.brokers[0], err = w.run("nats-server-0", w.tools.broker, "-c", store+".conf"); err != nil {
+	if err := w.startAgain(ctx); err != nil {
 		return err
-	}
-	if w.js, err = w.connect(ctx); err != nil {
-		return err
-	}
-	for { // it answers before it has found all streams
-		one, cancel := context.WithTimeout(ctx, time.Second)
-		journal, err = w.js.Stream(one, messages.StreamJournal)
-		cancel()
-		if err == nil {
-			break
-		}
-		if waitErr := await(ctx, w, time.After(20*time.Millisecond)); waitErr != nil {
-			return fmt.Errorf("%w: %w", waitErr, err)
-		}
 	}
 	d.Restart = time.Since(began)
+	if journal, err = w.js.Stream(ctx, messages.StreamJournal); err != nil {
+		return err
+	}
 	if found := int(journal.CachedInfo().State.Msgs); found != d.Records {
 		return fmt.Errorf("%d of %d records after the restart", found, d.Records)
 	}
@@ -190,6 +177,34 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 	d.Journal = heap - empty
 	d.Restarted, _, err = w.brokers[0].memory()
 	return err
+}
+
+// halt ends the first broker as an operator would.
+func (w *world) halt() error {
+	w.js.Conn().Close()
+	w.brokers[0].tell(syscall.SIGTERM)
+	return w.brokers[0].end()
+}
+
+// startAgain starts it on what it has stored, and returns once it answers about the journal.
+func (w *world) startAgain(ctx context.Context) (err error) {
+	if w.brokers[0], err = w.run("nats-server-0", w.tools.broker, "-c", filepath.Join(w.dir, "nats-server-0.conf")); err != nil {
+		return err
+	}
+	if w.js, err = w.connect(ctx); err != nil {
+		return err
+	}
+	for { // it answers before it has found all streams
+		one, cancel := context.WithTimeout(ctx, time.Second)
+		_, err = w.js.Stream(one, messages.StreamJournal)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if waitErr := await(ctx, w, time.After(20*time.Millisecond)); waitErr != nil {
+			return fmt.Errorf("%w: %w", waitErr, err)
+		}
+	}
 }
 
 // sizeOf is how much of a store the journal takes on disk, in bytes.

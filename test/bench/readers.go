@@ -1,0 +1,164 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+// A reader is somebody who looks at the journal while it is charged.
+type reader struct {
+	name  string
+	limit time.Duration // it is stopped then
+	bar   time.Duration // what it may take; 0: as long as it likes
+	read  func(context.Context, *world) error
+	// renewals are those that are claimed meanwhile; nil: new ones.
+	renewals []int
+	// foreign is one that is measured for comparison: nothing here reads like that.
+	foreign bool
+}
+
+// readers are all that look at a journal, and at the end those of other teams.
+func (w *world) readers(g growing, middle time.Time) []reader {
+	oldest, between := subscription(0)+"/"+string(period), subscription(g.renewals/3)+"/"+string(period)
+	command := func(name string, limit, bar time.Duration, want int, args ...string) reader {
+		return reader{name: name, limit: limit, bar: bar, read: w.command(want, args...)}
+	}
+	since := "--since=" + middle.UTC().Format(time.RFC3339Nano)
+	all := []reader{
+		{name: "nobody reads", limit: g.looks / 3, read: func(ctx context.Context, _ *world) error { <-ctx.Done(); return nil }},
+		command("show SUBSCRIPTION/PERIOD, the oldest", g.looks, time.Second/2, 0, "show", oldest),
+		command("show SUBSCRIPTION/PERIOD, any", g.looks, time.Second/2, 0, "show", between),
+		command("show SUBSCRIPTION", g.looks, time.Second/2, 0, "show", subscription(g.renewals/2)),
+		command("show a message ID", g.looks, 0, 0, "show", between+"/1"),
+		command("show what is unknown", g.searches, 0, 1, "show", "nobody"),
+		command("status", g.looks, time.Second, 1, "status"),
+		command("watch, since a year ago", g.looks, 0, 0, "watch", "--since=365d"),
+		command("watch, since the middle", g.looks, 0, 0, "watch", since),
+		command("watch, one kind that is rare, since the middle", g.looks, 0, 0, "watch", since, "--kind=dunning"),
+		command("watch, one subscription, since the middle", g.looks, 0, 0, "watch", since, "--subscription="+subscription(g.renewals-1)),
+	}
+	return append(all,
+		reader{name: "a consumer with two filters, since the middle", limit: g.looks, foreign: true, read: consumer(jetstream.OrderedConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &middle,
+			FilterSubjects: []string{messages.RecordFilter(messages.KindPaid, "*"), messages.RecordFilter(messages.KindDunning, "*")},
+		})},
+		reader{name: "a consumer with one filter, since the middle", limit: g.looks, foreign: true, read: consumer(jetstream.OrderedConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &middle, FilterSubjects: []string{messages.RecordFilter(messages.KindDunning, "*")},
+		})},
+		reader{name: "a consumer without a filter, since the middle", limit: g.looks, read: consumer(jetstream.OrderedConsumerConfig{
+			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &middle,
+		})},
+		reader{name: "the results are mirrored, from the beginning", limit: g.looks, read: mirrored},
+	)
+}
+
+// oldClaims are attempts and captures of renewals that the journal has long had: each meets a block that nobody has in memory.
+func (w *world) oldClaims(g growing) []reader {
+	wait := func(ctx context.Context, _ *world) error { <-ctx.Done(); return nil }
+	drawn := rand.Perm(g.renewals)
+	random, ordered := drawn[:g.old], slices.Sorted(slices.Values(drawn[g.old:2*g.old])) // not the same ones: the second claim would meet the first
+	limit := time.Duration(g.old) * time.Second / claimPace
+	return []reader{
+		{name: "claims of old renewals, in random order", limit: limit, read: wait, renewals: random},
+		{name: "claims of old renewals, in the journal's order", limit: limit, read: wait, renewals: ordered},
+	}
+}
+
+// consumer is another team's; it reads until it is stopped.
+func consumer(config jetstream.OrderedConsumerConfig) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error {
+		c, err := w.js.OrderedConsumer(ctx, messages.StreamJournal, config)
+		if err != nil {
+			return fmt.Errorf("make a consumer: %w", err)
+		}
+		records, err := c.Messages()
+		if err != nil {
+			return err
+		}
+		defer records.Stop()
+		for {
+			if _, err := records.Next(jetstream.NextContext(ctx)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// mirrored makes the stream that other teams read, with the results and without the claims, as deploy/nats/results.json has it.
+func mirrored(ctx context.Context, w *world) error {
+	const name = "RESULTS"
+	config := jetstream.StreamConfig{Name: name, Mirror: &jetstream.StreamSource{Name: messages.StreamJournal}}
+	for _, kind := range messages.Kinds() {
+		if kind != messages.KindCharging && kind != messages.KindCapturing {
+			config.Mirror.SubjectTransforms = append(config.Mirror.SubjectTransforms, jetstream.SubjectTransformConfig{Source: messages.RecordFilter(kind, "*")})
+		}
+	}
+	if _, err := w.js.CreateStream(ctx, config); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	return w.js.DeleteStream(one, name)
+}
+
+// A sight is what a reader came to, and the claims beside it.
+type sight struct {
+	took    time.Duration
+	stopped bool // it would have gone on
+	claims  []time.Duration
+	failed  int
+	cpu     time.Duration // of the broker
+	peak    int64         // its memory
+}
+
+func (s sight) row(r reader) []string {
+	took, bar, claimBar := fmt.Sprintf("%.2f s", s.took.Seconds()), "", verdict(longest(s.claims), longestClaim)
+	if s.stopped {
+		took = "(" + took + ")"
+	}
+	if r.bar > 0 {
+		bar = verdict(s.took, r.bar)
+	}
+	if r.foreign {
+		claimBar = "not ours"
+	}
+	slices.Sort(s.claims)
+	return []string{
+		r.name, took, bar, fmt.Sprintf("%.0f ms", milliseconds(longest(s.claims))), claimBar, fmt.Sprintf("%.1f ms", milliseconds(share(s.claims, 99))),
+		fmt.Sprintf("%.0f", float64(len(s.claims))/s.took.Seconds()), fmt.Sprint(s.failed), fmt.Sprintf("%.1f s", s.cpu.Seconds()), fmt.Sprintf("%.0f", mebibytes(s.peak)),
+	}
+}
+
+// verdict compares with a bar.
+func verdict(got, bar time.Duration) string {
+	word := "met"
+	if got > bar {
+		word = "missed"
+	}
+	return fmt.Sprintf("≤ %g s %s", bar.Seconds(), word)
+}
+
+func longest(of []time.Duration) time.Duration {
+	if len(of) == 0 {
+		return 0
+	}
+	return slices.Max(of)
+}
+
+// share is what so many of a hundred are at most, of durations in order.
+func share(of []time.Duration, percent int) time.Duration {
+	if len(of) == 0 {
+		return 0
+	}
+	return of[min(len(of)*percent/100, len(of)-1)]
+}
