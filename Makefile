@@ -44,7 +44,7 @@ CHAOS ?= 100s
 chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 8 minutes
 	CHAOS=$(CHAOS) $(GO) test -count=1 -timeout 15m -run '^TestChaos|^TestClusterIsNoSetBack' -v ./test
 
-bench: ## the worker beside a bare loop, as ratios of one run; BENCH=quick for a minute's worth
+bench: ## the worker beside a bare loop: ratios, medians of 15 rounds, at most 100 minutes; BENCH=quick for a minute's worth
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench
 
 bench-memory: ## the worker's memory while it drains a million jobs, with a plot; at most 15 minutes

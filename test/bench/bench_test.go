@@ -39,7 +39,7 @@ func TestMeasure(t *testing.T) {
 		name  string
 		setup setup
 	}{
-		{"the worker, whose records the loops' are as large as", setup{Who: "renewals", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60, Light: true}},
+		{"the worker, whose records are the measure", setup{Who: "renewals", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60, Light: true}},
 		{"bare", setup{Who: "bare", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60}},
 		{"bare, and Klarna light and slow", setup{Who: "bare", Workers: 1, Accounts: 1, Hands: 4, Replicas: 1, Jobs: 60, Light: true, Latency: 10 * time.Millisecond}},
 		{"claims on a cluster", setup{Who: "claims", Workers: 1, Accounts: 1, Hands: 4, Replicas: 3, Jobs: 60}},
@@ -165,8 +165,11 @@ func TestRatio(t *testing.T) {
 	// The second round was slow for both: the medians alone would say 100 ÷ 200.
 	ours := measured{Rounds: []figures{{Rate: 160}, {Rate: 80}, {Rate: 100}}}
 	bare := measured{Rounds: []figures{{Rate: 200}, {Rate: 100}, {Rate: 250}}}
-	if got := ours.ratio(bare, rate); got != 0.8 {
-		t.Errorf("got %v, want 0.8", got)
+	if got, want := ours.ratio(bare, rate), (spread{Median: 0.8, Min: 0.4, Max: 0.8}); got != want {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, want := ours.ratio(bare, rate).text("%.2f"), "0.80 (0.40–0.80)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
@@ -176,42 +179,145 @@ func TestJudge(t *testing.T) {
 		s.Accounts, s.Replicas = 1, 1
 		return measured{Setup: s, Median: f, Rounds: []figures{f}}
 	}
-	at := func(who string) setup {
-		return setup{Group: "Klarna answers at once", Who: who, Workers: 1, Hands: fastHands}
+	fast := func(group, who string) setup { return setup{Group: group, Who: who, Workers: 1, Hands: fastHands} }
+	spaced := fast(groupAtOnce, "renewals")
+	spaced.Spaced = true
+	slowly := func(who string, workers int) setup {
+		return setup{Group: groupLatency, Who: who, Workers: workers, Hands: slowHands, Latency: slow}
+	}
+	paced := func(who string, latency time.Duration, spaced bool) setup {
+		return setup{Group: groupPace, Who: who, Workers: 1, Hands: slowHands, Latency: latency, Pace: pace, Spaced: spaced}
 	}
 	r := report{
+		Groups: []*group{{Name: groupAtOnce, Light: true, Weather: []weather{{Steal: 0.01, Load: 0.02}, {Steal: 0.3}}}},
+		Asked:  1,
 		Runs: []measured{
-			run(at("bare"), figures{Rate: 4000, CPU: 100}),
-			run(at("claims"), figures{Rate: 3000, CPU: 150}),
-			run(at("renewals"), figures{Rate: 2800, CPU: 151}),
-			run(setup{Group: groupLatency, Who: "bare", Workers: 1, Hands: slowHands, Latency: slow}, figures{Rate: 832}),
-			run(setup{Group: groupLatency, Who: "renewals", Workers: 1, Hands: slowHands, Latency: slow}, figures{Rate: 840}),
-			run(setup{Group: groupLatency, Who: "renewals", Workers: 2, Hands: slowHands, Latency: slow}, figures{Rate: 1596}),
-			run(setup{Group: groupPace, Who: "bare", Workers: 1, Hands: slowHands, Latency: slow, Pace: pace}, figures{P99: 303 * time.Millisecond}),
-			run(setup{Group: groupPace, Who: "renewals", Workers: 1, Hands: slowHands, Latency: slow, Pace: pace}, figures{P99: 304 * time.Millisecond}),
+			run(fast(groupAtOnce, "bare"), figures{Rate: 4000, CPU: 100, BrokerCPU: 70}),
+			run(fast(groupAtOnce, "claims"), figures{Rate: 3000, CPU: 150, BrokerCPU: 100}),
+			run(fast(groupAtOnce, "renewals"), figures{Rate: 2700, CPU: 161, BrokerCPU: 111}),
+			run(spaced, figures{Rate: 2200, CPU: 170, BrokerCPU: 160}),
+			run(fast(groupSync, "bare"), figures{Rate: 1000}),
+			run(fast(groupSync, "renewals"), figures{Rate: 600}),
+			run(slowly("bare", 1), figures{Rate: 832}),
+			run(slowly("renewals", 1), figures{Rate: 840}),
+			run(slowly("renewals", 2), figures{Rate: 1596}),
+			run(paced("bare", slow, false), figures{P99: 303 * time.Millisecond}),
+			run(paced("renewals", slow, false), figures{P99: 304 * time.Millisecond}),
+			run(paced("renewals", 0, true), figures{P99: 8 * time.Millisecond}),
+			run(setup{Group: groupRate, Who: "renewals", Workers: 1, Rate: liveRate, Latency: rateLatencies[1]}, figures{Rate: 0.96 * liveRate}),
 		},
-		Memory: &drained{Jobs: 1_000_000, PeakWorker: 65 << 20},
+		Memory: &drained{Jobs: 1_000_000, PeakWorker: 65 << 20, Disk: 2_590_000_000},
 	}
 	want := []string{
-		"≥ 0.9 0.933 met", "≥ 0.7 0.700 met", "≤ 1.5 1.510 missed", "≥ 0.97 0.984 met 0.975", "≥ 1.95 1.900 missed",
-		"≤ 5 ms  not in this run", "≤ 5 ms 4.0 ms met 3.0 ms", "≤ 64 MiB 65.0 MiB missed",
+		"≥ 0.9 0.900 met", "≥ 0.65 0.675 met", "≥ 1.5 0.600 missed", "≥ 1  not in this run", "≤ 1.6 1.610 missed", "≤ 1.1 1.110 missed", "≤ 1.7 1.600 met",
+		"≥ 0.97 0.984 met 0.975", "≥ 1.95 1.900 missed",
+		"≥ 0.97  not in this run", "≥ 0.97 0.960 missed", "≥ 0.97  not in this run", "≥ 0.97  not in this run", "≤ 5 ms  not in this run", "≤ 7 ms 8.0 ms missed", "≤ 5 ms 4.0 ms met 3.0 ms",
+		"≤ 64 MiB 65.0 MiB missed", "≤ 2.6 kB 2.59 kB met",
 	}
 	r.Bars = r.judge()
-	for n, row := range r.bars(true)[1:] {
+	rows := r.bars(true)[1:]
+	if len(rows) != len(want) {
+		t.Fatalf("%d rows, want %d", len(rows), len(want))
+	}
+	for n, row := range rows {
 		if got := strings.TrimSpace(strings.Join(row[1:], " ")); got != want[n] {
 			t.Errorf("%s: got %q, want %q", row[0], got, want[n])
 		}
 	}
-	if got := len(r.bars(false)); got != len(want) {
-		t.Errorf("%d rows without the bar that is not in this run, want %d", got, len(want))
+	if got, want := len(r.bars(false)), 1+len(want)-5; got != want {
+		t.Errorf("%d rows without the bars that are not in this run, want %d", got, want)
+	}
+	if got, want := r.heading(groupAtOnce), groupAtOnce+"; light simulator; rounds: 1, 1 discarded; of the processors the host took 1.0 %, other programs 2.0 %"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 	columns := -1
-	for line := range strings.Lines(r.runs().markdown()) {
+	for line := range strings.Lines(r.runs(true).markdown()) {
 		if n := strings.Count(line, "|"); columns < 0 {
 			columns = n
 		} else if n != columns {
 			t.Errorf("%d columns, want %d: %s", n, columns, line)
 		}
+	}
+}
+
+// TestRoundsThatCount plays rounds in weather of every kind: no figure of a discarded one may be used, and a machine that is
+// never quiet is told of rather than waited for.
+func TestRoundsThatCount(t *testing.T) {
+	t.Parallel()
+	calm, stolen, busy := weather{Steal: mostSteal}, weather{Steal: 2 * mostSteal}, weather{Load: 2 * mostLoad}
+	for _, tt := range []struct {
+		name      string
+		weather   []weather // of the rounds, as long as there are any
+		counted   string    // which rounds' figures are used
+		discarded int
+	}{
+		{name: "quiet", weather: []weather{calm, calm, calm, calm}, counted: "[0 1]"},
+		{name: "noisy at first", weather: []weather{stolen, calm, busy, calm}, counted: "[1 3]", discarded: 2},
+		{name: "hardly quiet", weather: []weather{stolen, busy, calm, busy, calm}, counted: "[2]", discarded: 3},
+		{name: "never quiet", weather: []weather{stolen, busy, busy, stolen, calm}, counted: "[0 1 2 3]"},
+	} {
+		groups := groupsOf([]setup{{Group: "one", Who: "bare"}, {Group: "one", Who: "renewals"}, {Group: "other", Who: "bare"}})
+		if len(groups) != 2 || len(groups[0].runs) != 2 {
+			t.Fatalf("%d groups, want 2", len(groups))
+		}
+		g := groups[0]
+		var order []string
+		for round := 0; !g.ready(2, 4); round++ {
+			try := func(s setup) (figures, error) {
+				order = append(order, s.Who)
+				return figures{Rate: float64(round)}, nil
+			}
+			var now clocks
+			clock := func() (clocks, error) {
+				read := now
+				now.all += time.Second
+				now.steal += time.Duration(tt.weather[round].Steal * float64(time.Second))
+				now.busy += time.Duration(tt.weather[round].Load*float64(time.Second)) + time.Second/10
+				now.own += time.Second / 10
+				return read, nil
+			}
+			if err := g.play(try, clock); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.keep()
+		for _, m := range g.runs {
+			var counted []int
+			for _, f := range m.Rounds {
+				counted = append(counted, int(f.Rate))
+			}
+			if got := fmt.Sprint(counted); got != tt.counted || g.discarded() != tt.discarded {
+				t.Errorf("%s: rounds %s and %d discarded, want %s and %d", tt.name, got, g.discarded(), tt.counted, tt.discarded)
+			}
+		}
+		if got := strings.Join(order[:4], " "); got != "bare renewals renewals bare" {
+			t.Errorf("%s: in the order %s, want every other round backwards", tt.name, got)
+		}
+	}
+}
+
+func TestClocks(t *testing.T) {
+	t.Parallel()
+	before, err := parseClocks([]byte("cpu  100 10 50 800 20 5 5 10 7 0\ncpu0 1 2 3\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := parseClocks([]byte("cpu  140 10 60 830 20 5 5 30 7 0\ncpu0 1 2 3\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.own, after.kernel = 300*time.Millisecond, 100*time.Millisecond
+	if got, want := after.since(before), (weather{Steal: 0.2, Load: 0.1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if parent, used, err := parseStat([]byte("77 (jbd2/a ) b) S 2 0 0 0 -1 2129984 0 0 0 0 3 40 0 0 20 0 1 0 99")); err != nil || parent != "2" || used != 430*time.Millisecond {
+		t.Errorf("parent %q, %s, %v", parent, used, err)
+	}
+	if _, err := parseClocks([]byte("cpu 1 2\n")); err == nil {
+		t.Error("a line without steal was read")
+	}
+	if now, err := readClocks(); err != nil || now.all <= 0 || now.own <= 0 || now.busy < now.own/2 {
+		t.Errorf("this machine's: %+v, %v", now, err)
 	}
 }
 

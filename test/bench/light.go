@@ -41,8 +41,8 @@ func (k *lightKlarna) create(w http.ResponseWriter, r *http.Request) {
 	}
 	number := strconv.FormatUint(1_000_000_000_000+k.orders.Add(1), 10)[1:] // twelve digits
 	const start = "72f11fba-23a7-492d-a000-"
-	body := make([]byte, 0, 256)
-	body = append(append(append(body, `{"order_id":"`+start...), number...), `","fraud_status":"ACCEPTED","redirect_url":"https://credit.klarna.example/v1/sessions/`+start...)
+	body := append(make([]byte, 0, 256), `{"order_id":"`+start...)
+	body = append(append(body, number...), `","fraud_status":"ACCEPTED","redirect_url":"https://credit.klarna.example/v1/sessions/`+start...)
 	body = append(append(body, number...), `/redirect","authorized_payment_method":{"type":"invoice","number_of_days":30}}`...)
 	header := w.Header()
 	header["Content-Type"] = []string{"application/json"}
@@ -53,6 +53,6 @@ func (k *lightKlarna) create(w http.ResponseWriter, r *http.Request) {
 // read knows every order, captured as it was asked for.
 func (k *lightKlarna) read(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"order_id":%q,"status":"CAPTURED","fraud_status":"ACCEPTED","purchase_currency":"EUR","order_amount":%[2]d,"captured_amount":%[2]d,"remaining_authorized_amount":0}`,
-		r.PathValue("order"), orderAmount)
+	fmt.Fprintf(w, `{"order_id":%q,"status":"CAPTURED","fraud_status":"ACCEPTED","purchase_currency":"EUR",`+
+		`"order_amount":%[2]d,"captured_amount":%[2]d,"remaining_authorized_amount":0}`, r.PathValue("order"), orderAmount)
 }

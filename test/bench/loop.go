@@ -222,7 +222,9 @@ func expect(r messages.Renewal, last uint64) jetstream.PublishOpt {
 }
 
 // publish writes a record. A cluster says now and then that an earlier write is not applied yet: then the same again.
-func (h *hand) publish(ctx context.Context, k messages.Kind, r messages.Renewal, body []byte, header nats.Header, options ...jetstream.PublishOpt) (uint64, error) {
+func (h *hand) publish(
+	ctx context.Context, k messages.Kind, r messages.Renewal, body []byte, header nats.Header, options ...jetstream.PublishOpt,
+) (sequence uint64, _ error) {
 	m := &nats.Msg{Subject: messages.RecordAddress{Kind: k, Renewal: r, Due: due, Account: defaultAccount}.Subject(), Header: header, Data: body}
 	for {
 		ack, err := h.js.PublishMsg(ctx, m, options...)

@@ -20,14 +20,16 @@ type machine struct {
 	Go     string        `json:"go"`
 	Broker string        `json:"nats_server"`
 	Fsync  time.Duration `json:"fsync_ns"` // the median, where the brokers store
+	Load   string        `json:"load"`     // the average of the minute before
 }
 
 func (m machine) String() string {
-	return fmt.Sprintf("%s, %d cores, Linux %s, %s, nats-server %s; an fsync takes %s", m.CPU, m.Cores, m.Kernel, m.Go, m.Broker, m.Fsync.Round(time.Microsecond))
+	return fmt.Sprintf("%s, %d cores, Linux %s, %s, nats-server %s; an fsync takes %s; load before it began: %s",
+		m.CPU, m.Cores, m.Kernel, m.Go, m.Broker, m.Fsync.Round(time.Microsecond), m.Load)
 }
 
 func thisMachine(t tools, dir string) (machine, error) {
-	m := machine{CPU: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version()}
+	m := machine{CPU: runtime.GOARCH, Cores: runtime.GOMAXPROCS(0), Go: runtime.Version(), Load: t.load}
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil { // not every architecture names its model
 		for line := range strings.Lines(string(text)) {
 			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {

@@ -152,12 +152,12 @@ func (w *world) weigh(ctx context.Context, d *drained, empty int64) error {
 	}
 	d.Records = int(journal.CachedInfo().State.Msgs)
 	store := filepath.Join(w.dir, "nats-server-0")
-	if d.Disk, err = sizeOf(store); err != nil {
-		return fmt.Errorf("measure the journal's files: %w", err)
-	}
 
 	if err := w.halt(); err != nil {
 		return err
+	}
+	if d.Disk, err = sizeOf(store); err != nil {
+		return fmt.Errorf("measure the journal's files: %w", err)
 	}
 	began := time.Now()
 	if err := w.startAgain(ctx); err != nil {
@@ -207,7 +207,7 @@ func (w *world) startAgain(ctx context.Context) (err error) {
 	}
 }
 
-// sizeOf is how much of a store the journal takes on disk, in bytes.
+// sizeOf is how much of a store the journal takes on disk as du counts it, which is in whole blocks, in bytes.
 func sizeOf(store string) (size int64, err error) {
 	err = filepath.WalkDir(store, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -220,10 +220,15 @@ func sizeOf(store string) (size int64, err error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // the broker tidies up
 		}
-		if err == nil {
-			size += info.Size()
+		if err != nil {
+			return err
 		}
-		return err
+		allocated, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return fmt.Errorf("%s: its blocks are not told", path)
+		}
+		size += allocated.Blocks * 512
+		return nil
 	})
 	return size, err
 }
@@ -256,16 +261,17 @@ func (d *drained) table() table {
 	if d.Done < d.Jobs {
 		add("of these done when the time was over", "%s", grouped(d.Done))
 	}
-	add("drained in, by one worker", "%.0f s, %s a second", d.Took.Seconds(), grouped(int(d.Rate)))
 	add("peak memory of the worker", "%.1f MiB", mebibytes(d.PeakWorker))
 	add("peak memory of nats-server", "%.0f MiB", mebibytes(d.PeakBroker))
 	const telling = 200_000 // below it a broker's buffers weigh more than what they are for
+	if d.Disk > 0 {
+		add("disk for a paid renewal, of the journal", "%.2f kB", float64(d.Disk)/float64(d.Jobs)/1000)
+	}
 	if d.Records >= telling {
 		million := func(bytes int64, of int) float64 { return mebibytes(bytes) / float64(of) * 1e6 }
 		add("nats-server's memory for a million queued jobs", "%.0f MiB", million(d.Queued, d.Jobs))
 		add("nats-server's memory for a million journal records", "%.0f MiB", million(d.Journal, d.Records))
 		add("journal records, two for each paid renewal", "%s", grouped(d.Records))
-		add("disk for a million journal records", "%.0f MiB", million(d.Disk, d.Records))
 		add("nats-server's start on this journal", "%.1f s, %.0f MiB resident", d.Restart.Seconds(), mebibytes(d.Restarted))
 	}
 	return t

@@ -104,17 +104,26 @@ func (p *process) cpu() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	_, used, err := parseStat(text)
+	if err != nil {
+		return 0, fmt.Errorf("read the processor time of %s: %w", p.name, err)
+	}
+	return used, nil
+}
+
+// parseStat reads a process's parent and processor time.
+func parseStat(text []byte) (parent string, used time.Duration, err error) {
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // the name before it may hold spaces
-	const utime, stime = 14 - 3, 15 - 3
+	const ppid, utime, stime = 4 - 3, 14 - 3, 15 - 3
 	if len(fields) <= stime {
-		return 0, fmt.Errorf("read the processor time of %s: %q", p.name, text)
+		return "", 0, fmt.Errorf("found %q, expected 15 fields or more", text)
 	}
 	user, err := strconv.ParseInt(fields[utime], 10, 64)
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
 	system, err := strconv.ParseInt(fields[stime], 10, 64)
-	return time.Duration(user+system) * (time.Second / 100), err
+	return fields[ppid], time.Duration(user+system) * (time.Second / 100), err
 }
 
 // memory is the resident set in bytes, now and at its largest. Getrusage would do for the latter only if the parent had

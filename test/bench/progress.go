@@ -107,6 +107,13 @@ func (p *progress) expect(runs int) {
 	p.of, p.measuring = runs, time.Now()
 }
 
+// again counts runs that are to be repeated.
+func (p *progress) again(runs int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.of += runs
+}
+
 // done counts a run.
 func (p *progress) done(what string) {
 	p.mu.Lock()

@@ -30,6 +30,7 @@ const (
 	groupLatency = "Klarna takes 300 ms"
 	groupSync    = "fsync on every write"
 	groupSync3   = "three replicas, fsync on every write"
+	groupWrites  = "the journal's two writes alone"
 	groupPace    = "200 jobs a second"
 	groupRate    = "180 requests a second, fsync on every write"
 
@@ -45,72 +46,82 @@ const (
 // rateLatencies are what Klarna takes while the worker is to use the whole rate.
 var rateLatencies = []time.Duration{100 * time.Millisecond, slow, 600 * time.Millisecond, 1200 * time.Millisecond}
 
+// plan gathers what is measured.
+type plan struct {
+	quick     bool
+	perSecond float64 // what one worker makes on this machine, Klarna answering at once
+	all       []setup
+}
+
 // setups are what `make bench` measures. At most so many seconds are meant for a run on a machine where one worker makes
 // perSecond renewals a second; those that wait for Klarna and not for the machine are given their own.
-func setups(quick bool, perSecond float64) (all []setup) {
-	// The share is what a setting leaves of the speed, roughly.
-	add := func(group string, share float64, s setup, whos ...string) {
-		seconds := 1.5
-		if quick {
-			seconds = 1
-		}
-		s.Group = group
-		s.Workers, s.Accounts, s.Replicas = max(s.Workers, 1), max(s.Accounts, 1), max(s.Replicas, 1)
-		if s.Hands == 0 {
-			s.Hands = fastHands
-		}
-		if s.Jobs == 0 {
-			s.Jobs = max(int(share*seconds*perSecond), 10*s.Workers*s.Hands)
-		}
-		for _, who := range whos {
-			s.Who = who
-			all = append(all, s)
-		}
+func setups(quick bool, perSecond float64) []setup {
+	p := &plan{quick: quick, perSecond: perSecond}
+	p.limitedByMachine()
+	p.limitedByKlarna()
+	return p.all
+}
+
+// add adds a setup for each of those who are measured in it. The share is what a setting leaves of the speed, roughly.
+func (p *plan) add(group string, share float64, s setup, whos ...string) {
+	seconds := 1.5
+	if p.quick {
+		seconds = 1
 	}
-	turns, counted := 18, 500 // how often each hand charges; jobs at a pace
-	if quick {
-		turns, counted = 14, 400
+	s.Group = group
+	s.Workers, s.Accounts, s.Replicas = max(s.Workers, 1), max(s.Accounts, 1), max(s.Replicas, 1)
+	if s.Hands == 0 {
+		s.Hands = fastHands
 	}
+	if s.Jobs == 0 {
+		s.Jobs = max(int(share*seconds*p.perSecond), 10*s.Workers*s.Hands)
+	}
+	for _, who := range whos {
+		s.Who = who
+		p.all = append(p.all, s)
+	}
+}
+
+func (p *plan) limitedByMachine() {
 	three := []string{"bare", "claims", "renewals"}
+	p.add(groupAtOnce, 3, setup{Light: true}, three...)
+	p.add(groupAtOnce, 3, setup{Light: true, Spaced: true}, "renewals")
+	if !p.quick {
+		p.add(groupAtOnce, 1, setup{Light: true, Workers: 2}, three...)
+		p.add(groupAtOnce, 1, setup{Light: true, Workers: 2, Accounts: 4}, "renewals")
+		p.add(groupAtOnce+", strictly", 2, setup{}, three...)
+	}
+	p.add(groupSync, 0.4, setup{Light: true, Sync: "always"}, three...)
+	if p.quick {
+		p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always"}, "renewals")
+		return
+	}
+	p.add("three replicas", 0.4, setup{Light: true, Replicas: 3}, three...)
+	p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always"}, three...)
+	p.add(groupWrites, 1, setup{Hands: slowHands}, "writes")
+	p.add(groupWrites, 1, setup{Hands: slowHands, Sync: "always"}, "writes")
+	p.add(groupWrites, 1, setup{Hands: slowHands, Replicas: 3}, "writes")
+	p.add(groupWrites, 0.8, setup{Hands: slowHands, Replicas: 3, Sync: "always"}, "writes")
+}
 
-	add(groupAtOnce, 3, setup{Light: true}, three...)
-	add(groupAtOnce, 3, setup{Light: true, Spaced: true}, "renewals")
-	if !quick {
-		add(groupAtOnce, 1, setup{Light: true, Workers: 2}, three...)
-		add(groupAtOnce, 1, setup{Light: true, Workers: 2, Accounts: 4}, "renewals")
-		add(groupAtOnce+", strictly", 2, setup{}, three...)
+func (p *plan) limitedByKlarna() {
+	turns, counted := 18, 500 // how often each hand charges; jobs at a pace
+	whos, paced := []string{"bare", "claims", "renewals"}, []string{"bare", "renewals"}
+	if p.quick {
+		turns, counted = 14, 400
+		whos, paced = whos[2:], paced[1:]
 	}
-	whos := three
-	if quick {
-		whos = []string{"renewals"}
-	}
-	add(groupLatency, 0, setup{Light: true, Latency: slow, Hands: slowHands, Jobs: turns * slowHands}, whos...)
-	add(groupLatency, 0, setup{Light: true, Latency: slow, Hands: slowHands, Workers: 2, Jobs: 2 * turns * slowHands}, whos...)
+	p.add(groupLatency, 0, setup{Light: true, Latency: slow, Hands: slowHands, Jobs: turns * slowHands}, whos...)
+	p.add(groupLatency, 0, setup{Light: true, Latency: slow, Hands: slowHands, Workers: 2, Jobs: 2 * turns * slowHands}, whos...)
 
-	add(groupSync, 0.4, setup{Light: true, Sync: "always"}, three...)
-	if !quick {
-		add("three replicas", 0.4, setup{Light: true, Replicas: 3}, three...)
-	}
-	add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always"}, whos...)
-	if !quick {
-		add("the journal's two writes alone", 1, setup{Hands: slowHands}, "writes")
-		add("the journal's two writes alone", 1, setup{Hands: slowHands, Sync: "always"}, "writes")
-		add("the journal's two writes alone", 1, setup{Hands: slowHands, Replicas: 3}, "writes")
-		add("the journal's two writes alone", 0.8, setup{Hands: slowHands, Replicas: 3, Sync: "always"}, "writes")
-	}
-	paced := []string{"bare", "renewals"}
-	if quick {
-		paced = paced[1:]
-	}
-	add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: fastHands + counted}, paced...)
-	add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: fastHands + counted, Spaced: true}, "renewals")
-	add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, paced...)
-	if !quick {
+	p.add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: fastHands + counted}, paced...)
+	p.add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: fastHands + counted, Spaced: true}, "renewals")
+	p.add(groupPace, 0, setup{Light: true, Pace: pace, Jobs: slowHands + counted, Latency: slow, Hands: slowHands}, paced...)
+	if !p.quick {
 		for _, latency := range rateLatencies {
-			add(groupRate, 0, setup{Light: true, Rate: liveRate, Jobs: rateSeconds * liveRate, Latency: latency, Sync: "always", Spaced: true}, "renewals")
+			p.add(groupRate, 0, setup{Light: true, Rate: liveRate, Jobs: rateSeconds * liveRate, Latency: latency, Sync: "always", Spaced: true}, "renewals")
 		}
 	}
-	return all
 }
 
 func (s setup) String() string { return s.Group + ": " + s.name() }
