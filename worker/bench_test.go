@@ -67,6 +67,14 @@ type emptyStream struct{ jetstream.Stream }
 
 func (emptyStream) CachedInfo() *jetstream.StreamInfo { return &jetstream.StreamInfo{} }
 
+func (confirming) Options() jetstream.JetStreamOptions { return jetstream.JetStreamOptions{} }
+
+// RequestWithContext answers as a stream's index that knows the renewal alone.
+func (confirming) RequestWithContext(context.Context, string, []byte) (*nats.Msg, error) {
+	return &nats.Msg{Data: []byte(`{"type":"io.nats.jetstream.api.v1.stream_info_response","total":1,"offset":0,"limit":100000,"config":{"name":"RENEWAL_JOURNAL","subjects":["renewals.charging.*.*.*.*"],` +
+		`"retention":"limits","max_age":10368000000000000,"storage":"file","num_replicas":1},"state":{"messages":1,"last_seq":1,"subjects":{"renewals.charging.1234834.2026-12.1796083200.default":1}}}`)}, nil
+}
+
 func (c confirming) PublishMsg(_ context.Context, m *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 	if strings.HasPrefix(m.Subject, "renewals.paid.") {
 		c.paid.Add(1)

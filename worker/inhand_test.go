@@ -55,13 +55,13 @@ type faultyStream struct {
 	faulty faulty
 }
 
-func (s faultyStream) Info(ctx context.Context, options ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	if s.faulty.index != nil && len(options) > 0 {
-		if err := s.faulty.index(); err != nil {
+func (f faulty) RequestWithContext(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+	if f.index != nil {
+		if err := f.index(); err != nil {
 			return nil, err
 		}
 	}
-	return s.Stream.Info(ctx, options...)
+	return f.Conn().RequestWithContext(ctx, subject, data)
 }
 
 func (s faultyStream) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -36,14 +34,14 @@ func (j *Journal) Beside(ctx context.Context, r messages.Renewal, at Entry) ([]N
 
 func (j *Journal) beside(ctx context.Context, r messages.Renewal, at Entry) (beside []Neighbour, err error) {
 	subscription, _ := r.Split()
-	info, err := j.stream.Info(ctx, jetstream.WithSubjectFilter(messages.SubscriptionFilter(subscription)))
+	subjects, last, err := j.subjects.under(ctx, messages.SubscriptionFilter(subscription))
 	j.read(err)
 	if err != nil {
 		return nil, fmt.Errorf("read the periods of the subscription of renewal %s: %w", r.Key(), err)
 	}
-	index := readIndex(info.State.Subjects, at.State)
+	index := readIndex(subjects, at.State)
 	// Records age: then fewer are left than were counted, and the end of the stream tells.
-	if index[r].records < at.State.Rev && info.State.LastSeq < at.Sequence {
+	if index[r].records < at.State.Rev && last < at.Sequence {
 		return nil, errPast
 	}
 	for _, other := range index.near(r) {

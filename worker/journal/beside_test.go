@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 	"time"
@@ -161,19 +162,27 @@ func TestForgottenClaimSaysWhenItFellDue(t *testing.T) {
 // deposed answers as a leader that has been deposed: from its past, a number of times.
 type deposed struct {
 	jetstream.Stream
+	Requester
 	indexes, reads *int // how often it still does
 	without        string
 	old            *jetstream.RawStreamMsg
 }
 
-func (s deposed) Info(ctx context.Context, options ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	info, err := s.Stream.Info(ctx, options...)
+func (s deposed) RequestWithContext(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
+	m, err := s.Requester.RequestWithContext(ctx, subject, data)
 	if err == nil && *s.indexes > 0 {
 		*s.indexes--
-		delete(info.State.Subjects, s.without)
-		info.State.LastSeq = 0
+		var answer struct {
+			State jetstream.StreamState `json:"state"`
+		}
+		if err := json.Unmarshal(m.Data, &answer); err != nil {
+			return nil, err
+		}
+		delete(answer.State.Subjects, s.without)
+		answer.State.LastSeq = 0
+		m.Data, err = json.Marshal(answer)
 	}
-	return info, err
+	return m, err
 }
 
 func (s deposed) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
@@ -237,7 +246,8 @@ func TestBesideFromThePast(t *testing.T) {
 		{name: "old records, for ever", reads: 9, past: true},
 	} {
 		j := *journal
-		j.stream = deposed{Stream: journal.stream, indexes: &tt.indexes, reads: &tt.reads, old: old, without: messages.RecordAddress{Kind: messages.KindCharging, Renewal: a, Due: noon.Unix(), Account: "default"}.Subject()}
+		leader := deposed{Stream: journal.stream, Requester: journal.subjects.requester, indexes: &tt.indexes, reads: &tt.reads, old: old, without: messages.RecordAddress{Kind: messages.KindCharging, Renewal: a, Due: noon.Unix(), Account: "default"}.Subject()}
+		j.stream, j.subjects.requester = leader, leader
 		beside, err := j.Beside(t.Context(), a, own)
 		if tt.past {
 			if !errors.Is(err, errPast) {

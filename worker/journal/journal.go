@@ -19,9 +19,10 @@ import (
 // renewal, of whatever kind, is its state; a record is written only on top of
 // the one that the writer has read.
 type Journal struct {
-	js     jetstream.JetStream
-	stream jetstream.Stream
-	log    zerolog.Logger
+	js       jetstream.JetStream
+	stream   jetstream.Stream
+	subjects subjects
+	log      zerolog.Logger
 
 	retried func()                       // is told of every publish that is made again
 	noticed func(part string, err error) // is told what every read and every publish came to
@@ -65,7 +66,7 @@ func Open(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) (*Jou
 	if stream.CachedInfo().Config.AllowDirect {
 		return nil, fmt.Errorf("stream %s: setting allow_direct: found true, expected false; run `renewals provision`", messages.StreamJournal)
 	}
-	return &Journal{js: js, stream: stream, log: log, retried: func() {}, noticed: func(string, error) {}}, nil
+	return &Journal{js: js, stream: stream, subjects: newSubjects(js), log: log, retried: func() {}, noticed: func(string, error) {}}, nil
 }
 
 // Observed is the journal of somebody who charges: marks judge every PubAck, retried is told of every publish that is made
