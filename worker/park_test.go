@@ -385,7 +385,7 @@ func TestConcurrencyIsSharedWithParkedJobs(t *testing.T) {
 		o.Accounts[0].Klarna = w.counting(o, &now, &most)
 	})
 	for n := range jobs {
-		w.publish(w.due("early-"+strconv.Itoa(n), "slow-200-ok-"+strconv.Itoa(n), 1, w.dueIn(2500*time.Millisecond)))
+		w.publish(w.due("early-"+strconv.Itoa(n), "slow-200-ok-"+strconv.Itoa(n), 1, w.dueIn(4*time.Second)))
 	}
 	w.awaitParked(jobs)
 	for n := range 8 * jobs { // for longer than the others wait
