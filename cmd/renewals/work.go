@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -56,9 +55,7 @@ func defaults() kong.Option {
 func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	log, flush := c.Log.gathered(t)
 	defer flush()
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(300) // what lives is a few MiB whatever the backlog: collecting it less often costs little memory and saves a tenth of the CPU
-	}
+	defer collecting(ctx)()
 	options, entries, err := c.options(s, log)
 	if err != nil {
 		return err
