@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
@@ -57,6 +58,8 @@ type Metrics struct {
 	deviations map[messages.Account]deviationOf // that are told of
 
 	looked map[messages.Account]bool // accounts whose gauges of a deep look were set
+
+	zeros *zeros
 }
 
 // Label values of our own: closed and append-only, like those of the gate.
@@ -68,35 +71,12 @@ const (
 	pauseUnchecked = "journal_unchecked" // the journal was not compared with its mark for a while
 )
 
-// vectors registers metrics under the program's name.
-type vectors struct{ prometheus.Registerer }
-
-func (r vectors) counter(name, help string, labels ...string) *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "renewals_" + name, Help: help}, labels)
-	r.MustRegister(v)
-	return v
-}
-
-func (r vectors) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
-	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "renewals_" + name, Help: help}, labels)
-	r.MustRegister(v)
-	return v
-}
-
-func (r vectors) histogram(name, help string, buckets []float64) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "renewals_" + name, Help: help, Buckets: buckets,
-		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
-	}, []string{"account"})
-	r.MustRegister(v)
-	return v
-}
-
-// NewMetrics registers the worker's metrics.
+// NewMetrics registers the worker's metrics. What is to be shown goes through [Metrics.Gatherer].
 func NewMetrics(r prometheus.Registerer) *Metrics {
-	vectors := vectors{r}
+	vectors := vectors{r, new(zeros)}
 	counter, gauge, histogram := vectors.counter, vectors.gauge, vectors.histogram
 	m := &Metrics{
+		zeros:      vectors.zeros,
 		results:    counter("results_total", "Results recorded.", "account", "kind", "reason"),
 		duplicates: counter("duplicates_total", "Deliveries whose job had its result already.", "account"),
 		requests:   counter("klarna_requests_total", "Tries, by the status code of the answer or what became of them without one.", "account", "code"),
@@ -142,48 +122,93 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
+// vectors registers metrics under the program's name.
+type vectors struct {
+	prometheus.Registerer
+	zeros *zeros
+}
+
+func (r vectors) counter(name, help string, labels ...string) *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "renewals_" + name, Help: help}, labels)
+	r.MustRegister(v)
+	r.begin(name, help, dto.MetricType_COUNTER, labels)
+	return v
+}
+
+func (r vectors) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
+	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "renewals_" + name, Help: help}, labels)
+	r.MustRegister(v)
+	r.begin(name, help, dto.MetricType_GAUGE, labels)
+	return v
+}
+
+func (r vectors) histogram(name, help string, buckets []float64) *prometheus.HistogramVec {
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "renewals_" + name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}, []string{"account"})
+	r.MustRegister(v)
+	return v
+}
+
+// begin notes the series of a metric that are there from the start.
+func (r vectors) begin(name, help string, kind dto.MetricType, labels []string) {
+	if values := fromZero(name); values != nil {
+		r.zeros.of(name, help, kind, labels[1:], values...)
+	}
+}
+
 // startCodes are the classes and the usual status codes of Klarna's answers.
 var startCodes = []string{
 	"ok", "not_sent", "cut", "unknown", "answered_2xx",
 	"400", "401", "403", "404", "408", "409", "429", "500", "502", "503", "504",
 }
 
-// start sets the series of an account to zero: to Prometheus an increase from nothing is none, so whatever an alert or a panel
-// counts has to be there before its first event.
-func (m *Metrics) start(a messages.Account) {
-	account := string(a)
-	for _, k := range []messages.Kind{messages.KindPaid, messages.KindPending, messages.KindCaptured} {
-		m.results.WithLabelValues(account, string(k), "")
-	}
-	for _, k := range []messages.Kind{messages.KindDunning, messages.KindUnresolved, messages.KindRejected, messages.KindCaptureFailed} {
-		for _, reason := range messages.Reasons(k) {
-			m.results.WithLabelValues(account, string(k), string(reason))
+// fromZero are the label values, beside the account, of the series of a metric that are there before anything happens; nil where none
+// is: its first value says more than 0.
+func fromZero(name string) (values [][]string) {
+	switch name {
+	case "duplicates_total", "unknown_error_codes_total", "panics_total", "hand_backs_total", "write_retries_total", "auto_capture_ignored", "breaker_open":
+		return [][]string{{}}
+	case "results_total":
+		for _, k := range []messages.Kind{messages.KindPaid, messages.KindPending, messages.KindCaptured} {
+			values = append(values, []string{string(k), ""})
 		}
+		for _, k := range []messages.Kind{messages.KindDunning, messages.KindUnresolved, messages.KindRejected, messages.KindCaptureFailed} {
+			for _, reason := range messages.Reasons(k) {
+				values = append(values, []string{string(k), string(reason)})
+			}
+		}
+	case "klarna_requests_total":
+		return each(startCodes)
+	case "account_paused":
+		return each([]string{gate.PauseNotEvaluated, gate.PauseBreaker, gate.PauseSettings, gate.PauseClock, gate.PauseJournal, gate.PauseRateLimited,
+			gate.PauseRefusedByConfig, pauseSetBack, pauseUnchecked})
+	case "job_warnings_total":
+		return each(messages.WarningKinds())
+	case "stray_orders_total":
+		return append(each([]messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure}),
+			[]string{strayNotRecorded}, []string{strayShared})
 	}
-	for _, code := range startCodes {
-		m.requests.WithLabelValues(account, code)
+	return values
+}
+
+// each are the values of one label.
+func each[S ~string](all []S) (values [][]string) {
+	for _, value := range all {
+		values = append(values, []string{string(value)})
 	}
-	for _, v := range []*prometheus.CounterVec{m.duplicates, m.unknown, m.panics, m.handBacks, m.writes, m.ignored} {
-		v.WithLabelValues(account)
-	}
+	return values
+}
+
+// start begins the series of an account, see [Metrics.Gatherer].
+func (m *Metrics) start(a messages.Account) {
+	m.zeros.start(string(a))
 	for _, v := range []*prometheus.HistogramVec{m.charge, m.endToEnd} {
-		v.WithLabelValues(account)
+		v.WithLabelValues(string(a))
 	}
-	for _, reason := range []string{gate.PauseNotEvaluated, gate.PauseBreaker, gate.PauseSettings, gate.PauseClock, gate.PauseJournal, gate.PauseRateLimited, gate.PauseRefusedByConfig, pauseSetBack, pauseUnchecked} {
-		m.paused.WithLabelValues(account, reason).Set(0)
-	}
-	for _, kind := range messages.WarningKinds() {
-		m.warnings.WithLabelValues(account, string(kind)).Add(0)
-	}
-	m.breaker.WithLabelValues(account).Set(0)
 	for name := range topology.Consumers(a) {
-		m.ackPending.WithLabelValues(account, name).Set(0)
-	}
-	for _, reason := range []messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure} {
-		m.stray.WithLabelValues(account, string(reason)).Add(0)
-	}
-	for _, reason := range []string{strayNotRecorded, strayShared} {
-		m.stray.WithLabelValues(account, reason).Add(0)
+		m.ackPending.WithLabelValues(string(a), name).Set(0)
 	}
 }
 

@@ -22,6 +22,9 @@ func (p *pausing) set(reason, sentence string) bool {
 
 // lift takes a reason away. It says whether it was there.
 func (p *pausing) lift(reason string) bool {
+	if !p.reasons.Has(reason) {
+		return false
+	}
 	for _, a := range p.accounts {
 		p.metrics.paused.WithLabelValues(string(a), reason).Set(0)
 	}

@@ -142,11 +142,14 @@ func (p *presence) share() {
 
 // pausesNow are all reasons there are, as text.
 func (p *presence) pausesNow() string {
-	now := fmt.Sprint(p.pauses.reasons.Active())
+	var now strings.Builder
+	fmt.Fprint(&now, p.pauses.reasons.Active())
 	for _, a := range p.accounts {
-		now += fmt.Sprint(a.paused())
+		if paused := a.paused(); len(paused) > 0 {
+			fmt.Fprint(&now, a.config.Name, paused)
+		}
 	}
-	return now
+	return now.String()
 }
 
 // announce writes this worker's entry.

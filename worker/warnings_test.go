@@ -69,8 +69,9 @@ func hasWarning(all []messages.Problem, want string) bool {
 func TestWarningsCountFromZero(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	NewMetrics(registry).start("a")
-	families, err := registry.Gather()
+	metrics := NewMetrics(registry)
+	metrics.start("a")
+	families, err := metrics.Gatherer(registry).Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

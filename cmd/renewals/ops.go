@@ -29,6 +29,7 @@ const defaultOpsAddr = "127.0.0.1:9464"
 // operations serves what a monitoring system asks a worker. It answers before there is a worker and while it stops.
 type operations struct {
 	registry *prometheus.Registry
+	shown    prometheus.Gatherer // what is registered there, and what there is to know of it
 	server   *http.Server
 	done     chan struct{}
 	ready    atomic.Pointer[func() error]
@@ -36,7 +37,8 @@ type operations struct {
 
 // newOperations has a registry of its own, so that nothing gets into the metrics that is not documented.
 func newOperations() *operations {
-	o := &operations{registry: prometheus.NewRegistry()}
+	registry := prometheus.NewRegistry()
+	o := &operations{registry: registry, shown: registry}
 	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	o.setReady(func() error { return errors.New("not connected to NATS yet") })
 	return o
@@ -88,7 +90,7 @@ func (o *operations) handler(profiles bool) http.Handler {
 			mux.Handle("GET /debug/pprof/"+name, pprof.Handler(name))
 		}
 	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.registry, promhttp.HandlerOpts{Timeout: 10 * time.Second, MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(o.shown, promhttp.HandlerOpts{Timeout: 10 * time.Second, MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
