@@ -81,12 +81,12 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 
 // bind reads the account's consumers. A lease is as long as the shorter AckWait. An account of which one is missing or not
 // as it must be waits until it is; the error of that is returned, too.
-func (a *account) bind(ctx context.Context) (unfit, err error) {
+func (a *account) bind(ctx context.Context, listed topology.Listing) (unfit, err error) {
 	var ackWait time.Duration
 	a.pullers = nil
 	a.charges = a.semaphore()
 	for name, subject := range topology.Consumers(a.config.Name) {
-		config, err := a.consumer(ctx, name, subject)
+		config, err := a.consumer(ctx, name, subject, listed)
 		var off *topology.Deviation
 		switch {
 		case errors.As(err, &off), topology.Missing(err):
@@ -136,8 +136,8 @@ func (a *account) puller(consumer string, semaphore *gate.Semaphore) *gate.Pulle
 
 // consumer reads a consumer of the account and checks that its settings and the
 // worker's fit together.
-func (a *account) consumer(ctx context.Context, name, subject string) (jetstream.ConsumerConfig, error) {
-	info, err := topology.VerifyConsumer(ctx, a.shared.js, a.config.Name, name, subject, a.shared.timing.LeaseNeeded())
+func (a *account) consumer(ctx context.Context, name, subject string, listed topology.Listing) (jetstream.ConsumerConfig, error) {
+	info, err := topology.VerifyConsumer(ctx, a.shared.js, a.config.Name, name, subject, a.shared.timing.LeaseNeeded(), listed)
 	if info == nil {
 		return jetstream.ConsumerConfig{}, err
 	}
@@ -220,10 +220,10 @@ func (a *account) pauseChanged(reason string, paused bool, sentence string) {
 
 // check pauses the account while one of its consumers is missing or not as it must be: nobody else's jobs wait for that.
 // It says whether it learned that.
-func (a *account) check(ctx context.Context) (answered bool) {
+func (a *account) check(ctx context.Context, listed topology.Listing) (answered bool) {
 	for name, subject := range topology.Consumers(a.config.Name) {
 		one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
-		_, err := a.consumer(one, name, subject)
+		_, err := a.consumer(one, name, subject, listed)
 		cancel()
 		var off *topology.Deviation
 		switch {
@@ -267,10 +267,10 @@ func (a *account) hollow(ctx context.Context, d gate.Delivery) bool {
 	}
 	for name, subject := range topology.Consumers(a.config.Name) {
 		one, cancel := context.WithTimeout(ctx, claimTimeout)
-		config, err := a.consumer(one, name, subject)
+		config, err := a.consumer(one, name, subject, nil)
 		cancel()
 		if err != nil || config.HeadersOnly {
-			a.check(ctx)
+			a.check(ctx, nil)
 			return true
 		}
 	}

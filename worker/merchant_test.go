@@ -79,7 +79,7 @@ func TestKeyWindowBelowTheLease(t *testing.T) {
 	for endpoint, refused := range map[string]bool{"https://api.klarna.com": true, "http://[::1]:8089": false} {
 		o.Accounts = []Account{{Name: "default", Endpoint: endpoint}}
 		a := accountOf(t, consumerOnly{}, o, nil)
-		_, err := a.bind(t.Context())
+		_, err := a.bind(t.Context(), nil)
 		off, ok := errors.AsType[*topology.Deviation](err)
 		if ok != refused || err != nil != refused || refused && (off.Setting != "ack_wait" || !strings.Contains(err.Error(), "1m59s")) {
 			t.Errorf("%s: got %v, want it refused: %t", endpoint, err, refused)

@@ -110,10 +110,34 @@ func (s *settingsWatch) run(ctx context.Context) {
 func (s *settingsWatch) checkAll(ctx context.Context) (answered bool) {
 	answered = s.checkStreams(ctx)
 	s.quota.check(ctx)
+	listed := s.list(ctx, len(s.accounts))
+	silent := 0
 	for _, a := range s.accounts {
-		answered = a.check(ctx) && answered
+		if a.check(ctx, listed) {
+			silent = 0
+			continue
+		}
+		answered = false
+		if silent++; silent == mostSilent {
+			break
+		}
 	}
 	return answered
+}
+
+// mostSilent is of how many accounts in a row nothing may be learned before the look is put off: a broker that is away answers about
+// none, and each question waits for seconds.
+const mostSilent = 3
+
+// list asks for all consumers at once; where that is not answered each is asked for.
+func (s *settingsWatch) list(ctx context.Context, accounts int) topology.Listing {
+	one, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
+	defer cancel()
+	listed, err := topology.List(one, s.js, accounts)
+	if err != nil {
+		s.log.Debug().Err(err).Msg("consumers not listed, asking for each")
+	}
+	return listed
 }
 
 // checkStreams pauses everything while a stream or the bucket is not as it must be. It says whether it learned that.

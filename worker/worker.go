@@ -181,11 +181,12 @@ func (w *Worker) grace(stopping context.Context) (finishing, recording context.C
 // person: the error is that of the first.
 func (w *Worker) bind(ctx context.Context, s *shared) ([]*account, error) {
 	accounts := make([]*account, len(w.opts.Accounts))
+	listed := w.settings.list(ctx, len(accounts))
 	fit, first := 0, error(nil)
 	for i, config := range w.opts.Accounts {
 		a := newAccount(config, w.opts.Name, s, w.log)
 		var unfit error
-		if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) { unfit, err = a.bind(ctx); return err }); err != nil || ctx.Err() != nil {
+		if err := w.untilAnswered(ctx, func(ctx context.Context) (err error) { unfit, err = a.bind(ctx, listed); return err }); err != nil || ctx.Err() != nil {
 			return nil, err
 		}
 		if accounts[i] = a; unfit == nil {

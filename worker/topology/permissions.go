@@ -99,6 +99,7 @@ func mayWork(accounts []messages.Account) []string {
 			messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed),
 		// Of every account: whoever sweeps settles what any worker abandoned.
 		records(messages.KindUnresolved), []string{messages.DeadSubject("*", "*")},
+		mayList(accounts),
 	)
 	for _, a := range accounts {
 		may = append(may, messages.ParkedFilter(a)) // nobody else: who may write there may empty the stream
@@ -133,6 +134,7 @@ func mayProvision(accounts []messages.Account) []string {
 		api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
 		// A journal that was restored is accepted by a new mark, which names the journal's last record.
 		messagesOf(messages.StreamJournal), messagesOf(marks...), []string{messages.MarkSubjects},
+		mayList(accounts),
 	)
 	for _, c := range jobConsumers(accounts) {
 		may = append(may, "$JS.API.CONSUMER.CREATE."+c.stream+"."+c.name+"."+c.filter, "$JS.API.CONSUMER.INFO."+c.stream+"."+c.name)

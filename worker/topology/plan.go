@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -59,10 +60,48 @@ func (e *LoweringError) Error() string {
 	return fmt.Sprintf("settings that protect what was charged are left as they are; to change them all the same add --force=%s", strings.Join(slices.Compact(names), ","))
 }
 
+// A step makes a change.
+type step func(context.Context, jetstream.JetStream) error
+
 // A plan is what there is to do, each step with the changes that it makes.
 type plan struct {
-	changes []Change
-	steps   []func(context.Context, jetstream.JetStream) error
+	changes   []Change
+	streams   []step // one after the other
+	consumers []step // once there are the streams, in any order
+}
+
+// atOnce is how many consumers are made at a time: each waits for a disk, or for a majority of a cluster.
+const atOnce = 16
+
+// carryOut takes the steps. The error is the first.
+func (t plan) carryOut(ctx context.Context, js jetstream.JetStream) error {
+	for _, do := range t.streams {
+		if err := do(ctx, js); err != nil {
+			return err
+		}
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var running sync.WaitGroup
+	next := make(chan step)
+	for range min(atOnce, len(t.consumers)) {
+		running.Go(func() {
+			for do := range next {
+				if err := do(ctx, js); err != nil {
+					fail(err)
+				}
+			}
+		})
+	}
+	for _, do := range t.consumers {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- do
+	}
+	close(next)
+	running.Wait()
+	return context.Cause(ctx)
 }
 
 // Provision creates what is missing of the streams, consumers and the bucket, and changes of what exists only what the
@@ -95,10 +134,8 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 			refused.Changes = append(refused.Changes, c)
 		}
 	}
-	for _, step := range todo.steps {
-		if err := step(ctx, js); err != nil {
-			return err
-		}
+	if err := todo.carryOut(ctx, js); err != nil {
+		return err
 	}
 	if len(refused.Changes) > 0 {
 		return &refused
@@ -134,7 +171,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 	for _, wanted := range asItIs.streams() {
 		found, ok := exist[wanted.Name]
 		if !ok {
-			todo.add([]Change{{Stream: wanted.Name}}, func(ctx context.Context, js jetstream.JetStream) error {
+			todo.add(&todo.streams, []Change{{Stream: wanted.Name}}, func(ctx context.Context, js jetstream.JetStream) error {
 				stream, err := js.CreateStream(ctx, wanted)
 				if err == nil && wanted.AllowMsgSchedules {
 					err = canSchedule(js, stream)
@@ -150,36 +187,54 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 		if err != nil {
 			return todo, err
 		}
-		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
+		todo.add(&todo.streams, changes, func(ctx context.Context, js jetstream.JetStream) error {
 			if err := update(ctx, js, found, target); err != nil {
 				return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
 			}
 			return nil
 		})
 	}
-	return todo, p.planConsumers(ctx, js, &todo)
+	err := p.planConsumers(ctx, js, exist, &todo)
+	return todo, err
 }
 
-// planConsumers adds the consumers of all accounts.
-func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream, todo *plan) error {
+// find looks up a consumer; nil where there is none.
+func (l Listing) find(ctx context.Context, js jetstream.JetStream, name string) (*jetstream.ConsumerInfo, error) {
+	if info := l[name]; info != nil {
+		return info, nil
+	}
+	consumer, err := js.Consumer(ctx, StreamOf(name), name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up consumer %s: %w", name, err)
+	}
+	return consumer.CachedInfo(), nil
+}
+
+// planConsumers adds the consumers of all accounts. A stream that does not exist has none.
+func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream, exist map[string]jetstream.StreamConfig, todo *plan) error {
 	type one struct {
-		wanted, found jetstream.ConsumerConfig
-		exists        bool
+		wanted jetstream.ConsumerConfig
+		found  *jetstream.ConsumerInfo
 	}
 	var all []one
 	asItIs := p
+	listed, err := List(ctx, js, len(p.Accounts))
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
 	for _, a := range p.Accounts {
 		for name, subject := range Consumers(a) {
 			c := one{wanted: p.Consumer(a, name, subject)}
-			consumer, err := js.Consumer(ctx, StreamOf(name), name)
-			switch {
-			case err == nil:
-				c.found, c.exists = consumer.CachedInfo().Config, true
-				if p.AckWait == 0 {
-					asItIs.AckWait = max(asItIs.AckWait, c.found.AckWait)
+			if _, there := exist[StreamOf(name)]; there {
+				if c.found, err = listed.find(ctx, js, name); err != nil {
+					return err
 				}
-			case !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound):
-				return fmt.Errorf("look up consumer %s: %w", name, err)
+			}
+			if c.found != nil && p.AckWait == 0 {
+				asItIs.AckWait = max(asItIs.AckWait, c.found.Config.AckWait)
 			}
 			all = append(all, c)
 		}
@@ -191,13 +246,12 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 	for _, c := range all {
 		target, changes := c.wanted, []Change{{Stream: StreamOf(c.wanted.Durable), Consumer: c.wanted.Durable}}
 		target.AckWait = asItIs.AckWait
-		if c.exists {
-			var err error
-			if target, changes, err = p.consumerOf(c.found, target); err != nil {
+		if c.found != nil {
+			if target, changes, err = p.consumerOf(c.found.Config, target); err != nil {
 				return err
 			}
 		}
-		todo.add(changes, func(ctx context.Context, js jetstream.JetStream) error {
+		todo.add(&todo.consumers, changes, func(ctx context.Context, js jetstream.JetStream) error {
 			if _, err := js.CreateOrUpdateConsumer(ctx, StreamOf(target.Durable), target); err != nil {
 				return fmt.Errorf("provision consumer %s: %w", target.Durable, err)
 			}
@@ -208,10 +262,10 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 }
 
 // add takes in a step, unless it would change nothing.
-func (t *plan) add(changes []Change, step func(context.Context, jetstream.JetStream) error) {
+func (t *plan) add(to *[]step, changes []Change, do step) {
 	t.changes = append(t.changes, changes...)
 	if slices.ContainsFunc(changes, func(c Change) bool { return !c.Refused }) {
-		t.steps = append(t.steps, step)
+		*to = append(*to, do)
 	}
 }
 

@@ -245,7 +245,7 @@ func TestEveryConsumerSettingIsCompared(t *testing.T) {
 			w := newWorld(t)
 			name := ConsumerName("default")
 			verify := func(ctx context.Context) error {
-				_, err := VerifyConsumer(ctx, w.js, "default", name, messages.DueSubject("default"), need)
+				_, err := VerifyConsumer(ctx, w.js, "default", name, messages.DueSubject("default"), need, nil)
 				return err
 			}
 			consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, name)

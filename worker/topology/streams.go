@@ -68,7 +68,7 @@ const (
 	// retentionMargin is how much younger than the journal's age a period must
 	// be to be charged: its records must outlive every job for it.
 	RetentionMargin = 7 * 24 * time.Hour
-	// maxConsumers is two for each of thousands of accounts. Unlimited means a server's own limit, which is 1,000.
+	// maxConsumers is enough for thousands of accounts, each of which has two in RENEWALS and one in RENEWALS_LATER. Unlimited means a server's own limit, which is 1,000.
 	maxConsumers = 20_000
 )
 
@@ -249,7 +249,7 @@ func (p Provisioning) later() jetstream.StreamConfig {
 		Replicas:          p.Replicas,
 		AllowMsgSchedules: true,
 		AllowRollup:       true, // comes with schedules
-		MaxConsumers:      20_000,
+		MaxConsumers:      maxConsumers,
 		Duplicates:        2 * time.Minute, // nothing here has a message ID
 		MaxMsgs:           -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
 	}

@@ -347,26 +347,38 @@ func Verify(ctx context.Context, js jetstream.JetStream) (retention time.Duratio
 	return found.Retention, nil
 }
 
-// VerifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most.
-func VerifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration) (*jetstream.ConsumerInfo, error) {
+// VerifyConsumer compares a consumer with what Provision makes. need is how long a delivery may be worked on at most. Only
+// one that is not in the listing, or not as it must be there, is asked for.
+func VerifyConsumer(ctx context.Context, js jetstream.JetStream, account messages.Account, name, subject string, need time.Duration, listed Listing) (*jetstream.ConsumerInfo, error) {
+	if info := listed[name]; info != nil && deviates(info.Config, account, name, subject, need) == nil {
+		return info, nil
+	}
 	stream := StreamOf(name)
 	consumer, err := js.Consumer(ctx, stream, name)
 	if err != nil {
 		return nil, fmt.Errorf("consumer %s of account %s on stream %s: %w%s", name, account, stream, err, Hint(err))
 	}
 	info := consumer.CachedInfo()
-	config := info.Config
+	if off := deviates(info.Config, account, name, subject, need); off != nil {
+		return info, off
+	}
+	return info, nil
+}
+
+// deviates names the first setting of a consumer that is off; nil where none is.
+func deviates(config jetstream.ConsumerConfig, account messages.Account, name, subject string, need time.Duration) *Deviation {
+	stream := StreamOf(name)
 	got, want := settingsOf(config), settingsOf(Provisioning{AckWait: DefaultAckWait}.Consumer(account, name, subject))
 	for _, setting := range differing(got, want) {
 		if !consumerTolerates(setting, got, want) {
-			return info, &Deviation{Stream: stream, Consumer: name, Setting: settingName(setting), Got: settingText(setting, got), Want: wantedText(setting, stream, want)}
+			return &Deviation{Stream: stream, Consumer: name, Setting: settingName(setting), Got: settingText(setting, got), Want: wantedText(setting, stream, want)}
 		}
 	}
 	if config.AckWait < need {
-		return info, &Deviation{Stream: stream, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
+		return &Deviation{Stream: stream, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
 			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
 	}
-	return info, nil
+	return nil
 }
 
 // Missing says whether an error means that something is not there, rather than that nobody answered.
