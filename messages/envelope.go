@@ -54,11 +54,14 @@ func (e Envelope) Header() nats.Header {
 	return h
 }
 
-// dataSchemas are the values of ce-dataschema, made once: two records of each renewal carry one.
+// dataSchemas are the values of ce-dataschema, made once: each result carries one. Claims, of which every renewal has one for ever, do
+// without: they announce nothing to whoever reads by schemas.
 var dataSchemas = func() map[Kind]string {
 	all := make(map[Kind]string)
 	for _, kind := range Kinds() {
-		all[kind] = percentEncode(SchemaID(string(kind)))
+		if kind != KindCharging && kind != KindCapturing {
+			all[kind] = percentEncode(SchemaID(string(kind)))
+		}
 	}
 	return all
 }()
