@@ -317,7 +317,10 @@ func TestDeployedRolesDoTheirWork(t *testing.T) {
 	if said := d.does("operator", "show", "1234002/2026-12"); !strings.Contains(said, "unresolved") {
 		t.Errorf("show says %s", said)
 	}
+	of := d.as("consumer", "watch", "--json", "--since=1h", "--subscription=1234002")
+	await(t, 30*time.Second, "a subscription's past", func() bool { return strings.Contains(of.text(), `{"kind":"unresolved"`) })
 	d.does("operator", "resolve", "1234002/2026-12", "--not-charged", "--yes")
+	await(t, 30*time.Second, "what follows of it", func() bool { return strings.Contains(of.text(), `{"kind":"dunning"`) })
 	d.does("operator", "cancel", "1234009", "2026-12", "--yes")
 	if said := d.does("operator", "dead", "list"); !strings.Contains(said, "expired") {
 		t.Errorf("dead list says %s", said)

@@ -41,7 +41,7 @@ func growth() error {
 	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, growthLimit, fmt.Errorf("not done within %s", growthLimit))
 	defer cancel()
-	g := growing{renewals: 1_000_000, looks: 15 * time.Second, searches: 3 * time.Minute, old: 3600, busy: os.Getenv("BENCH_BUSY") != ""}
+	g := growing{renewals: 1_000_000, looks: 8 * time.Second, searches: 3 * time.Minute, old: 3600, busy: os.Getenv("BENCH_BUSY") != ""}
 	if os.Getenv("BENCH") == "quick" {
 		g = growing{renewals: 100_000, looks: 3 * time.Second, searches: 30 * time.Second, old: 900, busy: g.busy}
 	}
@@ -150,7 +150,6 @@ func (w *world) chill(ctx context.Context) error {
 
 // cold takes a store's files out of the kernel's memory, which needs no permission and leaves everybody else's there.
 func cold(store string) error {
-	syscall.Sync() // only what is on disk can be left out
 	return filepath.WalkDir(store, func(path string, entry os.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
 			return err
@@ -160,6 +159,9 @@ func cold(store string) error {
 			return err
 		}
 		defer f.Close()
+		if err := f.Sync(); err != nil { // only what is on disk can be left out
+			return err
+		}
 		const dontNeed = 4 // https://man7.org/linux/man-pages/man2/posix_fadvise.2.html
 		if _, _, problem := syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), 0, 0, dontNeed, 0, 0); problem != 0 {
 			return problem
