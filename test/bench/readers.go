@@ -18,8 +18,10 @@ import (
 type reader struct {
 	name  string
 	limit time.Duration // it is stopped then
-	bar   time.Duration // what it may take; 0: as long as it likes
-	read  func(context.Context, *world) error
+	// rounds is how often it reads one after the other, where once is too short to meet many claims. The longest counts.
+	rounds int
+	bar    time.Duration // what it may take; 0: as long as it likes
+	read   func(context.Context, *world) error
 	// renewals are those that are claimed meanwhile; nil: new ones.
 	renewals []int
 	// foreign is one that is measured for comparison: nothing here reads like that.
@@ -28,23 +30,32 @@ type reader struct {
 
 // readers are all that look at a journal, and at the end those of other teams.
 func (w *world) readers(g growing, middle time.Time) []reader {
-	oldest, between := subscription(0)+"/"+string(period), subscription(g.renewals/3)+"/"+string(period)
-	command := func(name string, limit, bar time.Duration, want int, args ...string) reader {
-		return reader{name: name, limit: limit, bar: bar, read: w.command(want, args...)}
+	command := func(name string, limit time.Duration, want int, args ...string) reader {
+		return reader{name: name, limit: limit, read: w.command(want, func(int) []string { return args })}
 	}
+	// Each shows another renewal, from all over the journal.
+	show := func(name string, bar time.Duration, of func(subscription string) string) reader {
+		return reader{name: name, limit: g.looks, rounds: 20, bar: bar, read: w.command(0, func(round int) []string {
+			return []string{"show", of(subscription(g.renewals * (2*round + 1) / 40))}
+		})}
+	}
+	status := command("status", g.looks, 1, "status") // no worker is live: somebody is needed
+	status.rounds, status.bar = 20, time.Second
+	oldest := command("show SUBSCRIPTION/PERIOD, the oldest", g.looks, 0, "show", subscription(0)+"/"+string(period))
+	oldest.bar = time.Second / 2
 	since := "--since=" + middle.UTC().Format(time.RFC3339Nano)
 	all := []reader{
 		{name: "nobody reads", limit: g.looks / 3, read: func(ctx context.Context, _ *world) error { <-ctx.Done(); return nil }},
-		command("show SUBSCRIPTION/PERIOD, the oldest", g.looks, time.Second/2, 0, "show", oldest),
-		command("show SUBSCRIPTION/PERIOD, any", g.looks, time.Second/2, 0, "show", between),
-		command("show SUBSCRIPTION", g.looks, time.Second/2, 0, "show", subscription(g.renewals/2)),
-		command("show a message ID", g.looks, 0, 0, "show", between+"/1"),
-		command("show what is unknown", g.searches, 0, 1, "show", "nobody"),
-		command("status", g.looks, time.Second, 1, "status"),
-		command("watch, since a year ago", g.looks, 0, 0, "watch", "--since=365d"),
-		command("watch, since the middle", g.looks, 0, 0, "watch", since),
-		command("watch, one kind that is rare, since the middle", g.looks, 0, 0, "watch", since, "--kind=dunning"),
-		command("watch, one subscription, since the middle", g.looks, 0, 0, "watch", since, "--subscription="+subscription(g.renewals-1)),
+		oldest,
+		show("show SUBSCRIPTION/PERIOD, 20 of them", time.Second/2, func(s string) string { return s + "/" + string(period) }),
+		show("show SUBSCRIPTION, 20 of them", 0, func(s string) string { return s }),
+		show("show a message ID, 20 of them", 0, func(s string) string { return s + "/" + string(period) + "/1" }),
+		command("show what is unknown", g.searches, 1, "show", "nobody"),
+		status,
+		command("watch, since a year ago", g.looks, 0, "watch", "--since=365d"),
+		command("watch, since the middle", g.looks, 0, "watch", since),
+		command("watch, one kind that is rare, since the middle", g.looks, 0, "watch", since, "--kind=dunning"),
+		command("watch, one subscription, since the middle", g.looks, 0, "watch", since, "--subscription="+subscription(g.renewals-1)),
 	}
 	return append(all,
 		reader{name: "a consumer with two filters, since the middle", limit: g.looks, foreign: true, read: consumer(jetstream.OrderedConsumerConfig{
@@ -57,7 +68,9 @@ func (w *world) readers(g growing, middle time.Time) []reader {
 		reader{name: "a consumer without a filter, since the middle", limit: g.looks, read: consumer(jetstream.OrderedConsumerConfig{
 			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &middle,
 		})},
-		reader{name: "the results are mirrored, from the beginning", limit: g.looks, read: mirrored},
+		reader{name: "the results are mirrored, from the beginning", limit: g.looks, read: mirrored(0, results())},
+		reader{name: "the mirror of the results comes back, from the middle", limit: g.looks, read: mirrored(uint64(g.renewals), results())},
+		reader{name: "a mirror of everything comes back, from the middle", limit: g.looks, read: mirrored(uint64(g.renewals), nil)},
 	)
 }
 
@@ -93,28 +106,36 @@ func consumer(config jetstream.OrderedConsumerConfig) func(context.Context, *wor
 	}
 }
 
-// mirrored makes the stream that other teams read, with the results and without the claims, as deploy/nats/results.json has it.
-func mirrored(ctx context.Context, w *world) error {
-	const name = "RESULTS"
-	config := jetstream.StreamConfig{Name: name, Mirror: &jetstream.StreamSource{Name: messages.StreamJournal}}
+// results leaves the claims out, as deploy/nats/results.json does.
+func results() (all []jetstream.SubjectTransformConfig) {
 	for _, kind := range messages.Kinds() {
 		if kind != messages.KindCharging && kind != messages.KindCapturing {
-			config.Mirror.SubjectTransforms = append(config.Mirror.SubjectTransforms, jetstream.SubjectTransformConfig{Source: messages.RecordFilter(kind, "*")})
+			all = append(all, jetstream.SubjectTransformConfig{Source: messages.RecordFilter(kind, "*")})
 		}
 	}
-	if _, err := w.js.CreateStream(ctx, config); err != nil {
-		return err
+	return all
+}
+
+// mirrored makes a stream that other teams read. One that was away asks for what it has missed as one does that begins there.
+func mirrored(from uint64, what []jetstream.SubjectTransformConfig) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error {
+		const name = "RESULTS"
+		source := &jetstream.StreamSource{Name: messages.StreamJournal, OptStartSeq: from, SubjectTransforms: what}
+		if _, err := w.js.CreateStream(ctx, jetstream.StreamConfig{Name: name, Mirror: source}); err != nil {
+			return err
+		}
+		<-ctx.Done()
+		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer cancel()
+		return w.js.DeleteStream(one, name)
 	}
-	<-ctx.Done()
-	one, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
-	defer cancel()
-	return w.js.DeleteStream(one, name)
 }
 
 // A sight is what a reader came to, and the claims beside it.
 type sight struct {
 	took    time.Duration
-	stopped bool // it would have gone on
+	span    time.Duration // of all rounds
+	stopped bool          // it would have gone on
 	claims  []time.Duration
 	failed  int
 	cpu     time.Duration // of the broker
@@ -135,7 +156,7 @@ func (s sight) row(r reader) []string {
 	slices.Sort(s.claims)
 	return []string{
 		r.name, took, bar, fmt.Sprintf("%.0f ms", milliseconds(longest(s.claims))), claimBar, fmt.Sprintf("%.1f ms", milliseconds(share(s.claims, 99))),
-		fmt.Sprintf("%.0f", float64(len(s.claims))/s.took.Seconds()), fmt.Sprint(s.failed), fmt.Sprintf("%.1f s", s.cpu.Seconds()), fmt.Sprintf("%.0f", mebibytes(s.peak)),
+		fmt.Sprintf("%.0f", float64(len(s.claims))/s.span.Seconds()), fmt.Sprint(s.failed), fmt.Sprintf("%.1f s", s.cpu.Seconds()), fmt.Sprintf("%.0f", mebibytes(s.peak)),
 	}
 }
 
