@@ -131,30 +131,36 @@ type vectors struct {
 func (r vectors) counter(name, help string, labels ...string) *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "renewals_" + name, Help: help}, labels)
 	r.MustRegister(v)
-	r.begin(name, help, dto.MetricType_COUNTER, labels)
+	r.begin(name, help, dto.MetricType_COUNTER, &dto.Metric{Counter: &dto.Counter{Value: new(float64)}}, labels)
 	return v
 }
 
 func (r vectors) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
 	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "renewals_" + name, Help: help}, labels)
 	r.MustRegister(v)
-	r.begin(name, help, dto.MetricType_GAUGE, labels)
+	r.begin(name, help, dto.MetricType_GAUGE, &dto.Metric{Gauge: &dto.Gauge{Value: new(float64)}}, labels)
 	return v
 }
 
 func (r vectors) histogram(name, help string, buckets []float64) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	opts := prometheus.HistogramOpts{
 		Name: "renewals_" + name, Help: help, Buckets: buckets,
 		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
-	}, []string{"account"})
+	}
+	v := prometheus.NewHistogramVec(opts, []string{"account"})
 	r.MustRegister(v)
+	var none dto.Metric
+	if err := prometheus.NewHistogram(opts).Write(&none); err != nil {
+		panic(err) // of what nobody has observed anything in
+	}
+	r.begin(name, help, dto.MetricType_HISTOGRAM, &none, []string{"account"})
 	return v
 }
 
 // begin notes the series of a metric that are there from the start.
-func (r vectors) begin(name, help string, kind dto.MetricType, labels []string) {
+func (r vectors) begin(name, help string, kind dto.MetricType, none *dto.Metric, labels []string) {
 	if values := fromZero(name); values != nil {
-		r.zeros.of(name, help, kind, labels[1:], values...)
+		r.zeros.of(name, help, kind, none, labels[1:], values...)
 	}
 }
 
@@ -168,7 +174,8 @@ var startCodes = []string{
 // is: its first value says more than 0.
 func fromZero(name string) (values [][]string) {
 	switch name {
-	case "duplicates_total", "unknown_error_codes_total", "panics_total", "hand_backs_total", "write_retries_total", "auto_capture_ignored", "breaker_open":
+	case "duplicates_total", "unknown_error_codes_total", "panics_total", "hand_backs_total", "write_retries_total", "auto_capture_ignored", "breaker_open",
+		"charge_seconds", "end_to_end_seconds":
 		return [][]string{{}}
 	case "results_total":
 		for _, k := range []messages.Kind{messages.KindPaid, messages.KindPending, messages.KindCaptured} {
@@ -204,9 +211,6 @@ func each[S ~string](all []S) (values [][]string) {
 // start begins the series of an account, see [Metrics.Gatherer].
 func (m *Metrics) start(a messages.Account) {
 	m.zeros.start(string(a))
-	for _, v := range []*prometheus.HistogramVec{m.charge, m.endToEnd} {
-		v.WithLabelValues(string(a))
-	}
 	for name := range topology.Consumers(a) {
 		m.ackPending.WithLabelValues(string(a), name).Set(0)
 	}

@@ -23,12 +23,13 @@ type zeros struct {
 type zeroFamily struct {
 	name, help string
 	kind       dto.MetricType
+	none       *dto.Metric        // its value
 	rest       [][]*dto.LabelPair // what each has beside the account; labels in the order of their names, in which account is the first
 }
 
 // of adds a metric of which every account has a series for each of values, which are in the order of labels.
-func (z *zeros) of(name, help string, kind dto.MetricType, labels []string, values ...[]string) {
-	f := zeroFamily{name: "renewals_" + name, help: help, kind: kind}
+func (z *zeros) of(name, help string, kind dto.MetricType, none *dto.Metric, labels []string, values ...[]string) {
+	f := zeroFamily{name: "renewals_" + name, help: help, kind: kind, none: none}
 	known := map[[2]string]*dto.LabelPair{}
 	for _, of := range values {
 		var pairs []*dto.LabelPair
@@ -92,10 +93,6 @@ func (f zeroFamily) fill(family *dto.MetricFamily, accounts []*dto.LabelPair) {
 	for i, rest := range f.rest {
 		keys[i] = joined(rest)
 	}
-	none := &dto.Metric{Counter: &dto.Counter{Value: new(float64)}}
-	if f.kind == dto.MetricType_GAUGE {
-		none = &dto.Metric{Gauge: &dto.Gauge{Value: new(float64)}}
-	}
 	width := 1 + len(f.rest[0])
 	metrics, labels := make([]dto.Metric, len(accounts)*len(f.rest)), make([]*dto.LabelPair, 0, len(accounts)*len(f.rest)*width)
 	family.Metric = slices.Grow(family.Metric, len(metrics))
@@ -109,7 +106,7 @@ func (f zeroFamily) fill(family *dto.MetricFamily, accounts []*dto.LabelPair) {
 			labels = append(append(labels, account), rest...)
 			m := &metrics[0]
 			metrics = metrics[1:]
-			m.Label, m.Counter, m.Gauge = labels[from:len(labels):len(labels)], none.Counter, none.Gauge
+			m.Label, m.Counter, m.Gauge, m.Histogram = labels[from:len(labels):len(labels)], f.none.Counter, f.none.Gauge, f.none.Histogram
 			family.Metric = append(family.Metric, m)
 		}
 	}

@@ -44,6 +44,7 @@ func TestSeriesFromZero(t *testing.T) {
 		{metric: "renewals_klarna_requests_total", series: 2 * len(startCodes), sum: 1},
 		{metric: "renewals_stray_orders_total", series: 2 * len(fromZero("stray_orders_total"))},
 		{metric: "renewals_duplicates_total", series: 2},
+		{metric: "renewals_charge_seconds", series: 2},
 		{metric: "renewals_panics_total", series: 3}, // one of them is nobody's
 	} {
 		n, sum := 0, 0.0

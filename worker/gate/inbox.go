@@ -30,9 +30,9 @@ const statuses = 16
 // drainTimeout is how long what is on its way may take.
 const drainTimeout = 5 * time.Second
 
-// open makes an inbox with room for all jobs that may be asked for.
-func (p *Puller) open() (*inbox, error) {
-	in := &inbox{subject: p.nc.NewInbox(), sent: make(chan *nats.Msg, p.Semaphore.most()+statuses), closed: make(chan struct{})}
+// open makes an inbox with room for so many jobs.
+func (p *Puller) open(jobs int) (*inbox, error) {
+	in := &inbox{subject: p.nc.NewInbox(), sent: make(chan *nats.Msg, jobs+statuses), closed: make(chan struct{})}
 	var err error
 	if in.sub, err = p.nc.ChanSubscribe(in.subject+".*", in.sent); err != nil {
 		return nil, err
@@ -42,8 +42,18 @@ func (p *Puller) open() (*inbox, error) {
 	return in, nil
 }
 
+// room says whether so many jobs may be asked for.
+func (in *inbox) room(jobs int) bool { return jobs+statuses <= cap(in.sent) }
+
 // reply is where the answers to a request go.
 func (in *inbox) reply(request int) string { return in.subject + "." + strconv.Itoa(request) }
+
+// leave gives up an inbox, if there is one; what was on its way still comes.
+func (p *Puller) leave(in *inbox) {
+	if in != nil {
+		p.working.Go(func() { p.drain(in) })
+	}
+}
 
 // drain ends an inbox and takes everything that was on its way. Without a connection nothing comes, and what the server sent is
 // delivered again after AckWait.

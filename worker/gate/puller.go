@@ -92,9 +92,13 @@ func (p *Puller) Run(ctx context.Context, handle func(Delivery)) error {
 		if n == 0 {
 			return nil
 		}
-		if in == nil {
+		if idle {
+			n = 1
+		}
+		if in == nil || !in.room(n) {
+			p.leave(in)
 			var err error
-			if in, err = p.open(); err != nil {
+			if in, err = p.open(n); err != nil {
 				return fmt.Errorf("subscribe for jobs: %w", err)
 			}
 		}
@@ -102,8 +106,7 @@ func (p *Puller) Run(ctx context.Context, handle func(Delivery)) error {
 		idle = err == nil && came == 0
 		if errors.Is(err, errForgotten) {
 			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
-			old := in
-			p.working.Go(func() { p.drain(old) })
+			p.leave(in)
 			in = nil
 		}
 		if errors.Is(err, errNoResponders) && p.gone(ctx) {
@@ -181,11 +184,10 @@ func (p *Puller) ready(ctx context.Context) int {
 }
 
 // pull asks for n jobs and waits until they came or the request is over. While
-// none came to the last request it waits for the first of them.
+// none came to the last request it is idle and waits for the first of them.
 func (p *Puller) pull(ctx context.Context, in *inbox, number, n int, idle bool, reconnected <-chan nats.Status) (came int, err error) {
 	request := pullRequest{Batch: n, Expires: pullExpiry}
 	if idle {
-		n = 1
 		request = pullRequest{Batch: n, Expires: pullExpiryIdle, Heartbeat: pullHeartbeat}
 	}
 	body, _ := json.Marshal(request)

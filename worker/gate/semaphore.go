@@ -169,6 +169,3 @@ func (s *Semaphore) wanted(atHand int) int {
 
 // spare is the most jobs that may be at hand beside those in flight.
 func spare(permits int) int { return permits / 4 }
-
-// most is how many jobs may ever be at hand at once.
-func (s *Semaphore) most() int { return s.bound + spare(s.bound) }
