@@ -40,7 +40,7 @@ const (
 	pace      = 200
 
 	liveRate    = 180 // what the worker allows itself of a live account
-	rateSeconds = 15  // of a backlog at that rate: what is measured is not how fast the machine is
+	rateSeconds = 10  // of a backlog at that rate: what is measured is not how fast the machine is
 )
 
 // rateLatencies are what Klarna takes while the worker is to use the whole rate.

@@ -154,11 +154,12 @@ func (s *Semaphore) free() {
 }
 
 // wanted is how many jobs should come to those that are at hand: as many as there are
-// permits, and while charges are quick some more. Then a few are not
+// permits, and some more while charges are quick, or where their number follows a rate: then
+// another worker is bound by its own share of it, and what is read or recorded here must not cost a turn. With more, a few are not
 // worth a request, since as many wait here.
 func (s *Semaphore) wanted(atHand int) int {
 	permits, ahead := s.Permits(), 0
-	if time.Since(time.Unix(0, s.quick.Load())) < quickCharge {
+	if s.rate != nil && s.rate() > 0 || time.Since(time.Unix(0, s.quick.Load())) < quickCharge {
 		ahead = spare(permits)
 	}
 	if wanted := permits + ahead - atHand; wanted > ahead/2 {

@@ -42,7 +42,7 @@ func TestSemaphore(t *testing.T) {
 	})
 }
 
-// TestWanted: more jobs than permits are asked for only while charges are quick,
+// TestWanted: more jobs than permits are asked for only while charges are quick or a rate bounds them,
 // and then not one by one.
 func TestWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -66,6 +66,13 @@ func TestWanted(t *testing.T) {
 		expect("a moment later", quick)
 		<-time.After(time.Nanosecond)
 		expect("when none has ended for a while", slow)
+		s = NewRatedSemaphore(NewLimiter(0))
+		expect("without a rate", slow)
+		s = NewRatedSemaphore(NewLimiter(100))
+		rated := map[int]int{0: 60, 48: 12, 53: 7, 54: 0, 60: 0}
+		expect("with a rate", rated)
+		s.took(quickCharge)
+		expect("with a rate, after a slow charge", rated)
 		s = NewSemaphore(1)
 		s.took(0)
 		expect("with a single permit", map[int]int{0: 1, 1: 0})
