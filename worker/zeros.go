@@ -81,18 +81,7 @@ func (z *zeros) add(found []*dto.MetricFamily) []*dto.MetricFamily {
 
 // fill adds the series that are not there.
 func (f zeroFamily) fill(family *dto.MetricFamily, accounts []*dto.LabelPair) {
-	live := map[string]map[string]bool{}
-	for _, m := range family.Metric {
-		account := m.Label[0].GetValue()
-		if live[account] == nil {
-			live[account] = map[string]bool{}
-		}
-		live[account][joined(m.Label[1:])] = true
-	}
-	keys := make([]string, len(f.rest))
-	for i, rest := range f.rest {
-		keys[i] = joined(rest)
-	}
+	live, keys := alive(family), f.keys()
 	width := 1 + len(f.rest[0])
 	metrics, labels := make([]dto.Metric, len(accounts)*len(f.rest)), make([]*dto.LabelPair, 0, len(accounts)*len(f.rest)*width)
 	family.Metric = slices.Grow(family.Metric, len(metrics))
@@ -110,6 +99,28 @@ func (f zeroFamily) fill(family *dto.MetricFamily, accounts []*dto.LabelPair) {
 			family.Metric = append(family.Metric, m)
 		}
 	}
+}
+
+// alive are the series to which something has happened, by account.
+func alive(family *dto.MetricFamily) map[string]map[string]bool {
+	live := map[string]map[string]bool{}
+	for _, m := range family.GetMetric() {
+		account := m.Label[0].GetValue()
+		if live[account] == nil {
+			live[account] = map[string]bool{}
+		}
+		live[account][joined(m.Label[1:])] = true
+	}
+	return live
+}
+
+// keys tell the series of an account apart.
+func (f zeroFamily) keys() []string {
+	keys := make([]string, len(f.rest))
+	for i, rest := range f.rest {
+		keys[i] = joined(rest)
+	}
+	return keys
 }
 
 // joined tells label values apart.

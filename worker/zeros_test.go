@@ -1,10 +1,13 @@
 package worker
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -67,5 +70,38 @@ func TestSeriesFromZero(t *testing.T) {
 		if n := len(f.Metric); f.GetName() == "renewals_results_total" && n != 1 {
 			t.Errorf("series kept of results: %d, want the one to which something has happened", n)
 		}
+	}
+}
+
+// What is written line by line is what is gathered, series for series.
+func TestTextIsWhatIsGathered(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	m := NewMetrics(registry)
+	for _, a := range []messages.Account{"a", "b-1"} {
+		m.start(a)
+	}
+	m.results.WithLabelValues("b-1", "paid", "").Add(3)
+	m.charge.WithLabelValues("a").Observe(0.3)
+	m.paused.WithLabelValues("a", "breaker").Set(1)
+	families, err := m.Gatherer(registry).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gathered, written bytes.Buffer
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(&gathered, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.WriteText(&written, registry); err != nil {
+		t.Fatal(err)
+	}
+	want, got := gathered.String(), written.String()
+	if got != want {
+		t.Errorf("written:\n%s\nwant:\n%s", got, want)
+	}
+	if strings.Count(got, "renewals_charge_seconds_bucket{account=\"b-1\"") == 0 {
+		t.Error("a histogram without observations is not there")
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,7 +17,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 // opsSettings say where the worker can be looked at.
@@ -29,7 +34,7 @@ const defaultOpsAddr = "127.0.0.1:9464"
 // operations serves what a monitoring system asks a worker. It answers before there is a worker and while it stops.
 type operations struct {
 	registry *prometheus.Registry
-	shown    prometheus.Gatherer // what is registered there, and what there is to know of it
+	metrics  *worker.Metrics // that are registered there; nil before there are any
 	server   *http.Server
 	done     chan struct{}
 	ready    atomic.Pointer[func() error]
@@ -37,8 +42,7 @@ type operations struct {
 
 // newOperations has a registry of its own, so that nothing gets into the metrics that is not documented.
 func newOperations() *operations {
-	registry := prometheus.NewRegistry()
-	o := &operations{registry: registry, shown: registry}
+	o := &operations{registry: prometheus.NewRegistry()}
 	o.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewBuildInfoCollector())
 	o.setReady(func() error { return errors.New("not connected to NATS yet") })
 	return o
@@ -90,7 +94,7 @@ func (o *operations) handler(profiles bool) http.Handler {
 			mux.Handle("GET /debug/pprof/"+name, pprof.Handler(name))
 		}
 	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(o.shown, promhttp.HandlerOpts{Timeout: 10 * time.Second, MaxRequestsInFlight: 4}))
+	mux.Handle("GET /metrics", o.scraped())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
@@ -102,6 +106,45 @@ func (o *operations) handler(profiles bool) http.Handler {
 		_, _ = fmt.Fprintln(w, "ready")
 	})
 	return mux
+}
+
+// mostScrapes are answered at a time.
+const mostScrapes = 4
+
+// scraped answers with the metrics: in text as they are written, in any other form as the library makes it.
+func (o *operations) scraped() http.Handler {
+	opts := promhttp.HandlerOpts{Timeout: 10 * time.Second, MaxRequestsInFlight: mostScrapes}
+	if o.metrics == nil {
+		return promhttp.HandlerFor(o.registry, opts)
+	}
+	whole := promhttp.HandlerFor(o.metrics.Gatherer(o.registry), opts)
+	places := make(chan struct{}, mostScrapes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		format := expfmt.Negotiate(r.Header)
+		if format.FormatType() != expfmt.TypeTextPlain {
+			whole.ServeHTTP(w, r)
+			return
+		}
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+		default:
+			http.Error(w, fmt.Sprintf("limit of concurrent requests reached (%d), try again later", mostScrapes), http.StatusServiceUnavailable)
+			return
+		}
+		w.Header().Set("Content-Type", string(format))
+		w.Header().Add("Vary", "Accept-Encoding")
+		var to io.Writer = w
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+			packed, _ := gzip.NewWriterLevel(w, gzip.BestSpeed) // a known level
+			defer func() { _ = packed.Close() }()               // whoever asked is gone
+			to = packed
+		}
+		if err := o.metrics.WriteText(to, o.registry); err != nil {
+			panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+		}
+	})
 }
 
 // close lets answers under way finish for a moment.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
+	"github.com/klarna-renewals/renewals/worker"
 )
 
 // opsAddress reads from a worker's log where it serves.
@@ -239,6 +241,45 @@ func TestProfiles(t *testing.T) {
 		newOperations().handler(row.asked).ServeHTTP(answer, httptest.NewRequest(http.MethodGet, row.path, nil))
 		if answer.Code != row.want {
 			t.Errorf("%s, asked for %v: %d, want %d", row.path, row.asked, answer.Code, row.want)
+		}
+	}
+}
+
+// Whatever form a monitoring system asks for, it gets the metrics: text, packed or not, or the library's protocol buffers.
+func TestScrapedInAnyForm(t *testing.T) {
+	t.Parallel()
+	o := newOperations()
+	o.metrics = worker.NewMetrics(o.registry)
+	served := httptest.NewServer(o.handler(false))
+	defer served.Close()
+	for _, tt := range []struct{ name, accept, encoding, contentType string }{
+		{name: "text", contentType: "text/plain"},
+		{name: "packed text", accept: "text/plain;version=0.0.4", encoding: "gzip", contentType: "text/plain"},
+		{name: "protocol buffers", accept: "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", contentType: "application/vnd.google.protobuf"},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, served.URL+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Accept", tt.accept)
+		request.Header.Set("Accept-Encoding", tt.encoding) // set here, so that the client leaves the answer as it is
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body io.Reader = answer.Body
+		if tt.encoding == "gzip" {
+			if body, err = gzip.NewReader(answer.Body); err != nil {
+				t.Fatal(err)
+			}
+		}
+		text, err := io.ReadAll(body)
+		_ = answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusOK || !strings.Contains(string(text), "renewals_unserved_jobs") {
+			t.Errorf("%s: status %d, %d bytes (%v), want the metrics", tt.name, answer.StatusCode, len(text), err)
+		}
+		if got := answer.Header; !strings.HasPrefix(got.Get("Content-Type"), tt.contentType) || got.Get("Content-Encoding") != tt.encoding {
+			t.Errorf("%s: got %s, packed: %q", tt.name, got.Get("Content-Type"), got.Get("Content-Encoding"))
 		}
 	}
 }

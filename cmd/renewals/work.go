@@ -72,7 +72,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	defer stop()
 	ops := newOperations()
 	options.Metrics = worker.NewMetrics(ops.registry)
-	ops.shown = options.Metrics.Gatherer(ops.registry)
+	ops.metrics = options.Metrics
 	if err := ops.listen(c.Ops, log); err != nil {
 		return err
 	}
