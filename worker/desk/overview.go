@@ -298,11 +298,12 @@ func (l *look) oldest(records *journal.Journal) error {
 	if l.deep && records != nil {
 		most = oldestJobs
 	}
+	streams := map[string]jetstream.Stream{} // once for all accounts
 	for _, a := range l.accounts {
 		if a.Backlog == 0 {
 			continue
 		}
-		if err := a.oldest(l.ctx, l.js, records, most); err != nil {
+		if err := a.oldest(l.ctx, l.js, streams, records, most); err != nil {
 			return err
 		}
 	}
@@ -326,13 +327,17 @@ func (o *Overview) judge(found topology.Inspection, missing error) {
 }
 
 // oldest reads the account's oldest jobs and what the journal says of them.
-func (a *AccountOverview) oldest(ctx context.Context, js jetstream.JetStream, records *journal.Journal, jobs int) error {
+func (a *AccountOverview) oldest(ctx context.Context, js jetstream.JetStream, streams map[string]jetstream.Stream, records *journal.Journal, jobs int) error {
 	for name, subject := range topology.Consumers(a.Name) {
-		stream, err := js.Stream(ctx, topology.StreamOf(name))
-		if err != nil {
-			return fmt.Errorf("bind stream %s: %w", topology.StreamOf(name), err)
+		of := topology.StreamOf(name)
+		if streams[of] == nil {
+			stream, err := js.Stream(ctx, of)
+			if err != nil {
+				return fmt.Errorf("bind stream %s: %w", of, err)
+			}
+			streams[of] = stream
 		}
-		err = oldest(ctx, stream, subject, jobs, func(m *jetstream.RawStreamMsg) error {
+		err := oldest(ctx, streams[of], subject, jobs, func(m *jetstream.RawStreamMsg) error {
 			if a.Oldest.IsZero() || m.Time.Before(a.Oldest) {
 				a.Oldest = m.Time
 			}

@@ -39,11 +39,3 @@ func List(ctx context.Context, js jetstream.JetStream, accounts int) (Listing, e
 	}
 	return all, nil
 }
-
-// mayList is what [List] needs.
-func mayList(accounts []messages.Account) []string {
-	if len(accounts) <= mostSingly {
-		return nil
-	}
-	return api("CONSUMER.LIST", messages.StreamJobs, messages.StreamLater)
-}

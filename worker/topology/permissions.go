@@ -190,6 +190,14 @@ func api(verb string, streams ...string) (subjects []string) {
 
 func info(streams ...string) []string { return api("STREAM.INFO", streams...) }
 
+// mayList is what [List] needs.
+func mayList(accounts []messages.Account) []string {
+	if len(accounts) <= mostSingly {
+		return nil
+	}
+	return api("CONSUMER.LIST", messages.StreamJobs, messages.StreamLater)
+}
+
 // messagesOf reads single messages.
 func messagesOf(streams ...string) []string { return api("STREAM.MSG.GET", streams...) }
 
