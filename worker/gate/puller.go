@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/klarna-renewals/renewals/worker/topology"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -66,13 +66,9 @@ type Puller struct {
 
 // NewPuller joins the pullers of its semaphore; all of them are made before one runs.
 func NewPuller(c PullerConfig) *Puller {
-	prefix := c.JetStream.Options().APIPrefix
-	if prefix == "" {
-		prefix = jetstream.DefaultAPIPrefix
-	}
 	return &Puller{
 		PullerConfig: c, nc: c.JetStream.Conn(), freed: c.Semaphore.tell(),
-		subject: strings.TrimSuffix(prefix, ".") + ".CONSUMER.MSG.NEXT." + c.Stream + "." + c.Consumer,
+		subject: topology.API(c.JetStream, "CONSUMER.MSG.NEXT."+c.Stream+"."+c.Consumer),
 	}
 }
 

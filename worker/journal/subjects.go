@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // A Requester is a JetStream that answers requests of its API itself: tests' are. Of any other the connection is asked.
@@ -28,14 +29,7 @@ type subjects struct {
 }
 
 func newSubjects(js jetstream.JetStream) subjects {
-	prefix := jetstream.DefaultAPIPrefix
-	switch o := js.Options(); {
-	case o.APIPrefix != "":
-		prefix = o.APIPrefix
-	case o.Domain != "":
-		prefix = "$JS." + o.Domain + ".API."
-	}
-	s := subjects{subject: strings.TrimSuffix(prefix, ".") + ".STREAM.INFO." + messages.StreamJournal}
+	s := subjects{subject: topology.API(js, "STREAM.INFO."+messages.StreamJournal)}
 	if r, ok := js.(Requester); ok {
 		s.requester = r
 	} else {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -59,15 +58,8 @@ func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 }
 
 func subjectsFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
-	prefix := jetstream.DefaultAPIPrefix
-	switch o := js.Options(); {
-	case o.APIPrefix != "":
-		prefix = o.APIPrefix
-	case o.Domain != "":
-		prefix = "$JS." + o.Domain + ".API."
-	}
 	body, _ := json.Marshal(map[string]any{"subjects_filter": filter, "offset": offset})
-	m, err := js.Conn().RequestWithContext(ctx, strings.TrimSuffix(prefix, ".")+".STREAM.INFO."+stream, body)
+	m, err := js.Conn().RequestWithContext(ctx, API(js, "STREAM.INFO."+stream), body)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, err)
 	}
