@@ -59,6 +59,7 @@ type account struct {
 // newAccount makes an account of a worker with this name. It knows no rules yet: see bind.
 func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *account {
 	a := &account{config: config, shared: s, limiter: gate.NewLimiter(config.Rate), log: log.With().Str("account", string(config.Name)).Logger()}
+	a.charges = a.semaphore()
 	a.breaker = gate.NewBreaker(a.pauseChanged)
 	a.canary = gate.NewCanary(config.Klarna, a.limiter, a.breaker, s.timing.TryTimeout, a.log)
 	a.rules = &rulebook{breaker: a.breaker, clock: s.clock, pauses: s.pauses, marks: s.marks, restored: s.restored}
@@ -83,8 +84,6 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 // as it must be waits until it is; the error of that is returned, too.
 func (a *account) bind(ctx context.Context, listed topology.Listing) (unfit, err error) {
 	var ackWait time.Duration
-	a.pullers = nil
-	a.charges = a.semaphore()
 	for name, subject := range topology.Consumers(a.config.Name) {
 		config, err := a.consumer(ctx, name, subject, listed)
 		var off *topology.Deviation
@@ -96,18 +95,20 @@ func (a *account) bind(ctx context.Context, listed topology.Listing) (unfit, err
 		case ackWait == 0 || config.AckWait < ackWait:
 			ackWait = config.AckWait
 		}
+	}
+	if window := a.shared.timing.KeyWindow; window < ackWait && !a.config.local() {
+		return nil, &topology.Deviation{Stream: messages.StreamJobs, Consumer: topology.ConsumerName(a.config.Name), Setting: "ack_wait", Got: ackWait.String(),
+			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", window)}
+	}
+	if ackWait == 0 {
+		ackWait = max(topology.DefaultAckWait, a.shared.timing.LeaseNeeded())
+	}
+	for name := range topology.Consumers(a.config.Name) { // now that the broker has told all: this is not asked again
 		semaphore := a.charges
 		if name == topology.CaptureConsumerName(a.config.Name) {
 			semaphore = a.semaphore()
 		}
 		a.pullers = append(a.pullers, a.puller(name, semaphore))
-	}
-	if window := a.shared.timing.KeyWindow; window < ackWait && !a.config.local() {
-		return nil, &topology.Deviation{Stream: messages.StreamJobs, Consumer: a.pullers[0].Consumer, Setting: "ack_wait", Got: ackWait.String(),
-			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", window)}
-	}
-	if ackWait == 0 {
-		ackWait = max(topology.DefaultAckWait, a.shared.timing.LeaseNeeded())
 	}
 	a.rules.base = journal.NewRules(a.shared.timing, ackWait)
 	a.rules.base.Guards = a.config.guards()
