@@ -561,7 +561,7 @@ func (s *spacingSetting) explore(most int) (states int, story string) {
 func spacingStates() int {
 	switch {
 	case *whole:
-		return 600_000
+		return 150_000
 	case testing.Short(), underRace:
 		return 3_000
 	}
