@@ -120,7 +120,7 @@ func (o *operations) scraped() http.Handler {
 	whole := promhttp.HandlerFor(o.metrics.Gatherer(o.registry), opts)
 	places := make(chan struct{}, mostScrapes)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		format := expfmt.Negotiate(r.Header)
+		format := expfmt.NegotiateAccept(r.Header, expfmt.DefaultAcceptedFormats()...)
 		if format.FormatType() != expfmt.TypeTextPlain {
 			whole.ServeHTTP(w, r)
 			return
