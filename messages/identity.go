@@ -182,3 +182,6 @@ func unescape(s string) (text string, ok bool) {
 func unreserved(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0
 }
+
+// subjectToken reports whether a byte may stand in a token of a subject as it is.
+func subjectToken(c byte) bool { return c != '.' && unreserved(c) }

@@ -54,9 +54,6 @@ func ParseParkedSubject(subject string) (Account, error) {
 	return ParseAccount(part[5])
 }
 
-// subjectToken reports whether a byte may stand in a token of a subject as it is.
-func subjectToken(c byte) bool { return c != '.' && unreserved(c) }
-
 // Parked is what a job waits with, beside its payload as received.
 type Parked struct {
 	ID        MessageID // as it was read

@@ -1,7 +1,6 @@
 package messages
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -103,13 +102,6 @@ func (s *scanner) place(problems []Problem) {
 		if problems[i].Path == "$" && s.around.place != "" {
 			problems[i].Path = s.around.place
 		}
-	}
-}
-
-// byteOrderMark refuses one by its name: RFC 8259 forbids it, and it cannot be seen.
-func (s *scanner) byteOrderMark() {
-	if bytes.HasPrefix(s.data, []byte("\ufeff")) || bytes.HasPrefix(s.data, []byte{0xfe, 0xff}) || bytes.HasPrefix(s.data, []byte{0xff, 0xfe}) {
-		s.fail("expected the document to begin with no byte order mark (U+FEFF), in UTF-8")
 	}
 }
 

@@ -595,3 +595,10 @@ func whole(text []byte) (n int64, ok bool) {
 	}
 	return r.Num().Int64(), true
 }
+
+// byteOrderMark refuses one by its name: RFC 8259 forbids it, and it cannot be seen.
+func (s *scanner) byteOrderMark() {
+	if bytes.HasPrefix(s.data, []byte("\ufeff")) || bytes.HasPrefix(s.data, []byte{0xfe, 0xff}) || bytes.HasPrefix(s.data, []byte{0xff, 0xfe}) {
+		s.fail("expected the document to begin with no byte order mark (U+FEFF), in UTF-8")
+	}
+}

@@ -74,6 +74,7 @@ func newAccount(config Account, worker string, s *shared, log zerolog.Logger) *a
 			account: config.Name, klarna: config.Klarna, journal: s.journal, limiter: a.limiter, breaker: a.breaker, canary: a.canary, clock: s.clock, rules: a.rules,
 			owners: new(owners), metrics: s.metrics, log: a.log, autoCaptures: new(autoCaptures), heardCharges: new(atomic.Int64), heardOrders: new(atomic.Int64), finishing: s.finishing,
 		},
+		spacer:   &spacer{off: config.Spacing == SpacingOff, recorder: r},
 		recorder: r,
 		finisher: &finisher{account: config.Name, js: s.js, clock: s.clock, rules: a.rules, outage: s.outage, recorder: r, waker: s.waker, metrics: s.metrics, log: a.log},
 	}

@@ -14,6 +14,7 @@ import (
 type handler struct {
 	reader   reader
 	turns    *turns
+	spacer   *spacer
 	asker    *asker
 	recorder *recorder
 	finisher *finisher
@@ -50,7 +51,7 @@ func (h *handler) handle(ctx context.Context, d gate.Delivery) {
 	case err == nil && next.Then == journal.Try:
 		held := journal.Held(at.State, h.recorder.rules.base)
 		var free bool
-		if next, free, err = h.spaced(j, at, held); free {
+		if next, free, err = h.spacer.spaced(j, at, held); free {
 			answer := h.asker.ask(ctx, j, held, mine)
 			next, err = h.recorder.record(j, at, held, answer)
 		}
@@ -119,7 +120,7 @@ func (h *handler) decide(ctx context.Context, j *job, at journal.Entry, speak fu
 				return j, journal.Transition{}, at, err
 			}
 		case journal.LookAround:
-			way, err := h.way(j, at)
+			way, err := h.spacer.way(j, at)
 			if err != nil {
 				return j, journal.Transition{}, at, err
 			}

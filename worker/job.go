@@ -180,6 +180,21 @@ func (j *job) errors(next journal.Transition) []messages.Problem {
 	return j.service.explain(next)
 }
 
+// tooClose tells a person which period stands in the way of theirs.
+func (j *job) tooClose(way journal.Way) []messages.Problem {
+	_, period := way.By.Split()
+	return []messages.Problem{{Path: "period", Message: fmt.Sprintf(
+		"period %s of the subscription, due %s, is charged or may be, and is closer to this one, due %s, than half a cadence; where both are to be charged, publish this one again under a new message ID with off_cycle: true "+
+			"(idempotency key %s)", period, way.DueAt.UTC().Format(time.DateOnly), j.request.DueAt.UTC().Format(time.DateOnly), way.Key)}}
+}
+
+// beside is the job with what stands beside it.
+func (j *job) beside(way journal.Way) *job {
+	other := *j
+	other.request.Way = &way
+	return &other
+}
+
 // replayOf reads which dead letter a message repeats; 0 when none.
 func replayOf(h nats.Header) uint64 {
 	for name, values := range h {

@@ -56,6 +56,14 @@ const (
 	MostAttempts = journal.MaxSettled
 )
 
+// Spacing is whether an account keeps periods of one subscription apart that are due close together.
+type Spacing string
+
+const (
+	SpacingHold Spacing = ""    // a charge waits for the period beside it, and is rejected once that is charged
+	SpacingOff  Spacing = "off" // each is charged, whatever is beside it
+)
+
 // Options are a worker's settings. Start from [DefaultOptions].
 type Options struct {
 	// Name of this worker, unique among the live ones; it stands in records and logs.

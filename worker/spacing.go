@@ -3,24 +3,21 @@ package worker
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// Spacing is whether an account keeps periods of one subscription apart that are due close together.
-type Spacing string
-
-const (
-	SpacingHold Spacing = ""    // a charge waits for the period beside it, and is rejected once that is charged
-	SpacingOff  Spacing = "off" // each is charged, whatever is beside it
-)
+// A spacer keeps an account's charges from being sent while another period of their subscription stands in the way.
+type spacer struct {
+	off      bool
+	recorder *recorder
+}
 
 // way looks at the periods beside a charge that is claimed as at says, or was. Of one that ran out of time nobody waits for the end.
-func (h *handler) way(j *job, at journal.Entry) (journal.Way, error) {
-	r := h.recorder
-	if h.reader.account.Spacing == SpacingOff || j.service.afterOrder || at.State.OffCycle {
+func (p *spacer) way(j *job, at journal.Entry) (journal.Way, error) {
+	r := p.recorder
+	if p.off || j.service.afterOrder || at.State.OffCycle {
 		return journal.Way{}, nil
 	}
 	beside, err := r.journal.Beside(r.recording, j.renewal, at)
@@ -39,9 +36,9 @@ func (h *handler) way(j *job, at journal.Entry) (journal.Way, error) {
 }
 
 // spaced says whether a claim may be sent. Where it may not, it has yielded already: next is what becomes of the job.
-func (h *handler) spaced(j *job, at journal.Entry, held journal.HeldClaim) (next journal.Transition, free bool, err error) {
-	way, err := h.way(j, at)
-	r := h.recorder
+func (p *spacer) spaced(j *job, at journal.Entry, held journal.HeldClaim) (next journal.Transition, free bool, err error) {
+	way, err := p.way(j, at)
+	r := p.recorder
 	switch {
 	case err != nil:
 		r.log.Warn().Err(err).Str("idempotency_key", string(j.request.Key)).Msg("charge goes back: the periods beside it could not be looked at")
@@ -85,19 +82,4 @@ func (r *recorder) settleStale(of messages.Renewal, s journal.State) (journal.St
 		},
 	}, nil)
 	return at.State, err
-}
-
-// tooClose tells a person which period stands in the way of theirs.
-func (j *job) tooClose(way journal.Way) []messages.Problem {
-	_, period := way.By.Split()
-	return []messages.Problem{{Path: "period", Message: fmt.Sprintf(
-		"period %s of the subscription, due %s, is charged or may be, and is closer to this one, due %s, than half a cadence; where both are to be charged, publish this one again under a new message ID with off_cycle: true "+
-			"(idempotency key %s)", period, way.DueAt.UTC().Format(time.DateOnly), j.request.DueAt.UTC().Format(time.DateOnly), way.Key)}}
-}
-
-// beside is the job with what stands beside it.
-func (j *job) beside(way journal.Way) *job {
-	other := *j
-	other.request.Way = &way
-	return &other
 }

@@ -51,12 +51,8 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	parked, err := f.Parked(ctx, subscription, period)
-	if err != nil {
+	if err := printParked(ctx, f, aside, subscription, period); err != nil {
 		return err
-	}
-	for _, j := range parked {
-		fmt.Fprintf(aside, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
 	}
 	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.Journal.Cancel
 	if err := h.state.Cancellable(); err != nil && !c.Undo {
@@ -149,4 +145,13 @@ func (h history) tooLate(why error) error {
 		captures = amount(o.Captured, o.Currency) + " of it are captured: refund them in Klarna's portal"
 	}
 	return fmt.Errorf("cancel: too late: the renewal is paid with order %s, %s", printable(o.ID), captures)
+}
+
+// printParked tells of the early jobs of a period that is about to be cancelled.
+func printParked(ctx context.Context, f desk.Finder, w io.Writer, subscription messages.SubscriptionID, period messages.Period) error {
+	parked, err := f.Parked(ctx, subscription, period)
+	for _, j := range parked {
+		fmt.Fprintf(w, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
+	}
+	return err
 }

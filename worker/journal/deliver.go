@@ -133,3 +133,19 @@ func carryOn(s State, q Request, now time.Time, r Rules) Transition {
 	c.Deliveries++
 	return Transition{Record: c.becomes(NoAnswer), Key: q.Key, State: s.Claimed(c), Then: Try}
 }
+
+// guarded records that an attempt is refused. Once half of the IDs that a renewal may see are used up, such a job goes by its stand-in: a
+// publisher that repeats itself for a day must not use up the attempts that are still to come.
+func guarded(s State, q Request, why messages.Reason, g Guards) Transition {
+	st := reject(s, q, why)
+	if !s.known(q.Key) && len(s.Settled) >= MaxSettled/2 {
+		st = Transition{Then: FileApart, Reason: why}
+	}
+	switch why {
+	case messages.ReasonTooSoon:
+		st.NextAttemptAt = g.earliest(s)
+	case messages.ReasonTooManyAttempts:
+		st.MaxAttempts = g.MaxAttempts
+	}
+	return st
+}

@@ -30,18 +30,7 @@ func (s State) Encode() (string, error) {
 			return "", err
 		}
 	}
-	if len(s.Settled) > 0 {
-		before := `,"settled":{`
-		var few [8]messages.IdempotencyKey
-		keys := slices.AppendSeq(few[:0], maps.Keys(s.Settled))
-		slices.Sort(keys)
-		for _, k := range keys {
-			b = messages.AppendText(append(b, before...), string(k))
-			b = s.Settled[k].append(append(b, ':'))
-			before = ","
-		}
-		b = append(b, '}')
-	}
+	b = s.appendSettled(b)
 	if s.Order != nil { // only where something is left to capture
 		order, err := json.Marshal(s.Order)
 		if err != nil {
@@ -61,14 +50,7 @@ func (s State) Encode() (string, error) {
 	}
 	b = appendTime(b, `,"first_attempt_at":`, s.FirstAttemptAt)
 	b = appendTime(b, `,"last_attempt_at":`, s.LastAttemptAt)
-	if len(s.DeadTokens) > 0 {
-		before := `,"dead_tokens":[`
-		for _, token := range s.DeadTokens {
-			b = messages.AppendText(append(b, before...), token)
-			before = ","
-		}
-		b = append(b, ']')
-	}
+	b = s.appendDeadTokens(b)
 	b = appendTime(b, `,"undecided_at":`, s.UndecidedAt)
 	if n := s.NotEvaluated; n != (NotEvaluated{}) {
 		b = strconv.AppendInt(append(b, `,"not_evaluated":{"n":`...), int64(n.N), 10)
@@ -79,17 +61,50 @@ func (s State) Encode() (string, error) {
 		b = appendSchedule(append(b, `,"policy":{"soft_decline":`...), p.SoftDecline)
 		b = append(appendSchedule(append(b, `,"customer_action":`...), p.CustomerAction), '}')
 	}
-	if len(s.Panics) > 0 {
-		before := `,"panics":{`
-		for _, k := range slices.Sorted(maps.Keys(s.Panics)) {
-			b = messages.AppendText(append(b, before...), string(k))
-			b = strconv.AppendInt(append(b, ':'), int64(s.Panics[k]), 10)
-			before = ","
-		}
-		b = append(b, '}')
-	}
+	b = s.appendPanics(b)
 	b = appendTime(b, `,"vouched_at":`, s.VouchedAt)
 	return string(append(b, '}')), nil
+}
+
+func (s State) appendSettled(b []byte) []byte {
+	if len(s.Settled) == 0 {
+		return b
+	}
+	before := `,"settled":{`
+	var few [8]messages.IdempotencyKey
+	keys := slices.AppendSeq(few[:0], maps.Keys(s.Settled))
+	slices.Sort(keys)
+	for _, k := range keys {
+		b = messages.AppendText(append(b, before...), string(k))
+		b = s.Settled[k].append(append(b, ':'))
+		before = ","
+	}
+	return append(b, '}')
+}
+
+func (s State) appendDeadTokens(b []byte) []byte {
+	if len(s.DeadTokens) == 0 {
+		return b
+	}
+	before := `,"dead_tokens":[`
+	for _, token := range s.DeadTokens {
+		b = messages.AppendText(append(b, before...), token)
+		before = ","
+	}
+	return append(b, ']')
+}
+
+func (s State) appendPanics(b []byte) []byte {
+	if len(s.Panics) == 0 {
+		return b
+	}
+	before := `,"panics":{`
+	for _, k := range slices.Sorted(maps.Keys(s.Panics)) {
+		b = messages.AppendText(append(b, before...), string(k))
+		b = strconv.AppendInt(append(b, ':'), int64(s.Panics[k]), 10)
+		before = ","
+	}
+	return append(b, '}')
 }
 
 func (c Claim) append(b []byte) ([]byte, error) {

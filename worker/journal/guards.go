@@ -54,22 +54,6 @@ func (g Guards) earliest(s State) time.Time {
 	return exact
 }
 
-// guarded records that an attempt is refused. Once half of the IDs that a renewal may see are used up, such a job goes by its stand-in: a
-// publisher that repeats itself for a day must not use up the attempts that are still to come.
-func guarded(s State, q Request, why messages.Reason, g Guards) Transition {
-	st := reject(s, q, why)
-	if !s.known(q.Key) && len(s.Settled) >= MaxSettled/2 {
-		st = Transition{Then: FileApart, Reason: why}
-	}
-	switch why {
-	case messages.ReasonTooSoon:
-		st.NextAttemptAt = g.earliest(s)
-	case messages.ReasonTooManyAttempts:
-		st.MaxAttempts = g.MaxAttempts
-	}
-	return st
-}
-
 // nextAttempt is the number of the attempt after those of s: the larger of what its job says and what is counted.
 func (s State) nextAttempt(said int64) int64 { return max(s.Attempts+1, said) }
 

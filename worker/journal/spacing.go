@@ -20,18 +20,6 @@ type Neighbour struct {
 	State   State
 }
 
-// A Way says whether a charge may be sent, as far as the periods beside it are concerned. Its zero value is free.
-type Way struct {
-	By      messages.Renewal        // the period that stands in it
-	Key     messages.IdempotencyKey // of that period's last claim
-	DueAt   time.Time               // of that period
-	Blocked bool                    // for good: that period is charged, or may be; else its claim is open, and was there first
-	First   bool                    // it has stood there ever since the claim was made: nobody who looked has sent anything under it
-}
-
-// Free says that nothing stands in it.
-func (w Way) Free() bool { return w.By == "" }
-
 // Passage is the way of a claim among the periods beside it.
 func (s State) Passage(beside []Neighbour) (way Way) {
 	for _, n := range beside {
@@ -80,25 +68,6 @@ func (s State) tooClose(o State) bool {
 func (s State) near(of messages.RecordAddress) bool {
 	apart := time.Duration(of.Due-s.DueAt.Unix()) * time.Second
 	return of.Due != 0 && apart.Abs() <= s.Cadence.Length()/2+time.Second
-}
-
-// Yield decides for a claim in whose way another period stands. Nothing was sent by the delivery that holds it. Where nothing can have
-// been sent before either, a way that is blocked ends the job: the renewal goes back to what it was before the claim. Else the claim is
-// kept, released: it is never taken back once a byte may have gone out under its key, so that where the way stays blocked its window
-// closes.
-func Yield(s State, h HeldClaim, q Request, way Way, now time.Time, r Rules) Transition {
-	st := Conclude(s, h, Outcome{Unsent: true}, now, r)
-	if st.Record != messages.KindCharging {
-		return st // it is no longer ours
-	}
-	if way.Blocked && st.State.Claim.unsent(way) {
-		return tooClose(st.State, q, way)
-	}
-	c := *st.State.Claim
-	c.Held = true
-	wait := st.State.Claimed(c).heldFor(q, way, now, r)
-	wait.Record, wait.Key, wait.State = st.Record, st.Key, st.State.Claimed(c)
-	return wait
 }
 
 // held decides for a job that comes again while its claim is kept for another period's sake: nothing is written before the way is free.

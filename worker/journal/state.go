@@ -132,6 +132,20 @@ type Claim struct {
 	Search *Search `json:"search,omitempty"`
 }
 
+// Search is what a person needs who looks at Klarna for what the requests under a key have made, beside when the first was sent.
+// It decides nothing. A claim whose first delivery brings its result has none.
+type Search struct {
+	// TakenAt is when the delivery that holds the claim took it over from another, until it has told what it sent.
+	TakenAt time.Time `json:"taken_at,omitzero"`
+	// LastSentAt is when the last try began of which anybody told; of a delivery that never did, when it began.
+	LastSentAt time.Time `json:"last_sent_at,omitzero"`
+	// Until is when Klarna has surely finished or dropped every try, those of which nobody told included: what does not
+	// exist then never will.
+	Until time.Time `json:"search_until,omitzero"`
+	// CorrelationIDs are those of Klarna's answers, in order, each once.
+	CorrelationIDs []string `json:"correlation_ids,omitempty"`
+}
+
 // Capture is what one key takes of an order.
 type Capture struct {
 	OrderID string `json:"order_id"`
