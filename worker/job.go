@@ -184,7 +184,7 @@ func (j *job) errors(next journal.Transition) []messages.Problem {
 func (j *job) tooClose(way journal.Way) []messages.Problem {
 	_, period := way.By.Split()
 	return []messages.Problem{{Path: "period", Message: fmt.Sprintf(
-		"period %s of the subscription, due %s, is charged or may be, and is closer to this one, due %s, than half a cadence; where both are to be charged, publish this one again under a new message ID with off_cycle: true "+
+		"found %s, due %s, which is charged or may be, closer to this one, due %s, than half a cadence; where both are to be charged, publish this one again under a new message ID with off_cycle: true "+
 			"(idempotency key %s)", period, way.DueAt.UTC().Format(time.DateOnly), j.request.DueAt.UTC().Format(time.DateOnly), way.Key)}}
 }
 
