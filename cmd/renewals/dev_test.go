@@ -96,7 +96,7 @@ func TestDevLoadKeepsItsStore(t *testing.T) {
 	}
 }
 
-// Another terminal uses the servers that dev leaves up.
+// Another terminal uses what dev leaves up, its worker among it.
 func TestDevKeepsRunning(t *testing.T) {
 	t.Parallel()
 	p := start(t, variables{}, "", "dev", "--keep-running", "--jobs=1")
@@ -108,12 +108,11 @@ func TestDevKeepsRunning(t *testing.T) {
 		name, value, _ := strings.Cut(pair, "=")
 		env[name] = value
 	}
-	w := start(t, env, "", "work")
 	watch := start(t, env, "", "watch", "--since=1h")
 	finish(t, exitDone, env, jobLines(t, "g", 1), "publish")
-	eventually(t, "a result in another terminal", func() bool { return strings.Contains(watch.stdout.String(), `"id":"g-0/`) })
-	w.stop()
-	w.wait(t)
+	eventually(t, "a result in both terminals", func() bool {
+		return strings.Contains(watch.stdout.String(), `"id":"g-0/`) && strings.Contains(p.stdout.String(), `"id":"g-0/`)
+	})
 	p.stop()
 	if code := p.wait(t); code != exitDone {
 		t.Errorf("dev exited with %d: %s", code, p.stderr.String())
@@ -249,8 +248,13 @@ func TestDevBrokenPromise(t *testing.T) {
 	}
 	t.Cleanup(sim.Close)
 	var out, told screen
-	d := demonstration{t: &terminal{nil, &out, &told}, aside: &out, log: zerolog.Nop()}
-	err = d.run(t.Context(), natsServer{url: broker(t, nil).ClientURL()}, sim)
+	ctx, js, err := natsServer{url: broker(t, nil).ClientURL()}.connect(t.Context(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer js.Conn().Close()
+	d := demonstration{t: &terminal{nil, &out, &told}, aside: &out, log: zerolog.Nop(), js: js, simulator: sim}
+	err = d.run(ctx)
 	if !errors.Is(err, errReported) {
 		t.Errorf("got %v, want %v", err, errReported)
 	}
