@@ -19,8 +19,6 @@ import (
 // accountSettings describe one Klarna merchant account from the environment, or say where several are. With a
 // configuration file that lists accounts, what is set here wins over the entry of KLARNA_ACCOUNT.
 type accountSettings struct {
-	Config string `help:"YAML file with accounts and other settings, as try_timeout for --try-timeout."`
-
 	Account      string   `name:"klarna-account" setting:"KLARNA_ACCOUNT" group:"Klarna" help:"Name of the account, default \"default\"."`
 	Endpoint     string   `name:"klarna-endpoint" setting:"KLARNA_ENDPOINT" group:"Klarna" help:"eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL."`
 	Username     string   `name:"klarna-username" setting:"KLARNA_USERNAME" group:"Klarna" help:"User name of the API key. The key itself is in KLARNA_PASSWORD or a file."`
@@ -31,36 +29,36 @@ type accountSettings struct {
 	AllowHTTP    bool     `name:"klarna-allow-http" setting:"KLARNA_ALLOW_HTTP" group:"Klarna" help:"Accept http URLs beyond loopback: the API key and customer tokens travel in the clear."`
 }
 
-// accountEntry is one account, as the configuration file has it.
+// accountEntry is one account, as the configuration file has it. The tags are what [structShape] reads.
 type accountEntry struct {
-	Name         string       `yaml:"name"`
-	Endpoint     string       `yaml:"endpoint"`
-	Username     string       `yaml:"username"`
-	MID          string       `yaml:"mid"`
-	PasswordFile string       `yaml:"password_file"`
-	Rate         *float64     `yaml:"rate"`
-	Concurrency  *int         `yaml:"concurrency"`
-	Dunning      dunningEntry `yaml:"dunning"`
+	Name         string       `yaml:"name" required:"" pattern:"^[a-z0-9][a-z0-9-]{0,31}$" expected:"1 to 32 of a-z, 0-9 and -, the first no -" help:"Name of the account, part of its subjects."`
+	Endpoint     string       `yaml:"endpoint" help:"eu, na, oc, eu-playground, na-playground, oc-playground, kustom, kustom-playground or an https URL."`
+	Username     string       `yaml:"username" help:"User name of the API key."`
+	MID          string       `yaml:"mid" help:"Merchant ID, where the user name does not begin with it and a _."`
+	PasswordFile string       `yaml:"password_file" help:"File with the API key, read again when it changes."`
+	Rate         *float64     `yaml:"rate" min:"0" max:"1000000" help:"Requests per second over all workers, 0 for no limit. Default 180, playground 45, loopback no limit."`
+	Concurrency  *int         `yaml:"concurrency" min:"1" max:"4096" help:"Charges in flight of one worker. Default what the rate needs."`
+	Dunning      dunningEntry `yaml:"dunning" help:"When an attempt that was refused is to be made again."`
 
-	MinAttemptGap string `yaml:"min_attempt_gap"` // a duration; "" for the default, 0s for none
-	MaxAttempts   *int   `yaml:"max_attempts"`
+	MinAttemptGap string `yaml:"min_attempt_gap" is:"duration" help:"From one attempt at a renewal to the next, at most 7d; 0s for none. Default 1h."`
+	MaxAttempts   *int   `yaml:"max_attempts" min:"1" max:"256" help:"Attempts at one renewal. Default 20."`
 
-	Spacing       string `yaml:"spacing"`        // hold, which is the default, or off
-	MixedCadences string `yaml:"mixed_cadences"` // "" or allow
-	MerchantName  string `yaml:"merchant_name"`  // which should not be in a subscription's name
+	Spacing       string `yaml:"spacing" enum:"hold,off" help:"Whether two periods of one subscription that are too close are both charged: hold (default) for no, off."`
+	MixedCadences string `yaml:"mixed_cadences" enum:"allow" help:"allow: an order may recur in several ways."`
+	MerchantName  string `yaml:"merchant_name" help:"Warn where it is in a subscription's name."`
 
 	password string // from KLARNA_PASSWORD only: a file that holds keys is a file that gets committed
 	where    func(key string) string
 }
 
 type dunningEntry struct {
-	SoftDecline    *scheduleEntry `yaml:"soft_decline"`
-	CustomerAction *scheduleEntry `yaml:"customer_action"`
+	SoftDecline    *scheduleEntry `yaml:"soft_decline" help:"For what passes by itself."`
+	CustomerAction *scheduleEntry `yaml:"customer_action" help:"For what the customer has to do something about."`
 }
 
 type scheduleEntry struct {
-	Days        []int `yaml:"days"`
-	MaxAttempts *int  `yaml:"max_attempts"`
+	Days        []int `yaml:"days" min:"1" max:"100" help:"Days after the first attempt, ascending."`
+	MaxAttempts *int  `yaml:"max_attempts" min:"1" max:"101" help:"Default one more than there are days."`
 }
 
 const defaultAccount = "default"
@@ -69,23 +67,19 @@ const defaultAccount = "default"
 func (a accountSettings) entries(s *settings) ([]accountEntry, error) {
 	var entries []accountEntry
 	if s.file != nil {
-		entries = slices.Clone(s.file.Accounts)
-	}
-	for i := range entries {
-		name := cmp.Or(entries[i].Name, fmt.Sprintf("accounts[%d]", i))
-		entries[i].where = func(key string) string { return s.file.path + ": account " + name + ": " + key }
+		entries = slices.Clone(s.file.accounts)
 	}
 	fromFile := len(entries) > 0
 	target := 0
 	switch {
 	case !fromFile:
-		entries = []accountEntry{{Name: cmp.Or(a.Account, defaultAccount), where: func(key string) string { return "KLARNA_" + strings.ToUpper(key) }}}
+		entries = []accountEntry{{Name: cmp.Or(a.Account, defaultAccount), where: a.where(s)}}
 	case a.Account != "":
 		for target < len(entries) && entries[target].Name != a.Account {
 			target++
 		}
 		if target == len(entries) {
-			return nil, usagef("KLARNA_ACCOUNT: %q is not among the accounts of %s", a.Account, s.file.path)
+			return nil, usagef("%s: %q is not among the accounts of %s", s.place("klarna-account"), a.Account, s.file.path)
 		}
 	case len(entries) > 1:
 		if set := a.set(s); set != "" {
@@ -96,7 +90,7 @@ func (a accountSettings) entries(s *settings) ([]accountEntry, error) {
 	if !fromFile || a.set(s) != "" {
 		e.password = s.lookup("KLARNA_PASSWORD")
 		if e.password != "" && a.PasswordFile != "" {
-			return nil, usagef("KLARNA_PASSWORD: set beside KLARNA_PASSWORD_FILE, expected one of them")
+			return nil, usagef("KLARNA_PASSWORD: set beside %s, expected one of them", s.place("klarna-password-file"))
 		}
 		if e.password != "" {
 			e.PasswordFile = ""
@@ -104,12 +98,19 @@ func (a accountSettings) entries(s *settings) ([]accountEntry, error) {
 		e.Endpoint, e.Username, e.PasswordFile = cmp.Or(a.Endpoint, e.Endpoint), cmp.Or(a.Username, e.Username), cmp.Or(a.PasswordFile, e.PasswordFile)
 		e.MID = cmp.Or(a.MID, e.MID)
 		e.Rate, e.Concurrency = cmp.Or(a.Rate, e.Rate), cmp.Or(a.Concurrency, e.Concurrency)
+		inFile := e.where
+		e.where = func(key string) string {
+			if fromFile && !a.overrides(key) {
+				return inFile(key)
+			}
+			return a.where(s)(key)
+		}
 	}
 	seen := map[string]bool{}
 	for _, e := range entries {
 		if _, err := messages.ParseAccount(e.Name); err != nil {
 			if !fromFile {
-				return nil, usagef("KLARNA_ACCOUNT: %w", err)
+				return nil, usagef("%s: %w", s.place("klarna-account"), err)
 			}
 			return nil, usagef("%s: %w", e.where("name"), err)
 		}
@@ -121,18 +122,27 @@ func (a accountSettings) entries(s *settings) ([]accountEntry, error) {
 	return entries, nil
 }
 
+// where names the setting of one account that is a key of an entry.
+func (a accountSettings) where(s *settings) func(key string) string {
+	return func(key string) string { return s.place("klarna-" + strings.ReplaceAll(key, "_", "-")) }
+}
+
+// overrides says that a key of an entry has its value from elsewhere.
+func (a accountSettings) overrides(key string) bool {
+	return map[string]bool{
+		"endpoint": a.Endpoint != "", "username": a.Username != "", "mid": a.MID != "", "password_file": a.PasswordFile != "",
+		"rate": a.Rate != nil, "concurrency": a.Concurrency != nil,
+	}[key]
+}
+
 // set names a setting of the environment or the command line that describes an account, or "".
 func (a accountSettings) set(s *settings) string {
-	for _, one := range []struct {
-		name string
-		set  bool
-	}{
-		{"KLARNA_ENDPOINT", a.Endpoint != ""}, {"KLARNA_USERNAME", a.Username != ""}, {"KLARNA_MID", a.MID != ""},
-		{"KLARNA_PASSWORD", s.lookup("KLARNA_PASSWORD") != ""}, {"KLARNA_PASSWORD_FILE", a.PasswordFile != ""},
-		{"KLARNA_RATE", a.Rate != nil}, {"KLARNA_CONCURRENCY", a.Concurrency != nil},
-	} {
-		if one.set {
-			return one.name
+	if s.lookup("KLARNA_PASSWORD") != "" {
+		return "KLARNA_PASSWORD"
+	}
+	for _, key := range []string{"endpoint", "username", "mid", "password_file", "rate", "concurrency"} {
+		if a.overrides(key) {
+			return a.where(s)(key)
 		}
 	}
 	return ""

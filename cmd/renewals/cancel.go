@@ -26,7 +26,7 @@ type cancelCmd struct {
 }
 
 func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	if err := c.check(); err != nil {
+	if err := c.check(s); err != nil {
 		return err
 	}
 	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
@@ -47,7 +47,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	account, err := c.account(aside, h, instead)
+	account, err := c.account(s, aside, h, instead)
 	if err != nil {
 		return err
 	}
@@ -87,7 +87,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // check says what is wrong with the arguments.
-func (c *cancelCmd) check() error {
+func (c *cancelCmd) check(s *settings) error {
 	for _, one := range []struct{ name, value string }{{"SUBSCRIPTION", c.Subscription}, {"PERIOD", c.Period}} {
 		_, err := messages.ParseMessageID(one.value)
 		if err == nil && len(one.value) > 64 {
@@ -99,21 +99,21 @@ func (c *cancelCmd) check() error {
 	}
 	if c.Account != "" {
 		if _, err := messages.ParseAccount(c.Account); err != nil {
-			return usagef("KLARNA_ACCOUNT: %w", err)
+			return usagef("%s: %w", s.place("account"), err)
 		}
 	}
 	return nil
 }
 
 // account is that of the renewal, of which what is known is shown.
-func (c *cancelCmd) account(w io.Writer, h history, instead string) (messages.Account, error) {
+func (c *cancelCmd) account(s *settings, w io.Writer, h history, instead string) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
 		h.print(w, time.Now(), c.KeyWindow)
 		if of := h.about().Account; account == "" {
 			account = of
 		} else if account != of {
-			return "", usagef("KLARNA_ACCOUNT: %s, but the records of this renewal are of account %s", account, of)
+			return "", usagef("%s: %s, but the records of this renewal are of account %s", s.place("account"), account, of)
 		}
 	} else {
 		fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)

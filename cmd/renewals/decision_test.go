@@ -2,7 +2,8 @@ package main
 
 import (
 	"io"
-	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -10,14 +11,18 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// decides are the flags that take a decision about money, pick what it is about, or confirm it. A flag that is added to one of
-// the commands below belongs here or among the settings: the test does not guess.
-var decides = map[string][]string{
-	"provision":    {"accept-empty-journal", "accept-restored-journal", "force"},
+// decide are the flags that take a decision about money, pick what a decision or an answer is about, or confirm it, by command. They
+// are on the command line or nowhere.
+var decide = map[string][]string{
 	"work":         {"accept-empty-journal", "force"},
+	"provision":    {"accept-empty-journal", "accept-restored-journal", "force", "print-permissions", "role", "account"},
+	"publish":      {"capture"},
+	"validate":     {"capture", "at"},
+	"watch":        {"kind", "account", "subscription", "since"},
+	"status":       {"watch"},
+	"show":         {"all", "as"},
 	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "correct", "actor", "note", "yes"},
 	"cancel":       {"undo", "actor", "note", "yes"},
-	"show":         {"all", "as"},
 	"dead list":    {"account", "reason"},
 	"dead show":    {"reveal-token"},
 	"dead replay":  {"all", "account", "reason", "yes"},
@@ -25,23 +30,39 @@ var decides = map[string][]string{
 	"token cancel": {"yes"},
 }
 
-// S62: a variable left in a shell profile said "not charged", and a dunning was recorded.
-func TestNothingInAnEnvironmentDecides(t *testing.T) {
-	t.Parallel()
-	var grammar commands
-	parser, err := kong.New(&grammar, defaults(), durations())
+// set are the flags that say how and where the program works, whatever it is asked for: each has a variable and a key of the file.
+// Those under "" are settings of whichever command has them.
+var set = map[string][]string{
+	"": {
+		"config", "json", "log-level", "log-format", "timeout", "key-window",
+		"nats-url", "nats-creds", "nats-nkey", "nats-user", "nats-ca", "nats-cert", "nats-key", "nats-context", "nats-inbox-prefix", "nats-js-domain",
+		"klarna-account", "klarna-endpoint", "klarna-username", "klarna-mid", "klarna-password-file", "klarna-rate", "klarna-concurrency", "klarna-allow-http",
+		"replicas", "retention", "dead-retention", "ack-wait", "mixed-cadences", "merchant-name",
+	},
+	"dev":           {"jobs", "keep-running", "store"},
+	"work":          {"try-timeout", "try-budget", "settle-delay", "retry-delays", "shutdown-timeout", "ops-addr", "pprof", "provision"},
+	"publish":       {"account"},
+	"validate":      {"strict"},
+	"cancel":        {"account"},
+	"klarna-sim":    {"addr", "latency", "latency-p99", "faults", "late-by", "outage", "seed", "rate", "username", "bodies"},
+	"dunning-table": {"markdown"},
+}
+
+// eachFlag visits every flag of every command, those of all commands under "".
+func eachFlag(t *testing.T, visit func(command string, flag *kong.Flag)) *kong.Application {
+	t.Helper()
+	parser, err := kong.New(&commands{}, defaults(), durations())
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string][]string{}
+	for _, flag := range parser.Model.Flags {
+		visit("", flag)
+	}
 	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
-		command, ok := node.(*kong.Command)
-		if !ok {
-			return next(nil)
-		}
-		for _, flag := range command.Flags {
-			if _, name, _ := strings.Cut(command.FullPath(), " "); flag.Tag.Get("from") == "command-line" {
-				found[name] = append(found[name], flag.Name)
+		if command, ok := node.(*kong.Command); ok {
+			for _, flag := range command.Flags {
+				_, name, _ := strings.Cut(command.FullPath(), " ")
+				visit(name, flag)
 			}
 		}
 		return next(nil)
@@ -49,15 +70,74 @@ func TestNothingInAnEnvironmentDecides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, command := range slices.Sorted(maps.Keys(found)) {
-		got, want := slices.Sorted(slices.Values(found[command])), slices.Sorted(slices.Values(decides[command]))
-		if !slices.Equal(got, want) {
-			t.Errorf("%s: from the command line alone: %v, want %v", command, got, want)
+	return parser.Model
+}
+
+// S62: a variable left in a shell profile said "not charged", and a dunning was recorded.
+func TestNothingInAnEnvironmentDecides(t *testing.T) {
+	t.Parallel()
+	type named struct{ command, flag string }
+	there := map[named]bool{}
+	types := map[string]string{} // of each key of the file
+	obeyed := &settings{env: func(variable string) (string, bool) { return "true", true }, file: &configFile{}}
+	grammar := eachFlag(t, func(command string, flag *kong.Flag) {
+		if command == "" && (flag.Name == "help" || flag.Name == "version") {
+			return
+		}
+		there[named{command, flag.Name}] = true
+		decides, sets := slices.Contains(decide[command], flag.Name), slices.Contains(set[command], flag.Name) || slices.Contains(set[""], flag.Name)
+		switch {
+		case decides == sets:
+			t.Errorf("%s --%s: in neither list, or in both: a flag that decides about money, picks or confirms belongs to the first, any other to the second", command, flag.Name)
+		case decides:
+			if text, err := obeyed.Resolve(nil, nil, flag); text != nil || err != nil {
+				t.Errorf("%s --%s: %v, %v from a variable, want nothing", command, flag.Name, text, err)
+			}
+		default:
+			if onCommandLine(flag) {
+				t.Errorf("%s --%s: has no variable, want one", command, flag.Name)
+			}
+			kind := flag.Target.Type().String()
+			if was := types[fileKey(flag)]; was != "" && was != kind {
+				t.Errorf("%s --%s: key %s is %s here and %s elsewhere", command, flag.Name, fileKey(flag), kind, was)
+			}
+			types[fileKey(flag)] = kind
+		}
+	})
+	for _, list := range []map[string][]string{decide, set} {
+		for command, names := range list {
+			for _, name := range names {
+				if command != "" && !there[named{command, name}] {
+					t.Errorf("%s --%s: there is no such flag", command, name)
+				}
+			}
 		}
 	}
-	for command := range decides {
-		if found[command] == nil {
-			t.Errorf("%s: no flag is from the command line alone, want %v", command, decides[command])
+	keys := settingFlags(grammar)
+	for key := range types {
+		if keys[key] == nil && key != "config" {
+			t.Errorf("%s: no key of the file", key)
+		}
+	}
+	for _, names := range decide {
+		for _, name := range names {
+			if key := strings.ReplaceAll(name, "-", "_"); keys[key] != nil && types[key] == "" {
+				t.Errorf("%s: a key of the file, want a flag and nothing else", key)
+			}
+		}
+	}
+}
+
+// A file that everybody's commands read confirms nothing either.
+func TestFileDoesNotDecide(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{"yes: true", "paid: true", "not_charged: true", "order_id: x", "all: true", "accept_empty_journal: true", "force: [ack_wait]", "reason: invalid", "account: se"} {
+		file := filepath.Join(t.TempDir(), "renewals.yaml")
+		if err := os.WriteFile(file, []byte(line+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, told := finish(t, exitUsage, variables{"RENEWALS_CONFIG": file}, "", "dead", "drop", "--all"); !strings.Contains(told, ":1: unknown key ") {
+			t.Errorf("%s: got %q", line, told)
 		}
 	}
 }

@@ -7,7 +7,7 @@ import (
 
 // jobSettings say which kind of jobs a file holds.
 type jobSettings struct {
-	Capture bool `help:"Capture jobs, which take the money of orders made without auto_capture, instead of charges."`
+	Capture bool `help:"Capture jobs, which take the money of orders made without auto_capture, instead of charges." from:"command-line"`
 
 	MixedCadences bool   `help:"For an account with mixed_cadences: allow: an order may recur in several ways."`
 	MerchantName  string `help:"Warn where it is in a subscription's name."`

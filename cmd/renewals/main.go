@@ -1,7 +1,7 @@
 // Command renewals charges Klarna subscription renewals from NATS JetStream. This package reads flags, environment and
 // files and assembles the others; it decides nothing about a customer's money.
 //
-// Exit codes: 0 done, 1 the work failed or input was invalid, 2 usage or a wrong setting.
+// Exit codes: 0 done, 1 the work failed or input was invalid, 2 usage or a wrong setting, 130 interrupted.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -26,6 +27,8 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+
+	exitInterrupted = 130 // as shells have it of a program that SIGINT ended
 )
 
 // commands is the grammar. Every flag that is a setting has an environment variable: the one its setting tag names, else RENEWALS_
@@ -47,6 +50,7 @@ type commands struct {
 	KlarnaSim    klarnaSimCmd    `cmd:"" help:"Klarna's simulator as a server."`
 	DunningTable dunningTableCmd `cmd:"" help:"What each refusal of Klarna becomes."`
 
+	Config  string           `help:"YAML file with settings of all commands and with accounts; renewals schema config describes it."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
@@ -76,6 +80,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	settings.grammar = parser.Model
 	command, err := parser.Parse(args)
+	if err == nil {
+		_, settings.command, _ = strings.Cut(command.Selected().FullPath(), " ")
+	}
 	if finished {
 		return exitDone
 	}
@@ -83,19 +90,19 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "renewals: %v\nrun \"renewals --help\" or \"renewals COMMAND --help\"\n", parseProblem(err))
 		return exitUsage
 	}
-	err = command.Run()
+	err = settings.lost.instead(command.Run())
 	var usage usageError
 	switch {
 	case err == nil:
 		return exitDone
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "renewals: interrupted")
+		return exitInterrupted
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &usage):
 		fmt.Fprintln(stderr, "renewals:", err)
 		return exitUsage
-	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(stderr, "renewals: interrupted")
-		return exitFailed
 	}
 	fmt.Fprintln(stderr, "renewals:", err)
 	return exitFailed

@@ -73,7 +73,7 @@ func TestRedactURLs(t *testing.T) {
 func TestNothingIsSentLater(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
-	server, err := natsSettings{URL: b.ClientURL()}.server(&settings{env: func(string) (string, bool) { return "", false }})
+	server, err := reachSettings{URL: b.ClientURL()}.server(&settings{env: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -391,7 +391,7 @@ func TestCancelByAnOperator(t *testing.T) {
 	_, told = o.run(exitFailed, "cancel", "12", "2026-12", "--yes")
 	o.expect(told, "it may have been charged: resolve it first")
 	_, told = o.run(exitUsage, "cancel", "11", "2026-12", "--yes", "--account=se")
-	o.expect(told, "KLARNA_ACCOUNT: se, but the records of this renewal are of account default")
+	o.expect(told, "--account: se, but the records of this renewal are of account default")
 	out, _ = o.run(exitDone, "cancel", "11", "2026-12", "--yes", "--json")
 	o.expect(out, `{"kind":"cancelled"`, `"account":"default"`)
 	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {

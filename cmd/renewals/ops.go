@@ -53,7 +53,7 @@ func (o *operations) setReady(ready func() error) { o.ready.Store(&ready) }
 
 // listen opens the address, unless it is off. The error names the setting. Only where nobody has chosen an address does a
 // worker do without one that is taken: the second one on a laptop.
-func (o *operations) listen(s opsSettings, log zerolog.Logger) error {
+func (o *operations) listen(s opsSettings, place string, log zerolog.Logger) error {
 	addr, chosen := defaultOpsAddr, s.OpsAddr != nil
 	if chosen {
 		addr = *s.OpsAddr
@@ -67,7 +67,7 @@ func (o *operations) listen(s opsSettings, log zerolog.Logger) error {
 		return nil
 	}
 	if err != nil {
-		return usagef("RENEWALS_OPS_ADDR: %w, expected a free host:port, or off", err)
+		return usagef("%s: %w, expected a free host:port, or off", place, err)
 	}
 	o.server = &http.Server{
 		Handler: o.handler(s.Pprof), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

@@ -197,7 +197,7 @@ func TestOpsAddress(t *testing.T) {
 	_, told := o.run(exitUsage, "work")
 	o.expect(told, "renewals: RENEWALS_OPS_ADDR: listen tcp "+taken.Addr().String(), "address already in use, expected a free host:port, or off")
 	_, told = o.run(exitUsage, "work", "--ops-addr=9464")
-	o.expect(told, "RENEWALS_OPS_ADDR: ", "missing port in address")
+	o.expect(told, "--ops-addr: ", "missing port in address")
 
 	for _, off := range []string{"--ops-addr=off", "--ops-addr="} {
 		p := start(t, o.env, "", "work", off)

@@ -13,9 +13,9 @@ import (
 
 // permissionSettings ask provision for what each role needs on NATS, in place of its work.
 type permissionSettings struct {
-	PrintPermissions bool     `help:"Print the least that each role must be allowed on NATS, and change nothing."`
-	Role             string   `help:"With --print-permissions: publisher, worker, consumer, operator, provisioner or monitor. Default: all of them."`
-	Account          []string `help:"With --print-permissions: the accounts. Default: those that are configured."`
+	PrintPermissions bool     `help:"Print the least that each role must be allowed on NATS, and change nothing." from:"command-line"`
+	Role             string   `help:"With --print-permissions: publisher, worker, consumer, operator, provisioner or monitor. Default: all of them." from:"command-line"`
+	Account          []string `help:"With --print-permissions: the accounts. Default: those that are configured." from:"command-line"`
 	JSON             bool     `name:"json" help:"With --print-permissions: as JSON, for tools that make user credentials."`
 }
 

@@ -95,18 +95,18 @@ func (p provisioningSettings) provisioning(a accountSettings, s *settings) (topo
 	switch p.Replicas {
 	case 0, 1, 3, 5:
 	default:
-		return topology.Provisioning{}, usagef("RENEWALS_REPLICAS: %d, expected 1, 3 or 5", p.Replicas)
+		return topology.Provisioning{}, usagef("%s: %d, expected 1, 3 or 5", s.place("replicas"), p.Replicas)
 	}
 	for _, age := range []struct {
-		setting string
-		value   time.Duration
-	}{{"RENEWALS_RETENTION", p.Retention}, {"RENEWALS_DEAD_RETENTION", p.DeadRetention}} {
+		flag  string
+		value time.Duration
+	}{{"retention", p.Retention}, {"dead-retention", p.DeadRetention}} {
 		if age.value != 0 && age.value < 30*24*time.Hour {
-			return topology.Provisioning{}, usagef("%s: %s, expected at least 30d", age.setting, age.value)
+			return topology.Provisioning{}, usagef("%s: %s, expected at least 30d", s.place(age.flag), age.value)
 		}
 	}
 	if p.AckWait != 0 && p.AckWait < time.Second {
-		return topology.Provisioning{}, usagef("RENEWALS_ACK_WAIT: %s, expected at least 1s", p.AckWait)
+		return topology.Provisioning{}, usagef("%s: %s, expected at least 1s", s.place("ack-wait"), p.AckWait)
 	}
 	for _, name := range p.Force {
 		if !slices.Contains(topology.Forcible, name) {

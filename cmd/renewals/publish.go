@@ -29,7 +29,7 @@ type publishCmd struct {
 func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	account, err := messages.ParseAccount(c.Account)
 	if err != nil {
-		return usagef("KLARNA_ACCOUNT: %w", err)
+		return usagef("%s: %w", s.place("account"), err)
 	}
 	server, err := c.NATS.server(s)
 	if err != nil {

@@ -8,17 +8,24 @@ import (
 )
 
 type schemaCmd struct {
-	Name string `arg:"" optional:"" help:"job, capture, paid, dunning, captured, … or asyncapi. Default: the list of names."`
+	Name string `arg:"" optional:"" help:"job, capture, paid, dunning, captured, …, asyncapi, or config for the file of --config. Default: the list of names."`
 }
 
-func (c *schemaCmd) Run(t *terminal) error {
+// configSchema is the one that is not of a message.
+const configSchema = "config"
+
+func (c *schemaCmd) Run(s *settings, t *terminal) error {
+	names := append(messages.SchemaNames(), configSchema)
 	if c.Name == "" {
-		_, err := fmt.Fprintln(t.stdout, strings.Join(messages.SchemaNames(), "\n"))
+		_, err := fmt.Fprintln(t.stdout, strings.Join(names, "\n"))
 		return err
+	}
+	if c.Name == configSchema {
+		return writeConfigSchema(t.stdout, s.grammar)
 	}
 	text, ok := messages.Schema(c.Name)
 	if !ok {
-		return usagef("NAME: %q, expected one of %s", c.Name, strings.Join(messages.SchemaNames(), ", "))
+		return usagef("NAME: %q, expected one of %s", c.Name, strings.Join(names, ", "))
 	}
 	_, err := t.stdout.Write(text)
 	return err

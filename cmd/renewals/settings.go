@@ -1,19 +1,13 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/alecthomas/kong"
-	"go.yaml.in/yaml/v3"
 )
 
 // environment looks up one variable, as os.LookupEnv does.
@@ -24,15 +18,11 @@ type environment func(name string) (string, bool)
 type settings struct {
 	env     environment
 	grammar *kong.Application
+	command string      // as it was typed, without arguments: dead replay
 	file    *configFile // nil until the first look
-}
 
-// configFile is the YAML file of --config. Beside accounts it may hold any flag under its name with underscores,
-// try_timeout for --try-timeout, except the KLARNA_ ones, which are what accounts are made of.
-type configFile struct {
-	Accounts []accountEntry       `yaml:"accounts"`
-	Flags    map[string]yaml.Node `yaml:",inline"`
-	path     string
+	lost   lostReason        // of the connection, for what the command says in the end
+	places map[string]string // where each flag got its value that did not get it on the command line
 }
 
 var _ kong.Resolver = (*settings)(nil)
@@ -51,24 +41,34 @@ func (s *settings) Resolve(context *kong.Context, _ *kong.Path, flag *kong.Flag)
 	}
 	place, text := variable(flag), s.lookup(variable(flag))
 	if text == "" {
-		node, ok := s.file.Flags[fileKey(flag)]
+		value, ok := s.file.settings[fileKey(flag)]
 		if !ok {
+			s.found(flag, place)
 			return nil, nil
 		}
-		place = fmt.Sprintf("%s:%d: %s", s.file.path, node.Line, fileKey(flag))
-		var err error
-		if text, err = nodeText(node); err != nil {
-			return nil, usagef("%s: %w", place, err)
-		}
+		place, text = value.place, value.text
 	}
-	scan := kong.ScanFromTokens(kong.Token{Value: text, Type: kong.FlagValueToken})
-	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, reflect.New(flag.Target.Type()).Elem()); err != nil {
-		return nil, usagef("%s: %w", place, err)
-	}
-	if flag.Enum != "" && !slices.Contains(flag.EnumSlice(), text) {
-		return nil, usagef("%s: %q, expected one of %s", place, text, strings.Join(flag.EnumSlice(), ", "))
+	s.found(flag, place)
+	if problem := wrongText(flag, text); problem != "" {
+		return nil, usagef("%s: %s", place, problem)
 	}
 	return text, nil
+}
+
+func (s *settings) found(flag *kong.Flag, place string) {
+	if s.places == nil {
+		s.places = map[string]string{}
+	}
+	s.places[flag.Name] = place
+}
+
+// place says where a person has to change what a flag is set to: the flag itself, the variable, or the line of the file. It is
+// the variable where nothing sets it.
+func (s *settings) place(flag string) string {
+	if place, ok := s.places[flag]; ok {
+		return place
+	}
+	return "--" + flag
 }
 
 func (s *settings) lookup(variable string) string {
@@ -82,92 +82,57 @@ func (s *settings) load(context *kong.Context) error {
 		return nil
 	}
 	s.file = &configFile{}
-	path := s.lookup("RENEWALS_CONFIG")
+	place, path := "RENEWALS_CONFIG", s.lookup("RENEWALS_CONFIG")
 	for _, flag := range context.Flags() {
-		if flag.Name != "config" {
-			continue
+		if set, ok := context.FlagValue(flag).(string); flag.Name == "config" && ok && set != "" {
+			place, path = "--config", set
 		}
-		if set, ok := context.FlagValue(flag).(string); ok && set != "" {
-			path = set
-		}
-		if path == "" {
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return usagef("RENEWALS_CONFIG: %w", err)
-		}
-		s.file, err = parseConfig(path, text, s.fileKeys())
-		if err != nil {
-			s.file = &configFile{}
-		}
-		return err
 	}
-	return nil
+	if path == "" {
+		return nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return usagef("%s: %w", place, err)
+	}
+	file, err := parseConfig(path, text, settingFlags(s.grammar))
+	if err == nil {
+		s.file = file
+	}
+	return err
 }
 
-func (s *settings) fileKeys() map[string]bool {
-	keys := map[string]bool{}
-	_ = kong.Visit(s.grammar, func(node kong.Visitable, next kong.Next) error {
-		if flag, ok := node.(*kong.Flag); ok && flag.Name != "config" && !onCommandLine(flag) && !strings.HasPrefix(variable(flag), "KLARNA_") {
-			keys[fileKey(flag)] = true
+// wrongText says what is wrong with the text of a setting, in the flag's own words; "" when nothing is.
+func wrongText(flag *kong.Flag, text string) string {
+	scan := kong.ScanFromTokens(kong.Token{Value: text, Type: kong.FlagValueToken})
+	if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, reflect.New(flag.Target.Type()).Elem()); err != nil {
+		return err.Error()
+	}
+	if flag.Enum != "" && !slices.Contains(flag.EnumSlice(), text) {
+		return fmt.Sprintf("%q, expected one of %s", text, strings.Join(flag.EnumSlice(), ", "))
+	}
+	return ""
+}
+
+// onCommandLine says that a flag is part of what is asked for, and no setting: it decides about money, picks what a decision or an
+// answer is about, or confirms. Such a flag is taken from the command line alone. A variable left in a shell profile, or a key in a
+// file that all commands read, decides nothing.
+func onCommandLine(flag *kong.Flag) bool {
+	return flag.Name == "help" || flag.Name == "version" || flag.Tag.Get("from") == "command-line"
+}
+
+// settingFlags are the flags that are settings, of all commands, by their key in the file.
+func settingFlags(grammar *kong.Application) map[string]*kong.Flag {
+	flags := map[string]*kong.Flag{}
+	_ = kong.Visit(grammar, func(node kong.Visitable, next kong.Next) error {
+		if flag, ok := node.(*kong.Flag); ok && flag.Name != "config" && !onCommandLine(flag) {
+			if flags[fileKey(flag)] == nil {
+				flags[fileKey(flag)] = flag
+			}
 		}
 		return next(nil)
 	})
-	return keys
-}
-
-// parseConfig reads the file strictly: a key that nobody reads is a setting that somebody believes in.
-func parseConfig(path string, text []byte, flags map[string]bool) (*configFile, error) {
-	file := &configFile{path: path}
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(file); err != nil && !errors.Is(err, io.EOF) {
-		var wrong *yaml.TypeError
-		if !errors.As(err, &wrong) {
-			return nil, usagef("%s:%s", path, strings.TrimPrefix(strings.TrimPrefix(err.Error(), "yaml: "), "line "))
-		}
-		problems := make([]error, len(wrong.Errors))
-		for i, problem := range wrong.Errors {
-			problem = strings.TrimPrefix(problem, "line ")
-			if line, key, ok := strings.Cut(problem, ": field "); ok {
-				key, _, _ = strings.Cut(key, " not found in type")
-				problem = line + ": unknown key " + key
-			}
-			problems[i] = fmt.Errorf("%s:%s", path, problem)
-		}
-		return nil, usageError{errors.Join(problems...)}
-	}
-	var unknown []string
-	for key, node := range file.Flags {
-		if !flags[key] {
-			unknown = append(unknown, fmt.Sprintf("%s:%d: unknown key %s, expected accounts or the name of a flag with underscores", path, node.Line, key))
-		}
-	}
-	if slices.Sort(unknown); len(unknown) > 0 {
-		return nil, usagef("%s", strings.Join(unknown, "\n"))
-	}
-	return file, nil
-}
-
-func nodeText(node yaml.Node) (string, error) {
-	switch node.Kind {
-	case yaml.ScalarNode:
-		return node.Value, nil
-	case yaml.SequenceNode:
-		var parts []string
-		if err := node.Decode(&parts); err != nil {
-			return "", errors.New("expected a list of values")
-		}
-		return strings.Join(parts, ","), nil
-	}
-	return "", errors.New("expected a value or a list of values")
-}
-
-// onCommandLine says that a flag decides about money, picks what a decision is about, or confirms it: such a flag is taken from the
-// command line alone. A variable left in a shell profile, or a key in a file that all commands read, decides nothing.
-func onCommandLine(flag *kong.Flag) bool {
-	return flag.Name == "help" || flag.Name == "version" || flag.Tag.Get("from") == "command-line"
+	return flags
 }
 
 // variable names the environment variable of a flag.
@@ -175,52 +140,17 @@ func variable(flag *kong.Flag) string {
 	if name := flag.Tag.Get("setting"); name != "" {
 		return name
 	}
-	return "RENEWALS_" + strings.ToUpper(fileKey(flag))
+	return "RENEWALS_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
-func fileKey(flag *kong.Flag) string { return strings.ReplaceAll(flag.Name, "-", "_") }
+// fileKey is the variable in lower case, without the prefix that says whose it is.
+func fileKey(flag *kong.Flag) string {
+	return strings.ToLower(strings.TrimPrefix(variable(flag), "RENEWALS_"))
+}
 
 func helpWithVariable(value *kong.Value) string {
 	if value.Flag == nil || onCommandLine(value.Flag) {
 		return value.Help
 	}
 	return strings.TrimSuffix(value.Help, ".") + " ($" + variable(value.Flag) + ")."
-}
-
-// durations reads Go's durations and whole days, 120d.
-func durations() kong.Option {
-	return kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
-		var text string
-		if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
-			return err
-		}
-		d, err := parseDuration(text)
-		target.SetInt(int64(d))
-		return err
-	}))
-}
-
-func parseDuration(text string) (time.Duration, error) {
-	text = strings.TrimSpace(text)
-	d, err := time.ParseDuration(text)
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		var n uint64
-		n, err = strconv.ParseUint(days, 10, 16)
-		d = time.Duration(n) * 24 * time.Hour
-	}
-	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q, expected a duration such as 500ms, 65s, 1h30m or 120d", text)
-	}
-	return d, nil
-}
-
-// durationText writes a duration as durations reads it, without the units that are zero: 1m5s, 5m, 23h.
-func durationText(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []struct{ tail, keep string }{{"m0s", "m"}, {"h0m", "h"}} {
-		if rest, ok := strings.CutSuffix(text, zero.tail); ok {
-			text = rest + zero.keep
-		}
-	}
-	return text
 }

@@ -23,7 +23,7 @@ type statusCmd struct {
 	Log  logSettings  `embed:""`
 
 	JSON      bool          `name:"json" help:"As JSON, one line."`
-	Watch     bool          `help:"Again every 2s, until interrupted."`
+	Watch     bool          `help:"Again every 2s, until interrupted." from:"command-line"`
 	KeyWindow time.Duration `default:"${key_window}" help:"The workers' setting, for saying how long a key may still be used."`
 }
 
@@ -38,6 +38,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	server.follows = c.Watch
 	ctx, js, err := server.connect(ctx, c.Log.logger(t))
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}
 		select {
 		case <-ctx.Done():
-			return lostConnection(ctx)
+			return ctx.Err()
 		case <-tick.C:
 		}
 	}

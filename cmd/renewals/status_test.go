@@ -115,8 +115,8 @@ func TestStatus(t *testing.T) {
 
 	eventually(t, "watch shows it too", func() bool { return strings.Contains(watch.stdout.String(), "max_msgs_per_subject") })
 	watch.stop()
-	if code := watch.wait(t); code != exitDone {
-		t.Errorf("watch exited with %d, want 0: %s", code, watch.stderr.String())
+	if code := watch.wait(t); code != exitInterrupted {
+		t.Errorf("watch exited with %d, want 130: %s", code, watch.stderr.String())
 	}
 	for line := range strings.Lines(watch.stdout.String()) {
 		var one struct {

@@ -47,27 +47,34 @@ func (t *terminal) confirm(question string) bool {
 // logSettings say what is logged, on standard error.
 type logSettings struct {
 	Level  string `name:"log-level" group:"Log" enum:"debug,info,warn,error" default:"info" help:"debug, info, warn or error."`
-	Format string `name:"log-format" group:"Log" enum:"auto,json,console" default:"auto" help:"json, console, or by default auto: console on a terminal."`
+	Format string `name:"log-format" group:"Log" enum:"auto,json,console" default:"auto" help:"json, console, or by default auto: sentences, and of work console on a terminal, else json."`
 }
 
+// logger is that of a command that somebody waits for. What it has to tell stands among what the command prints, as a sentence.
 func (l logSettings) logger(t *terminal) zerolog.Logger {
-	if l.console(t) {
-		return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: t.stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(t.stderr)}))
+	switch l.Format {
+	case "json":
+		return l.to(zerolog.SyncWriter(t.stderr))
+	case "console":
+		return l.console(t)
 	}
-	return l.to(zerolog.SyncWriter(t.stderr))
+	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{
+		Out: t.stderr, NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
+		FormatMessage: func(message any) string { return fmt.Sprintf("renewals: %v", message) },
+	}))
 }
 
 // gathered is a logger for whoever logs much, and what to call when nothing more will be logged.
 func (l logSettings) gathered(t *terminal) (zerolog.Logger, func()) {
-	if l.console(t) {
-		return l.logger(t), func() {}
+	if l.Format == "console" || l.Format == "auto" && isTerminal(t.stderr) {
+		return l.console(t), func() {}
 	}
 	w, flush := newLogLines(t.stderr)
 	return l.to(w), flush
 }
 
-func (l logSettings) console(t *terminal) bool {
-	return l.Format == "console" || l.Format == "auto" && isTerminal(t.stderr)
+func (l logSettings) console(t *terminal) zerolog.Logger {
+	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: t.stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(t.stderr)}))
 }
 
 func (l logSettings) to(w io.Writer) zerolog.Logger {

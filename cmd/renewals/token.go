@@ -45,7 +45,7 @@ func (a accountSettings) client(s *settings, log zerolog.Logger) (worker.Account
 			return account, nil
 		}
 	}
-	return worker.Account{}, usagef("KLARNA_ACCOUNT: not set, expected one of the accounts of %s", s.file.path)
+	return worker.Account{}, usagef("%s: not set, expected one of the accounts of %s", s.place("klarna-account"), s.file.path)
 }
 
 func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {

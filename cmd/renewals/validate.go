@@ -17,7 +17,7 @@ type validateCmd struct {
 	JSON bool   `name:"json" help:"One JSON object a problem."`
 
 	Strict bool      `help:"Warnings, and what every worker would reject now, are errors."`
-	At     time.Time `help:"Judge times as of then, RFC 3339, instead of now."`
+	At     time.Time `help:"Judge times as of then, RFC 3339, instead of now." from:"command-line"`
 }
 
 // finding is one problem of one job.

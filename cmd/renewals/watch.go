@@ -18,13 +18,13 @@ type watchCmd struct {
 	NATS natsSettings `embed:""`
 	Log  logSettings  `embed:""`
 
-	Kind    []string `help:"Kinds to show: charging, pending, paid, dunning, unresolved, rejected, cancelled, capturing, captured, capture_failed. Default: all but charging and capturing."`
-	Account []string `help:"Accounts to show. Default: all."`
+	Kind    []string `help:"Kinds to show: charging, pending, paid, dunning, unresolved, rejected, cancelled, capturing, captured, capture_failed. Default: all but charging and capturing." from:"command-line"`
+	Account []string `help:"Accounts to show. Default: all." from:"command-line"`
 
-	Subscription string `help:"The subscription to show, all its periods. Default: all of them."`
+	Subscription string `help:"The subscription to show, all its periods. Default: all of them." from:"command-line"`
 
 	JSON  bool   `name:"json" help:"JSON Lines also on a terminal."`
-	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now."`
+	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now." from:"command-line"`
 }
 
 func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
@@ -36,6 +36,7 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	server.follows = true
 	ctx, js, err := server.connect(ctx, c.Log.logger(t))
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	asJSON := c.JSON || !isTerminal(t.stdout)
 	err = wanted.watch(ctx, js, func(r record) error { return printRecord(t.stdout, r, asJSON) })
 	if err == nil {
-		err = lostConnection(ctx)
+		err = ctx.Err()
 	}
 	return err
 }

@@ -18,7 +18,7 @@ import (
 )
 
 type workCmd struct {
-	NATS    natsSettings    `embed:""`
+	NATS    reachSettings   `embed:""`
 	Account accountSettings `embed:""`
 	Log     logSettings     `embed:""`
 	Tries   trySettings     `embed:""`
@@ -73,7 +73,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ops := newOperations()
 	options.Metrics = worker.NewMetrics(ops.registry)
 	ops.metrics = options.Metrics
-	if err := ops.listen(c.Ops, log); err != nil {
+	if err := ops.listen(c.Ops, s.place("ops-addr"), log); err != nil {
 		return err
 	}
 	defer ops.close()
@@ -112,7 +112,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // options are the worker's; entries are the accounts as they were configured.
 func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, entries []accountEntry, err error) {
-	if err := c.Tries.check(); err != nil {
+	if err := c.Tries.check(s); err != nil {
 		return o, nil, usageError{err}
 	}
 	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, log)
@@ -141,21 +141,21 @@ func leave(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) erro
 }
 
 // check says what no worker can run with, before anything else is looked at.
-func (t trySettings) check() error {
+func (t trySettings) check(s *settings) error {
 	for _, c := range []struct {
-		setting  string
+		flag     string
 		ok       bool
 		value    any
 		expected string
 	}{
-		{"RENEWALS_TRY_TIMEOUT", t.TryTimeout > 0, t.TryTimeout, "more than 0"},
-		{"RENEWALS_TRY_BUDGET", t.TryBudget > 0, t.TryBudget, "more than 0"},
-		{"RENEWALS_RETRY_DELAYS", len(t.RetryDelays) > 0 && !slices.ContainsFunc(t.RetryDelays, func(d time.Duration) bool { return d <= 0 }), t.RetryDelays, "one or more durations, each more than 0"},
-		{"RENEWALS_KEY_WINDOW", t.KeyWindow > 0 && t.KeyWindow < 24*time.Hour, t.KeyWindow, "more than 0 and less than the 24h for which Klarna honours an idempotency key"},
-		{"RENEWALS_SHUTDOWN_TIMEOUT", t.ShutdownTimeout > 0, t.ShutdownTimeout, "more than 0"},
+		{"try-timeout", t.TryTimeout > 0, t.TryTimeout, "more than 0"},
+		{"try-budget", t.TryBudget > 0, t.TryBudget, "more than 0"},
+		{"retry-delays", len(t.RetryDelays) > 0 && !slices.ContainsFunc(t.RetryDelays, func(d time.Duration) bool { return d <= 0 }), t.RetryDelays, "one or more durations, each more than 0"},
+		{"key-window", t.KeyWindow > 0 && t.KeyWindow < 24*time.Hour, t.KeyWindow, "more than 0 and less than the 24h for which Klarna honours an idempotency key"},
+		{"shutdown-timeout", t.ShutdownTimeout > 0, t.ShutdownTimeout, "more than 0"},
 	} {
 		if !c.ok {
-			return fmt.Errorf("%s: %v, expected %s", c.setting, c.value, c.expected)
+			return fmt.Errorf("%s: %v, expected %s", s.place(c.flag), c.value, c.expected)
 		}
 	}
 	return nil

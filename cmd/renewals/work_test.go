@@ -113,8 +113,8 @@ func TestTwoWorkers(t *testing.T) {
 		}
 	}
 	watch.stop()
-	if code := watch.wait(t); code != exitDone {
-		t.Errorf("watch exited with %d, want 0: %s", code, watch.stderr.String())
+	if code := watch.wait(t); code != exitInterrupted {
+		t.Errorf("watch exited with %d, want 130: %s", code, watch.stderr.String())
 	}
 
 	paid, workers := map[messages.MessageID]bool{}, map[string]int{}

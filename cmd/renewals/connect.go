@@ -1,0 +1,295 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// lostReason is why the connection of a command was closed, or why nothing that it asks for will be answered. It is set once.
+type lostReason struct {
+	mu     sync.Mutex
+	reason error
+}
+
+func (l *lostReason) set(reason error) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reason == nil {
+		l.reason = reason
+	}
+}
+
+// instead is the reason where an error is only its consequence.
+func (l *lostReason) instead(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reason != nil && errors.Is(err, context.Canceled) {
+		return l.reason
+	}
+	return err
+}
+
+// connect tries until there is a connection, ctx ends, or the timeout of a command that somebody waits for. Refused credentials and TLS
+// that cannot be agreed on are errors at once: waiting does not mend them. The context it returns also ends when the connection is
+// closed for good, with the reason as its cause.
+func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOptions ...jetstream.JetStreamOpt) (context.Context, jetstream.JetStream, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	lost := func(reason error) {
+		if ctx.Err() == nil && reason != nil {
+			server.lost.set(reason)
+		}
+		cancel(reason)
+	}
+	nc, err := server.dial(ctx, log, append(server.told(log, lost), server.options...))
+	if err != nil {
+		cancel(nil)
+		return nil, nil, err
+	}
+	var js jetstream.JetStream
+	if server.domain != "" {
+		js, err = jetstream.NewWithDomain(nc, server.domain, jsOptions...)
+	} else {
+		js, err = jetstream.New(nc, jsOptions...)
+	}
+	if err != nil {
+		nc.Close()
+		cancel(nil)
+		return nil, nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return ctx, js, nil
+}
+
+// told are the options by which the connection keeps itself and says what becomes of it.
+func (server natsServer) told(log zerolog.Logger, lost context.CancelCauseFunc) []nats.Option {
+	patience := server.patience(lost)
+	options := []nats.Option{
+		nats.Name(server.client),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectJitter(500*time.Millisecond, time.Second),
+		// A network that fell silent is noticed within half a minute, not within the four of the defaults.
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(2),
+		// While there is no connection a publish fails at once and is made again by whoever knows whether it still should be.
+		nats.ReconnectBufSize(-1),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				patience.begin()
+				log.Warn().Err(err).Msg("NATS connection lost, connecting again")
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			patience.end()
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS connection is back")
+		}),
+		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) { server.faulty(log, lost, sub, err) }),
+		nats.ClosedHandler(func(nc *nats.Conn) {
+			if err := nc.LastError(); err != nil {
+				lost(server.explain(err))
+			}
+		}),
+	}
+	return options
+}
+
+// faulty tells of what went wrong with no call to tell it to. To a command that somebody waits for the server's refusal is the
+// answer, of which the call itself would learn by no answer for 5 s.
+func (server natsServer) faulty(log zerolog.Logger, lost context.CancelCauseFunc, sub *nats.Subscription, err error) {
+	refused := errors.Is(err, nats.ErrPermissionViolation)
+	// Consumers are deleted on leaving; the server does so by itself when they are not.
+	if refused && server.timeout > 0 && !strings.Contains(err.Error(), ".CONSUMER.DELETE.") {
+		lost(fmt.Errorf("%w; `renewals provision --print-permissions` shows what each role must be allowed, and answers come under the inbox prefix of the role, NATS_INBOX_PREFIX", err))
+		return
+	}
+	event := log.Error().Err(err)
+	if sub == nil && !refused {
+		event = log.Debug().Err(err) // one for each write on a connection whose end is logged above
+	}
+	if sub != nil {
+		event = event.Str("subject", sub.Subject)
+	}
+	event.Msg("NATS")
+}
+
+// dialer keeps why it could not: the client only says that there is no server. It gives up with its context.
+type dialer struct {
+	ctx context.Context
+
+	mu  sync.Mutex
+	why error
+}
+
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	c, err := (&net.Dialer{Timeout: nats.DefaultTimeout}).DialContext(d.ctx, network, address)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.why = err
+	return c, err
+}
+
+// reason is why there is no connection.
+func (d *dialer) reason(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if errors.Is(err, nats.ErrNoServers) && d.why != nil {
+		return d.why
+	}
+	return err
+}
+
+// outageTimer is how long a command goes on without its connection; nil for ever.
+type outageTimer struct {
+	mu    sync.Mutex
+	timer *time.Timer
+	start func() *time.Timer
+}
+
+func (server natsServer) patience(lost context.CancelCauseFunc) *outageTimer {
+	if server.timeout == 0 || server.follows {
+		return nil
+	}
+	return &outageTimer{start: func() *time.Timer {
+		return time.AfterFunc(server.timeout, func() {
+			lost(fmt.Errorf("the connection to %s was lost, and no server answered for %s", redactURLs(server.url), durationText(server.timeout)))
+		})
+	}}
+}
+
+func (p *outageTimer) begin() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer == nil {
+		p.timer = p.start()
+	}
+}
+
+func (p *outageTimer) end() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timer != nil {
+		p.timer.Stop()
+		p.timer = nil
+	}
+}
+
+// dial goes on until there is a server, or an answer that asking again will not change.
+func (server natsServer) dial(ctx context.Context, log zerolog.Logger, options []nats.Option) (*nats.Conn, error) {
+	var deadline <-chan time.Time
+	dialer := &dialer{ctx: context.Background()} // a worker that is told to stop may still need its connection
+	if server.timeout > 0 {
+		deadline = time.After(server.timeout)
+		dialer.ctx = ctx
+	}
+	options = append(options, nats.SetCustomDialer(dialer))
+	for told := false; ; {
+		nc, err := nats.Connect(server.url, options...)
+		if err == nil {
+			if told {
+				log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS server found")
+			}
+			return nc, nil
+		}
+		if permanent(err) {
+			return nil, server.explain(err)
+		}
+		err = dialer.reason(err)
+		switch {
+		case told:
+		case server.timeout > 0:
+			log.Info().Msgf("no NATS server at %s yet, trying for %s", redactURLs(server.url), durationText(server.timeout))
+		default:
+			log.Warn().Str("NATS_URL", redactURLs(server.url)).Err(err).Msg("no NATS server, trying again until there is one")
+		}
+		told = true
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("connect to NATS: %w", context.Cause(ctx))
+		case <-deadline:
+			return nil, fmt.Errorf("no NATS server at %s (%s) within %s: %w; start one, or say where it is: --nats-url, NATS_URL, nats_url in the file of --config, or a context of the nats CLI",
+				redactURLs(server.url), server.named, durationText(server.timeout), err)
+		case <-time.After(500*time.Millisecond + rand.N(time.Second)):
+		}
+	}
+}
+
+// inClear says that what goes over this connection can be read on its way; "" where it is encrypted, or does not leave
+// the machine.
+func inClear(nc *nats.Conn) string {
+	_, err := nc.TLSConnectionState()
+	return clearTo(nc.ConnectedUrlRedacted(), err == nil)
+}
+
+func clearTo(server string, encrypted bool) string {
+	u, err := url.Parse(server)
+	if err != nil || encrypted || u.Scheme == "wss" || u.Scheme == "tls" || u.Hostname() == "localhost" {
+		return ""
+	}
+	if ip := net.ParseIP(u.Hostname()); ip != nil && ip.IsLoopback() {
+		return ""
+	}
+	return "the connection to " + server + " is not encrypted: whoever is on its way reads customer tokens, with which Klarna can be had to charge; set up TLS on the servers, and NATS_URL=tls://…"
+}
+
+// lostConnection is why the context of a connection ended, where it was not the user who ended it.
+func lostConnection(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// permanent reports whether waiting for a server will not help.
+func permanent(err error) bool {
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	for _, is := range []error{
+		nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired, nats.ErrNkeysNotSupported,
+		nats.ErrSecureConnRequired, nats.ErrSecureConnWanted, nats.ErrMixingWebsocketSchemes,
+	} {
+		if errors.Is(err, is) {
+			return true
+		}
+	}
+	return errors.As(err, &certificate) || errors.As(err, &record)
+}
+
+func (server natsServer) explain(err error) error {
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &certificate):
+		return fmt.Errorf("connect to NATS: %w; check NATS_CA", err)
+	case permanent(err):
+		return fmt.Errorf("connect to NATS: %w; check %s, and what that user may do on the server", err, server.credentials)
+	}
+	return fmt.Errorf("connect to NATS: %w", err)
+}
+
+func hostname() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
+}
