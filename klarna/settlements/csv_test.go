@@ -1,0 +1,321 @@
+package settlements_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/klarna-renewals/renewals/klarna/settlements"
+)
+
+// read reads a whole report, and compares its rows with its totals.
+func read(t testing.TB, r io.Reader, form settlements.Form) (rows []settlements.Transaction, payouts []settlements.Payout, unverified []string, err error) {
+	t.Helper()
+	var audit settlements.Audit
+	for record, err := range settlements.ReadCSV(r, form) {
+		if err == nil {
+			err = audit.Add(record)
+		}
+		if err != nil {
+			return rows, payouts, audit.Unverified, err
+		}
+		if record.Payout != nil {
+			payouts = append(payouts, *record.Payout)
+		}
+		if record.Transaction != nil {
+			rows = append(rows, *record.Transaction)
+		}
+	}
+	return rows, payouts, audit.Unverified, audit.Close()
+}
+
+func portal(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/portal.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestReadCSV(t *testing.T) {
+	rows, payouts, unverified, err := read(t, strings.NewReader(portal(t)), settlements.Form{})
+	if err != nil || len(rows) != 6 || len(payouts) != 1 || len(unverified) != 0 {
+		t.Fatalf("%d rows, %d payouts, unverified %v, %v; want 6, 1 and nothing", len(rows), len(payouts), unverified, err)
+	}
+	if p := payouts[0]; p.PaymentReference != "XISA93DJ" || p.CurrencyCode != "EUR" || p.MerchantID != "K123456" || p.Totals.Settlement != 1464 || p.PayoutDate.Day() != 3 {
+		t.Errorf("payout %+v", p)
+	}
+	last := rows[5]
+	if last.Type != settlements.Return || last.Amount != 1599 || last.Effect() != -1599 || last.CaptureID != "" || last.Line != 10 || last.PaymentReference != "XISA93DJ" || last.RefundID == "" {
+		t.Errorf("return %+v", last)
+	}
+	if fee := rows[1]; fee.VATAmount != 7 || fee.CurrencyCode != "EUR" {
+		t.Errorf("fee %+v", fee)
+	}
+}
+
+// TestFormsOfOneReport writes one report in the ways in which merchants configure it: each reads as the same.
+func TestFormsOfOneReport(t *testing.T) {
+	want, payouts, _, err := read(t, strings.NewReader(portal(t)), settlements.Form{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := strings.NewReplacer
+	for name, c := range map[string]struct {
+		rewrite func(string) string
+		form    settlements.Form
+	}{
+		"comma":                {rewrite: other(";", ",").Replace},
+		"tab":                  {rewrite: other(";", "\t").Replace},
+		"bar":                  {rewrite: other(";", "|").Replace},
+		"CRLF":                 {rewrite: other("\n", "\r\n").Replace},
+		"byte order mark":      {rewrite: func(s string) string { return "\ufeff" + s }},
+		"comma as sign":        {rewrite: func(s string) string { return decimals(s, ",") }},
+		"comma, quoted":        {rewrite: func(s string) string { return quoted(decimals(s, ",")) }},
+		"day first with dots":  {rewrite: func(s string) string { return dates(s, "$3.$2.$1") }},
+		"day first":            {rewrite: func(s string) string { return dates(s, "$3/$2/$1") }, form: settlements.Form{Dates: settlements.DayMonthYear}},
+		"month first":          {rewrite: func(s string) string { return dates(s, "$2/$3/$1") }, form: settlements.Form{Dates: settlements.MonthDayYear}},
+		"signed":               {rewrite: other(";0.35;", ";-0.35;", ";0.43;", ";-0.43;", "9/1;15.99;EUR;;ef", "9/1;-15.99;EUR;;ef", "31.98;1.13;0.22;15.99", "31.98;-1.13;-0.22;-15.99").Replace},
+		"columns turned round": {rewrite: reversed},
+		"names in capitals":    {rewrite: other("type;capture_date", "TYPE;Capture_Date").Replace},
+		"filled up lines":      {rewrite: other("\n", ";;;\n", "\n\n", "\n;;;\n").Replace},
+	} {
+		t.Run(name, func(t *testing.T) {
+			text := c.rewrite(portal(t))
+			if text == portal(t) {
+				t.Fatal("nothing was rewritten")
+			}
+			got, p, _, err := read(t, strings.NewReader(text), c.form)
+			if err != nil || !reflect.DeepEqual(p, payouts) {
+				t.Fatalf("payouts %+v, %v\n%s", p, err, text)
+			}
+			for i := range got {
+				got[i].Line, want[i].Line = 0, 0
+				got[i].Amount, want[i].Amount = got[i].Effect(), want[i].Effect()
+			}
+			if !reflect.DeepEqual(got, want) {
+				t.Errorf("found %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestSepLineOfASpreadsheet(t *testing.T) {
+	rows, _, _, err := read(t, strings.NewReader("sep=;\r\n"+portal(t)), settlements.Form{})
+	if err != nil || len(rows) != 6 || rows[0].Line != 6 {
+		t.Errorf("%d rows, first %+v, %v", len(rows), rows, err)
+	}
+}
+
+// TestIncompleteReport takes from a report what nobody may miss.
+func TestIncompleteReport(t *testing.T) {
+	lines := strings.Split(strings.TrimSpace(portal(t)), "\n")
+	for name, text := range map[string]string{
+		"a sale missing":      strings.Join(append(lines[:4:4], lines[5:]...), "\n"),
+		"the last row cut":    strings.Join(lines[:len(lines)-1], "\n"),
+		"a fee doubled":       strings.Join(append(lines, lines[6]), "\n"),
+		"another amount":      strings.Replace(portal(t), "12/1;15.99;EUR", "12/1;15.89;EUR", 1),
+		"a type of no total":  strings.Replace(portal(t), "FEE;", "TITHE;", 1),
+		"another settlement":  strings.Replace(portal(t), ";14.64;", ";14.63;", 1),
+		"two that cancel out": strings.Replace(strings.Replace(portal(t), "12/1;15.99;EUR", "12/1;16.99;EUR", 1), "9/1;15.99;EUR;;ef", "9/1;16.99;EUR;;ef", 1),
+	} {
+		var incomplete *settlements.IncompleteError
+		if _, _, _, err := read(t, strings.NewReader(text), settlements.Form{}); !errors.As(err, &incomplete) || incomplete.Payout.PaymentReference != "XISA93DJ" {
+			t.Errorf("%s: found error %v, want that of an incomplete payout", name, err)
+		}
+	}
+}
+
+// TestCoverOfTotals has the arithmetic of a payout in each reading that Klarna's documentation leaves open.
+func TestCoverOfTotals(t *testing.T) {
+	row := func(kind settlements.Type, amount, vat int64) settlements.Transaction {
+		return settlements.Transaction{Type: kind, Amount: amount, VATAmount: vat}
+	}
+	for name, c := range map[string]struct {
+		kind   string
+		totals settlements.Totals
+		rows   []settlements.Transaction
+	}{
+		"everything": {"NET", settlements.Totals{Sale: 1000, Release: 10, Credit: 20, Commission: 30, FeeRefund: 5, Return: 100, Reversal: 60, Fee: 40, Tax: 8, Charge: 7, Holdback: 9, Settlement: 841},
+			[]settlements.Transaction{row("SALE", 1000, 0), row("RELEASE", 10, 0), row("CREDIT", 20, 0), row("COMMISSION", 30, 0), row("FEE_REFUND", 5, 0), row("RETURN", 100, 0),
+				row("REVERSAL", 80, 0), row("REVERSAL_MERCHANT_PROTECTION", 20, 0), row("FEE", 30, 6), row("FEE", 10, 2), row("CHARGE", 7, 0), row("HOLDBACK", 9, 0)}},
+		"tax with rows":               {"NET", settlements.Totals{Sale: 1000, Fee: 40, Tax: 8, Settlement: 952}, []settlements.Transaction{row("SALE", 1000, 0), row("FEE", 40, 0), row("TAX", 8, 0)}},
+		"fees invoiced apart":         {"GROSS", settlements.Totals{Sale: 1000, Fee: 40, Tax: 8, Settlement: 1000}, []settlements.Transaction{row("SALE", 1000, 0), row("FEE", 40, 8)}},
+		"debt paid back":              {"NET", settlements.Totals{Sale: 1000, Repay: 300, Settlement: 700}, []settlements.Transaction{row("SALE", 1000, 0)}},
+		"a negative one":              {"NET", settlements.Totals{Return: 1000, Deposit: 1000, Settlement: 0}, []settlements.Transaction{row("RETURN", -1000, 0)}},
+		"a correction with its total": {"NET", settlements.Totals{Sale: 1000, FeeCorrection: -5, Settlement: 995}, []settlements.Transaction{row("SALE", 1000, 0), row("CORRECTION", -5, 0)}},
+		"a correction without":        {"NET", settlements.Totals{Sale: 1000, Settlement: 995}, []settlements.Transaction{row("SALE", 1000, 0), row("CORRECTION", -5, 0)}},
+	} {
+		var sums settlements.Sums
+		for _, r := range c.rows {
+			sums.Add(r)
+		}
+		payout := settlements.Payout{MerchantSettlementType: c.kind, Totals: c.totals}
+		if err := sums.Cover(payout); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		payout.Totals.Settlement++
+		if err := sums.Cover(payout); err == nil {
+			t.Errorf("%s: a settlement of one more is covered, too", name)
+		}
+	}
+}
+
+func TestFileOfSeveralMerchants(t *testing.T) {
+	second := strings.NewReplacer("XISA93DJ", "YKTB04EK", "K123456", "K654321", ";EUR", ";SEK").Replace(portal(t))
+	rows, payouts, _, err := read(t, strings.NewReader(portal(t)+second), settlements.Form{})
+	if err != nil || len(rows) != 12 || len(payouts) != 2 || rows[11].MerchantID != "K654321" || rows[11].CurrencyCode != "SEK" || rows[11].PaymentReference != "YKTB04EK" || rows[0].MerchantID != "K123456" {
+		t.Errorf("%d rows of %d payouts, %v; last %+v", len(rows), len(payouts), err, rows[len(rows)-1])
+	}
+	sections := strings.SplitN(portal(t), "\n\n", 2)
+	head := strings.SplitAfter(sections[0], "\n")
+	together := sections[0] + "\n" + strings.NewReplacer("XISA93DJ", "YKTB04EK").Replace(head[1]) + "\n" + sections[1] + strings.SplitN(sections[1], "\n", 2)[1]
+	if rows, payouts, _, err = read(t, strings.NewReader(together), settlements.Form{}); err != nil || len(payouts) != 2 || rows[0].PaymentReference != "" {
+		t.Errorf("two payouts over rows that do not tell theirs: %d rows, %+v, %v", len(rows), payouts, err)
+	}
+}
+
+// TestColumnMissing: what is not there is empty, and what it would have told is named.
+func TestColumnMissing(t *testing.T) {
+	rows := portal(t)[strings.Index(portal(t), "type;"):]
+	got, _, unverified, err := read(t, strings.NewReader(rows), settlements.Form{})
+	if err != nil || len(got) != 6 || len(unverified) != 1 || !strings.Contains(unverified[0], "no totals") || got[0].PaymentReference != "" {
+		t.Errorf("without totals: %d rows, %v, %v", len(got), unverified, err)
+	}
+	for record, err := range settlements.ReadCSV(strings.NewReader("type;order_id\nSALE;o-1\n"), settlements.Form{}) {
+		if err != nil || record.Columns != nil && fmt.Sprint(record.Columns.Missing("order_id", "amount")) != "[amount]" {
+			t.Errorf("found %+v, %v", record, err)
+		}
+	}
+	text := portal(t)
+	for _, column := range []string{"amount", "type"} {
+		text = strings.Replace(text, ";"+column+";", ";x;", 1)
+		text = strings.Replace(text, "\n"+column+";", "\nx;", 1)
+		if _, _, unverified, err := read(t, strings.NewReader(text), settlements.Form{}); err != nil || len(unverified) != 1 || !strings.Contains(unverified[0], "column") {
+			t.Errorf("without %s: %v, %v", column, unverified, err)
+		}
+	}
+}
+
+// TestErrorsSayWhere has what a person can get wrong with a file.
+func TestErrorsSayWhere(t *testing.T) {
+	for name, c := range map[string]struct {
+		text string
+		form settlements.Form
+		want string
+	}{
+		"no amount":          {"type;amount\nSALE;15.99\nFEE;free\n", settlements.Form{}, `line 3, column 5 (amount): found "free", expected a decimal number`},
+		"thousands or not":   {"type;amount\nSALE;1.599\n", settlements.Form{}, `line 2, column 6 (amount): found "1.599": the decimal sign is unknown: is it ., or does that part thousands`},
+		"too fine":           {"type;amount\nSALE;1.5991\n", settlements.Form{}, `line 2, column 6 (amount): found "1.5991", expected at most 2 decimals`},
+		"day or month":       {"type;sale_date\nSALE;03/04/2026\n", settlements.Form{}, `line 2, column 6 (sale_date): found "03/04/2026": whether the day or the month comes first is unknown`},
+		"no date":            {"type;sale_date\nSALE;yesterday\n", settlements.Form{}, `line 2, column 6 (sale_date): found "yesterday", expected a date with a year of four digits`},
+		"13th month":         {"type;sale_date\nSALE;2026-13-01\n", settlements.Form{}, `line 2, column 6 (sale_date): found "2026-13-01", expected a date`},
+		"another table":      {"a;b\n1;2\n", settlements.Form{}, "line 1: expected a line with the names of Klarna's columns, such as type, order_id and amount"},
+		"a column twice":     {"type;amount;amount\n", settlements.Form{}, "line 1, column 13 (amount): the column is there twice"},
+		"a field too many":   {"type;amount\nSALE;1;2\n", settlements.Form{}, "line 2, column 8: found 3 fields, expected at most 2: is a delimiter in the text?"},
+		"an open quote":      {"type;amount\nSALE;\"1\nSALE;2\n", settlements.Form{}, "line 2: extraneous or missing \" in quoted-field, in line 3"},
+		"an endless quote":   {"type;amount\nSALE;\"" + strings.Repeat("x\n", 1<<20), settlements.Form{}, "line 2: a line of more than 1 MiB: is a quote not closed?"},
+		"UTF-16":             {"\xff\xfet\x00y\x00", settlements.Form{}, "line 1: this is no UTF-8: save the file as CSV UTF-8"},
+		"an unknown money":   {"type;amount;posting_currency\nSALE;1;XXQ\n", settlements.Form{MinorUnits: func(string) (int, bool) { return 0, false }}, `line 2, column 6 (amount): currency "XXQ" is none`},
+		"more than there is": {"type;amount\nSALE;99999999999999999999\n", settlements.Form{}, `line 2, column 6 (amount): found "99999999999999999999", which is more than there is`},
+	} {
+		if _, _, _, err := read(t, strings.NewReader(c.text), c.form); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: found %v\nwant %s", name, err, c.want)
+		}
+	}
+}
+
+func TestAmounts(t *testing.T) {
+	for _, c := range []struct {
+		text, currency string
+		decimal        rune
+		want           int64
+	}{
+		{"15.99", "EUR", 0, 1599}, {"15,99", "EUR", 0, 1599}, {"-15.99", "EUR", 0, -1599}, {"15.99-", "EUR", 0, -1599}, {"−15,9", "EUR", 0, -1590}, {"16", "EUR", 0, 1600},
+		{"1.234,56", "EUR", 0, 123456}, {"1,234.56", "EUR", 0, 123456}, {"1.234.567", "EUR", 0, 123456700}, {"1 234,56", "EUR", 0, 123456}, {"1’234.56", "CHF", 0, 123456}, {"1\u00a0234,56", "SEK", 0, 123456},
+		{"1.234", "EUR", ',', 123400}, {"0.100", "EUR", 0, 10}, {"1599", "JPY", 0, 1599}, {"1.599", "KWD", 0, 1599}, {"15.990000", "EUR", 0, 1599}, {"92233720368547758.07", "EUR", 0, 1<<63 - 1},
+	} {
+		digits := map[string]int{"JPY": 0, "KWD": 3}
+		form := settlements.Form{Decimal: c.decimal, MinorUnits: func(code string) (int, bool) {
+			if d, ok := digits[code]; ok {
+				return d, true
+			}
+			return 2, true
+		}}
+		rows, _, _, err := read(t, strings.NewReader("type|amount|posting_currency\nCORRECTION|"+c.text+"|"+c.currency+"\n"), form)
+		if err != nil || rows[0].Amount != c.want {
+			t.Errorf("%s %s: found %+v, %v; want %d", c.text, c.currency, rows, err, c.want)
+		}
+	}
+}
+
+// TestMemoryOfALongReport: a report of any length takes the memory of a line.
+func TestMemoryOfALongReport(t *testing.T) {
+	line := []byte(strings.SplitAfter(portal(t), "\n")[4])
+	const rows = 50_000
+	long := io.MultiReader(strings.NewReader(portal(t)[strings.Index(portal(t), "type;"):]), &again{line: line, times: rows})
+	var before, after runtime.MemStats
+	n := 0
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for _, err := range settlements.ReadCSV(long, settlements.Form{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n++; n == rows {
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+		}
+	}
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); n != rows+7 || grown > 1<<20 {
+		t.Errorf("%d records, %d bytes of heap more; want %d, and at most 1 MiB", n, grown, rows+7)
+	}
+}
+
+type again struct {
+	line  []byte
+	rest  []byte
+	times int
+}
+
+func (a *again) Read(p []byte) (int, error) {
+	if len(a.rest) == 0 {
+		if a.times == 0 {
+			return 0, io.EOF
+		}
+		a.times--
+		a.rest = a.line
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+// FuzzReadCSV: no input panics or is read without end; what is read has a line.
+//
+//	go test -run '^$' -fuzz '^FuzzReadCSV$' ./klarna/settlements
+func FuzzReadCSV(f *testing.F) {
+	f.Add([]byte(portal(f)))
+	f.Add([]byte("\ufeffsep=,\r\ntype,amount,sale_date\r\nSALE,\"1.234,56\",31.12.2026 23:59\r\n"))
+	f.Add([]byte("type|amount\nSALE|1’234.5-\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var audit settlements.Audit
+		for record, err := range settlements.ReadCSV(bytes.NewReader(text), settlements.Form{}) {
+			if err != nil {
+				return
+			}
+			if record.Columns == nil && record.Payout == nil && record.Transaction == nil || record.Transaction != nil && record.Transaction.Line < 1 {
+				t.Fatalf("found %+v", record)
+			}
+			_ = audit.Add(record)
+		}
+		_ = audit.Close()
+	})
+}

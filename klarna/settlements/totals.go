@@ -1,0 +1,122 @@
+package settlements
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Sums adds up the rows of one payout. The zero value is ready to use.
+type Sums struct {
+	Rows       int
+	byType     map[Type]int64 // effects
+	vat        int64          // on fees, without a sign
+	hasTax     bool           // there are rows of type TAX
+	overflowed bool
+}
+
+// Add takes in a row.
+func (s *Sums) Add(t Transaction) {
+	if s.byType == nil {
+		s.byType = map[Type]int64{}
+	}
+	s.Rows++
+	s.hasTax = s.hasTax || t.Type == Tax
+	before, effect := s.byType[t.Type], t.Effect()
+	after := before + effect
+	s.overflowed = s.overflowed || (after > before) != (effect > 0) && effect != 0
+	s.byType[t.Type] = after
+	if t.Type == Fee {
+		s.vat += max(t.VATAmount, -t.VATAmount)
+	}
+}
+
+// IncompleteError lists the totals that the rows do not add up to: rows are missing, doubled or of another payout.
+type IncompleteError struct {
+	Payout Payout
+	Rows   int
+	Off    []Difference
+}
+
+// Difference is a total that is not what its rows add up to, in minor units.
+type Difference struct {
+	Total     string
+	Told, Sum int64
+}
+
+func (e *IncompleteError) Error() string {
+	var off []string
+	for _, d := range e.Off {
+		off = append(off, fmt.Sprintf("%s is %d, the rows add up to %d", d.Total, d.Told, d.Sum))
+	}
+	return fmt.Sprintf("payout %s is incomplete: its %d rows are not what its totals say, in minor units: %s", e.Payout.PaymentReference, e.Rows, strings.Join(off, "; "))
+}
+
+// Cover says, as an *IncompleteError, that the rows are not exactly those that a payout's totals speak of; nil that they are.
+//
+// Each total is compared with the rows of its type, and the settlement with the sum of all. Klarna's calculation:
+// settlement = sale + release + credit + commission + fee_refund + fee_correction − return − reversal − fee − tax − charge
+// − holdback − repay; a negative one is deposited as debt. Three things are not said there, and both readings are taken:
+// a GROSS payout has its fees and their tax invoiced apart; CORRECTION rows are the fee correction, or stand apart from
+// it; tax without rows of its own is a column of the fees, which a report may leave out.
+// https://docs.klarna.com/settlement-reports
+func (s *Sums) Cover(p Payout) error {
+	t := p.Totals
+	incomplete := &IncompleteError{Payout: p, Rows: s.Rows}
+	compare := func(name string, told, sum int64) {
+		if told != sum {
+			incomplete.Off = append(incomplete.Off, Difference{name, told, sum})
+		}
+	}
+	compare("sale", t.Sale, s.byType[Sale])
+	compare("return", t.Return, -s.byType[Return])
+	compare("reversal", t.Reversal, -s.byType[Reversal]-s.byType[ReversalMerchantProtection])
+	compare("fee", t.Fee, -s.byType[Fee])
+	compare("fee_refund", t.FeeRefund, s.byType[FeeRefund])
+	compare("commission", t.Commission, s.byType[Commission])
+	compare("charge", t.Charge, -s.byType[Charge])
+	compare("credit", t.Credit, s.byType[Credit])
+	compare("holdback", t.Holdback, -s.byType[Holdback])
+	compare("release", t.Release, s.byType[Release])
+	if s.hasTax {
+		compare("tax", t.Tax, -s.byType[Tax])
+	} else if s.vat > 0 {
+		compare("tax", t.Tax, s.vat)
+	}
+	for kind, sum := range s.byType {
+		if kind.sign() == 0 && kind != Correction {
+			compare("(type "+string(kind)+" has no total)", 0, sum)
+		}
+	}
+	if s.overflowed {
+		compare("(sums)", 0, -1)
+	}
+	if len(incomplete.Off) == 0 && !t.settles(s.byType[Correction], p.MerchantSettlementType) {
+		compare("settlement", t.Settlement, t.net()+s.byType[Correction]-t.FeeCorrection)
+	}
+	if len(incomplete.Off) > 0 {
+		return incomplete
+	}
+	return nil
+}
+
+// net is Klarna's calculation.
+func (t Totals) net() int64 {
+	return t.Sale + t.Release + t.Credit + t.Commission + t.FeeRefund + t.FeeCorrection + t.TaxRefund -
+		t.Return - t.Reversal - t.Fee - t.Tax - t.Charge - t.Holdback - t.Repay
+}
+
+// settles says whether the totals and the corrections make the settlement, in one of the readings.
+func (t Totals) settles(corrections int64, settlementType string) bool {
+	readings := []int64{t.net()}
+	if settlementType == "GROSS" || settlementType == "GROSS_FEE" {
+		readings = append(readings, t.net()+t.Fee+t.Tax-t.FeeRefund-t.TaxRefund-t.FeeCorrection, t.net()+t.Fee+t.Tax)
+	}
+	for _, net := range readings {
+		for _, carried := range []int64{0, t.Deposit} {
+			if corrections == t.FeeCorrection && net+carried == t.Settlement || net+carried+corrections == t.Settlement {
+				return true
+			}
+		}
+	}
+	return false
+}
