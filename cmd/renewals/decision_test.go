@@ -28,6 +28,7 @@ var decide = map[string][]string{
 	"dead replay":  {"all", "account", "reason", "yes"},
 	"dead drop":    {"all", "account", "reason", "yes"},
 	"token cancel": {"yes"},
+	"trigger":      {"list"}, // which publishes nothing
 }
 
 // set are the flags that say how and where the program works, whatever it is asked for: each has a variable and a key of the file.

@@ -69,7 +69,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 		err = errReported
 	}
 	return errors.Join(err, d.keep(ctx, func() {
-		fmt.Fprintf(d.aside, "\nup until interrupted, with a worker; in another terminal:\n  export %s\n  renewals watch --since 5m\n\n", reach)
+		fmt.Fprintf(d.aside, "\nup until interrupted, with a worker; in another terminal:\n  export %s\n  renewals trigger --list\n\n", reach)
 	}))
 }
 

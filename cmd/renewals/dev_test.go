@@ -113,6 +113,7 @@ func TestDevKeepsRunning(t *testing.T) {
 	eventually(t, "a result in both terminals", func() bool {
 		return strings.Contains(watch.stdout.String(), `"id":"g-0/`) && strings.Contains(p.stdout.String(), `"id":"g-0/`)
 	})
+	finish(t, exitDone, env, "", "trigger", "--wait", "soft-decline")
 	p.stop()
 	if code := p.wait(t); code != exitDone {
 		t.Errorf("dev exited with %d: %s", code, p.stderr.String())
@@ -237,6 +238,7 @@ func TestKlarnaSim(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	finish(t, exitUsage, variables{}, "", "klarna-sim", "--faults=2")
+	finish(t, exitUsage, variables{}, "", "klarna-sim", "--outage=nonsense")
 }
 
 // A demonstration that fails says how and exits with 1.

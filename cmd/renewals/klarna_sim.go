@@ -25,6 +25,9 @@ func (c *klarnaSimCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	if c.Faults < 0 || c.Faults > 1 {
 		return usagef("--faults: %v, expected 0 to 1", c.Faults)
 	}
+	if err := klarnasim.CheckOutage(c.Outage); err != nil {
+		return usagef("--outage: %w", err)
+	}
 	simulator, err := klarnasim.Start(klarnasim.Options{
 		Addr: c.Addr, Latency: c.Latency, LatencyP99: c.P99, Seed: c.Seed, Rate: c.Rate, Faults: c.Faults, LateBy: c.LateBy, Outage: c.Outage,
 		Username: c.Username, Password: s.lookup("KLARNA_PASSWORD"), KeepBodies: c.Bodies,

@@ -35,6 +35,8 @@ const (
 // and the flag's name. Flags that decide about money have none, see onCommandLine.
 type commands struct {
 	Dev          devCmd          `cmd:"" help:"Everything in one process: JetStream, Klarna's simulator, one worker and sample jobs."`
+	Trigger      triggerCmd      `cmd:"" help:"Publish a due job that makes Klarna's simulator do something."`
+	Sample       sampleCmd       `cmd:"" help:"Print such jobs as JSON Lines, for publish and validate."`
 	Work         workCmd         `cmd:"" help:"Charge renewals, and capture their orders, until told to stop."`
 	Provision    provisionCmd    `cmd:"" help:"Create or update the streams, consumers and bucket."`
 	Publish      publishCmd      `cmd:"" help:"Check and publish jobs from JSON Lines: charges, or with --capture captures."`

@@ -19,16 +19,6 @@ type behaviour struct {
 	early    reply         // what is answered before it is made
 }
 
-// fault replaces an answer for some tries of a key.
-type fault struct {
-	answer  reply
-	created bool // the order is made, or refused, all the same
-	tries   int  // the first tries of a key; always is for ever
-	late    bool // the order is made after the answer, see Options.LateBy
-}
-
-const always = -1
-
 // ending is what becomes of an order in the end.
 type ending uint8
 
@@ -59,32 +49,33 @@ const (
 // endings by the beginning of a token; the longer of two that match comes first.
 func endings() []beginning {
 	return []beginning{
-		{"ok-", accepted},
-		{"soft-decline-once-", softDeclineOnce},
-		{"soft-decline-", softDecline},
-		{"unavailable-", unavailable},
-		{"suspended-", suspended},
-		{"cancelled-", cancelled},
-		{"canceled-", canceled},
-		{"forbidden-", forbidden},
-		{"not-found-", notFound},
-		{"currency-mismatch-", currencyMismatch},
-		{"bad-request-", badRequest},
-		{"rejected-", rejected},
-		{"pending-accept-", pendingAccept},
-		{"pending-reject-", pendingReject},
-		{"pending-", pending},
-		{"no-fraud-status-", noFraudStatus},
-		{"capture-declined-", captureDeclined},
-		{"uncaptured-", uncaptured},
-		{"partly-captured-", partlyCaptured},
-		{"lost-cancelled-", lostCancelled},
+		{"ok-", accepted, "accepted"},
+		{"soft-decline-once-", softDeclineOnce, "403 PAYMENT_METHOD_FAILED to the first key of the token, later ones are accepted"},
+		{"soft-decline-", softDecline, "403 PAYMENT_METHOD_FAILED"},
+		{"unavailable-", unavailable, "403 UNAVAILABLE_PAYMENT_METHOD"},
+		{"suspended-", suspended, "403 TOKEN_SUSPENDED"},
+		{"cancelled-", cancelled, "403 TOKEN_CANCELLED"},
+		{"canceled-", canceled, "403 TOKEN_CANCELED"},
+		{"forbidden-", forbidden, "403 TOKEN_FORBIDDEN"},
+		{"not-found-", notFound, "404 TOKEN_NOT_FOUND"},
+		{"currency-mismatch-", currencyMismatch, "403 PAYMENT_METHOD_CURRENCY_MISMATCH"},
+		{"bad-request-", badRequest, "400 BAD_REQUEST"},
+		{"rejected-", rejected, "200, fraud_status REJECTED"},
+		{"pending-accept-", pendingAccept, "200, fraud_status PENDING, soon ACCEPTED"},
+		{"pending-reject-", pendingReject, "200, fraud_status PENDING, soon REJECTED"},
+		{"pending-", pending, "200, fraud_status PENDING until it is set by hand: PUT /sim/orders/ORDER"},
+		{"no-fraud-status-", noFraudStatus, "200 without fraud_status, which is ACCEPTED when the order is read"},
+		{"capture-declined-", captureDeclined, "accepted; a later capture is answered 403 PAYMENT_METHOD_FAILED"},
+		{"uncaptured-", uncaptured, "accepted, and left AUTHORIZED whatever auto_capture says"},
+		{"partly-captured-", partlyCaptured, "accepted; with auto_capture half of the amount is captured"},
+		{"lost-cancelled-", lostCancelled, "the order is made and the connection cut; later tries are answered 403 TOKEN_CANCELLED"},
 	}
 }
 
 type beginning struct {
 	text   string
 	ending ending
+	says   string // what Klarna does, in a line
 }
 
 // refusal is the answer to an order that ends in e; false when there is an order.
@@ -128,8 +119,13 @@ func (e ending) fraudStatus() string {
 
 // parse reads the beginning of a token.
 func parse(token string) behaviour {
-	var b behaviour
-	for rest := token; ; {
+	b, _ := read(token)
+	return b
+}
+
+// read is parse, with what is left of the token behind its beginning.
+func read(token string) (b behaviour, rest string) {
+	for rest = token; ; {
 		switch {
 		case takeMillis(&rest, "slow-", &b.slow):
 		case takeNumber(&rest, "long-id-", &b.longID):
@@ -144,21 +140,21 @@ func parse(token string) behaviour {
 			if f, ok := takeFault(&rest); ok {
 				b.early = f.answer
 			}
-			return b
+			return b, rest
 		default:
 			f, ok := takeFault(&rest)
 			if !ok {
-				b.ending = parseEnding(rest)
-				return b
+				b.ending = takeEnding(&rest)
+				return b, rest
 			}
 			b.faults = append(b.faults, f)
 		}
 	}
 }
 
-func parseEnding(rest string) ending {
+func takeEnding(rest *string) ending {
 	for _, b := range endings() {
-		if strings.HasPrefix(rest, b.text) {
+		if take(rest, b.text) {
 			return b.ending
 		}
 	}
@@ -205,114 +201,6 @@ func takeNumber(rest *string, text string, value *int) bool {
 	}
 	*rest, *value = after, int(n)
 	return true
-}
-
-// takeFault takes one fault off the beginning of *rest, and leaves *rest alone when there is none.
-func takeFault(rest *string) (fault, bool) {
-	f := fault{tries: always}
-	left := *rest
-	if take(&left, "created-") {
-		f.created, f.tries = true, 1
-	}
-	word, ok := "", false
-	for _, known := range [...]struct {
-		text   string
-		answer reply
-	}{
-		{"cut-headers", reply{status: http.StatusOK, shape: cutHeaders, body: blankOrder()}},
-		{"cut-body", reply{status: http.StatusOK, shape: cutBody, body: blankOrder()}},
-		{"cut", reply{shape: cut}},
-		{"empty-200", reply{status: http.StatusOK, shape: bare}},
-		{"no-id-200", reply{status: http.StatusOK, shape: noID}},
-		{"broken-200", reply{status: http.StatusOK, shape: half, body: blankOrder()}},
-		{"late-answer", reply{status: http.StatusGatewayTimeout, shape: overtaken}},
-	} {
-		if !strings.HasPrefix(left, known.text) {
-			continue
-		}
-		if known.answer.shape == overtaken {
-			f.created, f.tries = true, 1
-		}
-		if word, left, ok = strings.Cut(left[len(known.text):], "-"); ok && f.repeat(word) {
-			f.answer, *rest = known.answer, left
-			return f, true
-		}
-		return fault{}, false
-	}
-	if word, left, ok = strings.Cut(left, "-"); !ok || len(word) < 3 || !f.repeat(word[3:]) {
-		return fault{}, false
-	}
-	status, err := strconv.ParseUint(word[:3], 10, 16)
-	if err != nil || status < 300 || status > 599 {
-		return fault{}, false
-	}
-	if f.answer = refuse(int(status), ""); status < 400 {
-		f.answer = reply{status: int(status), shape: bare, location: "https://moved.example/"}
-	}
-	word, after, ok := strings.Cut(left, "-")
-	switch {
-	case !ok:
-	case word == "bare":
-		f.answer.shape, left = bare, after
-	case word == "html":
-		f.answer.shape, left = html, after
-	case word == "uncoded":
-		f.answer.shape, left = uncoded, after
-	case word == "numbered":
-		f.answer.shape, left = numbered, after
-	case isCode(word):
-		f.answer.code, left = word, after
-	}
-	*rest = left
-	return f, true
-}
-
-// repeat reads "" or "x3", the number of tries that f spoils.
-func (f *fault) repeat(word string) bool {
-	if word == "" {
-		return true
-	}
-	digits, ok := strings.CutPrefix(word, "x")
-	n, err := strconv.ParseUint(digits, 10, 31)
-	if !ok || err != nil {
-		return false
-	}
-	f.tries = int(n)
-	return true
-}
-
-// isCode tells an error_code from the rest of a token: capitals, or small letters with a line below, which no beginning has.
-func isCode(word string) bool {
-	other := func(first, last rune) bool {
-		return strings.IndexFunc(word, func(r rune) bool { return r != '_' && (r < first || r > last) }) >= 0
-	}
-	return len(word) >= 3 && (!other('A', 'Z') || strings.Contains(word, "_") && !other('a', 'z'))
-}
-
-// blankOrder is the body of an answer that is never read to its end.
-func blankOrder() []byte {
-	return []byte(`{"order_id":"00000000-0000-4000-a000-000000000000","fraud_status":"ACCEPTED"}`)
-}
-
-// chance draws the fault that a try meets at random, by its key and number.
-func chance(o *Options, key string, try int) (fault, bool) {
-	if o.Faults <= 0 {
-		return fault{}, false
-	}
-	x := mix(mixString(o.Seed, key), uint64(try))
-	if share(x) >= o.Faults {
-		return fault{}, false
-	}
-	words := [...]string{
-		"429-", "503-", "503-bare-", "502-html-", "500-", "cut-",
-		"created-503-bare-", "created-500-", "created-cut-", "created-cut-body-", "created-empty-200-", "created-broken-200-",
-		"late-500-", "late-500-TIMEOUT-", "late-502-html-", "late-504-bare-", "late-408-",
-	}
-	word := words[mix(x, 2)%uint64(len(words))]
-	early := take(&word, "late-")
-	f, ok := takeFault(&word)
-	f.late = early
-	return f, ok
 }
 
 // behaviour is what the beginning of a token or of a capture's reference asks for, after what Outage does.

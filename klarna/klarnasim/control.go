@@ -90,9 +90,9 @@ func (c *changes) check() error {
 	if c.Faults != nil && (*c.Faults < 0 || *c.Faults > 1) {
 		return fmt.Errorf("faults: %v, expected a share from 0 to 1", *c.Faults)
 	}
-	if c.Outage != nil && *c.Outage != "" {
-		if rest := *c.Outage + "-"; len(parse(rest).faults) == 0 && parse(rest).slow == 0 {
-			return fmt.Errorf("outage: %q, expected the beginning of a token that fails, like 503 or cut", *c.Outage)
+	if c.Outage != nil {
+		if err := CheckOutage(*c.Outage); err != nil {
+			return fmt.Errorf("outage: %w", err)
 		}
 	}
 	return nil
