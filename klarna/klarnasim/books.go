@@ -27,6 +27,7 @@ type Order struct {
 	Captured           bool      `json:"captured"`        // in full
 	CapturedAmount     int64     `json:"captured_amount"` // by now, with auto_capture as well
 	Captures           []Capture `json:"captures"`        // those that were asked for: two of one key are money taken twice
+	RefundedAmount     int64     `json:"refunded_amount,omitempty"`
 	Cancelled          bool      `json:"cancelled,omitempty"`
 	CreatedAt          time.Time `json:"created_at"`
 	Body               Text      `json:"body,omitempty"` // as received, with Options.KeepBodies
@@ -44,7 +45,7 @@ type Capture struct {
 
 // Key is what is remembered of an idempotency key.
 type Key struct {
-	Operation        string    `json:"operation"` // order or capture
+	Operation        string    `json:"operation"` // order, capture or refund
 	IdempotencyKey   string    `json:"idempotency_key"`
 	TokenFingerprint string    `json:"token_fingerprint,omitempty"`
 	FirstAt          time.Time `json:"first_at"`
@@ -99,7 +100,7 @@ func (o *order) entry(options *Options, now moment) Order {
 	entry := Order{
 		OrderID: o.id(options), IdempotencyKey: o.key, Username: o.username, TokenFingerprint: o.token.String(),
 		OrderAmount: o.amount, PurchaseCurrency: string(o.currency[:]), MerchantReference1: o.reference1,
-		FraudStatus: o.fraudStatus(now), Captured: o.captured(now) == o.amount, CapturedAmount: o.captured(now), Cancelled: o.cancelled,
+		FraudStatus: o.fraudStatus(now), Captured: o.captured(now) == o.amount, CapturedAmount: o.captured(now), Cancelled: o.cancelled, RefundedAmount: o.refunded(),
 		Captures: make([]Capture, 0, len(o.captures)), CreatedAt: o.createdAt.time(), Body: o.body,
 	}
 	for _, c := range o.captures {
@@ -117,6 +118,8 @@ func (rec *record) entry(options *Options) Key {
 	}
 	if rec.operation == captureOperation {
 		key.Operation = "capture"
+	} else if rec.operation == refundOperation {
+		key.Operation = "refund"
 	}
 	if rec.result != nil {
 		key.ErrorCode, key.CaptureID = rec.result.code, rec.result.capture

@@ -49,6 +49,7 @@ func (s *Simulator) control() {
 		}
 		return nil
 	}))
+	s.mux.HandleFunc("POST /sim/lies", command(func(_ *http.Request, l *Lie) error { return s.Lie(*l) }))
 }
 
 // command decodes a request's body, which must not hold anything unknown, and answers 204, or 400 with what is wrong.
@@ -71,19 +72,20 @@ func command[C any](run func(*http.Request, *C) error) http.HandlerFunc {
 
 // changes to the options; nil leaves one as it is.
 type changes struct {
-	Latency          *duration `json:"latency"`
-	LatencyP99       *duration `json:"latency_p99"`
-	Rate             *int      `json:"rate"`
-	Username         *string   `json:"username"`
-	Password         *string   `json:"password"`
-	Faults           *float64  `json:"faults"`
-	LateBy           *duration `json:"late_by"`
-	Outage           *string   `json:"outage"`
-	PendingFor       *duration `json:"pending_for"`
-	AuthorizedFor    *duration `json:"authorized_for"`
-	StrictSchema     *bool     `json:"strict_schema"`
-	ForgetErrors     *bool     `json:"forget_errors"`
-	ConflictInFlight *bool     `json:"conflict_in_flight"`
+	Latency          *duration   `json:"latency"`
+	LatencyP99       *duration   `json:"latency_p99"`
+	Rate             *int        `json:"rate"`
+	Username         *string     `json:"username"`
+	Password         *string     `json:"password"`
+	Faults           *float64    `json:"faults"`
+	LateBy           *duration   `json:"late_by"`
+	Outage           *string     `json:"outage"`
+	PendingFor       *duration   `json:"pending_for"`
+	AuthorizedFor    *duration   `json:"authorized_for"`
+	StrictSchema     *bool       `json:"strict_schema"`
+	Report           *ReportForm `json:"report"`
+	ForgetErrors     *bool       `json:"forget_errors"`
+	ConflictInFlight *bool       `json:"conflict_in_flight"`
 }
 
 func (c *changes) check() error {
@@ -94,6 +96,9 @@ func (c *changes) check() error {
 		if err := CheckOutage(*c.Outage); err != nil {
 			return fmt.Errorf("outage: %w", err)
 		}
+	}
+	if c.Report != nil {
+		return c.Report.check()
 	}
 	return nil
 }
@@ -110,6 +115,7 @@ func (c *changes) apply(o *Options) {
 	set(&o.PendingFor, (*time.Duration)(c.PendingFor))
 	set(&o.AuthorizedFor, (*time.Duration)(c.AuthorizedFor))
 	set(&o.StrictSchema, c.StrictSchema)
+	set(&o.Report, c.Report)
 	set(&o.ForgetErrors, c.ForgetErrors)
 	set(&o.ConflictInFlight, c.ConflictInFlight)
 }

@@ -47,6 +47,8 @@ type Options struct {
 	// StrictSchema refuses also what Klarna's published schema does not allow and Klarna is not known to refuse: optional texts
 	// of another length, country codes of another form, totals that are off by a rounded unit price.
 	StrictSchema bool
+	// Report is the form of CSV settlement reports.
+	Report ReportForm
 	// ConflictInFlight answers 409 to a second request whose key is at work, instead of making it wait. Klarna documents
 	// neither.
 	ConflictInFlight bool

@@ -9,6 +9,7 @@ import (
 const (
 	orderOperation operation = iota
 	captureOperation
+	refundOperation
 )
 
 // createOrder is POST /customer-token/v1/tokens/{customerToken}/order.

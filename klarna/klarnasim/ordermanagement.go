@@ -14,7 +14,7 @@ func (s *Simulator) SetFraudStatus(orderID, status string) bool {
 	if o == nil {
 		return false
 	}
-	o.turned = status
+	o.turned, o.turnedByHandAt, s.settled = status, s.now(), nil
 	return true
 }
 
@@ -42,12 +42,20 @@ type orderDetails struct {
 	CreatedAt                 time.Time        `json:"created_at"`
 	ExpiresAt                 time.Time        `json:"expires_at"`
 	Captures                  []captureDetails `json:"captures"`
+	Refunds                   []refundDetails  `json:"refunds"`
 }
 
 type captureDetails struct {
 	CaptureID      string    `json:"capture_id"`
 	CapturedAmount int64     `json:"captured_amount"`
 	CapturedAt     time.Time `json:"captured_at"`
+	Reference      string    `json:"reference,omitempty"`
+}
+
+type refundDetails struct {
+	RefundID       string    `json:"refund_id"`
+	RefundedAmount int64     `json:"refunded_amount"`
+	RefundedAt     time.Time `json:"refunded_at"`
 	Reference      string    `json:"reference,omitempty"`
 }
 
@@ -77,9 +85,9 @@ func (o *order) details(options *Options, now moment) orderDetails {
 	id, expires := o.id(options), o.createdAt.after(options.AuthorizedFor)
 	d := orderDetails{
 		OrderID: id, FraudStatus: o.fraudStatus(now),
-		OrderAmount: o.amount, OriginalOrderAmount: o.amount, CapturedAmount: captured, RemainingAuthorizedAmount: o.amount - captured,
+		OrderAmount: o.amount, OriginalOrderAmount: o.amount, CapturedAmount: captured, RefundedAmount: o.refunded(), RemainingAuthorizedAmount: o.amount - captured,
 		PurchaseCurrency: string(o.currency[:]), MerchantReference1: o.reference1, MerchantReference2: o.reference2, KlarnaReference: id[:8],
-		CreatedAt: o.createdAt.time(), ExpiresAt: expires.time(), Captures: []captureDetails{},
+		CreatedAt: o.createdAt.time(), ExpiresAt: expires.time(), Captures: []captureDetails{}, Refunds: []refundDetails{},
 	}
 	switch {
 	case o.cancelled:
@@ -98,6 +106,9 @@ func (o *order) details(options *Options, now moment) orderDetails {
 	}
 	for _, c := range o.captures {
 		d.Captures = append(d.Captures, captureDetails{CaptureID: c.id, CapturedAmount: c.amount, CapturedAt: c.at.time(), Reference: c.reference})
+	}
+	for _, r := range o.refunds {
+		d.Refunds = append(d.Refunds, refundDetails{RefundID: r.id, RefundedAmount: r.amount, RefundedAt: r.at.time(), Reference: r.reference})
 	}
 	return d
 }

@@ -2,6 +2,7 @@ package klarnasim
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,8 @@ type reply struct {
 	messages []string // of a refusal
 	body     []byte   // of a success
 	capture  string   // Capture-Id of a success
+	refund   string   // Refund-Id of a success
+	media    string   // of the body; default JSON
 	location string
 	shape    shape
 	coding   string // of the body, whether or not it was asked for
@@ -91,7 +94,7 @@ func (a reply) write(w http.ResponseWriter, correlation string) {
 	}
 	header := w.Header()
 	header.Set("Klarna-Correlation-Id", correlation)
-	body, contentType := a.body, "application/json"
+	body, contentType := a.body, cmp.Or(a.media, "application/json")
 	if a.code != "" {
 		body = errorObject(correlation, a.code, a.messages)
 	}
@@ -111,6 +114,9 @@ func (a reply) write(w http.ResponseWriter, correlation string) {
 	}
 	if a.capture != "" {
 		header.Set("Capture-Id", a.capture)
+	}
+	if a.refund != "" {
+		header.Set("Refund-Id", a.refund)
 	}
 	if a.location != "" {
 		header.Set("Location", a.location)

@@ -60,6 +60,12 @@
 // uncaptured- and partly-captured- mean nothing; under lost-cancelled- later tries are answered 403 CAPTURE_NOT_ALLOWED; and
 // what is cut in the headers or in the body, or broken, never tells the Capture-Id.
 //
+// # Settlements
+//
+// Each simulated day there is a payout for each merchant and currency, with what was captured and given back on the day
+// before; [Simulator.Advance] lets days pass. Every sale has two fees. [Simulator.Lie] makes the reports differ from the
+// books in one order's rows.
+//
 // # Control
 //
 // Tests in Go use the methods of [Simulator]; everybody else the paths below /sim/ that [Simulator.ServeHTTP] lists.
@@ -86,11 +92,19 @@ func New(options Options) *Simulator {
 	s.mux.HandleFunc("GET /ordermanagement/v1/orders/{order}", s.api(s.readOrder))
 	s.mux.HandleFunc("POST /ordermanagement/v1/orders/{order}/captures", s.api(s.createCapture))
 	s.mux.HandleFunc("POST /ordermanagement/v1/orders/{order}/cancel", s.api(s.cancelOrder))
+	s.mux.HandleFunc("POST /ordermanagement/v1/orders/{order}/refunds", s.api(s.createRefund))
+	s.mux.HandleFunc("GET /settlements/v1/payouts", s.settlement(listPayouts))
+	s.mux.HandleFunc("GET /settlements/v1/payouts/summary", s.settlement(sumPayouts))
+	s.mux.HandleFunc("GET /settlements/v1/payouts/{reference}", s.settlement(readPayout))
+	s.mux.HandleFunc("GET /settlements/v1/transactions", s.settlement(s.listTransactions))
+	s.mux.HandleFunc("GET /settlements/v1/reports/payout-with-transactions", s.settlement(s.reportPayout))
+	s.mux.HandleFunc("GET /settlements/v1/reports/payouts-summary-with-transactions", s.settlement(s.reportPayouts))
 	s.control()
 	return s
 }
 
-// ServeHTTP answers Klarna's Customer Token API (order, read, cancel) and Order Management API (read, capture, cancel), and
+// ServeHTTP answers Klarna's Customer Token API (order, read, cancel), Order Management API (read, capture, refund, cancel) and
+// Settlements API (all but the PDF reports), and
 //
 //	GET   /sim/books           all orders and idempotency keys, as [Books]
 //	GET   /sim/counts          the numbers only, as [Counts]
@@ -98,9 +112,11 @@ func New(options Options) *Simulator {
 //	POST  /sim/advance         {"duration":"25h"}: move the clock on
 //	PATCH /sim/options         {"latency":"300ms","latency_p99":"2s","rate":50,"username":"u","password":"p","faults":0.01,
 //	                           "outage":"503","pending_for":"1m","authorized_for":"48h","strict_schema":true,"forget_errors":true,
-//	                           "conflict_in_flight":true}: any of them
+//	                           "conflict_in_flight":true,"report":{"delimiter":",","decimal":",","dates":"02.01.2006",
+//	                           "columns":["type","amount"],"no_totals":true,"signed":true,"bom":true,"crlf":true}}: any of them
 //	PUT   /sim/tokens/{token}  {"behaviour":"soft-decline"} and {"status":"SUSPENDED"}: instead of what its beginning says
 //	PUT   /sim/orders/{order}  {"fraud_status":"ACCEPTED"}
+//	POST  /sim/lies            {"order_id":"…","lie":"row_missing"}: what the settlements say that is not so, see [Lie]
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // Change alters the options that can change while the simulator runs; the others are ignored.

@@ -28,7 +28,10 @@ type Simulator struct {
 	records map[recordID]*record
 	late    []lateResult
 	tokens  map[string]TokenState
-	first   map[string]string // token or order that declines once → the first key used with it
+	first   map[string]string          // token or order that declines once → the first key used with it
+	refunds uint64                     // that were given
+	lies    map[uint64]map[LieKind]Lie // by number of the order
+	settled *settlements               // until something changes
 	windows map[string]*window
 }
 
@@ -45,23 +48,25 @@ type request struct {
 
 // order is an order in the books. There may be a million: its fields are as small as they can be.
 type order struct {
-	number      uint64 // place in the books, and end of its id
-	key         string
-	username    string
-	token       fingerprint
-	currency    [3]byte
-	ending      ending
-	autoCapture bool
-	cancelled   bool
-	amount      int64
-	reference1  string
-	reference2  string
-	createdAt   moment
-	turnsAt     moment // for an ending that turns by itself
-	turned      string // fraud status set by hand
-	body        []byte
-	captures    []capture // by hand; an automatic one is not kept
-	padding     int       // of its id
+	number         uint64 // place in the books, and end of its id
+	key            string
+	username       string
+	token          fingerprint
+	currency       [3]byte
+	ending         ending
+	autoCapture    bool
+	cancelled      bool
+	amount         int64
+	reference1     string
+	reference2     string
+	createdAt      moment
+	turnsAt        moment // for an ending that turns by itself
+	turned         string // fraud status set by hand
+	turnedByHandAt moment
+	body           []byte
+	captures       []capture // by hand; an automatic one is not kept
+	refunds        []refund
+	padding        int // of its id
 }
 
 type capture struct {
@@ -174,6 +179,7 @@ func (s *Simulator) clear() {
 	s.ahead, s.counts, s.orders, s.late = 0, Counts{Statuses: map[int]int{}}, nil, nil
 	s.records, s.tokens = map[recordID]*record{}, map[string]TokenState{}
 	s.first, s.windows = map[string]string{}, map[string]*window{}
+	s.refunds, s.lies, s.settled = 0, map[uint64]map[LieKind]Lie{}, nil
 }
 
 // Close ends all waiting: requests that are delayed are cut. It does not close connections; see [Server.Close].

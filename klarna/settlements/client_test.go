@@ -28,6 +28,8 @@ type pauses struct {
 	mu  sync.Mutex
 	set []time.Duration
 	c   chan time.Time
+	// then is called with each pause.
+	then func()
 }
 
 func (p *pauses) Start(d time.Duration) {
@@ -36,6 +38,9 @@ func (p *pauses) Start(d time.Duration) {
 	p.set = append(p.set, d)
 	p.c = make(chan time.Time, 1)
 	p.c <- time.Time{}
+	if p.then != nil {
+		p.then()
+	}
 }
 func (p *pauses) Stop()               {}
 func (p *pauses) C() <-chan time.Time { return p.c }
