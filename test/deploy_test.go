@@ -314,6 +314,15 @@ func TestDeployedRolesDoTheirWork(t *testing.T) {
 		t.Errorf("status says %s", said)
 	}
 	d.does("operator", "!", "status")
+	for _, who := range []string{"operator", "monitor", "worker"} {
+		said := d.does(who, "doctor")
+		if !strings.Contains(said, "looks like role "+who+", and may nothing else") || strings.Contains(said, "may not ask") {
+			t.Errorf("as %s the doctor says\n%s", who, said)
+		}
+	}
+	if said := d.does("operator", "doctor", "--system-context", d.context("sys")); !strings.Contains(said, "fsync         on every write, on nats-1") {
+		t.Errorf("the doctor with the system account says\n%s", said)
+	}
 	if said := d.does("operator", "show", "1234002/2026-12"); !strings.Contains(said, "unresolved") {
 		t.Errorf("show says %s", said)
 	}
@@ -416,7 +425,7 @@ var (
 		"CONSUMER.PAUSE.%s.x", "CONSUMER.RESET.%s.x", "CONSUMER.UNPIN.%s.x", "CONSUMER.LEADER.STEPDOWN.%s.x",
 	}
 	otherSubjects = []string{
-		"$JS.API.INFO", "$JS.monitor.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ",
+		"$JS.API.INFO", "$JS.monitor.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.META.LEADER.STEPDOWN", "$JS.API.ACCOUNT.PURGE.RENEWALS", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.RENEWALS.CONNZ", "$SYS.REQ.USER.INFO",
 		"renewals.due.default", "renewals.due.other", "renewals.due.default.x", "renewals.capture.default", "renewals.capture.other", "renewals.charging.s.p.0.default", "renewals.pending.s.p.0.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default",
 		"renewals.unresolved.s.p.0.default", "renewals.rejected.s.p.0.default", "renewals.cancelled.s.p.0.default", "renewals.capturing.s.p.0.default", "renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default",
 		"renewals.charging.s.p.0.other", "renewals.pending.s.p.0.other", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.unresolved.s.p.0.other", "renewals.rejected.s.p.0.other", "renewals.captured.s.p.0.other",
@@ -466,7 +475,7 @@ var mayDo = map[string]struct {
 			"$JS.API.INFO", "$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
 			"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0",
 			"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "renewals.parked.s.p.1-abc.default", "$JS.ACK.RENEWALS_LATER.later-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS_LATER.later-default.1.1.1.1.0",
-			"$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS_LATER.later-default",
+			"$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS_LATER.later-default", "$SYS.REQ.USER.INFO",
 		},
 		subscribe: []string{"_INBOX_worker.>", "_INBOX_worker.x", "$JS.EVENT.ADVISORY.STREAM.UPDATED.RENEWAL_JOURNAL"},
 	},
@@ -480,14 +489,15 @@ var mayDo = map[string]struct {
 	},
 	"operator": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead}, "STREAM.MSG.DELETE.%s": {messages.StreamDead},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {messages.StreamDead},
 			"CONSUMER.CREATE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, messages.StreamDead, presenceStream},
 			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, messages.StreamDead},
 			"CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamDead},
 		},
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
-			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO",
+			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO", "$SYS.REQ.USER.INFO",
+			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
 	},
@@ -505,10 +515,11 @@ var mayDo = map[string]struct {
 	"monitor": {
 		prefix: "$JS.monitor.API.",
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal},
+			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy},
 			"CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
+			"CONSUMER.INFO.%s.x": {messages.StreamJobs, messages.StreamLater},
 		},
-		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.monitor.API.INFO"},
+		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.monitor.API.INFO", "$SYS.REQ.USER.INFO"},
 		subscribe: []string{"_INBOX_monitor.>"},
 	},
 }

@@ -69,6 +69,8 @@ type Options struct {
 	// Name of this worker, unique among the live ones; it stands in records and logs.
 	Name     string
 	Accounts []Account
+	// Version of the program, for others to see whether all workers have the same. Default: none is told.
+	Version string
 
 	// TryTimeout bounds one HTTP request, body included. Klarna gives up at 59 s
 	// itself, so a shorter one abandons live requests. Default 65 s.
@@ -97,6 +99,14 @@ type Options struct {
 	// decision goes by it since the last comparison with the broker's, and by none
 	// while it and Now are apart. Default: the process's own.
 	Monotonic func() time.Duration
+}
+
+// times are those that workers of the same accounts should agree on, by the names of their settings.
+func (o Options) times() map[string]string {
+	return map[string]string{
+		"try_timeout": o.TryTimeout.String(), "try_budget": o.TryBudget.String(), "settle_delay": o.SettleDelay.String(),
+		"key_window": o.KeyWindow.String(), "retry_delays": fmt.Sprint(o.RetryDelays),
+	}
 }
 
 // DefaultOptions are the settings of the design, without a name or accounts.

@@ -32,6 +32,8 @@ type presence struct {
 	log       zerolog.Logger
 	accounts  []*account
 	started   time.Time
+	version   string
+	times     map[string]string // see [topology.Presence]
 	seen      map[string]sighting
 	announced string     // the pauses that the last entry told of
 	sent      comparison // our clocks when it was sent
@@ -156,12 +158,18 @@ func (p *presence) pausesNow() string {
 func (p *presence) announce(ctx context.Context) {
 	p.announced = p.pausesNow()
 	p.sent = p.clock.reading()
-	me := topology.Presence{Name: p.name, Started: p.started, At: p.sent.wall, Accounts: map[messages.Account]topology.AccountPresence{}, Paused: p.pauses.reasons.Active()}
+	me := topology.Presence{
+		Name: p.name, Version: p.version, Times: p.times, Started: p.started, At: p.sent.wall,
+		Accounts: map[messages.Account]topology.AccountPresence{}, Paused: p.pauses.reasons.Active(),
+	}
 	if expiring := p.expiring.Load(); expiring != nil {
 		me.Expiring = *expiring
 	}
 	for _, a := range p.accounts {
-		me.Accounts[a.config.Name] = topology.AccountPresence{InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Paused: a.paused(), NearlyFull: p.fill.nearlyFull(a.config.Name)}
+		me.Accounts[a.config.Name] = topology.AccountPresence{
+			InFlight: int(a.inFlight.Load()), Rate: a.limiter.Rate(), Total: a.config.Rate, Endpoint: a.config.Endpoint, Merchant: a.config.Merchant,
+			Paused: a.paused(), NearlyFull: p.fill.nearlyFull(a.config.Name),
+		}
 	}
 	value, err := json.Marshal(me)
 	if err == nil {

@@ -208,7 +208,7 @@ func (w *Worker) gauges() *gauges {
 func (w *Worker) presence(s *shared, bucket jetstream.KeyValue, accounts []*account) *presence {
 	return &presence{
 		name: w.opts.Name, bucket: bucket, clock: w.clock, ahead: w.brokerAhead, pauses: w.pauses, fill: s.fill, expiring: &w.expiring, metrics: w.metrics, log: w.log,
-		accounts: accounts, started: w.clock.now(), seen: map[string]sighting{},
+		accounts: accounts, started: w.clock.now(), version: w.opts.Version, times: w.opts.times(), seen: map[string]sighting{},
 	}
 }
 

@@ -43,6 +43,7 @@ type commands struct {
 	Validate     validateCmd     `cmd:"" help:"The same checks without publishing."`
 	Watch        watchCmd        `cmd:"" help:"Follow results."`
 	Status       statusCmd       `cmd:"" help:"How everything stands; exit code 1 when something needs a human."`
+	Doctor       doctorCmd       `cmd:"" help:"Is this deployment safe? One line for each check; exit code 1 when something is not."`
 	Show         showCmd         `cmd:"" help:"A renewal's whole history, or a subscription's periods."`
 	Resolve      resolveCmd      `cmd:"" help:"Settle an unresolved charge or capture."`
 	Cancel       cancelCmd       `cmd:"" help:"Charge nothing for a period."`

@@ -123,7 +123,7 @@ func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, en
 		return o, nil, err
 	}
 	o = worker.DefaultOptions()
-	o.Name, o.Accounts, o.Log = workerName(), accounts, log
+	o.Name, o.Version, o.Accounts, o.Log = workerName(), version(), accounts, log
 	o.TryTimeout, o.TryBudget, o.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
 	o.RetryDelays, o.KeyWindow, o.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
 	return o, entries, nil

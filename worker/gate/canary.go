@@ -65,8 +65,8 @@ const (
 // listens says that the account's requests arrive.
 func (c Condition) listens() bool { return c == Well || c == WellKlarna }
 
-// conditionOf reads the canary's answer: a 404 is what it has to be.
-func conditionOf(err error) Condition {
+// ConditionOf reads the canary's answer: a 404 is what it has to be.
+func ConditionOf(err error) Condition {
 	if errors.Is(err, ErrNoTurn) || errors.Is(err, context.Canceled) {
 		return Unheard
 	}
@@ -186,7 +186,7 @@ func (c *Canary) ask(ctx context.Context) Condition {
 		t, err := c.client.Token(ctx, klarna.NewCustomerToken(CanaryToken))
 		return t, t.RateLimit, err
 	})
-	heard := conditionOf(err)
+	heard := ConditionOf(err)
 	if !heard.listens() {
 		c.log.Debug().Err(err).Msg("the canary is not well")
 	}

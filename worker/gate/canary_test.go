@@ -42,7 +42,7 @@ func TestConditionOf(t *testing.T) {
 		{"no turn", ErrNoTurn, Unheard},
 		{"the worker ends", &klarna.UnknownError{Cut: true, Err: context.Canceled}, Unheard},
 	} {
-		if got := conditionOf(tt.err); got != tt.want {
+		if got := ConditionOf(tt.err); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}

@@ -341,29 +341,41 @@ func (m *Marks) adopt(merged Mark) {
 	}
 }
 
-// compare looks for proof in what is stored. That the journal ends before the mark proves nothing: a leader
-// that was deposed and does not know answers from its past. Another record at the mark, or another stream, no past can show.
+// compare looks for proof in what is stored.
 func (m *Marks) compare(ctx context.Context, journal jetstream.Stream, known Mark) error {
-	info := journal.CachedInfo()
-	if !info.Created.Equal(known.Created) {
-		m.setBack(known.Accepted, fmt.Sprintf("the stream was made at %s, before it was one made at %s", info.Created.Format(time.RFC3339Nano), known.Created.Format(time.RFC3339Nano)))
-		return nil
-	}
-	if known.Sequence == 0 || known.SHA256 == "" {
-		return nil
-	}
-	stored, err := journal.GetMsg(ctx, known.Sequence)
+	proof, short, err := known.disproves(ctx, journal)
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		if known.Sequence >= info.State.FirstSeq { // else it has aged
-			m.suspect()
-		}
 	case err != nil:
-		return fmt.Errorf("read record %d of %s: %w", known.Sequence, messages.StreamJournal, err)
-	case recordHash(stored.Subject, stored.Header, stored.Data) != known.SHA256:
-		m.setBack(known.Accepted, fmt.Sprintf("record %d is not the one that was stored there", known.Sequence))
+		return err
+	case proof != "":
+		m.setBack(known.Accepted, proof)
+	case short:
+		m.suspect()
 	}
 	return nil
+}
+
+// disproves says by what the journal, as it answers, was set back behind the mark: "" where there is no proof. That it ends before the
+// mark (short) proves nothing: a leader that was deposed and does not know answers from its past. Another record at the mark, or
+// another stream, no past can show.
+func (m Mark) disproves(ctx context.Context, journal jetstream.Stream) (proof string, short bool, err error) {
+	info := journal.CachedInfo()
+	if !info.Created.Equal(m.Created) {
+		return fmt.Sprintf("the stream was made at %s, before it was one made at %s", info.Created.Format(time.RFC3339Nano), m.Created.Format(time.RFC3339Nano)), false, nil
+	}
+	if m.Sequence == 0 || m.SHA256 == "" {
+		return "", false, nil
+	}
+	stored, err := journal.GetMsg(ctx, m.Sequence)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return "", m.Sequence >= info.State.FirstSeq, nil // else it has aged
+	case err != nil:
+		return "", false, fmt.Errorf("read record %d of %s: %w", m.Sequence, messages.StreamJournal, err)
+	case recordHash(stored.Subject, stored.Header, stored.Data) != m.SHA256:
+		return fmt.Sprintf("record %d is not the one that was stored there", m.Sequence), false, nil
+	}
+	return "", false, nil
 }
 
 // Run looks every few seconds, and at once on a new connection or after a set-back was noticed, until ctx ends.

@@ -14,9 +14,9 @@ const (
 	RolePublisher   Role = "publisher"   // a billing system: jobs of one account
 	RoleWorker      Role = "worker"      // renewals work
 	RoleConsumer    Role = "consumer"    // whoever acts on results
-	RoleOperator    Role = "operator"    // show, resolve, cancel, dead: whoever is on call
+	RoleOperator    Role = "operator"    // show, resolve, cancel, dead, doctor: whoever is on call
 	RoleProvisioner Role = "provisioner" // provision: nobody else changes a stream
-	RoleMonitor     Role = "monitor"     // renewals status
+	RoleMonitor     Role = "monitor"     // renewals status and doctor
 )
 
 // Roles are all of them.
@@ -50,6 +50,12 @@ var everyStream = append([]string{messages.StreamJobs, messages.StreamLater, mes
 
 // quota asks how much of what the NATS account may store is taken.
 var quota = []string{"$JS.API.INFO"}
+
+// ownRights asks the server what oneself may do, and nothing of anybody else.
+var ownRights = []string{UserInfo}
+
+// UserInfo is where a server tells a user of its own permissions.
+const UserInfo = "$SYS.REQ.USER.INFO"
 
 // MonitorDomain is under what name a monitor reaches JetStream: it has a NATS account of its own, into which the parts of
 // the API that it needs are imported. Their usual names answer there that the account has no JetStream.
@@ -89,7 +95,7 @@ var may = map[Role]func(accounts []messages.Account) []string{
 
 func mayWork(accounts []messages.Account) []string {
 	may := slices.Concat(
-		quota, info(everyStream...),
+		quota, ownRights, info(everyStream...),
 		messagesOf(marks...), []string{messages.MarkSubjects},
 		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal),
 		read(messages.StreamJournal),
@@ -116,8 +122,9 @@ func mayWork(accounts []messages.Account) []string {
 
 func mayOperate(accounts []messages.Account) []string {
 	may := slices.Concat(
-		quota, info(everyStream...),
-		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead),
+		quota, ownRights, info(everyStream...),
+		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead), messagesOf(marks...),
+		mayList(accounts),
 		api("STREAM.MSG.DELETE", messages.StreamDead),
 		read(messages.StreamJournal), read(messages.StreamDead),
 		presences(),
@@ -125,6 +132,9 @@ func mayOperate(accounts []messages.Account) []string {
 	)
 	for _, a := range accounts {
 		may = append(may, messages.DueSubject(a), messages.CaptureSubject(a)) // dead letters that are replayed
+	}
+	for _, c := range jobConsumers(accounts) {
+		may = append(may, "$JS.API.CONSUMER.INFO."+c.stream+"."+c.name)
 	}
 	return may
 }
@@ -144,9 +154,10 @@ func mayProvision(accounts []messages.Account) []string {
 
 func mayMonitor() []string {
 	return slices.Concat(
-		quota, info(everyStream...),
+		quota, ownRights, info(everyStream...),
 		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal), // the oldest jobs, and what is unresolved
-		presences(),
+		messagesOf(marks...), presences(),
+		[]string{"$JS.API.CONSUMER.INFO." + messages.StreamJobs + ".*", "$JS.API.CONSUMER.INFO." + messages.StreamLater + ".*"},
 	)
 }
 

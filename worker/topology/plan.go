@@ -35,7 +35,7 @@ type Change struct {
 }
 
 func (c Change) String() string {
-	where := called(c.Stream)
+	where := Called(c.Stream)
 	if c.Consumer != "" {
 		where = "consumer " + c.Consumer + " on " + where
 	}
@@ -154,7 +154,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 			continue
 		}
 		if err != nil {
-			return todo, fmt.Errorf("look up %s: %w", called(c.Name), err)
+			return todo, fmt.Errorf("look up %s: %w", Called(c.Name), err)
 		}
 		exist[c.Name] = stream.CachedInfo().Config
 		if p.Replicas == 0 {
@@ -177,7 +177,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 					err = canSchedule(js, stream)
 				}
 				if err != nil {
-					return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
+					return fmt.Errorf("provision %s: %w", Called(wanted.Name), err)
 				}
 				return nil
 			})
@@ -189,7 +189,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 		}
 		todo.add(&todo.streams, changes, func(ctx context.Context, js jetstream.JetStream) error {
 			if err := update(ctx, js, found, target); err != nil {
-				return fmt.Errorf("provision %s: %w", called(wanted.Name), err)
+				return fmt.Errorf("provision %s: %w", Called(wanted.Name), err)
 			}
 			return nil
 		})

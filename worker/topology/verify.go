@@ -26,12 +26,15 @@ type Deviation struct {
 	firstEdition bool // subjects of the contract's first edition are among what was found
 }
 
-func (d *Deviation) Error() string {
+func (d *Deviation) Error() string { return d.Finding() + "; " + d.Remedy() }
+
+// Finding is what is off, without what to do.
+func (d *Deviation) Finding() string {
 	where := "stream " + d.Stream
 	if d.Consumer != "" {
 		where = "consumer " + d.Consumer + " on " + where
 	}
-	return fmt.Sprintf("%s: setting %s: found %s, expected %s; %s", where, d.Setting, d.Got, d.Want, d.remedy())
+	return fmt.Sprintf("%s: setting %s: found %s, expected %s", where, d.Setting, d.Got, d.Want)
 }
 
 // fixedSettings are those that the server does not change on what exists, or not back.
@@ -41,8 +44,8 @@ var fixedSettings = map[string]bool{
 	"idle_heartbeat": true, "flow_control": true, "deliver_subject": true, "max_waiting": true,
 }
 
-// remedy says what to do, and sends nobody to a command that does not do it.
-func (d *Deviation) remedy() string {
+// Remedy says what to do, and sends nobody to a command that does not do it.
+func (d *Deviation) Remedy() string {
 	switch {
 	case d.Setting == "pause_until":
 		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
@@ -242,7 +245,7 @@ type Inspection struct {
 // Warnings are what keeps nobody from charging and still should not be so, in a sentence each.
 func (i Inspection) Warnings() (all []string) {
 	for _, stream := range slices.Sorted(maps.Keys(i.Few)) {
-		all = append(all, fmt.Sprintf("%s has %d of at least %d replicas in this cluster: one lost disk loses it; run `renewals provision --replicas %d`", called(stream), i.Few[stream], safeReplicas, safeReplicas))
+		all = append(all, fmt.Sprintf("%s has %d of at least %d replicas in this cluster: one lost disk loses it; run `renewals provision --replicas %d`", Called(stream), i.Few[stream], SafeReplicas, SafeReplicas))
 	}
 	return all
 }
@@ -275,43 +278,68 @@ func (i Inspection) Err() error {
 	return fmt.Errorf("%w; others are off: %s", all[0], strings.Join(others, ", "))
 }
 
+// wanted are the streams as [Provision] makes them without flags. The journal is the first: where more is missing, it is what
+// somebody has to know of.
+func wanted() []jetstream.StreamConfig {
+	p := Provisioning{Replicas: 1, Retention: DefaultRetention, DeadRetention: defaultDeadRetention}
+	return append([]jetstream.StreamConfig{p.Journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...)
+}
+
+// Streams are the names of all streams, the bucket's among them, the journal's first.
+func Streams() (names []string) {
+	for _, c := range wanted() {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
 // Inspect compares the streams and the bucket with what Provision makes. jetstream.ErrStreamNotFound means that
 // `renewals provision` was not run; any other error says nothing about the settings.
 func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 	found := Inspection{Few: map[string]int{}}
-	p := Provisioning{Replicas: 1, Retention: DefaultRetention, DeadRetention: defaultDeadRetention}
-	// The journal first: where more is missing, it is what somebody has to know of.
-	for _, wanted := range append([]jetstream.StreamConfig{p.Journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...) {
-		stream, err := js.Stream(ctx, wanted.Name)
+	for _, name := range Streams() {
+		stream, err := js.Stream(ctx, name)
 		if err != nil {
 			if errors.Is(err, jetstream.ErrStreamNotFound) {
-				found.Missing = wanted.Name
+				found.Missing = name
 			}
-			return found, fmt.Errorf("%s: %w%s", called(wanted.Name), err, Hint(err))
+			return found, fmt.Errorf("%s: %w%s", Called(name), err, Hint(err))
 		}
 		info := stream.CachedInfo()
-		got, want := settingsOf(info.Config), settingsOf(wanted)
-		for _, name := range differing(got, want) {
-			if !streamTolerates(wanted.Name, name, got, want) {
-				off := &Deviation{Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want)}
-				if old := firstEdition(info.Config.Subjects); name == "subjects" && len(old) > 0 {
-					off.firstEdition, off.Got, off.Want = true, likewise(old[0]), likewise(currentSubject())
-				}
-				found.Deviations = append(found.Deviations, off)
-			}
+		found.Deviations = append(found.Deviations, Deviations(info.Config)...)
+		if info.Cluster != nil && info.Cluster.Name != "" && info.Config.Replicas < SafeReplicas {
+			found.Few[name] = info.Config.Replicas
 		}
-		if info.Cluster != nil && info.Cluster.Name != "" && info.Config.Replicas < safeReplicas {
-			found.Few[wanted.Name] = info.Config.Replicas
-		}
-		if wanted.Name == messages.StreamJournal {
+		if name == messages.StreamJournal {
 			found.Retention = Memory(info.Config, time.Now())
 		}
 	}
 	return found, nil
 }
 
-// safeReplicas survive the loss of a machine.
-const safeReplicas = 3
+// Deviations are the settings in which a stream of [Streams] differs from what Provision makes; nil also for any other stream.
+func Deviations(config jetstream.StreamConfig) (all []*Deviation) {
+	for _, wanted := range wanted() {
+		if wanted.Name != config.Name {
+			continue
+		}
+		got, want := settingsOf(config), settingsOf(wanted)
+		for _, name := range differing(got, want) {
+			if streamTolerates(wanted.Name, name, got, want) {
+				continue
+			}
+			off := &Deviation{Stream: wanted.Name, Setting: settingName(name), Got: settingText(name, got), Want: wantedText(name, wanted.Name, want)}
+			if old := firstEdition(config.Subjects); name == "subjects" && len(old) > 0 {
+				off.firstEdition, off.Got, off.Want = true, likewise(old[0]), likewise(currentSubject())
+			}
+			all = append(all, off)
+		}
+	}
+	return all
+}
+
+// SafeReplicas survive the loss of a machine.
+const SafeReplicas = 3
 
 // wantedText is what is expected of a setting, which may be more than one value.
 func wantedText(name, stream string, want settings) string {
@@ -326,8 +354,8 @@ func wantedText(name, stream string, want settings) string {
 	return settingText(name, want)
 }
 
-// called is what people call a stream.
-func called(stream string) string {
+// Called is what people call a stream.
+func Called(stream string) string {
 	if stream == StreamWorkers {
 		return "bucket " + BucketWorkers
 	}

@@ -28,12 +28,22 @@ type Presence struct {
 	// Expiring counts, where this worker sweeps, the orders with money left to
 	// capture whose authorisation ends within 3 days.
 	Expiring map[messages.Account]int `json:"uncaptured_expiring,omitempty"`
+	// Version of its program, and its times by the names of their settings, as it runs with them. Workers that share accounts should
+	// agree on both. Earlier versions do not say.
+	Version string            `json:"version,omitempty"`
+	Times   map[string]string `json:"times,omitempty"`
+
+	// Stored is when the broker stored the entry, by its clock.
+	Stored time.Time `json:"-"`
 }
 
 // AccountPresence is one account's part of it.
 type AccountPresence struct {
 	InFlight int               `json:"in_flight"`
-	Rate     float64           `json:"rate"`             // this worker's share, requests/s; 0: unlimited
+	Rate     float64           `json:"rate"`       // this worker's share, requests/s; 0: unlimited
+	Total    float64           `json:"total_rate"` // as configured, for all workers together; 0: unlimited
+	Endpoint string            `json:"endpoint,omitempty"`
+	Merchant string            `json:"merchant,omitempty"`
 	Paused   map[string]string `json:"paused,omitempty"` // reasons, each with a sentence
 	// NearlyFull are the account's consumers of which 80 % of max_ack_pending or more are taken, as a share of 1.
 	NearlyFull map[string]float64 `json:"ack_pending_ratio,omitempty"`
@@ -61,6 +71,7 @@ func Workers(ctx context.Context, js jetstream.JetStream) ([]Presence, error) {
 			}
 			var p Presence
 			if json.Unmarshal(entry.Value(), &p) == nil {
+				p.Stored = entry.Created()
 				live = append(live, p)
 			}
 		}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/klarna-renewals/renewals/deploy"
+	"github.com/klarna-renewals/renewals/worker/doctor"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
+
+type doctorCmd struct {
+	NATS    natsSettings    `embed:""`
+	Account accountSettings `embed:""`
+	Log     logSettings     `embed:""`
+	Tries   trySettings     `embed:""`
+	View    viewSettings    `embed:""`
+
+	Prometheus    string        `help:"URL of the Prometheus that scrapes the workers, to see whether the alerts are loaded."`
+	Retention     time.Duration `help:"How long the journal is meant to remember, as provision was told."`
+	UnresolvedFor time.Duration `default:"24h" help:"From which age on an unresolved renewal is one too long."`
+	JSON          bool          `name:"json" help:"As JSON, one line."`
+	Strict        bool          `help:"Exit with 1 also for warnings and for what cannot be seen."`
+}
+
+// viewSettings say where the servers tell of what a user of NATS does not see.
+type viewSettings struct {
+	Monitoring []string `name:"nats-monitoring-url" setting:"NATS_MONITORING_URL" group:"NATS" help:"Monitoring ports of all servers, http://nats-1:8222 and so on, separated by commas; default port 8222 of the one that is connected to."`
+	Context    string   `name:"system-context" setting:"NATS_SYSTEM_CONTEXT" group:"NATS" help:"A context of the nats CLI of a user of the system account, in place of monitoring ports."`
+	Creds      string   `name:"system-creds" setting:"NATS_SYSTEM_CREDS" group:"NATS" help:"Credentials file of such a user, for the same servers."`
+	NKey       string   `name:"system-nkey" setting:"NATS_SYSTEM_NKEY" group:"NATS" help:"File with the nkey seed of such a user, for the same servers."`
+}
+
+// Run fails where something is not safe. What is not answered within the timeout of the whole is not seen.
+func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	until := time.Now().Add(c.NATS.Timeout)
+	patient, err := c.patient(s, t)
+	if err != nil {
+		return err
+	}
+	server, err := c.NATS.server(s)
+	if err != nil {
+		return err
+	}
+	system, err := c.View.system(c.NATS.Reach, s)
+	if err != nil {
+		return err
+	}
+	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	patient.JS, patient.InClear = js, inClear(js.Conn())
+	if system != nil {
+		system.timeout = c.NATS.Timeout
+		nc, err := system.dial(ctx, zerolog.Nop(), append([]nats.Option{nats.Name(system.client)}, system.options...))
+		if err != nil {
+			return fmt.Errorf("system account: %w", err)
+		}
+		defer nc.Close()
+		patient.System = nc
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return c.examine(ctx, patient, t)
+}
+
+// examine tells what is found, and fails where it is not safe.
+func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) error {
+	tell := func(f doctor.Finding) { printFinding(t.stdout, f) }
+	if c.JSON {
+		tell = func(doctor.Finding) {}
+	}
+	found := doctor.Examine(ctx, p, tell)
+	counts := doctor.Count(found)
+	if c.JSON {
+		worst, _ := doctor.Worst(found)
+		if err := json.NewEncoder(t.stdout).Encode(struct {
+			At       time.Time              `json:"at"`
+			Verdict  doctor.Verdict         `json:"verdict"` // the worst
+			Counts   map[doctor.Verdict]int `json:"counts"`
+			Findings []doctor.Finding       `json:"findings"`
+		}{time.Now().UTC(), worst.Verdict, counts, found}); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(t.stdout, "\n%s\n", summary(counts))
+	}
+	if counts[doctor.NotSafe] > 0 || c.Strict && counts[doctor.OK] < len(found) {
+		return errReported
+	}
+	return nil
+}
+
+func summary(counts map[doctor.Verdict]int) string {
+	verdict := "safe, as far as can be seen"
+	switch {
+	case counts[doctor.NotSafe] > 0:
+		verdict = "NOT SAFE"
+	case counts[doctor.Unseen] == 0 && counts[doctor.Warn] == 0:
+		verdict = "safe"
+	case counts[doctor.Unseen] == 0:
+		verdict = "safe, with warnings"
+	}
+	return fmt.Sprintf("%s: %d not safe, %d cannot be seen from here, %d warnings, %d ok", verdict, counts[doctor.NotSafe], counts[doctor.Unseen], counts[doctor.Warn], counts[doctor.OK])
+}
+
+// verdictText is a verdict as people read it.
+var verdictText = map[doctor.Verdict]string{doctor.OK: "ok", doctor.Warn: "warn", doctor.NotSafe: "NOT SAFE", doctor.Unseen: "not seen"}
+
+func printFinding(w io.Writer, f doctor.Finding) {
+	fmt.Fprintf(w, "%-8s  %-12s  %s\n", verdictText[f.Verdict], f.Check, printable(findingText(f)))
+}
+
+// findingText is what was seen, why it matters and what to do.
+func findingText(f doctor.Finding) string {
+	text := f.Seen
+	if f.Verdict == doctor.Unseen {
+		text = "cannot be seen from here: " + text
+	}
+	if f.Why != "" {
+		text += ": " + f.Why
+	}
+	if f.Do != "" {
+		text += "; " + f.Do
+	}
+	return text
+}
+
+// patient is everything but the connections.
+func (c *doctorCmd) patient(s *settings, t *terminal) (p doctor.Patient, err error) {
+	if err := c.Tries.check(s); err != nil {
+		return p, usageError{err}
+	}
+	p = doctor.Patient{
+		LeaseNeeded: journal.Timing{TryTimeout: c.Tries.TryTimeout, TryBudget: c.Tries.TryBudget}.LeaseNeeded(),
+		Retention:   c.Retention, UnresolvedFor: c.UnresolvedFor, Version: version(),
+	}
+	if p.Monitoring, err = monitoringURLs(c.View.Monitoring, s); err != nil {
+		return p, err
+	}
+	if c.Prometheus != "" {
+		if p.Prometheus, err = webURL(c.Prometheus); err != nil {
+			return p, usagef("%s: %w", s.place("prometheus"), err)
+		}
+	}
+	if p.Alerts, err = alertNames(deploy.Rules); err != nil {
+		return p, err
+	}
+	if p.HTTP, err = webClient(c.NATS.Reach.CA); err != nil {
+		return p, err
+	}
+	if !c.Account.configured(s) {
+		return p, nil
+	}
+	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, c.Log.logger(t))
+	if err != nil {
+		return p, err
+	}
+	for _, a := range accounts {
+		endpoint, err := url.Parse(a.Endpoint)
+		if err != nil {
+			return p, usageError{err}
+		}
+		p.Names = append(p.Names, a.Name)
+		p.Klarna = append(p.Klarna, doctor.Account{Name: a.Name, Klarna: a.Klarna, Endpoint: endpoint})
+	}
+	return p, nil
+}
+
+// configured says that somebody has said anything about Klarna's accounts here.
+func (a accountSettings) configured(s *settings) bool {
+	return a.Account != "" || a.set(s) != "" || s.file != nil && len(s.file.accounts) > 0
+}
+
+func monitoringURLs(texts []string, s *settings) (all []*url.URL, err error) {
+	for _, text := range texts {
+		u, err := webURL(text)
+		if err != nil {
+			return nil, usagef("%s: %w", s.place("nats-monitoring-url"), err)
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+func webURL(text string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimSpace(text))
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
+		shown := redactURLs(text)
+		if !strings.Contains(text, "://") {
+			_, shown, _ = strings.Cut(shown, "://")
+		}
+		return nil, fmt.Errorf("%q, expected http://host:port or https://host:port", shown)
+	}
+	return u, nil
+}
+
+// webClient trusts the certificates that NATS is trusted by, too.
+func webClient(ca string) (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if ca != "" {
+		text, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, usagef("--nats-ca: %w", err)
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		roots.AppendCertsFromPEM(text)
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
+	return &http.Client{Transport: transport}, nil
+}
+
+// alertNames reads which rules there are, recorded series among them.
+func alertNames(text []byte) (names []string, err error) {
+	var file struct {
+		Groups []struct {
+			Rules []struct{ Alert, Record string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		return nil, fmt.Errorf("read the alert rules of this program: %w", err)
+	}
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			names = append(names, r.Alert+r.Record)
+		}
+	}
+	return names, nil
+}
+
+// system is how to connect as a user of the system account; nil where nothing says so. Passwords in the environment are another user's.
+func (v viewSettings) system(as reachSettings, s *settings) (*natsServer, error) {
+	if v.Context == "" && v.Creds == "" && v.NKey == "" {
+		return nil, nil
+	}
+	if as == (reachSettings{}) { // the selected context says where the servers are
+		as.Context, _ = selectedContext(s.env)
+	}
+	as.User, as.Creds, as.NKey, as.Inbox, as.Domain = "", v.Creds, v.NKey, "", ""
+	as.Context = cmp.Or(v.Context, as.Context)
+	without := func(name string) (string, bool) {
+		if name == "NATS_PASSWORD" || name == "NATS_TOKEN" {
+			return "", false
+		}
+		return s.env(name)
+	}
+	server, err := as.server(&settings{env: without, command: s.command})
+	var usage usageError
+	if errors.As(err, &usage) {
+		return nil, usagef("system account: %w", usage.error)
+	}
+	return &server, err
+}

@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
+	"github.com/klarna-renewals/renewals/worker/topology"
+)
+
+// What this user may not ask is named, at once, and keeps nobody else from being asked.
+func (w *world) denied() {
+	t := w.T
+	w.patient.JS = w.as("blind")
+	worst, text := verdicts(w.examine(w.patient))
+	for name, want := range map[string]string{
+		"journal":     "unseen: this user may not ask $JS.API.STREAM.MSG.GET.RENEWAL_MARKS: ; print permissions anew",
+		"permissions": "warn: user blind looks like role operator, but may not: $JS.API.STREAM.MSG.GET.RENEWAL_MARKS: commands of this user fail",
+	} {
+		if !strings.Contains(text[name], want) {
+			t.Errorf("%s: %s, want %s", name, text[name], want)
+		}
+		delete(worst, name)
+	}
+	for name, verdict := range worst {
+		if verdict != OK {
+			t.Errorf("%s: %s", name, text[name])
+		}
+	}
+
+	// Without a place for answers nothing is answered.
+	w.patient.JS = w.as("operator-elsewhere")
+	_, text = verdicts(w.examine(w.patient))
+	if want := "this user may not subscribe to _INBOX."; !strings.Contains(text["journal"], want) || !strings.Contains(text["streams"], want) {
+		t.Errorf("the journal: %s; the streams: %s; want %s", text["journal"], text["streams"], want)
+	}
+}
+
+// How the servers write is seen by the system account as by their monitoring ports, and by nothing else.
+func (w *world) systemAccount() {
+	t := w.T
+	monitoring := w.patient.Monitoring
+	w.patient.Monitoring, w.patient.System = nil, w.connect("sys")
+	worst, text := verdicts(w.examine(w.patient))
+	if worst["fsync"] != OK || !strings.Contains(text["fsync"], "on every write, on n1, n2, n3") || worst["disk"] != OK || worst["servers"] != OK {
+		t.Errorf("with the system account: %s%s%s", text["fsync"], text["disk"], text["servers"])
+	}
+	w.patient.System = w.connect("admin")
+	worst, text = verdicts(w.examine(w.patient))
+	if worst["fsync"] != Unseen || !strings.Contains(text["fsync"], "is it a user of the system account?") {
+		t.Errorf("with another account: %s", text["fsync"])
+	}
+	w.patient.System = nil
+	worst, text = verdicts(w.examine(w.patient))
+	if worst["fsync"] != Unseen || !strings.Contains(text["fsync"], "nothing was seen of n1, n2, n3") || worst["servers"] != Unseen {
+		t.Errorf("without either: %s%s", text["fsync"], text["servers"])
+	}
+	w.patient.Monitoring = []*url.URL{monitoring[0], monitoring[2]}
+	worst, text = verdicts(w.examine(w.patient))
+	if worst["fsync"] != Unseen || !strings.Contains(text["fsync"], "nothing was seen of n2") {
+		t.Errorf("of two servers: %s", text["fsync"])
+	}
+}
+
+// One server with NATS's default is what a first installation is.
+func TestOneServer(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	worst, text := verdicts(Examine(t.Context(), Patient{JS: js}, func(Finding) {}))
+	if worst["journal"] != NotSafe || worst["streams"] != NotSafe || strings.Count(text["streams"], "missing") != 1 {
+		t.Errorf("before provisioning: %s%s", text["journal"], text["streams"])
+	}
+	if err := topology.Provision(t.Context(), js, topology.Provisioning{Accounts: []messages.Account{testAccount}}); err != nil {
+		t.Fatal(err)
+	}
+	worst, text = verdicts(Examine(t.Context(), Patient{JS: js, Names: []messages.Account{testAccount}}, func(Finding) {}))
+	for name, want := range map[string]Verdict{"journal": OK, "streams": OK, "consumers": OK, "fsync": Unseen, "replicas": Warn, "permissions": Warn, "workers": Warn, "klarna": Unseen, "alerts": Unseen} {
+		if worst[name] != want {
+			t.Errorf("%s: %s, want %s", name, text[name], want)
+		}
+	}
+}

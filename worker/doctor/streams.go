@@ -1,0 +1,125 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/topology"
+)
+
+// examineStreams compares every setting with what provision makes.
+func examineStreams(_ context.Context, e *exam) (found []Finding) {
+	var missing []string
+	for _, name := range topology.Streams() {
+		a := e.streams()[name]
+		switch {
+		case errors.Is(a.err, jetstream.ErrStreamNotFound) && name == messages.StreamJournal: // a finding of its own
+		case errors.Is(a.err, jetstream.ErrStreamNotFound):
+			missing = append(missing, topology.Called(name))
+		case a.err != nil:
+			found = append(found, blind(a.err)...)
+		default:
+			for _, off := range topology.Deviations(a.info.Config) {
+				found = append(found, Finding{Verdict: NotSafe, Seen: off.Finding(), Why: "what was charged may be forgotten or read wrongly; workers claim nothing while they see it", Do: off.Remedy()})
+			}
+		}
+	}
+	if len(missing) > 0 {
+		found = append(found, Finding{Verdict: NotSafe, Seen: "missing: " + strings.Join(missing, ", "), Why: "workers claim nothing", Do: "run renewals provision"})
+	}
+	if len(found) == 0 {
+		return well("%d streams, the workers' bucket among them, are as provision makes them", len(topology.Streams()))
+	}
+	return found
+}
+
+const (
+	// nearlyFull is from where on a limit is a warning.
+	nearlyFull = 0.8
+	// atOnce is how many questions of a kind are under way.
+	atOnce = 16
+)
+
+// examineConsumers looks at the consumers of every account, of which there are three.
+func examineConsumers(ctx context.Context, e *exam) (found []Finding) {
+	accounts := e.accounts()
+	if len(accounts) == 0 {
+		return one(Unseen, "no account is configured here, no worker serves one and none has jobs", "", "say which accounts there are: KLARNA_ACCOUNT, or --config")
+	}
+	for _, name := range []string{messages.StreamJobs, messages.StreamLater} {
+		if err := e.streams()[name].err; err != nil {
+			return blind(err)
+		}
+	}
+	listed, err := topology.List(ctx, e.JS, len(accounts)) // without it each is asked for
+	if err != nil {
+		listed = nil
+	}
+	answers := make([][]Finding, len(accounts))
+	var looking sync.WaitGroup
+	places := make(chan struct{}, atOnce)
+	for i, a := range accounts {
+		looking.Go(func() {
+			places <- struct{}{}
+			answers[i] = e.consumersOf(ctx, a, listed)
+			<-places
+		})
+	}
+	looking.Wait()
+	if found = slices.Concat(answers...); len(found) > 0 {
+		return found
+	}
+	return well("as provision makes them for %s, none is paused or nearly full", accountsText(accounts))
+}
+
+// consumersOf names what is off about an account's consumers.
+func (e *exam) consumersOf(ctx context.Context, a messages.Account, listed topology.Listing) (found []Finding) {
+	for name, subject := range topology.Consumers(a) {
+		var info *jetstream.ConsumerInfo
+		err := e.ask(ctx, []string{"CONSUMER.INFO." + topology.StreamOf(name) + "." + name}, func(ctx context.Context) (err error) {
+			info, err = topology.VerifyConsumer(ctx, e.JS, a, name, subject, e.LeaseNeeded, listed)
+			return err
+		})
+		off, deviates := errors.AsType[*topology.Deviation](err)
+		switch {
+		case deviates:
+			found = append(found, Finding{Verdict: NotSafe, Seen: off.Finding(), Why: "account " + string(a) + " is not charged while workers see it", Do: off.Remedy()})
+		case topology.Missing(err):
+			found = append(found, Finding{Verdict: NotSafe, Seen: "consumer " + name + " on stream " + topology.StreamOf(name) + " is missing", Why: "jobs of account " + string(a) + " are handed to nobody", Do: "run renewals provision"})
+		case err != nil:
+			return append(found, blind(err)...)
+		}
+		if info != nil && info.Config.MaxAckPending > 0 && float64(info.NumAckPending) >= nearlyFull*float64(info.Config.MaxAckPending) {
+			found = append(found, Finding{Verdict: Warn, Seen: fmt.Sprintf("consumer %s: jobs that wait take %d of max_ack_pending %d", name, info.NumAckPending, info.Config.MaxAckPending),
+				Why: "at that number nothing is handed out, whatever is due", Do: "see deploy/RUNBOOK.md, RenewalsQueueNearlyFull"})
+		}
+	}
+	return found
+}
+
+func accountsText(accounts []messages.Account) string {
+	if len(accounts) > 4 {
+		return fmt.Sprintf("%d accounts", len(accounts))
+	}
+	names := make([]string, len(accounts))
+	for i, a := range accounts {
+		names[i] = string(a)
+	}
+	return strings.Join(names, ", ")
+}
+
+// since is an age as a person says it.
+func since(d time.Duration) string {
+	if d >= 48*time.Hour {
+		return topology.Days(d.Truncate(24 * time.Hour))
+	}
+	return short(d.Truncate(time.Second))
+}
