@@ -1,22 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
-	"os"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/rs/zerolog"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/klarna-renewals/renewals/deploy"
@@ -38,14 +29,6 @@ type doctorCmd struct {
 	Strict        bool          `help:"Exit with 1 also for warnings and for what cannot be seen."`
 }
 
-// viewSettings say where the servers tell of what a user of NATS does not see.
-type viewSettings struct {
-	Monitoring []string `name:"nats-monitoring-url" setting:"NATS_MONITORING_URL" group:"NATS" help:"Monitoring ports of all servers, http://nats-1:8222 and so on, separated by commas; default port 8222 of the one that is connected to."`
-	Context    string   `name:"system-context" setting:"NATS_SYSTEM_CONTEXT" group:"NATS" help:"A context of the nats CLI of a user of the system account, in place of monitoring ports."`
-	Creds      string   `name:"system-creds" setting:"NATS_SYSTEM_CREDS" group:"NATS" help:"Credentials file of such a user, for the same servers."`
-	NKey       string   `name:"system-nkey" setting:"NATS_SYSTEM_NKEY" group:"NATS" help:"File with the nkey seed of such a user, for the same servers."`
-}
-
 // Run fails where something is not safe. What is not answered within the timeout of the whole is not seen.
 func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	until := time.Now().Add(c.NATS.Timeout)
@@ -53,11 +36,10 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	server, err := c.NATS.server(s)
-	if err != nil {
+	if err := c.View.check(c.NATS.Reach, s); err != nil {
 		return err
 	}
-	system, err := c.View.system(c.NATS.Reach, s)
+	server, err := c.NATS.server(s)
 	if err != nil {
 		return err
 	}
@@ -67,15 +49,11 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer js.Conn().Close()
 	patient.JS, patient.InClear = js, inClear(js.Conn())
-	if system != nil {
-		system.timeout = c.NATS.Timeout
-		nc, err := system.dial(ctx, zerolog.Nop(), append([]nats.Option{nats.Name(system.client)}, system.options...))
-		if err != nil {
-			return fmt.Errorf("system account: %w", err)
-		}
-		defer nc.Close()
-		patient.System = nc
+	leave, err := c.View.sight(ctx, c.NATS, s, &patient)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	return c.examine(ctx, patient, t)
@@ -152,18 +130,12 @@ func (c *doctorCmd) patient(s *settings, t *terminal) (p doctor.Patient, err err
 		LeaseNeeded: journal.Timing{TryTimeout: c.Tries.TryTimeout, TryBudget: c.Tries.TryBudget}.LeaseNeeded(),
 		Retention:   c.Retention, UnresolvedFor: c.UnresolvedFor, Version: version(),
 	}
-	if p.Monitoring, err = monitoringURLs(c.View.Monitoring, s); err != nil {
-		return p, err
-	}
 	if c.Prometheus != "" {
 		if p.Prometheus, err = webURL(c.Prometheus); err != nil {
 			return p, usagef("%s: %w", s.place("prometheus"), err)
 		}
 	}
 	if p.Alerts, err = alertNames(deploy.Rules); err != nil {
-		return p, err
-	}
-	if p.HTTP, err = webClient(c.NATS.Reach.CA); err != nil {
 		return p, err
 	}
 	if !c.Account.configured(s) {
@@ -189,47 +161,6 @@ func (a accountSettings) configured(s *settings) bool {
 	return a.Account != "" || a.set(s) != "" || s.file != nil && len(s.file.accounts) > 0
 }
 
-func monitoringURLs(texts []string, s *settings) (all []*url.URL, err error) {
-	for _, text := range texts {
-		u, err := webURL(text)
-		if err != nil {
-			return nil, usagef("%s: %w", s.place("nats-monitoring-url"), err)
-		}
-		all = append(all, u)
-	}
-	return all, nil
-}
-
-func webURL(text string) (*url.URL, error) {
-	u, err := url.Parse(strings.TrimSpace(text))
-	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
-		shown := redactURLs(text)
-		if !strings.Contains(text, "://") {
-			_, shown, _ = strings.Cut(shown, "://")
-		}
-		return nil, fmt.Errorf("%q, expected http://host:port or https://host:port", shown)
-	}
-	return u, nil
-}
-
-// webClient trusts the certificates that NATS is trusted by, too.
-func webClient(ca string) (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	if ca != "" {
-		text, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, usagef("--nats-ca: %w", err)
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		roots.AppendCertsFromPEM(text)
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
-	}
-	return &http.Client{Transport: transport}, nil
-}
-
 // alertNames reads which rules there are, recorded series among them.
 func alertNames(text []byte) (names []string, err error) {
 	var file struct {
@@ -246,28 +177,4 @@ func alertNames(text []byte) (names []string, err error) {
 		}
 	}
 	return names, nil
-}
-
-// system is how to connect as a user of the system account; nil where nothing says so. Passwords in the environment are another user's.
-func (v viewSettings) system(as reachSettings, s *settings) (*natsServer, error) {
-	if v.Context == "" && v.Creds == "" && v.NKey == "" {
-		return nil, nil
-	}
-	if as == (reachSettings{}) { // the selected context says where the servers are
-		as.Context, _ = selectedContext(s.env)
-	}
-	as.User, as.Creds, as.NKey, as.Inbox, as.Domain = "", v.Creds, v.NKey, "", ""
-	as.Context = cmp.Or(v.Context, as.Context)
-	without := func(name string) (string, bool) {
-		if name == "NATS_PASSWORD" || name == "NATS_TOKEN" {
-			return "", false
-		}
-		return s.env(name)
-	}
-	server, err := as.server(&settings{env: without, command: s.command})
-	var usage usageError
-	if errors.As(err, &usage) {
-		return nil, usagef("system account: %w", usage.error)
-	}
-	return &server, err
 }

@@ -32,6 +32,15 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("the API key is told:\n%s", out)
 	}
 
+	out, _ = finish(t, exitDone, env, "", "status")
+	if want := "warning: fsync: every 2m on renewals-dev, one copy of the journal: a power cut can lose the last 2m of charges, which are then made again (renewals doctor)"; !strings.Contains(out, want) {
+		t.Errorf("%q is not in:\n%s", want, out)
+	}
+	out, _ = finish(t, exitDone, env.with("NATS_MONITORING_URL", ""), "", "status", "--json")
+	if !strings.Contains(out, `"needs_human":[]`) || strings.Contains(out, "fsync") {
+		t.Errorf("status tells of what it does not see:\n%s", out)
+	}
+
 	// Without a sight of the disks nothing is unsafe that can be seen.
 	out, _ = finish(t, exitDone, env.with("NATS_MONITORING_URL", ""), "", "doctor", "--json")
 	var report struct {
@@ -62,7 +71,7 @@ func TestDoctorAskedInVain(t *testing.T) {
 	}{
 		{[]string{"--prometheus=prometheus:9090"}, `--prometheus: "prometheus:9090"`},
 		{[]string{"--nats-monitoring-url=http://n1:8222,nats://user:hunter2@n2:4222"}, `--nats-monitoring-url: "nats://[redacted]@n2:4222", expected http://host:port`},
-		{[]string{"--system-nkey=/nowhere"}, "system account: --nats-nkey: open /nowhere"},
+		{[]string{"--system-nkey=/nowhere"}, "system account: --nats-nkey: "},
 		{[]string{"--try-timeout=0s"}, "--try-timeout"},
 	} {
 		if _, told := finish(t, exitUsage, nil, "", append([]string{"doctor"}, row.args...)...); !strings.Contains(told, row.want) {

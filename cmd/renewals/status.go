@@ -15,12 +15,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/doctor"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 type statusCmd struct {
 	NATS natsSettings `embed:""`
 	Log  logSettings  `embed:""`
+	View viewSettings `embed:""`
 
 	JSON      bool          `name:"json" help:"As JSON, one line."`
 	Watch     bool          `help:"Again every 2s, until interrupted." from:"command-line"`
@@ -34,6 +36,9 @@ const (
 
 // Run fails where something needs a human, or where it cannot be seen whether something does.
 func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.View.check(c.NATS.Reach, s); err != nil {
+		return err
+	}
 	server, err := c.NATS.server(s)
 	if err != nil {
 		return err
@@ -44,8 +49,15 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
+	patient := doctor.Patient{JS: js, Version: version()}
+	leave, err := c.View.sight(ctx, c.NATS, s, &patient)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	glance := &glance{patient: patient}
 	if !c.Watch {
-		calm, err := c.look(ctx, js, t)
+		calm, err := c.look(ctx, js, glance, t)
 		if err == nil && !calm {
 			err = errReported
 		}
@@ -54,7 +66,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
 	for {
-		if _, err := c.look(ctx, js, t); err != nil && ctx.Err() == nil {
+		if _, err := c.look(ctx, js, glance, t); err != nil && ctx.Err() == nil {
 			fmt.Fprintln(t.stderr, "renewals:", err)
 		}
 		select {
@@ -66,7 +78,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // look shows how everything stands, and says whether nobody has to do anything.
-func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *terminal) (calm bool, err error) {
+func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, g *glance, t *terminal) (calm bool, err error) {
 	one, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	o, err := desk.Look(one, js, time.Now())
@@ -74,6 +86,9 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 		return false, err
 	}
 	if warning := inClear(js.Conn()); warning != "" {
+		o.Warnings = append(o.Warnings, warning)
+	}
+	if warning := g.worst(one, o.At); warning != "" {
 		o.Warnings = append(o.Warnings, warning)
 	}
 	human := needsHuman(o)
@@ -95,6 +110,26 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, t *termina
 	}
 	_, err = io.WriteString(t.stdout, screen.String())
 	return len(human) == 0, err
+}
+
+// A glance is the worst that the doctor sees without asking anybody but NATS, and anew once a minute.
+type glance struct {
+	patient doctor.Patient
+	at      time.Time
+	told    string
+}
+
+const glanceEvery = time.Minute
+
+func (g *glance) worst(ctx context.Context, now time.Time) string {
+	if now.Sub(g.at) < glanceEvery {
+		return g.told
+	}
+	g.at, g.told = now, ""
+	if worst, ok := doctor.Glance(ctx, g.patient); ok {
+		g.told = fmt.Sprintf("%s: %s: %s (renewals doctor)", worst.Check, worst.Seen, worst.Why)
+	}
+	return g.told
 }
 
 // needsHuman says what no machine will put right; never nil, for JSON.

@@ -80,7 +80,7 @@ type Patient struct {
 	Now func() time.Time
 }
 
-// check is one subject of the examination. A cheap one asks nobody but NATS.
+// check is one subject of the examination. A cheap one asks nobody but NATS, and what no worker tells of.
 type check struct {
 	name  string
 	cheap bool
@@ -91,7 +91,7 @@ type check struct {
 var checks = []check{
 	{"journal", false, examineJournal},
 	{"fsync", true, examineSync},
-	{"replicas", true, examineReplicas},
+	{"replicas", false, examineReplicas},
 	{"streams", false, examineStreams},
 	{"consumers", false, examineConsumers},
 	{"clock", true, examineClock},
@@ -121,10 +121,12 @@ func Examine(ctx context.Context, p Patient, tell func(Finding)) (all []Finding)
 	return examine(ctx, p, checks, tell)
 }
 
-// Glance makes those checks that cost next to nothing and that a look at accounts and workers does not make already.
-func Glance(ctx context.Context, p Patient) []Finding {
+// Glance makes those checks that cost next to nothing and that a look at accounts and workers does not make already. It finds what is
+// seen to be wrong, and is silent about what it does not see.
+func Glance(ctx context.Context, p Patient) (worst Finding, ok bool) {
 	cheap := slices.DeleteFunc(slices.Clone(checks), func(c check) bool { return !c.cheap })
-	return examine(ctx, p, cheap, func(Finding) {})
+	found := examine(ctx, p, cheap, func(Finding) {})
+	return Worst(slices.DeleteFunc(found, func(f Finding) bool { return f.Verdict == Unseen || f.Verdict == OK }))
 }
 
 func examine(ctx context.Context, p Patient, checks []check, tell func(Finding)) (all []Finding) {

@@ -143,7 +143,7 @@ func (e *exam) guess(ctx context.Context) []server {
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
 	defer cancel()
 	s, err := e.monitor(ctx, &url.URL{Scheme: "http", Host: net.JoinHostPort(u.Hostname(), "8222")})
 	if err != nil || s.id != nc.ConnectedServerId() {
