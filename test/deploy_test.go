@@ -766,6 +766,15 @@ func TestDeployedOnThreeNodes(t *testing.T) {
 	if said := status(); !strings.Contains(said, "ACCOUNT") && !strings.Contains(said, "no jobs") || strings.Contains(said, "replicas") {
 		t.Errorf("status says %s", said)
 	}
+	sees := func(want ...string) func() bool { // as the operator, with a user of the system account beside
+		return func() bool {
+			p := d.as("operator", "doctor", "--system-context", d.context("sys"))
+			p.exit(30 * time.Second)
+			return !slices.ContainsFunc(want, func(s string) bool { return !strings.Contains(p.text(), s) })
+		}
+	}
+	await(t, 60*time.Second, "the doctor to find three servers well",
+		sees("fsync         on every write, on nats-1, nats-2, nats-3", "current copies on nats-1, nats-2, nats-3", "ok        servers", ": 0 not safe"))
 	d.mirror(3)
 	watching := d.as("consumer", "watch", "--json", "--since=1h")
 	d.as("worker", "work")
@@ -781,6 +790,7 @@ func TestDeployedOnThreeNodes(t *testing.T) {
 	gone.Shutdown()
 	gone.WaitForShutdown()
 	publish(2)
+	await(t, 60*time.Second, "the doctor to miss one", sees("the copy on nats-3 is", "nothing was seen of nats-3", "ok        journal"))
 	if orders := d.klarna.Simulator.Books().Orders; len(orders) != 2 {
 		t.Errorf("orders: %d, want 2", len(orders))
 	}
@@ -1170,6 +1180,11 @@ func TestDeployedAlertsFromTheFirstSecond(t *testing.T) {
 		if got, ok := ask(t, web, fmt.Sprintf(`renewals_results_total{kind="dunning", reason=%q}`, reason)); !ok || len(got) != 1 {
 			t.Errorf("refusals for %s have no series", reason)
 		}
+	}
+	p := w.start(nil, "doctor", "--prometheus", "http://"+web)
+	p.exit(30 * time.Second)
+	if said := p.text(); !strings.Contains(said, "NOT SAFE  alerts        Prometheus knows no Alertmanager") || strings.Contains(said, "not loaded") || strings.Contains(said, "targets") {
+		t.Errorf("the doctor says\n%s", said)
 	}
 	firing, _ := ask(t, web, `ALERTS{alertstate="firing", alertname!="RenewalsDeadLetters"}`)
 	for _, f := range firing {
