@@ -24,6 +24,9 @@ func examineJournal(ctx context.Context, e *exam) []Finding {
 		}
 		return one(NotSafe, "stream "+messages.StreamJournal+" is missing", "nothing can be charged", "run renewals provision")
 	}
+	if errors.Is(a.err, jetstream.ErrJetStreamNotEnabled) || errors.Is(a.err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		return one(NotSafe, a.err.Error(), "nothing can be charged here", "check the user, its NATS account and NATS_JS_DOMAIN, and the jetstream block of the servers")
+	}
 	if a.err != nil {
 		return blind(a.err)
 	}

@@ -1,12 +1,14 @@
 package doctor
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -71,6 +73,7 @@ func TestCopies(t *testing.T) {
 	late := func(lag uint64, active time.Duration) func(*jetstream.PeerInfo) {
 		return func(p *jetstream.PeerInfo) { p.Current, p.Lag, p.Active = false, lag, active }
 	}
+	off := func(p *jetstream.PeerInfo) { p.Offline = true }
 	for _, tt := range []struct {
 		name    string
 		leader  string
@@ -80,14 +83,17 @@ func TestCopies(t *testing.T) {
 	}{
 		{"all is well", "a", []*jetstream.PeerInfo{peer("b"), peer("c")}, "", ""},
 		{"a copy that is about to be written", "a", []*jetstream.PeerInfo{peer("b", late(3, time.Millisecond)), peer("c")}, "", ""},
-		{"a copy that has fallen behind", "a", []*jetstream.PeerInfo{peer("b", late(5000, time.Millisecond)), peer("c")}, Warn, "the copy on b is 5000 records behind"},
-		{"a server that is not heard of", "a", []*jetstream.PeerInfo{peer("b", late(1, time.Minute)), peer("c")}, Warn, "on b"},
-		{"a server that is off", "a", []*jetstream.PeerInfo{peer("b", func(p *jetstream.PeerInfo) { p.Offline = true }), peer("c")}, Warn, "the copy on b is offline"},
-		{"a server that was taken away", "a", []*jetstream.PeerInfo{peer("b")}, Warn, "on 2 servers, 3 replicas are configured"},
-		{"no leader", "", []*jetstream.PeerInfo{peer("b"), peer("c")}, NotSafe, "has no leader"},
+		{"a copy that has fallen behind", "a", []*jetstream.PeerInfo{peer("b", late(5000, time.Millisecond)), peer("c")}, Warn, "b is behind with stream RENEWALS (5000 records)"},
+		{"a server that is not heard of", "a", []*jetstream.PeerInfo{peer("b", late(1, time.Minute)), peer("c")}, Warn, "b is behind with stream RENEWALS (1 records)"},
+		{"a server that is off", "a", []*jetstream.PeerInfo{peer("b", off), peer("c")}, Warn, "b is offline, which holds copies of stream RENEWALS"},
+		{"a server that was taken away", "a", []*jetstream.PeerInfo{peer("b")}, Warn, "stream RENEWALS (2 of 3)"},
+		{"two of three that are off", "a", []*jetstream.PeerInfo{peer("b", off), peer("c", off)}, NotSafe, "without a majority of its copies: stream RENEWALS"},
+		{"no leader", "", []*jetstream.PeerInfo{peer("b"), peer("c")}, NotSafe, "without a leader: stream RENEWALS"},
 	} {
-		got := copies(&jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: "RENEWALS", Replicas: 3}, Cluster: &jetstream.ClusterInfo{Name: "c", Leader: tt.leader, Replicas: tt.others}})
-		if tt.verdict == "" && len(got) > 0 || tt.verdict != "" && (len(got) != 1 || got[0].Verdict != tt.verdict || !strings.Contains(got[0].Seen, tt.says)) {
+		c := copies{}
+		c.look(&jetstream.StreamInfo{Config: jetstream.StreamConfig{Name: "RENEWALS", Replicas: 3}, Cluster: &jetstream.ClusterInfo{Name: "c", Leader: tt.leader, Replicas: tt.others}})
+		got := c.findings()
+		if tt.verdict == "" && len(got) > 0 || tt.verdict != "" && (len(got) == 0 || got[0].Verdict != tt.verdict || !strings.Contains(got[0].Seen, tt.says)) {
 			t.Errorf("%s: got %+v, want %s, %q", tt.name, got, tt.verdict, tt.says)
 		}
 	}
@@ -125,6 +131,36 @@ func TestCovers(t *testing.T) {
 	for subject, want := range map[string]bool{"a.c": true, "a.b": false, "a.*": false, "b": false} {
 		if got := some.may(subject); got != want {
 			t.Errorf("may %s: %t", subject, got)
+		}
+	}
+}
+
+// What the canary's answer does not tell: who reads along, how long the certificate is good, and how long it took.
+func TestWayToKlarna(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	e := &exam{Patient: Patient{Now: func() time.Time { return now }}}
+	well := &klarna.Error{StatusCode: 404, HasErrorObject: true}
+	for _, tt := range []struct {
+		name, at string
+		took     time.Duration
+		until    time.Time
+		want     Verdict
+		says     string
+	}{
+		{"in good time", "https://api.klarna.com", time.Second, now.Add(90 * 24 * time.Hour), OK, "lets this account in, by X"},
+		{"in the clear", "http://api.klarna.com", time.Second, time.Time{}, NotSafe, "asked in the clear"},
+		{"a simulator", "http://127.0.0.1:8089", time.Second, time.Time{}, OK, "lets this account in"},
+		{"the certificate ends", "https://api.klarna.com", time.Second, now.Add(3 * 24 * time.Hour), Warn, "ends 2026-12-04 00:00:00"},
+		{"slowly", "https://api.klarna.com", 6 * time.Second, now.Add(90 * 24 * time.Hour), Warn, "took 6s"},
+	} {
+		endpoint, err := url.Parse(tt.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := e.judgeCanary(Account{Name: "default", Endpoint: endpoint}, well, tt.took, tt.until, ", by X")[0]
+		if got.Verdict != tt.want || !strings.Contains(got.Seen, tt.says) {
+			t.Errorf("%s: got %+v, want %s, %q", tt.name, got, tt.want, tt.says)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,19 +35,23 @@ func examineQuota(ctx context.Context, e *exam) (found []Finding) {
 	case quota.Share() >= nearlyFull:
 		found = append(found, Finding{Verdict: Warn, Seen: storage, Why: "at 100 % the broker refuses jobs and records", Do: "raise the account's quota, or free space in it"})
 	}
-	for _, limit := range []struct {
-		of         string
-		taken, max int
-	}{{"streams", info.Streams, info.Limits.MaxStreams}, {"consumers", info.Consumers, info.Limits.MaxConsumers}} {
-		if limit.max > 0 && float64(limit.taken) >= nearlyFull*float64(limit.max) {
-			found = append(found, Finding{Verdict: Warn, Seen: fmt.Sprintf("%d of %d %s of the NATS account are taken", limit.taken, limit.max, limit.of),
-				Why: "no further account can be provisioned, and whoever reads results needs consumers, too", Do: "raise the account's limit"})
-		}
+	tiers := append([]jetstream.Tier{info.Tier}, slices.Collect(maps.Values(info.Tiers))...)
+	for _, t := range tiers {
+		found = append(found, crowded(t.Streams, t.Limits.MaxStreams, "streams")...)
+		found = append(found, crowded(t.Consumers, t.Limits.MaxConsumers, "consumers")...)
 	}
 	if len(found) > 0 {
 		return found
 	}
 	return well("%s; %s, %s", storage, of(info.Streams, info.Limits.MaxStreams, "streams"), of(info.Consumers, info.Limits.MaxConsumers, "consumers"))
+}
+
+func crowded(taken, limit int, what string) []Finding {
+	if limit <= 0 || float64(taken) < nearlyFull*float64(limit) {
+		return nil
+	}
+	return one(Warn, of(taken, limit, what)+" of the NATS account are taken",
+		"no further account can be provisioned, and whoever reads results needs consumers, too", "raise the account's limit")
 }
 
 func of(taken, limit int, what string) string {

@@ -17,7 +17,8 @@ import (
 
 // examineStreams compares every setting with what provision makes.
 func examineStreams(_ context.Context, e *exam) (found []Finding) {
-	var missing []string
+	var missing, unasked []string
+	var why error // of the first of those
 	for _, name := range topology.Streams() {
 		a := e.streams()[name]
 		switch {
@@ -25,7 +26,9 @@ func examineStreams(_ context.Context, e *exam) (found []Finding) {
 		case errors.Is(a.err, jetstream.ErrStreamNotFound):
 			missing = append(missing, topology.Called(name))
 		case a.err != nil:
-			found = append(found, blind(a.err)...)
+			if unasked = append(unasked, topology.Called(name)); why == nil {
+				why = a.err
+			}
 		default:
 			for _, off := range topology.Deviations(a.info.Config) {
 				found = append(found, Finding{Verdict: NotSafe, Seen: off.Finding(), Why: "what was charged may be forgotten or read wrongly; workers claim nothing while they see it", Do: off.Remedy()})
@@ -34,6 +37,11 @@ func examineStreams(_ context.Context, e *exam) (found []Finding) {
 	}
 	if len(missing) > 0 {
 		found = append(found, Finding{Verdict: NotSafe, Seen: "missing: " + strings.Join(missing, ", "), Why: "workers claim nothing", Do: "run renewals provision"})
+	}
+	if len(unasked) > 0 {
+		f := blind(why)[0]
+		f.Seen = "nothing of " + strings.Join(unasked, ", ") + ": " + f.Seen
+		found = append(found, f)
 	}
 	if len(found) == 0 {
 		return well("%d streams, the workers' bucket among them, are as provision makes them", len(topology.Streams()))
