@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -103,7 +104,7 @@ func summary(counts map[doctor.Verdict]int) string {
 var verdictText = map[doctor.Verdict]string{doctor.OK: "ok", doctor.Warn: "warn", doctor.NotSafe: "NOT SAFE", doctor.Unseen: "not seen"}
 
 func printFinding(w io.Writer, f doctor.Finding) {
-	fmt.Fprintf(w, "%-8s  %-12s  %s\n", verdictText[f.Verdict], f.Check, printable(findingText(f)))
+	fmt.Fprintf(w, "%-8s  %-12s  %s\n", verdictText[f.Verdict], strings.ReplaceAll(f.Check, "_", " "), printable(findingText(f)))
 }
 
 // findingText is what was seen, why it matters and what to do.

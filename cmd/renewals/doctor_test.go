@@ -56,6 +56,15 @@ func TestDoctor(t *testing.T) {
 	}
 	finish(t, exitFailed, env.with("NATS_MONITORING_URL", ""), "", "doctor", "--strict")
 
+	// What a worker says of itself.
+	p := start(t, env, "", "work")
+	eventually(t, "the worker is seen", func() bool {
+		seen := start(t, env, "", "doctor")
+		seen.wait(t)
+		return strings.Contains(seen.stdout.String(), "ok        workers       1 live, version devel, the same settings, none paused: ") && strings.Contains(seen.stdout.String(), "as workers marked it")
+	})
+	p.stop()
+
 	// Nobody's accounts are configured where an operator sits.
 	out, _ = finish(t, exitDone, variables{"NATS_URL": b.ClientURL()}, "", "doctor")
 	if want := "not seen  klarna        cannot be seen from here: no Klarna account is configured here; run it with"; !strings.Contains(out, want) {

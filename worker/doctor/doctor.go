@@ -104,7 +104,7 @@ var checks = []check{
 	{"workers", false, examineWorkers},
 	{"alerts", false, examineAlerts},
 	{"unresolved", false, examineUnresolved},
-	{"dead letters", false, examineDead},
+	{"dead_letters", false, examineDead},
 }
 
 // Checks are the names of all checks, in the order of their findings.

@@ -98,19 +98,27 @@ func inbox(filter string) bool {
 // unlike is by how many rights they differ.
 func (l likeness) unlike() int { return len(l.missing) + len(l.beyond) }
 
-// roleOf finds the role that this user's rights are most like.
+// roleOf finds the role that this user's rights are most like, by the accounts that they name, and compares them with what that role
+// needs for all accounts.
 func (e *exam) roleOf(u user) (best likeness) {
-	accounts := append(u.accounts(), e.accounts()...)
-	slices.Sort(accounts)
-	accounts = slices.Compact(accounts)
+	own := u.accounts()
+	all := append(slices.Clone(own), e.accounts()...)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	if len(own) == 0 {
+		own = all
+	}
 	for _, role := range topology.Roles {
-		for _, g := range topology.GrantsOf(role, accounts) {
+		for _, g := range topology.GrantsOf(role, own) {
 			if l := u.compare(g); best.role == "" || l.unlike() < best.unlike() {
 				best = l
 			}
 		}
 	}
-	return best
+	if best.role == topology.RolePublisher { // of one account
+		return best
+	}
+	return u.compare(topology.GrantsOf(best.role, all)[0])
 }
 
 // accounts are those whose jobs the user may have to do with.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
@@ -28,6 +29,24 @@ func (w *world) denied() {
 		if verdict != OK {
 			t.Errorf("%s: %s", name, text[name])
 		}
+	}
+
+	// Of many accounts it is told once.
+	w.patient.JS, w.patient.Names = w.as("operator"), nil
+	for n := range 25 {
+		w.patient.Names = append(w.patient.Names, messages.Account(fmt.Sprint("a", n)))
+	}
+	_, text = verdicts(w.examine(w.patient))
+	for name, want := range map[string]string{
+		"consumers":   "unseen: this user may not ask $JS.API.CONSUMER.INFO.RENEWALS",
+		"permissions": "warn: user operator looks like role operator, but may not: $JS.API.CONSUMER.INFO.RENEWALS.capture-a0,",
+	} {
+		if !strings.HasPrefix(text[name], want) || strings.Count(text[name], "\n") != 1 {
+			t.Errorf("%s: %s, want %s once", name, text[name], want)
+		}
+	}
+	if !strings.Contains(text["consumers"], ", and so for 24 more accounts") {
+		t.Errorf("consumers: %s", text["consumers"])
 	}
 
 	// Without a place for answers nothing is answered.

@@ -67,10 +67,12 @@ func examineConsumers(ctx context.Context, e *exam) (found []Finding) {
 			return blind(err)
 		}
 	}
-	listed, err := topology.List(ctx, e.JS, len(accounts)) // without it each is asked for
-	if err != nil {
-		listed = nil
-	}
+	var listed topology.Listing // without it each is asked for
+	lists := []string{"CONSUMER.LIST." + messages.StreamJobs, "CONSUMER.LIST." + messages.StreamLater}
+	_ = e.ask(ctx, lists, func(ctx context.Context) (err error) {
+		listed, err = topology.List(ctx, e.JS, len(accounts))
+		return err
+	})
 	answers := make([][]Finding, len(accounts))
 	var looking sync.WaitGroup
 	places := make(chan struct{}, atOnce)
@@ -82,10 +84,29 @@ func examineConsumers(ctx context.Context, e *exam) (found []Finding) {
 		})
 	}
 	looking.Wait()
-	if found = slices.Concat(answers...); len(found) > 0 {
+	if found = onceUnseen(slices.Concat(answers...)); len(found) > 0 {
 		return found
 	}
 	return well("as provision makes them for %s, none is paused or nearly full", accountsText(accounts))
+}
+
+// onceUnseen tells of the first account that cannot be seen, and how many more there are: the reason is the same.
+func onceUnseen(all []Finding) (found []Finding) {
+	first, more := -1, 0
+	for _, f := range all {
+		if f.Verdict == Unseen && first >= 0 {
+			more++
+			continue
+		}
+		if f.Verdict == Unseen {
+			first = len(found)
+		}
+		found = append(found, f)
+	}
+	if more > 0 {
+		found[first].Seen += fmt.Sprintf(", and so for %d more accounts", more)
+	}
+	return found
 }
 
 // consumersOf names what is off about an account's consumers.

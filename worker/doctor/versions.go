@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -86,15 +87,21 @@ func judgeServer(name, version string) []Finding {
 	return nil
 }
 
-// examineConnection asks who can read along.
+// examineConnection asks who can read along, and whether there will be a connection next week.
 func examineConnection(_ context.Context, e *exam) []Finding {
 	if e.InClear != "" {
-		seen, why, _ := strings.Cut(e.InClear, ": ")
-		return one(NotSafe, seen, why, "")
+		seen, rest, _ := strings.Cut(e.InClear, ": ")
+		why, do, _ := strings.Cut(rest, "; ")
+		return one(NotSafe, seen, why, do)
 	}
 	server := e.JS.Conn().ConnectedUrlRedacted()
-	if _, err := e.JS.Conn().TLSConnectionState(); err != nil {
+	state, err := e.JS.Conn().TLSConnectionState()
+	if err != nil || len(state.PeerCertificates) == 0 {
 		return well("%s, on this machine", server)
 	}
-	return well("%s, encrypted", server)
+	until := state.PeerCertificates[0].NotAfter
+	if until.Sub(e.Now()) < certificateWarns {
+		return one(Warn, fmt.Sprintf("the certificate of %s ends %s", server, until.UTC().Format(time.DateTime)), "then nobody connects, and nothing is charged", "renew it, and those of the other servers")
+	}
+	return well("%s, encrypted, certificate until %s", server, until.UTC().Format(time.DateOnly))
 }
