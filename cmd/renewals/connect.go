@@ -35,12 +35,15 @@ func (l *lostReason) set(reason error) {
 	}
 }
 
-// instead is the reason where an error is only its consequence.
+// instead is the reason where an error is only its consequence, and what to do where the error alone does not tell.
 func (l *lostReason) instead(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.reason != nil && errors.Is(err, context.Canceled) {
+	switch {
+	case l.reason != nil && errors.Is(err, context.Canceled):
 		return l.reason
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("%w: JetStream is off on this server or for this user's account, or in another domain: NATS_JS_DOMAIN", err)
 	}
 	return err
 }
@@ -113,18 +116,28 @@ func (server natsServer) told(log zerolog.Logger, lost context.CancelCauseFunc) 
 func (server natsServer) faulty(log zerolog.Logger, lost context.CancelCauseFunc, sub *nats.Subscription, err error) {
 	refused := errors.Is(err, nats.ErrPermissionViolation)
 	// Consumers are deleted on leaving; the server does so by itself when they are not.
-	if refused && server.timeout > 0 && !strings.Contains(err.Error(), ".CONSUMER.DELETE.") {
-		lost(fmt.Errorf("%w; `renewals provision --print-permissions` shows what each role must be allowed, and answers come under the inbox prefix of the role, NATS_INBOX_PREFIX", err))
+	leaving := refused && strings.Contains(err.Error(), ".CONSUMER.DELETE.")
+	if refused && server.timeout > 0 && !leaving {
+		lost(server.refusal(err))
 		return
 	}
 	event := log.Error().Err(err)
-	if sub == nil && !refused {
+	if sub == nil && !refused || leaving {
 		event = log.Debug().Err(err) // one for each write on a connection whose end is logged above
 	}
 	if sub != nil {
 		event = event.Str("subject", sub.Subject)
 	}
 	event.Msg("NATS")
+}
+
+// refusal says what the server does not permit, and what to do about it.
+func (server natsServer) refusal(err error) error {
+	what := "; `renewals provision --print-permissions` shows what each role must be allowed"
+	if strings.Contains(err.Error(), `Subscription to "`) {
+		what = "; answers come under an inbox prefix that the user may subscribe to: set NATS_INBOX_PREFIX to that of its role"
+	}
+	return fmt.Errorf("%w, with %s at %s%s", err, server.credentials, redactURLs(server.url), what)
 }
 
 // dialer keeps why it could not: the client only says that there is no server. It gives up with its context.

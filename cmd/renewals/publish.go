@@ -51,7 +51,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	p := publication{kind: c.Job.kind(), account: account, name: name, bar: newProgress(t.stderr, "published", size)}
 	odd := oddities{printf: p.bar.printf}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
-	err = jobs(in, func(number int, text []byte, read int64) error {
+	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
 		p.bar.set(read)
 		reading := p.kind.ReadBy(c.Job.rules(), text, nil)
 		if len(reading.Problems) > 0 {
@@ -131,6 +131,18 @@ func openInput(path string, t *terminal) (in io.ReadCloser, name string, size in
 		size = info.Size()
 	}
 	return f, path, size, nil
+}
+
+// interruptible is an input that ends with a context, too: somebody who types, or a pipe that brings nothing, keeps a read waiting.
+// What then still reads ends with the process.
+func interruptible(ctx context.Context, in io.Reader) io.Reader {
+	out, copied := io.Pipe()
+	context.AfterFunc(ctx, func() { copied.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(copied, in)
+		copied.CloseWithError(err)
+	}()
+	return out
 }
 
 // jobs hands out the jobs of an input with the bytes read so far: one a line, numbered by their lines, or one that is spread
