@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth deploy-check asyncapi schemas build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth deploy-check asyncapi schemas clients build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@$(GO) run ./cmd/renewals dev
@@ -68,6 +68,12 @@ schemas: ## try the contract in ajv, TypeScript, Java, AsyncAPI's page and Cloud
 		cloudevents@10.0.0 @asyncapi/parser@3.6.6 @asyncapi/react-component@3.2.1 react@18.3.1 react-dom@18.3.1 && \
 	timeout 300 node check.mjs schemas && timeout 120 node page.mjs asyncapi.yaml && timeout 60 node events.mjs schemas >events.jsonl ) && \
 	$(GO) run ./test/schemas <"$$dir/events.jsonl"
+
+clients: ## try every role, and what messages/README.md shows, with the official clients for JavaScript and Python; needs node and npm's registry, at most 5 minutes
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && ( cd "$$dir" && echo '{"private":true}' >package.json && \
+	npm install --silent --no-audit --no-fund @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/kv@3.4.0 nats@2.29.3 && \
+	{ python3 -c 'import nats.js, nkeys' 2>/dev/null || timeout 60 python3 -m pip install --quiet --retries 0 --target python 'nats-py[nkeys]==2.15.0' || true; } ) && \
+	PYTHONPATH="$$dir/python:$$PYTHONPATH" CLIENTS="$$dir" $(GO) test -count=1 -timeout 5m -run '^TestClients' -v ./test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -432,7 +432,8 @@ var (
 		"renewals.dead.k.default", "renewals.dead.k.other", "renewals.mark.journal", "renewals.mirror.results.x", "renewals.parked.s.p.1-abc.default", "renewals.parked.s.p.1-abc.other", "renewals.later.default", "renewals.later.other",
 		"renewals.journal.CONSUMER.CREATE.RENEWAL_JOURNAL", "$KV.RENEWAL_WORKERS.worker.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 		"$JS.ACK.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.capture-default.1.1.1.1.0", "$JS.ACK.RENEWALS.charge-other.1.1.1.1.0", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK.RENEWAL_DEAD.x.1.1.1.1.0",
-		"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x",
+		"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.FC.RENEWAL_DEAD.x", "$JS.FC.RENEWALS.x", "$JS.FC.OTHER.x",
+		"$JS.API.CONSUMER.DURABLE.CREATE.RENEWALS.charge-default", "$JS.API.CONSUMER.DURABLE.CREATE.RENEWALS_LATER.later-default",
 		"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default", "$JS.API.CONSUMER.DELETE.RENEWALS.charge-default", "$JS.API.CONSUMER.PAUSE.RENEWALS.charge-default",
 		"$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.other",
 		"$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.capture-default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default",
@@ -466,10 +467,12 @@ var mayDo = map[string]struct {
 	"worker": {
 		api: streamsUnder{
 			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
-			"CONSUMER.CREATE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, presenceStream},
-			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
+			"CONSUMER.CREATE.%s": {messages.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, presenceStream},
+			"CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal},
+			"CONSUMER.DELETE.%s.x":         {messages.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
 		},
 		other: []string{
+			"$JS.FC.RENEWAL_JOURNAL.x",
 			"renewals.charging.s.p.0.default", "renewals.pending.s.p.0.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.unresolved.s.p.0.default", "renewals.rejected.s.p.0.default",
 			"renewals.capturing.s.p.0.default", "renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.dead.k.default", "renewals.unresolved.s.p.0.other", "renewals.dead.k.other", "renewals.mark.journal", "$KV.RENEWAL_WORKERS.worker.x", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.ACK.RENEWALS.charge-default.1.1.1.1.0", "$JS.ACK._.hash.RENEWALS.charge-default.1.1.1.1.0",
 			"$JS.API.INFO", "$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-default",
@@ -481,22 +484,24 @@ var mayDo = map[string]struct {
 	},
 	"consumer": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal},
-			"CONSUMER.DELETE.%s.x": {messages.StreamJournal}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
+			"STREAM.INFO.%s": {messages.StreamJournal}, "CONSUMER.CREATE.%s": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal},
+			"CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal},
+			"CONSUMER.DELETE.%s.x":         {messages.StreamJournal}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
 		},
-		other:     []string{"$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0"},
+		other:     []string{"$JS.API.INFO", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0"},
 		subscribe: []string{"_INBOX_consumer.>"},
 	},
 	"operator": {
 		api: streamsUnder{
 			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {messages.StreamDead},
+			"CONSUMER.CREATE.%s": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal, messages.StreamDead},
 			"CONSUMER.CREATE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, messages.StreamDead, presenceStream},
-			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, messages.StreamDead},
+			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream},
 			"CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamDead},
 		},
 		other: []string{
 			"renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
-			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.API.INFO", "$SYS.REQ.USER.INFO",
+			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.FC.RENEWAL_DEAD.x", "$JS.API.INFO", "$SYS.REQ.USER.INFO",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default",
 		},
 		subscribe: []string{"_INBOX_operator.>"},
@@ -507,7 +512,7 @@ var mayDo = map[string]struct {
 			"STREAM.MSG.GET.%s": {messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy},
 		},
 		other: []string{
-			"renewals.mark.journal",
+			"$JS.API.INFO", "renewals.mark.journal",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default", "$JS.API.CONSUMER.CREATE.RENEWALS.charge-default.renewals.due.default", "$JS.API.CONSUMER.CREATE.RENEWALS.capture-default.renewals.capture.default", "$JS.API.CONSUMER.CREATE.RENEWALS_LATER.later-default.renewals.later.default",
 		},
 		subscribe: []string{"_INBOX_provisioner.>"},
@@ -516,8 +521,8 @@ var mayDo = map[string]struct {
 		prefix: "$JS.monitor.API.",
 		api: streamsUnder{
 			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy},
-			"CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
-			"CONSUMER.INFO.%s.x": {messages.StreamJobs, messages.StreamLater},
+			"CONSUMER.CREATE.%s": {presenceStream}, "CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
+			"CONSUMER.INFO.%s.x": {messages.StreamJobs, messages.StreamLater, presenceStream},
 		},
 		other:     []string{"$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.monitor.API.INFO", "$SYS.REQ.USER.INFO"},
 		subscribe: []string{"_INBOX_monitor.>"},
@@ -676,7 +681,10 @@ func TestDeployedAnswersStayInTheirAccount(t *testing.T) {
 		}
 		// A push consumer that delivers there needs no request at all.
 		push := fmt.Sprint("push", i)
-		ask(consumer, "$JS.API.CONSUMER.CREATE.RENEWAL_JOURNAL."+push, consume("RENEWAL_JOURNAL", push, fmt.Sprintf(`,"deliver_subject":%q`, target)))
+		deliver := fmt.Sprintf(`,"deliver_subject":%q`, target)
+		ask(consumer, "$JS.API.CONSUMER.CREATE.RENEWAL_JOURNAL."+push, consume("RENEWAL_JOURNAL", push, deliver))
+		ask(consumer, "$JS.API.CONSUMER.CREATE.RENEWAL_JOURNAL", consume("RENEWAL_JOURNAL", "", deliver))
+		ask(consumer, "$JS.API.CONSUMER.DURABLE.CREATE.RENEWAL_JOURNAL.durable-"+push, consume("RENEWAL_JOURNAL", "", deliver+fmt.Sprintf(`,"durable_name":"durable-%s"`, push)))
 		ask(monitor, "$JS.monitor.API.CONSUMER.CREATE.KV_RENEWAL_WORKERS."+push, consume(presenceStream, push, fmt.Sprintf(`,"deliver_subject":%q`, target)))
 	}
 	ask(publisher, "renewals.due.default", string(job(3, "ok-3"))) // everything before it was handled
@@ -1360,7 +1368,7 @@ func certificates(t *testing.T, dir string) {
 			template.IsCA, template.BasicConstraintsValid, template.KeyUsage, template.ExtKeyUsage = true, true, x509.KeyUsageCertSign, nil
 			ca, caKey = template, key
 		case "server": // a client to the other servers, too
-			template.IPAddresses, template.ExtKeyUsage = []net.IP{net.IPv4(127, 0, 0, 1)}, append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
+			template.IPAddresses, template.DNSNames, template.ExtKeyUsage = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}, append(template.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 		}
 		der, err := x509.CreateCertificate(rand.Reader, template, ca, key.Public(), caKey)
 		if err != nil {

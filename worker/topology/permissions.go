@@ -48,7 +48,7 @@ var marks = []string{messages.StreamMarks, messages.StreamMarksCopy}
 // everyStream is all that provision makes, the bucket's included.
 var everyStream = append([]string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, StreamWorkers}, marks...)
 
-// quota asks how much of what the NATS account may store is taken.
+// quota asks how much of what the NATS account may store is taken; the official clients ask so whether there is JetStream at all.
 var quota = []string{"$JS.API.INFO"}
 
 // ownRights asks the server what oneself may do, and nothing of anybody else.
@@ -89,7 +89,7 @@ func GrantsOf(r Role, accounts []messages.Account) []Grant {
 var may = map[Role]func(accounts []messages.Account) []string{
 	RoleWorker: mayWork, RoleOperator: mayOperate, RoleProvisioner: mayProvision,
 	RoleConsumer: func([]messages.Account) []string {
-		return slices.Concat(info(messages.StreamJournal), read(messages.StreamJournal), acks(messages.StreamJournal, "*"))
+		return slices.Concat(quota, info(messages.StreamJournal), read(messages.StreamJournal), acks(messages.StreamJournal, "*"))
 	},
 }
 
@@ -141,7 +141,7 @@ func mayOperate(accounts []messages.Account) []string {
 
 func mayProvision(accounts []messages.Account) []string {
 	may := slices.Concat(
-		api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
+		quota, api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
 		// A journal that was restored is accepted by a new mark, which names the journal's last record.
 		messagesOf(messages.StreamJournal), messagesOf(marks...), []string{messages.MarkSubjects},
 		mayList(accounts),
@@ -212,19 +212,31 @@ func mayList(accounts []messages.Account) []string {
 // messagesOf reads single messages.
 func messagesOf(streams ...string) []string { return api("STREAM.MSG.GET", streams...) }
 
-// read follows a stream in order, by consumers that end by themselves. They have random names.
+// read makes consumers of a stream, under any name, and follows it. What nats.go asks for by CONSUMER.CREATE.<stream>.<name>, the
+// official JavaScript client asks for by CONSUMER.DURABLE.CREATE, where a durable has several filters, and nats.py for every durable;
+// consumers without a name are asked for by the bare subject. The server takes the same of all three. Whoever has messages pushed
+// answers flow control.
 func read(stream string) []string {
 	return []string{
+		"$JS.API.CONSUMER.CREATE." + stream,
 		"$JS.API.CONSUMER.CREATE." + stream + ".>",
+		"$JS.API.CONSUMER.DURABLE.CREATE." + stream + ".*",
 		"$JS.API.CONSUMER.INFO." + stream + ".*",
 		"$JS.API.CONSUMER.MSG.NEXT." + stream + ".*",
 		"$JS.API.CONSUMER.DELETE." + stream + ".*",
+		"$JS.FC." + stream + ".>",
 	}
 }
 
 // presences watches the workers' bucket.
 func presences() []string {
-	return []string{"$JS.API.CONSUMER.CREATE." + StreamWorkers + ".>", "$JS.API.CONSUMER.DELETE." + StreamWorkers + ".*", "$JS.FC." + StreamWorkers + ".>"}
+	return []string{
+		"$JS.API.CONSUMER.CREATE." + StreamWorkers,
+		"$JS.API.CONSUMER.CREATE." + StreamWorkers + ".>",
+		"$JS.API.CONSUMER.INFO." + StreamWorkers + ".*",
+		"$JS.API.CONSUMER.DELETE." + StreamWorkers + ".*",
+		"$JS.FC." + StreamWorkers + ".>",
+	}
 }
 
 // acks are both forms of acknowledgement: with the server's feature flag js_ack_fc_v2 they begin with domain and account.
