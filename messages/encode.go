@@ -104,6 +104,12 @@ func (r Record) append(b []byte) []byte {
 	b = appendWord(b, `,"token_fingerprint":`, r.TokenFingerprint)
 	b = appendWord(b, `,"actor":`, r.Actor)
 	b = appendWord(b, `,"note":`, r.Note)
+	if r.Verified != nil {
+		b = strconv.AppendBool(append(b, `,"verified":`...), *r.Verified)
+	}
+	if r.Seen != nil {
+		b = r.Seen.append(append(b, `,"seen":`...))
+	}
 	if len(r.Warnings) > 0 {
 		before := `,"warnings":[`
 		for _, w := range r.Warnings {

@@ -37,6 +37,10 @@ type Record struct {
 	// Actor and Note say which operator settled the renewal by hand, and why.
 	Actor string `json:"actor,omitempty"`
 	Note  string `json:"note,omitempty"`
+	// Verified says of what an operator settled whether Klarna was asked first and its answer fits; nil where none did, and in
+	// records of versions that did not ask. Seen is that answer, whether it fits or not; nil without one.
+	Verified *bool `json:"verified,omitempty"`
+	Seen     *Seen `json:"seen,omitempty"`
 	// Warnings are what was odd about the job, and no reason not to send it: the first 20.
 	Warnings []Problem `json:"warnings,omitempty"`
 }
@@ -57,13 +61,14 @@ type Pending struct {
 	CorrelationID string `json:"correlation_id,omitempty"`
 }
 
-// FraudAccepted is the fraud status of every order that was paid, in Klarna's word.
+// FraudAccepted is the fraud status of every order that Klarna was seen to accept, in Klarna's word.
 const FraudAccepted = "ACCEPTED"
 
 // Paid says that Klarna made the order and accepted it. Captured false says that the money still needs a capture.
 type Paid struct {
 	Record
-	OrderID     string `json:"order_id"`
+	OrderID string `json:"order_id"`
+	// FraudStatus is Klarna's word for it; "" where an operator says so and nobody asked Klarna, see Record.Verified.
 	FraudStatus string `json:"fraud_status"`
 	// Captured says that Klarna was asked to capture the order at once, which its answer does not confirm, and that nobody has
 	// seen that it did not: some orders are looked at.
@@ -218,6 +223,9 @@ func (r Record) clean() Record {
 	r.At = instant(r.At)
 	r.Actor, r.Note = cut(r.Actor, maxWord), cut(r.Note, maxSentence)
 	r.Warnings = r.Warnings[:min(len(r.Warnings), maxWarnings)]
+	if r.Seen != nil {
+		r.Seen = r.Seen.clean()
+	}
 	return r
 }
 

@@ -31,6 +31,13 @@ func goldenEvents() map[string]messages.Event {
 	next := time.Date(2026, 12, 2, 0, 0, 1, 0, time.UTC)
 	settled := record()
 	settled.Actor, settled.Note = "ada@example.com", "In the settlement of 3 December."
+	fits, alone := true, false
+	said, verified := settled, settled
+	said.Verified = &alone
+	verified.Verified, verified.Seen = &fits, &messages.Seen{
+		OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", Status: "AUTHORIZED", FraudStatus: "ACCEPTED", OrderAmount: 1599, PurchaseCurrency: "EUR",
+		MerchantReference1: "1234834-2026-12", CreatedAt: sent, CaptureBefore: sent.AddDate(0, 0, 28), LookedAt: next,
+	}
 	again := record()
 	again.ID, again.Attempt, again.Tries = "1234834/2026-12/2", 2, 0
 	again.IdempotencyKey = messages.NewIdempotencyKey(again.RenewalKey, again.ID)
@@ -55,7 +62,9 @@ func goldenEvents() map[string]messages.Event {
 		"pending":         messages.Pending{Record: record(), OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "PENDING", CorrelationID: "6b5c5c2f"},
 		"paid": messages.Paid{Record: record(), OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "ACCEPTED", Captured: true,
 			AuthorizedPaymentMethod: messages.PaymentMethod{Type: "invoice", NumberOfDays: 30}, CorrelationID: "6b5c5c2f"},
-		"paid-by-operator": messages.Paid{Record: settled, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "ACCEPTED", Corrects: "unresolved"},
+		"paid-by-operator":   messages.Paid{Record: settled, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "ACCEPTED", Corrects: "unresolved"},
+		"paid-verified":      messages.Paid{Record: verified, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", FraudStatus: "ACCEPTED", CaptureBefore: sent.AddDate(0, 0, 28), Corrects: "unresolved"},
+		"paid-by-word-alone": messages.Paid{Record: said, OrderID: "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", Corrects: "unresolved"},
 		"dunning": messages.Dunning{Record: record(), Reason: messages.ReasonPaymentMethodFailed, Category: messages.CategorySoftDecline,
 			FixBy: messages.FixByCustomer, NotifyCustomer: true, Retryable: true, NextAttemptAt: &next, HTTPStatus: 403,
 			ErrorCode: "PAYMENT_METHOD_FAILED", ErrorMessages: []string{"Payment method failed"}, CorrelationID: "6b5c5c2f", TokenStatus: "ACTIVE"},
@@ -136,6 +145,7 @@ func TestEventsAreBounded(t *testing.T) {
 	long := "x" + strings.Repeat("🥪\x00é", 1<<18)
 	r := record()
 	r.Actor, r.Note = long, long
+	r.Seen = &messages.Seen{OrderID: long, Status: long, FraudStatus: long, PurchaseCurrency: long, MerchantReference1: long, MerchantReference2: long, Capture: &messages.SeenCapture{CaptureID: long, Reference: long}}
 	many := make([]string, 10_000)
 	for i := range many {
 		many[i] = long

@@ -181,7 +181,7 @@ func TestResolveCapture(t *testing.T) {
 	}
 	blocked := o.letterFor("1/c2")
 	out, _ = o.run(exitDone, "resolve", "1/2026-12", "--captured", "--capture-id", made, "--yes", "--actor=anna", "--note=it is there")
-	o.expect(out, "recorded: captured 5.00 EUR, order ", "capture "+made+", 10.99 EUR remain to be captured, corrects unresolved, by anna, note: it is there", "dead letter ", "renewals dead replay "+blocked+"\n")
+	o.expect(out, "recorded: captured 5.00 EUR, order ", "capture "+made+", 10.99 EUR remain to be captured, corrects unresolved, by anna, verified at Klarna, note: it is there", "dead letter ", "renewals dead replay "+blocked+"\n")
 	out, _ = o.run(exitDone, "resolve", "2/c1", "--not-captured", "--yes", "--json")
 	o.expect(out, `{"kind":"capture_failed"`, `"reason":"not_captured"`, `"captured_amount":500`, `"corrects":"unresolved"`)
 	out, _ = o.run(exitDone, "dead", "replay", "--all", "--reason=blocked_by_unresolved")
@@ -209,7 +209,7 @@ func TestResolveCapture(t *testing.T) {
 
 	// What an unresolved charge blocked makes sense only once there is an order.
 	jobs, captures := o.letterFor("3/2026-12/2"), o.letterFor("3/c1")
-	out, _ = o.run(exitDone, "resolve", "3/2026-12", "--paid", "--order-id=X", "--captured=false", "--yes")
+	out, _ = o.run(exitDone, "resolve", "3/2026-12", "--paid", "--order-id=X", "--captured=false", "--unverified", "--yes")
 	o.expect(out, "to be captured, corrects unresolved", "renewals dead drop "+jobs+"\n", "renewals dead replay "+captures+"\n")
 }
 

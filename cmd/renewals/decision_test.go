@@ -21,7 +21,7 @@ var decide = map[string][]string{
 	"watch":        {"kind", "account", "subscription", "since"},
 	"status":       {"watch"},
 	"show":         {"all", "as"},
-	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "correct", "actor", "note", "yes"},
+	"resolve":      {"paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "unverified", "correct", "actor", "note", "yes"},
 	"cancel":       {"undo", "actor", "note", "yes"},
 	"dead list":    {"account", "reason"},
 	"dead show":    {"reveal-token"},

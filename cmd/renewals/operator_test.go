@@ -198,7 +198,7 @@ func TestResolveNotCharged(t *testing.T) {
 
 	blocked := o.letterFor("1234834/2026-12/2")
 	out, _ = o.run(exitDone, "resolve", "1234834/2026-12/1", "--not-charged", "--yes", "--actor=anna@billing", "--note=no order in the portal")
-	o.expect(out, "recorded: dunning not_charged", "by anna@billing, note: no order in the portal", "dead letter ", "renewals dead replay "+blocked)
+	o.expect(out, "recorded: dunning not_charged", "by anna@billing, by word alone, note: no order in the portal", "dead letter ", "renewals dead replay "+blocked)
 	if letters := o.letters(); len(letters) != 1 || letters[0].Reason != messages.ReasonBlockedByUnresolved {
 		t.Errorf("dead letters %+v, want the blocked job's only", letters)
 	}
@@ -260,27 +260,30 @@ func TestResolvePaid(t *testing.T) {
 	order := o.sim.Simulator.Books().Orders[0].OrderID
 	out, told := o.run(exitDone, "resolve", "77/2026-12", "--paid", "--order-id", order, "--yes", "--json")
 	var paid struct {
-		Kind, Order, Actor, Corrects string
-		OrderID                      string `json:"order_id"`
-		Captured                     bool
+		messages.Paid
+		Kind messages.Kind
 	}
 	if err := json.Unmarshal([]byte(out), &paid); err != nil {
 		t.Fatalf("%v in %s", err, out)
 	}
 	if paid.Kind != "paid" || paid.OrderID != order || !paid.Captured || paid.Corrects != "unresolved" || !strings.Contains(paid.Actor, "@") {
-		t.Errorf("got %+v, want the order, captured as the job asked for, and who said so", paid)
+		t.Errorf("got %+v, want the order, captured as Klarna says, and who said so", paid)
 	}
-	o.expect(told, "dead letter ", " dropped", "state: unresolved")
+	o.expect(told, "dead letter ", " dropped", "state: unresolved", "Klarna's order "+order+" of account default, looked up ", "amount               15.99 EUR", "15.99 EUR of 15.99 EUR", "!NO")
+	if paid.Verified == nil || !*paid.Verified || paid.Seen.OrderID != order || paid.Seen.OrderAmount != 1599 || paid.Seen.CapturedAmount != 1599 || paid.Seen.LookedAt.IsZero() || paid.FraudStatus != "ACCEPTED" {
+		t.Errorf("got %+v, want what Klarna said of the order", paid)
+	}
 	if letters := o.letters(); len(letters) != 1 || letters[0].SubscriptionID != "78" {
 		t.Errorf("dead letters %+v, want that of 78", letters)
 	}
 
-	// The payload that would tell is gone.
-	o.run(exitDone, "dead", "drop", "--all", "--yes")
-	_, told = o.run(exitUsage, "resolve", "78/2026-12", "--paid", "--order-id=X", "--yes")
-	o.expect(told, "--captured: not set")
-	out, _ = o.run(exitDone, "resolve", "78/2026-12", "--paid", "--order-id=X", "--captured=false", "--yes")
-	o.expect(out, "order X, to be captured")
+	// What Klarna does not know is an operator's word alone, and the record says so.
+	_, told = o.run(exitFailed, "resolve", "78/2026-12", "--paid", "--order-id=X", "--yes")
+	o.expect(told, "account default has no order X at Klarna: check the id, and whether the order is another account's", "nothing was recorded")
+	_, told = o.run(exitUsage, "resolve", "78/2026-12", "--paid", "--order-id=X", "--unverified", "--yes")
+	o.expect(told, "--captured: not set, and Klarna was not asked")
+	out, _ = o.run(exitDone, "resolve", "78/2026-12", "--paid", "--order-id=X", "--captured=false", "--unverified", "--yes")
+	o.expect(out, "not looked up: account default has no order X at Klarna", "order X, to be captured", "by word alone", "!ACCEPTED")
 	out, _ = o.run(exitDone, "show", "78/2026-12")
 	o.expect(out, "state: paid with order X: 15.99 EUR authorised, Klarna has not said until when", "publish a capture job")
 }
@@ -493,8 +496,8 @@ func TestCorrectedByAnother(t *testing.T) {
 	o.expect(told, "this one is dunning; an operator decided that: put it right with --correct")
 	_, told = o.run(exitFailed, "resolve", "92/2026-12", "--correct", "--not-charged", "--yes")
 	o.expect(told, "there is no decision to correct yet")
-	out, _ := o.run(exitDone, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--yes", "--actor=ben@billing", "--note=wrong tab")
-	o.expect(out, "recorded: paid order X, corrects dunning", "by ben@billing, note: wrong tab")
+	out, _ := o.run(exitDone, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--unverified", "--yes", "--actor=ben@billing", "--note=wrong tab")
+	o.expect(out, "recorded: paid order X, corrects dunning", "by ben@billing, by word alone, note: wrong tab")
 	out, _ = o.run(exitDone, "show", "91/2026-12")
 	o.expect(out, "anna@billing", "ben@billing", "paid with order X")
 	o.run(exitDone, "resolve", "91/2026-12", "--correct", "--not-charged", "--yes")

@@ -200,6 +200,7 @@ type history struct {
 	state   journal.State
 	last    uint64 // sequence of the last record
 	records []episode
+	entries []journal.Entry // the records as the journal has them
 	jobs    []desk.WaitingJob
 }
 
@@ -212,6 +213,7 @@ type episode struct {
 	FraudStatus    string `json:"fraud_status"`
 	UndecidedTries int    `json:"undecided_tries"`
 	Actor          string `json:"actor"`
+	Verified       *bool  `json:"verified"`
 	Note           string `json:"note"`
 	Reference      string `json:"merchant_reference1"`
 	Reference2     string `json:"merchant_reference2"`
@@ -232,6 +234,7 @@ func historyOf(ctx context.Context, f desk.Finder, r messages.Renewal) (history,
 	if err != nil {
 		return h, err
 	}
+	h.entries = entries
 	for _, e := range entries {
 		address, err := messages.ParseRecordSubject(e.Subject)
 		if err != nil {
@@ -349,6 +352,9 @@ func (e episode) told() string {
 	}
 	if e.Actor != "" {
 		parts = append(parts, "by "+e.Actor)
+	}
+	if e.Verified != nil {
+		parts = append(parts, map[bool]string{true: "verified at Klarna", false: "by word alone"}[*e.Verified])
 	}
 	if e.Note != "" {
 		parts = append(parts, "note: "+e.Note)

@@ -68,14 +68,14 @@ func TestAsking(t *testing.T) {
 		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Record that period 2026-12 of subscription 1 (15.99 EUR) was not charged?", code: exitFailed},
 		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Sought at Klarna: an order of 15.99 EUR, merchant reference op-1-", code: exitFailed},
 		{
-			args: []string{"resolve", "1/2026-12", "--paid", "--order-id=X"}, typed: "\n", question: "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?",
+			args: []string{"resolve", "1/2026-12", "--paid", "--order-id=X", "--unverified", "--captured"}, typed: "\n", question: "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?",
 			code: exitFailed,
 		},
 		{args: []string{"cancel", "2", "2026-12"}, typed: "nope\n", question: "Cancel period 2026-12 of subscription 2 on account default?", code: exitFailed},
 		{args: []string{"dead", "replay", invalid}, typed: "N\n", question: "Publish 1 jobs again (1 invalid)?", code: exitFailed},
 		{args: []string{"dead", "drop", "--all"}, typed: "no\n", question: "Drop 3 dead letters (2 idempotency_window_expired, 1 invalid)?", code: exitFailed},
 		{
-			args: []string{"resolve", "3/2026-12", "--captured", "--capture-id=X"}, typed: "n\n",
+			args: []string{"resolve", "3/2026-12", "--captured", "--capture-id=X", "--unverified"}, typed: "n\n",
 			question: "Record that capture X took 5.00 EUR of order " + order + ", for period 2026-12 of subscription 3 (15.99 EUR)?", code: exitFailed,
 		},
 		{

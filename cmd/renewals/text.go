@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 // printable keeps what a stranger wrote from steering the terminal.
@@ -21,23 +22,8 @@ func printable(text string) string {
 	}, text)
 }
 
-// amount writes minor units as people read them: 1599 EUR is "15.99 EUR". Of what is no currency it writes the bare number.
-func amount(minor int64, currency string) string {
-	if currency == "" {
-		return "-"
-	}
-	sign, digits := "", fmt.Sprint(minor)
-	if minor < 0 {
-		sign, digits = "-", digits[1:]
-	}
-	if n, ok := messages.MinorUnits(strings.ToUpper(currency)); ok && n > 0 {
-		if len(digits) <= n {
-			digits = strings.Repeat("0", n+1-len(digits)) + digits
-		}
-		digits = digits[:len(digits)-n] + "." + digits[len(digits)-n:]
-	}
-	return sign + digits + " " + printable(currency)
-}
+// amount writes minor units as people read them.
+func amount(minor int64, currency string) string { return printable(desk.Money(minor, currency)) }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 

@@ -22,6 +22,12 @@ type Decision struct {
 	At          time.Time
 	// Corrects: an operator has settled this before, wrongly, and nothing has followed. Both decisions stay on the record.
 	Corrects bool
+	// Seen is what Klarna said of the order when the decision was checked, nil where Klarna was not asked, and Verified that
+	// everything in it fits. What a record tells of the order besides its id is from there alone.
+	Seen     *messages.Seen
+	Verified bool
+	// Rev is that of the state that was looked at: a renewal that has another by now is not settled. 0: whatever it is.
+	Rev int64
 }
 
 // ResolvePaid settles an unresolved charge as paid with an order that the
@@ -38,11 +44,21 @@ func (j *Journal) ResolvePaid(ctx context.Context, r messages.Renewal, orderID s
 			v.authorised = &Order{
 				Amount: about.OrderAmount, Currency: about.PurchaseCurrency, MerchantReference1: about.MerchantReference1, MerchantReference2: about.MerchantReference2,
 			}
+			if d.Seen != nil {
+				v.authorised.Captured, v.authorised.CaptureBefore = d.Seen.CapturedAmount, d.Seen.CaptureBefore
+			}
 		}
 		return v
 	}
 	return j.resolve(ctx, r, given, d, func(about messages.Record, next Transition) messages.Event {
-		return messages.Paid{Record: about, OrderID: orderID, FraudStatus: messages.FraudAccepted, Captured: captured, Corrects: string(next.Corrects)}
+		paid := messages.Paid{Record: about, OrderID: orderID, Captured: captured, Corrects: string(next.Corrects)}
+		if d.Seen != nil {
+			paid.FraudStatus = d.Seen.FraudStatus
+		}
+		if o := next.State.Order; o != nil {
+			paid.CaptureBefore = o.CaptureBefore
+		}
+		return paid
 	})
 }
 
@@ -88,11 +104,15 @@ func (j *Journal) resolve(ctx context.Context, r messages.Renewal, given func(me
 		if err := allowed(s); err != nil {
 			return Transition{}, err
 		}
+		if d.Rev != 0 && s.Rev != d.Rev {
+			return Transition{}, &RefusedError{s.Phase, "the renewal has moved on meanwhile: nothing was changed, look again"}
+		}
 		gaveUp, err := j.unresolved(ctx, r)
 		if err != nil {
 			return Transition{}, err
 		}
 		about = d.sign(gaveUp.Record)
+		about.Verified, about.Seen = &d.Verified, d.Seen
 		found := given(gaveUp.Record)
 		found.at = d.At.UTC()
 		next, err := decide(s, found)

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
+
+// lookTimeout is for one question to Klarna: somebody is waiting for the answer.
+const lookTimeout = 30 * time.Second
+
+// merchants finds the accounts whose orders are to be looked at.
+func (a accountSettings) merchants(s *settings, log zerolog.Logger) func(messages.Account) (desk.Merchant, error) {
+	return func(name messages.Account) (none desk.Merchant, _ error) {
+		entries, err := a.entries(s)
+		if err != nil {
+			return none, err
+		}
+		for _, e := range entries {
+			if e.Name != string(name) {
+				continue
+			}
+			account, err := e.account(lookTimeout, a.AllowHTTP, log)
+			if err != nil {
+				return none, usagef("%w; the order is looked up at Klarna first, with the settings of account %s", err, name)
+			}
+			return desk.Merchant{Orders: account.Klarna, Endpoint: account.Endpoint, ID: account.Merchant, Rate: account.Rate}, nil
+		}
+		return none, usagef("account %s: not configured here; the order is looked up at Klarna first: set KLARNA_ACCOUNT=%[1]s and its endpoint, user name and key, or RENEWALS_CONFIG to the file that lists it", name)
+	}
+}
+
+// settling is what the acts of resolve need.
+type settling struct {
+	finder   desk.Finder
+	dead     desk.DeadLetters
+	checker  desk.Checker
+	decision decisionSettings
+	correct  bool
+	records  io.Writer // what settles is told there, as JSON where asJSON says so
+	aside    io.Writer // everything else
+	asJSON   bool
+}
+
+// unresolved is the case that the history tells of.
+func (h history) unresolved() (desk.Case, error) { return desk.NewCase(h.renewal, h.entries) }
+
+// named adds to a comparison whether another record names what the ruling says was made.
+func (s *settling) named(ctx context.Context, c desk.Case, r desk.Ruling, comparison *desk.Comparison) (*desk.Mentions, error) {
+	if r.Made() == "" {
+		return nil, nil
+	}
+	mentions := desk.NewMentions(s.finder, c.Since, r.Made())
+	if err := mentions.Read(ctx); err != nil {
+		return nil, err
+	}
+	comparison.Named(mentions.Elsewhere(r.Made(), c.GaveUp.IdempotencyKey))
+	return mentions, nil
+}
+
+// write records a decision, shows its record, and drops the dead letters of what was settled. Between what was looked at and
+// the record nobody else may have named the same order, or settled the renewal.
+func (s *settling) write(ctx context.Context, c desk.Case, r desk.Ruling, comparison desk.Comparison, mentions *desk.Mentions, captured bool, note string) error {
+	if err := s.unnamed(ctx, c, r, mentions); err != nil {
+		return fmt.Errorf("%w: nothing was changed, look again", err)
+	}
+	decision := s.decision.decision(time.Now())
+	decision.Corrects, decision.Seen, decision.Verified = s.correct, comparison.Seen, comparison.Verified()
+	if note != "" {
+		decision.Note = note
+	}
+	// Once begun it is carried to its end: who interrupts it would not know whether it is recorded.
+	writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), decisionTimeout)
+	defer cancel()
+	if err := c.Write(writing, s.finder.Journal, r, captured, decision); err != nil {
+		return decisionProblem("resolve", err)
+	}
+	after, err := announce(writing, s.finder, s.records, c.Renewal, s.asJSON)
+	if err != nil {
+		return err
+	}
+	letters, err := s.dead.Of(writing, c.GaveUp.IdempotencyKey)
+	if err != nil {
+		return err
+	}
+	if err := s.clear(writing, letters); err != nil {
+		return err
+	}
+	if err := printBlocked(writing, s.aside, s.dead, after.state, messages.ReasonBlockedByUnresolved); err != nil {
+		return err
+	}
+	if err := s.unnamed(writing, c, r, mentions); err != nil {
+		return fmt.Errorf("recorded, but %w: one of the two is wrong, put it right with `renewals resolve --correct`", err)
+	}
+	return nil
+}
+
+// unnamed reads on and fails where another record has come to name the same order, or capture. That is told of a record that --unverified
+// passes over, too, once.
+func (s *settling) unnamed(ctx context.Context, c desk.Case, r desk.Ruling, mentions *desk.Mentions) error {
+	if mentions == nil {
+		return nil
+	}
+	was := mentions.Elsewhere(r.Made(), c.GaveUp.IdempotencyKey)
+	if err := mentions.Read(ctx); err != nil {
+		return err
+	}
+	if at := mentions.Elsewhere(r.Made(), c.GaveUp.IdempotencyKey); at != nil && was == nil {
+		return fmt.Errorf("%s is named by %s/%s meanwhile, in record %d", printable(r.Made()), printable(string(at.SubscriptionID)), printable(string(at.Period)), at.Sequence)
+	}
+	return nil
+}
+
+// clear drops the dead letters of what was settled.
+func (s *settling) clear(ctx context.Context, letters []desk.Letter) error {
+	for _, l := range letters {
+		if !l.Unresolved() {
+			continue // of another day, or about another order or capture
+		}
+		if err := s.dead.Drop(ctx, l.Number); err != nil {
+			return fmt.Errorf("resolved, but its dead letter is still there: %w; run `renewals dead drop %d`", err, l.Number)
+		}
+		fmt.Fprintf(s.aside, "dead letter %d dropped\n", l.Number)
+	}
+	return nil
+}
+
+// printComparison shows what was asked for beside what Klarna shows.
+func printComparison(w io.Writer, c desk.Comparison, account messages.Account) {
+	if c.Seen != nil {
+		fmt.Fprintf(w, "Klarna's order %s of account %s, looked up %s:\n", printable(c.Seen.OrderID), account, second(c.Seen.LookedAt))
+	}
+	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "  \tTHE JOB SAYS\tKLARNA SAYS\tFITS")
+	for _, r := range c.Rows {
+		fits := "yes"
+		if !r.Fits {
+			fits = "NO"
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", r.What, printable(r.Job), printable(r.Klarna), fits)
+	}
+	_ = table.Flush()
+}
+
+// announce shows the record that a decision led to, and returns how the renewal stands with it.
+func announce(ctx context.Context, f desk.Finder, w io.Writer, r messages.Renewal, asJSON bool) (history, error) {
+	h, err := historyOf(ctx, f, r)
+	if err != nil {
+		return h, fmt.Errorf("recorded, but not read again: %w", err)
+	}
+	last := h.records[len(h.records)-1]
+	if asJSON {
+		return h, printRecord(w, last.record, true)
+	}
+	_, err = fmt.Fprintf(w, "recorded: %s %s\n", last.Kind, last.told())
+	return h, err
+}
+
+// printBlocked points to the jobs that were turned away for a reason which a decision has just taken away.
+func printBlocked(ctx context.Context, w io.Writer, d desk.DeadLetters, s journal.State, why messages.Reason) error {
+	blocked, err := d.Blocked(ctx, s, why)
+	for _, now := range slices.Sorted(maps.Keys(blocked)) {
+		var sequences []string
+		for _, l := range blocked[now] {
+			sequences = append(sequences, fmt.Sprint(l.Number))
+		}
+		fmt.Fprintf(w, "jobs that were turned away are in the dead letters: %s %s\n", now, strings.Join(sequences, " "))
+	}
+	return err
+}
