@@ -45,6 +45,7 @@ func TestDoctor(t *testing.T) {
 	}
 	t.Run("denied", func(t *testing.T) { w.on(t).denied() })
 	t.Run("system account", func(t *testing.T) { w.on(t).systemAccount() })
+	t.Run("the usual port", func(t *testing.T) { w.on(t).guesses() })
 	for _, f := range slices.Concat(journalFaults, serverFaults, streamFaults, clockFaults, klarnaFaults, userFaults, workerFaults, alertFaults, waitingFaults) {
 		t.Run(f.name, func(t *testing.T) {
 			w := w.on(t)
@@ -241,7 +242,7 @@ func shifted(d time.Duration) func(*world, *Patient) {
 }
 
 var clockFaults = []fault{
-	{name: "this machine is ahead", check: "clock", want: NotSafe, says: []string{"this machine's clock is 1m1", "ahead of the broker's on n", "at most 1m is safe"}, is: shifted(70 * time.Second)},
+	{name: "this machine is ahead", check: "clock", want: NotSafe, says: []string{"this machine's clock is 1m", "ahead of the broker's on n", "at most 1m is safe"}, is: shifted(70 * time.Second)},
 	{name: "this machine is behind", check: "clock", want: Warn, says: []string{"behind the broker's"}, is: shifted(-20 * time.Second)},
 	{name: "a worker's machine is behind", check: "clock", want: NotSafe, says: []string{"the clock of worker w2 is 2m", "behind the broker's"},
 		is: func(w *world, _ *Patient) {

@@ -107,6 +107,9 @@ func (e *exam) judgeCanary(a Account, err error, took time.Duration, until time.
 func unwell(name, host string, err error) []Finding {
 	const waits = "the account is not charged while this is so; its jobs wait"
 	seen := fmt.Sprintf("%s: %s: %s", name, host, strings.TrimPrefix(fmt.Sprint(err), "get token: "))
+	if errors.Is(err, context.DeadlineExceeded) {
+		seen = fmt.Sprintf("%s: %s gave no answer in time", name, host)
+	}
 	switch klarna.ClassOf(err) {
 	case klarna.ClassOK:
 		return one(NotSafe, fmt.Sprintf("%s: %s knows a token that cannot exist", name, host), "it says yes to everything, so it is not Klarna", "check the endpoint, and what is on the way to it")

@@ -74,7 +74,7 @@ const diskFull = 0.97
 // examineDisk looks at how much of what each server may store is taken; by default that is three quarters of what was free.
 func examineDisk(_ context.Context, e *exam) (found []Finding) {
 	seen := e.servers()
-	if f := seen.missing(e.holders()); f != nil {
+	if f := seen.missing(e.holders(), asForSync); f != nil {
 		return f
 	}
 	var texts []string

@@ -38,11 +38,13 @@ func (s seenServers) names() (names []string) {
 	return slices.Compact(names)
 }
 
-// howToSee is what to do about servers that nobody could look at.
+// howToSee is what to do about servers that nobody could look at; of the checks that need it the first says so.
 const howToSee = "name the monitoring port of each (--nats-monitoring-url http://nats-1:8222,…) or a user of the system account (--system-context); or look at `curl http://SERVER:8222/jsz`: config.sync_always has to be true"
 
+const asForSync = "as fsync says"
+
 // missing is the finding where some of those that hold streams did not tell of themselves.
-func (s seenServers) missing(holders []string) []Finding {
+func (s seenServers) missing(holders []string, do string) []Finding {
 	var lost []string
 	for _, name := range holders {
 		if !slices.Contains(s.names(), name) {
@@ -59,7 +61,7 @@ func (s seenServers) missing(holders []string) []Finding {
 	if len(s.errs) > 0 {
 		seen += " (" + strings.Join(s.errs, "; ") + ")"
 	}
-	return one(Unseen, seen, "", howToSee)
+	return one(Unseen, seen, "", do)
 }
 
 // askServers asks by every way that there is.
@@ -76,7 +78,7 @@ func (e *exam) askServers(ctx context.Context) (all seenServers) {
 		all.add([]server{s}, nil)
 	}
 	if e.System == nil && len(e.Monitoring) == 0 {
-		all.add(e.guess(ctx), nil)
+		all.add(e.guess(ctx, usualPort), nil)
 	}
 	return all
 }
@@ -136,8 +138,11 @@ func (e *exam) monitor(ctx context.Context, at *url.URL) (server, error) {
 	return j.server(v.ID, v.Name, v.Version), nil
 }
 
-// guess tries the usual monitoring port beside the connection, and believes it only as the server that is connected to.
-func (e *exam) guess(ctx context.Context) []server {
+// usualPort is the monitoring port of NATS's own examples.
+const usualPort = "8222"
+
+// guess tries a monitoring port beside the connection, and believes it only as the server that is connected to.
+func (e *exam) guess(ctx context.Context, port string) []server {
 	nc := e.JS.Conn()
 	u, err := url.Parse(nc.ConnectedUrl())
 	if err != nil {
@@ -145,7 +150,7 @@ func (e *exam) guess(ctx context.Context) []server {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second/2)
 	defer cancel()
-	s, err := e.monitor(ctx, &url.URL{Scheme: "http", Host: net.JoinHostPort(u.Hostname(), "8222")})
+	s, err := e.monitor(ctx, &url.URL{Scheme: "http", Host: net.JoinHostPort(u.Hostname(), port)})
 	if err != nil || s.id != nc.ConnectedServerId() {
 		return nil
 	}
@@ -195,7 +200,7 @@ func (e *exam) pingServers(ctx context.Context) (all []server, err error) {
 		if json.Unmarshal(m.Data, &answer) == nil && answer.Data != nil && !answer.Data.Disabled {
 			all = append(all, answer.Data.server(answer.Server.ID, answer.Server.Name, answer.Server.Version))
 		}
-		if len(holders) > 0 && (seenServers{list: all}).missing(holders) == nil {
+		if len(holders) > 0 && (seenServers{list: all}).missing(holders, "") == nil {
 			return all, nil
 		}
 	}

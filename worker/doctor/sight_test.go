@@ -83,6 +83,21 @@ func (w *world) systemAccount() {
 	}
 }
 
+// A port that nobody named is believed only where it is that of the server that is connected to.
+func (w *world) guesses() {
+	e := newExam(w.Context(), w.patient)
+	defer e.end()
+	if own := e.guess(w.Context(), w.monitors[0].at.Port()); len(own) != 1 || own[0].name != "n1" || !own[0].always {
+		w.Errorf("the server's own port: %+v", own)
+	}
+	if other := e.guess(w.Context(), w.monitors[1].at.Port()); len(other) != 0 {
+		w.Errorf("another server's port: %+v", other)
+	}
+	if none := e.guess(w.Context(), "1"); len(none) != 0 {
+		w.Errorf("nobody's port: %+v", none)
+	}
+}
+
 // One server with NATS's default is what a first installation is.
 func TestOneServer(t *testing.T) {
 	t.Parallel()

@@ -41,7 +41,7 @@ func examineSync(_ context.Context, e *exam) []Finding {
 		return one(Warn, fmt.Sprintf("every %s on %s, %s", short(longest), strings.Join(late, ", "), copiesText(journal.info.Config.Replicas)),
 			"a power cut that all servers share, or a crash of one while the others are cut off, can lose confirmed charges, which are then made again", do)
 	}
-	if f := seen.missing(holders); f != nil {
+	if f := seen.missing(holders, howToSee); f != nil {
 		return f
 	}
 	return well("on every write, on %s", strings.Join(holders, ", "))

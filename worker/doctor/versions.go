@@ -68,7 +68,7 @@ func examineServers(_ context.Context, e *exam) (found []Finding) {
 	}
 	seen := fmt.Sprintf("nats-server %s; nats.go %s, renewals %s", strings.Join(names, ", "), nats.Version, e.Version)
 	if len(unseen) > 0 {
-		return one(Unseen, seen+"; not seen: "+strings.Join(unseen, ", "), "", howToSee)
+		return one(Unseen, seen+"; not seen: "+strings.Join(unseen, ", "), "", asForSync)
 	}
 	return well("%s", seen)
 }
