@@ -164,3 +164,15 @@ func TestWayToKlarna(t *testing.T) {
 		}
 	}
 }
+
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	for pending, want := range map[int]bool{0: false, 79_999: false, 80_000: true, 100_000: true} {
+		if got := waiting("charge-default", pending, 100_000); (len(got) == 1 && got[0].Verdict == Warn) != want {
+			t.Errorf("%d of 100000: %+v", pending, got)
+		}
+	}
+	if got := waiting("charge-default", 1_000_000, -1); got != nil {
+		t.Errorf("without a limit: %+v", got)
+	}
+}

@@ -126,12 +126,20 @@ func (e *exam) consumersOf(ctx context.Context, a messages.Account, listed topol
 		case err != nil:
 			return append(found, blind(err)...)
 		}
-		if info != nil && info.Config.MaxAckPending > 0 && float64(info.NumAckPending) >= nearlyFull*float64(info.Config.MaxAckPending) {
-			found = append(found, Finding{Verdict: Warn, Seen: fmt.Sprintf("consumer %s: jobs that wait take %d of max_ack_pending %d", name, info.NumAckPending, info.Config.MaxAckPending),
-				Why: "at that number nothing is handed out, whatever is due", Do: "see deploy/RUNBOOK.md, RenewalsQueueNearlyFull"})
+		if info != nil {
+			found = append(found, waiting(name, info.NumAckPending, info.Config.MaxAckPending)...)
 		}
 	}
 	return found
+}
+
+// waiting says that a consumer holds nearly as many jobs as it may.
+func waiting(name string, pending, most int) []Finding {
+	if most <= 0 || float64(pending) < nearlyFull*float64(most) {
+		return nil
+	}
+	return one(Warn, fmt.Sprintf("consumer %s: jobs that wait take %d of max_ack_pending %d", name, pending, most),
+		"at that number nothing is handed out, whatever is due", "see deploy/RUNBOOK.md, RenewalsQueueNearlyFull")
 }
 
 func accountsText(accounts []messages.Account) string {
