@@ -8,14 +8,6 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// A clockAnswer is how this machine's clock compares with another one's.
-type clockAnswer struct {
-	whose string
-	ahead time.Duration // of this machine's
-	give  time.Duration // by how much that may be wrong: half of what the question took
-	seen  bool
-}
-
 // clock compares what another clock showed between sent and now.
 func (e *exam) clock(whose string, sent, shown time.Time) clockAnswer {
 	took := e.Now().Sub(sent)
@@ -24,9 +16,6 @@ func (e *exam) clock(whose string, sent, shown time.Time) clockAnswer {
 	}
 	return clockAnswer{whose: whose, ahead: sent.Add(took / 2).Sub(shown), give: took / 2, seen: true}
 }
-
-// surely is how far the clocks are apart at least.
-func (c clockAnswer) surely() time.Duration { return max(c.ahead.Abs()-c.give, 0) }
 
 // clockWarns is from where on time synchronisation is not at work.
 const clockWarns = 5 * time.Second

@@ -7,17 +7,15 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
-
-	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-// A DeniedError is what this user of NATS may not do.
-type DeniedError struct {
+// A deniedError is what this user of NATS may not do.
+type deniedError struct {
 	Subject   string
 	Subscribe bool // to it, else publish
 }
 
-func (e *DeniedError) Error() string {
+func (e *deniedError) Error() string {
 	if e.Subscribe {
 		return "this user may not subscribe to " + e.Subject + ", where the answers come"
 	}
@@ -51,18 +49,18 @@ func listen(nc *nats.Conn) (d *denials, end func()) {
 }
 
 // deniedIn reads the server's sentence: Permissions Violation for Publish to "subject".
-func deniedIn(err error) *DeniedError {
+func deniedIn(err error) *deniedError {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return nil
 	}
 	_, what, _ := strings.Cut(err.Error(), `Violation for `)
 	verb, subject, _ := strings.Cut(what, ` to "`)
 	subject, _, _ = strings.Cut(subject, `"`)
-	return &DeniedError{Subject: subject, Subscribe: strings.HasPrefix(verb, "Subscription")}
+	return &deniedError{Subject: subject, Subscribe: strings.HasPrefix(verb, "Subscription")}
 }
 
 // refuse ends the questions that wait for what was refused; without a place for answers all of them.
-func (d *denials) refuse(denied *DeniedError) {
+func (d *denials) refuse(denied *deniedError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for q := range d.waiting {
@@ -79,33 +77,4 @@ func (q *question) about(subject string) bool {
 		}
 	}
 	return false
-}
-
-// ask asks JetStream for some calls, such as STREAM.INFO.RENEWALS, and gives up as soon as one of them is refused.
-func (e *exam) ask(ctx context.Context, calls []string, do func(context.Context) error) error {
-	subjects := make([]string, len(calls))
-	for i, call := range calls {
-		subjects[i] = topology.API(e.JS, call)
-	}
-	return e.askSubjects(ctx, subjects, do)
-}
-
-// askSubjects is ask for subjects that are none of JetStream's.
-func (e *exam) askSubjects(ctx context.Context, subjects []string, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, askFor)
-	defer cancel()
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	q := &question{subjects, end}
-	e.denials.mu.Lock()
-	e.denials.waiting[q] = true
-	e.denials.mu.Unlock()
-	err := do(ctx)
-	e.denials.mu.Lock()
-	delete(e.denials.waiting, q)
-	e.denials.mu.Unlock()
-	if denied, ok := errors.AsType[*DeniedError](context.Cause(ctx)); ok && err != nil {
-		return denied
-	}
-	return err
 }

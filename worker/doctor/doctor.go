@@ -9,76 +9,13 @@ package doctor
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"slices"
+	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/klarna-renewals/renewals/klarna"
-	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
-
-// A Verdict is what a check comes to.
-type Verdict string
-
-// The verdicts, the worst first.
-const (
-	NotSafe Verdict = "not_safe" // a promise is not kept, or will not be when something fails that does fail
-	Unseen  Verdict = "unseen"   // it cannot be seen from here
-	Warn    Verdict = "warn"     // somebody should do something about it, in working hours
-	OK      Verdict = "ok"
-)
-
-var order = []Verdict{NotSafe, Unseen, Warn, OK}
-
-// A Finding is one line of a report.
-type Finding struct {
-	Check   string  `json:"check"`
-	Verdict Verdict `json:"verdict"`
-	Seen    string  `json:"seen"`
-	Why     string  `json:"why,omitempty"`
-	Do      string  `json:"do,omitempty"`
-}
-
-// An Account is a Klarna account as it is configured here.
-type Account struct {
-	Name     messages.Account
-	Klarna   *klarna.Client
-	Endpoint *url.URL
-}
-
-// A Patient is the deployment, and whoever looks at it.
-type Patient struct {
-	// JS is the connection, as a user of NATS who has one of the roles.
-	JS jetstream.JetStream
-	// InClear says why what goes over it can be read on its way, "" where it cannot.
-	InClear string
-	// Names are the accounts to look for in NATS. Default: those that workers serve or that have jobs.
-	Names []messages.Account
-	// Klarna are the accounts whose credentials are here.
-	Klarna []Account
-	// LeaseNeeded is the shortest ack_wait that the configured times allow.
-	LeaseNeeded time.Duration
-	// Retention is how long the journal is meant to remember; 0: not said.
-	Retention time.Duration
-	// UnresolvedFor is from which age on a renewal has been unresolved for too long.
-	UnresolvedFor time.Duration
-	// Monitoring are the monitoring ports of the NATS servers. Default: port 8222 of the one that is connected to, if it answers there.
-	Monitoring []*url.URL
-	// System is a connection as a user of NATS's system account; nil: none.
-	System *nats.Conn
-	// Prometheus that scrapes the workers; nil: not said. Alerts are the names of the rules that it should have.
-	Prometheus *url.URL
-	Alerts     []string
-	// HTTP asks monitoring ports and Prometheus. Default: [http.DefaultClient].
-	HTTP *http.Client
-	// Version of this program.
-	Version string
-	// Now is this machine's clock. Default: time.Now.
-	Now func() time.Time
-}
 
 // check is one subject of the examination. A cheap one asks nobody but NATS, and what no worker tells of.
 type check struct {
@@ -147,23 +84,24 @@ func examine(ctx context.Context, p Patient, checks []check, tell func(Finding))
 	return all
 }
 
-// Count says how many findings came to each verdict.
-func Count(all []Finding) map[Verdict]int {
-	counts := map[Verdict]int{}
-	for _, f := range all {
-		counts[f.Verdict]++
+func newExam(ctx context.Context, p Patient) *exam {
+	if p.HTTP == nil {
+		p.HTTP = http.DefaultClient
 	}
-	return counts
-}
-
-// Worst is the first of the findings with the worst verdict; ok is false where there are none.
-func Worst(all []Finding) (worst Finding, ok bool) {
-	for _, v := range order {
-		for _, f := range all {
-			if f.Verdict == v {
-				return f, true
-			}
-		}
+	if p.Now == nil {
+		p.Now = time.Now
 	}
-	return worst, false
+	e := &exam{Patient: p}
+	e.denials, e.end = listen(p.JS.Conn())
+	e.streams = sync.OnceValue(func() map[string]streamAnswer { return e.askStreams(ctx) })
+	e.servers = sync.OnceValue(func() seenServers { return e.askServers(ctx) })
+	e.overview = sync.OnceValues(func() (desk.Overview, error) { return e.look(ctx) })
+	e.workers = sync.OnceValues(func() (live []topology.Presence, err error) {
+		err = e.ask(ctx, []string{"STREAM.INFO." + topology.StreamWorkers, "CONSUMER.CREATE." + topology.StreamWorkers}, func(ctx context.Context) error {
+			live, err = topology.Workers(ctx, p.JS)
+			return err
+		})
+		return live, err
+	})
+	return e
 }

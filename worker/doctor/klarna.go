@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	// certificateWarns is how long before its end a certificate should have been replaced.
-	certificateWarns = 7 * 24 * time.Hour
 	// slow is when charges take so long that tries run into their limits on a busy day.
 	slow = 5 * time.Second
 	// mostAccounts is how many accounts have a line each while all is well with them.

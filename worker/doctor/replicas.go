@@ -14,44 +14,6 @@ import (
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-func clustered(info *jetstream.StreamInfo) bool {
-	return info.Cluster != nil && info.Cluster.Name != ""
-}
-
-func leaderOf(info *jetstream.StreamInfo) string {
-	if info.Cluster == nil {
-		return ""
-	}
-	return info.Cluster.Leader
-}
-
-// placed are the servers that hold a copy, the leader first.
-func placed(info *jetstream.StreamInfo) (servers []string) {
-	if info.Cluster == nil {
-		return nil
-	}
-	if info.Cluster.Leader != "" {
-		servers = append(servers, info.Cluster.Leader)
-	}
-	for _, r := range info.Cluster.Replicas {
-		servers = append(servers, r.Name)
-	}
-	return servers
-}
-
-// holders are the servers that hold any of the streams, sorted.
-func (e *exam) holders() []string {
-	all := map[string]bool{}
-	for _, a := range e.streams() {
-		if a.err == nil {
-			for _, s := range placed(a.info) {
-				all[s] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(all))
-}
-
 // examineReplicas asks whether the loss of a machine is the loss of a memory.
 func examineReplicas(_ context.Context, e *exam) []Finding {
 	var c copies

@@ -16,28 +16,6 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A server of NATS as it tells of itself, on its monitoring port or to the system account.
-type server struct {
-	id, name, version string
-	always            bool // syncs every write
-	interval          time.Duration
-	stored, room      uint64 // bytes; room 0: without limit
-}
-
-// seenServers are those that told of themselves.
-type seenServers struct {
-	list []server
-	errs []string // what became of the others that were asked
-}
-
-func (s seenServers) names() (names []string) {
-	for _, one := range s.list {
-		names = append(names, one.name)
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
 // howToSee is what to do about servers that nobody could look at; of the checks that need it the first says so.
 const howToSee = "name the monitoring port of each (--nats-monitoring-url http://nats-1:8222,…) or a user of the system account (--system-context); or look at `curl http://SERVER:8222/jsz`: config.sync_always has to be true"
 
@@ -113,6 +91,9 @@ type (
 		} `json:"config"`
 	}
 )
+
+// defaultSync is the server's, which it does not name where it is not set.
+const defaultSync = 2 * time.Minute
 
 func (j jsz) server(id, name, version string) server {
 	s := server{id: id, name: name, version: version, always: j.Config.Always, interval: j.Config.Interval, stored: j.Stored, room: uint64(max(j.Config.MaxStore, 0))}

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -48,13 +47,6 @@ func examineStreams(_ context.Context, e *exam) (found []Finding) {
 	}
 	return found
 }
-
-const (
-	// nearlyFull is from where on a limit is a warning.
-	nearlyFull = 0.8
-	// atOnce is how many questions of a kind are under way.
-	atOnce = 16
-)
 
 // examineConsumers looks at the consumers of every account, of which there are three.
 func examineConsumers(ctx context.Context, e *exam) (found []Finding) {
@@ -151,12 +143,4 @@ func accountsText(accounts []messages.Account) string {
 		names[i] = string(a)
 	}
 	return strings.Join(names, ", ")
-}
-
-// since is an age as a person says it.
-func since(d time.Duration) string {
-	if d >= 48*time.Hour {
-		return topology.Days(d.Truncate(24 * time.Hour))
-	}
-	return short(d.Truncate(time.Second))
 }

@@ -11,9 +11,6 @@ import (
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-// defaultSync is the server's, which it does not name where it is not set.
-const defaultSync = 2 * time.Minute
-
 // examineSync asks whether what a server confirms is on its disk. Where it is not, a power cut takes the last records of one server, and
 // with several servers what they all lose at the same time, or what one lost that then was missed by the others:
 // https://jepsen.io/analyses/nats-2.12.1
