@@ -50,8 +50,9 @@ func record(s State, h HeldClaim, o Outcome, now time.Time, r Rules) Transition 
 	c.NotEvaluatedSince = time.Time{}
 	next := s.Claimed(c)
 	next.UndecidedAt = later(s.UndecidedAt, o.UndecidedAt)
-	next.NotEvaluated = s.unread().after(o, now)
-	why := next.NotEvaluated.comesTo(c, o, now, r)
+	was := s.unread()
+	next.NotEvaluated = was.after(o, now, r)
+	why := next.NotEvaluated.comesTo(was, c, o, now, r)
 	if why == messages.ReasonNotEvaluated {
 		return giveUp(next, why, r)
 	} else if why != "" {

@@ -54,7 +54,8 @@ func (s State) Encode() (string, error) {
 	b = appendTime(b, `,"undecided_at":`, s.UndecidedAt)
 	if n := s.NotEvaluated; n != (NotEvaluated{}) {
 		b = strconv.AppendInt(append(b, `,"not_evaluated":{"n":`...), int64(n.N), 10)
-		b = append(messages.AppendTime(append(b, `,"since":`...), n.Since), '}')
+		b = messages.AppendTime(append(b, `,"since":`...), n.Since)
+		b = append(appendFlag(b, `,"heard":true`, n.Heard), '}')
 	}
 	b = strconv.AppendInt(append(b, `,"attempts":`...), s.Attempts, 10)
 	if p := s.Policy; p != nil {

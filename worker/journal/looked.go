@@ -14,11 +14,12 @@ func LookedInVain(s State, q Request, o Outcome, now time.Time, r Rules) Transit
 		return st
 	}
 	own := s.Open() && s.Holds(q.Key)
-	n := NotEvaluated{}
+	var was NotEvaluated
 	if own {
-		n = s.unread()
+		was = s.unread()
 	}
-	if n = n.after(o, now); !own && n.N == 0 {
+	n := was.after(o, now, r)
+	if !own && n.N == 0 {
 		return Later(r.Delay(q.Delivered))
 	}
 	if !own {
@@ -37,7 +38,7 @@ func LookedInVain(s State, q Request, o Outcome, now time.Time, r Rules) Transit
 	c.LastError = o.LastError[:min(len(o.LastError), maxLastError)]
 	next := s.Claimed(c)
 	next.NotEvaluated = n
-	switch why := n.comesTo(c, o, now, r); why {
+	switch why := n.comesTo(was, c, o, now, r); why {
 	case messages.ReasonRefusedWithoutCode:
 		next = next.Settle(q.Key, Settlement{Kind: messages.KindCaptureFailed, SHA256: q.Hash})
 		next.Phase = PhaseCaptureFailed

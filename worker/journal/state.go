@@ -311,4 +311,5 @@ func (s State) before() Phase {
 type NotEvaluated struct {
 	N     int       `json:"n"`
 	Since time.Time `json:"since"` // the first of them
+	Heard bool      `json:"heard,omitzero"` // Klarna's application spoke to the account at one of them, through the canary or another charge
 }

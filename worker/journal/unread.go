@@ -19,7 +19,7 @@ const (
 
 // after is the count after the tries of a delivery. An answer of Klarna's application ends the row, and so does one for
 // which the account was to blame.
-func (n NotEvaluated) after(o Outcome, now time.Time) NotEvaluated {
+func (n NotEvaluated) after(o Outcome, now time.Time, r Rules) NotEvaluated {
 	switch {
 	case o.Tries > 0 && !o.NotEvaluated, o.NotEvaluated && o.Canary == CanaryUnwell:
 		return NotEvaluated{}
@@ -28,8 +28,14 @@ func (n NotEvaluated) after(o Outcome, now time.Time) NotEvaluated {
 		if n.Since.IsZero() {
 			n.Since = now
 		}
+		n.Heard = n.Heard || n.hears(o, r)
 	}
 	return n
+}
+
+// hears reports whether Klarna's application itself has spoken to the account since the first of these answers.
+func (n NotEvaluated) hears(o Outcome, r Rules) bool {
+	return o.Canary == CanaryWellKlarna || o.EvaluatedAt.After(n.Since.Add(2*r.ClockMargin))
 }
 
 // unread is the count so far. Older workers kept the moment of the first one with the claim, whatever the canary had said.
@@ -40,15 +46,17 @@ func (s State) unread() NotEvaluated {
 	return s.NotEvaluated
 }
 
-// comesTo says what the last of these answers makes of the key: "" while there is hope.
+// comesTo says what the last of these answers, after a row that was so, makes of the key: "" while there is hope.
 //
 // Nobody is told a refusal that was none. A request may have made an order before; a proxy that answers 404 to everything
-// makes the canary look well, so that Klarna must have been heard, through another charge or the canary itself.
-func (n NotEvaluated) comesTo(c Claim, o Outcome, now time.Time, r Rules) messages.Reason {
+// makes the canary look well, so that Klarna must have been heard, through another charge or the canary itself. It must
+// have been heard at an answer before the last one, too: the proxy may have been mended between that and its canary, and
+// then nobody at Klarna has ever seen the charge.
+func (n NotEvaluated) comesTo(was NotEvaluated, c Claim, o Outcome, now time.Time, r Rules) messages.Reason {
 	if !o.NotEvaluated || !o.Canary.Listens() || r.Paused || n.N < unreadTries {
 		return ""
 	}
-	klarna := o.Canary == CanaryWellKlarna || o.EvaluatedAt.After(n.Since.Add(2*r.ClockMargin))
+	klarna := was.Heard && n.hears(o, r)
 	switch {
 	case klarna && c.UndecidedTries == 0 && !c.Answered2xx && !now.Before(n.Since.Add(unreadFor)):
 		return messages.ReasonRefusedWithoutCode

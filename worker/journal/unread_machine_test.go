@@ -43,8 +43,12 @@ func TestUnread(t *testing.T) {
 		{name: "three times in a quarter of an hour, Klarna's canary", row: row(unread(CanaryWellKlarna), 0, minute, 15*minute), want: decided, reason: messages.ReasonRefusedWithoutCode},
 		{name: "three times, but sooner", row: row(unread(CanaryWellKlarna), 0, minute, 15*minute-time.Second), want: open},
 		{name: "twice", row: row(unread(CanaryWellKlarna), 0, 16*minute), want: open},
-		{name: "another charge was evaluated meanwhile", row: append(row(unread(CanaryWell), 0, minute), at{15 * minute, witness(2 * minute)}), want: decided, reason: messages.ReasonRefusedWithoutCode},
-		{name: "another charge was evaluated before", row: append(row(unread(CanaryWell), 0, minute), at{15 * minute, witness(-minute)}), want: open},
+		{name: "another charge was evaluated meanwhile", row: []at{{0, unread(CanaryWell)}, {5 * minute, witness(3 * minute)}, {15 * minute, witness(3 * minute)}}, want: decided, reason: messages.ReasonRefusedWithoutCode},
+		{name: "another charge was evaluated before", row: []at{{0, unread(CanaryWell)}, {5 * minute, witness(-minute)}, {15 * minute, witness(-minute)}}, want: open},
+		{name: "another charge was evaluated within the clocks' margin", row: []at{{0, unread(CanaryWell)}, {5 * minute, witness(2 * minute)}, {15 * minute, witness(2 * minute)}}, want: open},
+		{name: "S94: the proxy is mended before the canary is asked", row: append(row(unread(CanaryWell), 0, minute), at{15 * minute, unread(CanaryWellKlarna)}), want: open},
+		{name: "S94: and before another charge is evaluated", row: append(row(unread(CanaryWell), 0, minute), at{15 * minute, witness(14 * minute)}), want: open},
+		{name: "S94: the proxy was mended, the answer stays", row: append(row(unread(CanaryWell), 0, minute), row(unread(CanaryWellKlarna), 14*minute, 15*minute)...), want: decided, reason: messages.ReasonRefusedWithoutCode},
 		{name: "S94: a proxy that answers 404 to everything", row: row(unread(CanaryWell), 0, minute, 15*minute, 5*time.Hour, 22*time.Hour), want: open},
 		{name: "S94: for a day", row: row(unread(CanaryWell), 0, minute, 15*minute, 23*time.Hour), want: unresolved, reason: messages.ReasonNotEvaluated},
 		{name: "the canary was not well once", row: append(row(unread(CanaryWellKlarna), 0, minute), at{15 * minute, unread(CanaryUnwell)}, at{16 * minute, unread(CanaryWellKlarna)}), want: open},
@@ -66,7 +70,7 @@ func TestUnread(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := testRules()
-			r.Paused = tt.paused
+			r.Paused, r.ClockMargin = tt.paused, minute
 			s := charging()
 			if tt.before != nil {
 				s = with(s, tt.before)
@@ -99,7 +103,7 @@ func TestUnreadWhileTheClockRuns(t *testing.T) {
 		sent time.Time
 		want messages.Reason
 	}{{time.Time{}, messages.ReasonNotEvaluated}, {noon.Add(time.Hour), ""}} {
-		if got := n.comesTo(Claim{FirstSentAt: tt.sent}, unread(CanaryWell), noon.Add(notEvaluatedLimit), testRules()); got != tt.want {
+		if got := n.comesTo(n, Claim{FirstSentAt: tt.sent}, unread(CanaryWell), noon.Add(notEvaluatedLimit), testRules()); got != tt.want {
 			t.Errorf("first sent at %s: %q, want %q", tt.sent, got, tt.want)
 		}
 	}
