@@ -36,7 +36,6 @@ fuzz: ## fuzz every input that comes from outside, 30 s each
 	$(GO) test -run '^$$' -fuzz '^FuzzAnswer$$' -fuzztime $(FUZZTIME) ./klarna
 	$(GO) test -run '^$$' -fuzz '^FuzzReadCSV$$' -fuzztime $(FUZZTIME) ./klarna/settlements
 	$(GO) test -run '^$$' -fuzz '^FuzzParseState$$' -fuzztime $(FUZZTIME) ./worker/journal
-	$(GO) test -run '^$$' -fuzz '^FuzzReadSubjects$$' -fuzztime $(FUZZTIME) ./worker/journal
 	$(GO) test -run '^$$' -fuzz '^FuzzOrder$$' -fuzztime $(FUZZTIME) ./klarna/klarnasim
 
 model: ## search every state of the model's small worlds; at most 10 minutes

@@ -310,6 +310,6 @@ func (s State) before() Phase {
 // NotEvaluated counts the answers under one key that Klarna's application did not give, while the canary was well.
 type NotEvaluated struct {
 	N     int       `json:"n"`
-	Since time.Time `json:"since"` // the first of them
+	Since time.Time `json:"since"`          // the first of them
 	Heard bool      `json:"heard,omitzero"` // Klarna's application spoke to the account at one of them, through the canary or another charge
 }

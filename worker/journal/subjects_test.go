@@ -13,94 +13,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"pgregory.net/rapid"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
-
-// infoAnswer is what nats-server 2.15.2 answers, with what may stand in a state.
-const infoAnswer = `{"type":"io.nats.jetstream.api.v1.stream_info_response","total":2,"offset":0,"limit":100000,"config":{"name":"RENEWAL_JOURNAL","description":"the \"state\":{\"last_seq\":9}, and so on",` +
-	`"subjects":["renewals.charging.*.*.*.*","renewals.paid.*.*.*.*"],"retention":"limits","max_consumers":-1,"metadata":{"_nats.ver":"2.15.2"}},"created":"2026-11-28T01:41:53.27563621Z",` +
-	`"state":{"messages":2,"bytes":3717,"first_seq":1,"first_ts":"2026-11-28T01:41:53.666255216Z","last_seq":2,"last_ts":"2026-11-28T01:41:53.668502204Z","num_subjects":2,` +
-	`"subjects":{"renewals.charging.1234834.2026-12.1795826513.default":1,"renewals.paid.\u003e\"}.2026-12.1795826513.default":3},"consumer_count":0},"cluster":{"leader":"N"},"ts":"2026-11-28T01:41:53.681874122Z"}`
-
-func TestReadSubjects(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		name, answer string
-		total        int
-		last         uint64
-		subjects     map[string]uint64
-		err          string
-	}{
-		{name: "as it comes", answer: infoAnswer, total: 2, last: 2, subjects: map[string]uint64{"renewals.charging.1234834.2026-12.1795826513.default": 1, `renewals.paid.>"}.2026-12.1795826513.default`: 3}},
-		{name: "nobody's", answer: `{"total":0,"state":{"last_seq":7}}`, last: 7},
-		{name: "spread out", answer: " { \"total\" : 1 ,\n\"state\" : { \"subjects\" : { \"a\" : 4 } , \"last_seq\" : 7 } } \n", total: 1, last: 7, subjects: map[string]uint64{"a": 4}},
-		{name: "no stream", answer: `{"type":"x","error":{"code":404,"err_code":10059,"description":"stream not found"}}`, err: jetstream.ErrStreamNotFound.Error()},
-		{name: "no system", answer: `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`, err: "temporarily unavailable"},
-		{name: "without a state", answer: `{"total":0}`, err: "no state"},
-		{name: "without an end", answer: `{"total":0,"state":{}}`, err: "no state"},
-		{name: "without its subjects", answer: `{"total":2,"state":{"last_seq":7}}`, err: "none of 2 subjects"},
-		{name: "cut", answer: infoAnswer[:len(infoAnswer)-60], err: "not a JSON object"},
-		{name: "two", answer: infoAnswer + "{}", err: "not a JSON object"},
-		{name: "words for numbers", answer: `{"total":"2","state":{"last_seq":7}}`, err: "invalid syntax"},
-		{name: "nothing", answer: ``, err: "not a JSON object"},
-		{name: "an array", answer: `[]`, err: "not a JSON object"},
-	} {
-		all := map[string]uint64{}
-		p, err := readSubjects([]byte(row.answer), all)
-		if row.err != "" {
-			if err == nil || !strings.Contains(err.Error(), row.err) {
-				t.Errorf("%s: %v, want an error about %s", row.name, err, row.err)
-			}
-			continue
-		}
-		if err != nil || p.total != row.total || p.last != row.last || !maps.Equal(all, row.subjects) {
-			t.Errorf("%s: %v, %+v, %v; want %d, last %d, %v", row.name, err, p, all, row.total, row.last, row.subjects)
-		}
-	}
-}
-
-// What nats.go would read is what is read, whatever the names and the descriptions hold.
-func TestReadSubjectsAsTheLibraryDoes(t *testing.T) {
-	t.Parallel()
-	text := rapid.OneOf(rapid.SampledFrom([]string{`"`, `\`, `{"state":{`, `}]`, "a.b", `\"`, ","}), rapid.String())
-	rapid.Check(t, func(t *rapid.T) {
-		var want struct {
-			Config  jetstream.StreamConfig `json:"config"`
-			Total   int                    `json:"total"`
-			Cluster map[string]any         `json:"cluster"`
-			State   jetstream.StreamState  `json:"state"`
-		}
-		want.Config.Description, want.Config.Subjects = text.Draw(t, "description"), rapid.SliceOf(text).Draw(t, "settings")
-		want.Cluster = map[string]any{text.Draw(t, "name"): []any{map[string]any{text.Draw(t, "name"): text.Draw(t, "value")}}}
-		want.State.Subjects = rapid.MapOf(text, rapid.Uint64()).Draw(t, "subjects")
-		want.State.LastSeq, want.Total = rapid.Uint64().Draw(t, "last"), len(want.State.Subjects)
-		answer, err := json.Marshal(want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := json.Unmarshal(answer, &want); err != nil { // names that are no UTF-8 become others
-			t.Fatal(err)
-		}
-		all := map[string]uint64{}
-		p, err := readSubjects(answer, all)
-		if err != nil || p.total != want.Total || p.last != want.State.LastSeq || !maps.Equal(all, want.State.Subjects) {
-			t.Fatalf("%v: %+v, %v of %s", err, p, all, answer)
-		}
-	})
-}
-
-// FuzzReadSubjects: nothing that comes breaks the reader, and what is no JSON gives nothing.
-//
-//	go test -run '^$' -fuzz '^FuzzReadSubjects$' ./worker/journal
-func FuzzReadSubjects(f *testing.F) {
-	f.Add([]byte(infoAnswer))
-	f.Add([]byte(`{"":{},"a":[1,"\\"],"state":{"last_seq":1}}`))
-	f.Fuzz(func(t *testing.T, answer []byte) {
-		_, _ = readSubjects(answer, map[string]uint64{})
-	})
-}
 
 // paged answers with some of its subjects at a time.
 type paged struct {
@@ -131,7 +46,7 @@ func TestSubjectsByThePage(t *testing.T) {
 	if err != nil || len(all) != 5 || all["e"] != 2 || last != 14 {
 		t.Errorf("%v, last %d, %v", all, last, err)
 	}
-	if want := `[{"subjects_filter":"renewals.*.s.>"} {"subjects_filter":"renewals.*.s.>","offset":2} {"subjects_filter":"renewals.*.s.>","offset":4}]`; fmt.Sprint(requests) != want {
+	if want := `[{"subjects_filter":"renewals.*.s.\u003e"} {"subjects_filter":"renewals.*.s.\u003e","offset":2} {"subjects_filter":"renewals.*.s.\u003e","offset":4}]`; fmt.Sprint(requests) != want {
 		t.Errorf("asked %s, want %s", requests, want)
 	}
 	s.requester = paged{all: []string{"a", "b"}, limit: 0, requests: &requests}
@@ -218,25 +133,4 @@ func TestSubjectsThatMayNotBeAsked(t *testing.T) {
 	if !errors.Is(err, nats.ErrPermissionViolation) || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "--print-permissions") {
 		t.Errorf("got %v, want what is not permitted, and what to do", err)
 	}
-}
-
-// BenchmarkReadSubjects is what a charge's look at the periods beside it costs beside the round trip, by hand and as nats.go reads.
-func BenchmarkReadSubjects(b *testing.B) {
-	b.Run("by hand", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := readSubjects([]byte(infoAnswer), map[string]uint64{}); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("whole", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			var answer struct{ *jetstream.StreamInfo }
-			if err := json.Unmarshal([]byte(infoAnswer), &answer); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

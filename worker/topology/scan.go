@@ -3,6 +3,7 @@ package topology
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 
@@ -58,23 +59,54 @@ func ParkedSubjects(ctx context.Context, js jetstream.JetStream, filter string, 
 }
 
 func subjectsFrom(ctx context.Context, js jetstream.JetStream, stream, filter string, offset int) (subjects map[string]uint64, total int, err error) {
-	body, _ := json.Marshal(map[string]any{"subjects_filter": filter, "offset": offset})
-	m, err := js.Conn().RequestWithContext(ctx, API(js, "STREAM.INFO."+stream), body)
+	m, err := js.Conn().RequestWithContext(ctx, API(js, "STREAM.INFO."+stream), SubjectsRequest(filter, offset))
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, err)
 	}
-	var answer struct {
+	page, err := ReadSubjects(m.Data)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, err)
+	}
+	return page.Subjects, page.Total, nil
+}
+
+// SubjectsRequest asks STREAM.INFO for the subjects that match a filter, from offset on.
+// https://docs.nats.io/reference/reference-protocols/nats_api_reference
+func SubjectsRequest(filter string, offset int) []byte {
+	body, _ := json.Marshal(struct {
+		Filter string `json:"subjects_filter"`
+		Offset int    `json:"offset,omitempty"`
+	}{filter, offset})
+	return body
+}
+
+// A SubjectsPage is one answer to a [SubjectsRequest], at most 100,000 subjects.
+type SubjectsPage struct {
+	Subjects map[string]uint64 // the number of messages under each
+	Total    int               // subjects that match, on all pages
+	Last     uint64            // sequence of the stream
+}
+
+// ReadSubjects reads the answer to a [SubjectsRequest]. It fails on one that names none of the subjects it counts.
+func ReadSubjects(answer []byte) (SubjectsPage, error) {
+	var a struct {
 		Error *jetstream.APIError `json:"error"`
 		Total int                 `json:"total"`
 		State struct {
+			LastSeq  *uint64           `json:"last_seq"`
 			Subjects map[string]uint64 `json:"subjects"`
 		} `json:"state"`
 	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, err)
+	err := json.Unmarshal(answer, &a)
+	switch {
+	case err != nil:
+		return SubjectsPage{}, err
+	case a.Error != nil && a.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound:
+		return SubjectsPage{}, jetstream.ErrStreamNotFound
+	case a.Error != nil:
+		return SubjectsPage{}, a.Error
+	case a.State.LastSeq == nil:
+		return SubjectsPage{}, errors.New("no state of the stream in it")
 	}
-	if answer.Error != nil {
-		return nil, 0, fmt.Errorf("read the subjects of %s: %w", stream, answer.Error)
-	}
-	return answer.State.Subjects, answer.Total, nil
+	return SubjectsPage{Subjects: a.State.Subjects, Total: a.Total, Last: *a.State.LastSeq}, nil
 }
