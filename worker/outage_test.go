@@ -73,7 +73,7 @@ func TestQuotaFullWhileAnAnswerIsUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.store(2 << 20)
-	w.publish(w.due("s53-0", "slow-300-0", 1))
+	w.publish(w.due("s53-0", "slow-1200-0", 1))
 	for n := 1; n < 4; n++ {
 		w.publish(w.due("s53-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
 	}

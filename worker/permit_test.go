@@ -108,7 +108,7 @@ func TestConcurrency(t *testing.T) {
 	for n := range jobs {
 		w.publish(w.due("many-"+strconv.Itoa(n), "slow-20-ok-"+strconv.Itoa(n), 1))
 	}
-	w.start(func(o *Options) {
+	w.start(w.patient, func(o *Options) {
 		client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: o.TryTimeout, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
 		if err != nil {
 			t.Fatal(err)
