@@ -40,7 +40,7 @@ type world struct {
 	seen    []klarnasim.Exchange
 	workers int
 
-	markEvery, verifyEvery time.Duration // of the workers to start; 0: as it is
+	markEvery, verifyEvery, sweepEvery time.Duration // of the workers to start; 0: as it is
 }
 
 func newWorld(t *testing.T, accounts ...messages.Account) *world {
@@ -142,6 +142,9 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	worker.settings.every, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
 	if w.verifyEvery > 0 {
 		worker.settings.every = w.verifyEvery
+	}
+	if w.sweepEvery > 0 {
+		worker.sweepEvery = w.sweepEvery
 	}
 	if w.markEvery > 0 {
 		worker.markEvery = w.markEvery

@@ -182,6 +182,11 @@ func TestSpacingOff(t *testing.T) {
 	w.publish(w.period("off", "B", "ok-2", 1, 0))
 	w.awaitEmpty()
 	w.expect(2, "paid", "paid")
+	for _, r := range w.records() {
+		if !r.State.Claim.Unspaced {
+			t.Errorf("%s of %s does not say that its holder did not look", r.Kind, r.ID)
+		}
+	}
 }
 
 // S84: a worker dies after it has claimed and before it has looked, while the period beside it is being charged: whoever takes the claim over
@@ -227,6 +232,7 @@ func TestAbandonedPeriodIsSettled(t *testing.T) {
 	}
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Outage = "" })
 	w.advance(26 * time.Hour)
+	w.sweepEvery = time.Hour // the sweeper would settle it, too
 	started := w.start(func(o *Options) { o.KeyWindow = 23 * time.Hour })
 	defer started()
 	w.publish(w.period("left", "B", "ok-2", 1, 0))

@@ -69,6 +69,10 @@ func TestPassage(t *testing.T) {
 			t.Errorf("%s, beside one that was claimed before: got %+v, want blocked %t", tt.name, both, tt.want.Blocked)
 		}
 	}
+	own.OffCycle = true
+	if way := own.Passage([]Neighbour{{"b", in(PhasePaid, 5)}}); !way.Free() {
+		t.Errorf("one's own charge is off-cycle: got %+v, want it free", way)
+	}
 }
 
 // What a claim does in whose way another period stands, by what may have been sent under it.
@@ -133,6 +137,14 @@ func TestYield(t *testing.T) {
 			q.Way = &tt.way
 			if still := Deliver(s, q, noon.Add(2*time.Hour), r); still.Record != "" || still.Then != Nak {
 				t.Errorf("the way is not free: %+v, want it to come again, nothing written", still)
+			}
+			if !tt.clock {
+				return
+			}
+			slow, left := r, 7*time.Second // before the window closes
+			slow.RetryDelays = []time.Duration{48 * time.Hour}
+			if still := Deliver(s, q, s.Claim.FirstSentAt.Add(r.KeyWindow-left), slow); still.Delay != left {
+				t.Errorf("comes again in %s, want %s: when the window closes", still.Delay, left)
 			}
 		})
 	}
@@ -207,8 +219,11 @@ func TestBesideFromThePast(t *testing.T) {
 			Record: func(context.Context, Transition) (Record, error) {
 				about := messages.Record{Account: "default", IdempotencyKey: K1, RenewalKey: r.Key()}
 				event := messages.Event(messages.Charging{Record: about})
-				if kind == messages.KindPaid {
+				switch kind {
+				case messages.KindPaid:
 					event = messages.Paid{Record: about}
+				case messages.KindRejected:
+					event = messages.Rejected{Record: about}
 				}
 				return Record{Event: event, About: about, Time: noon}, nil
 			}}, nil)
@@ -231,6 +246,9 @@ func TestBesideFromThePast(t *testing.T) {
 	if _, err := js.PublishMsg(t.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
+	rejected := monthly(1, 0)
+	rejected.Phase, rejected.Claim = PhaseNone, nil
+	write(messages.NewRenewal("s.1", "rejected"), Entry{}, messages.KindRejected, rejected) // was never claimed: not read
 	own := write(a, Entry{}, messages.KindCharging, monthly(0, 0))
 
 	for _, tt := range []struct {

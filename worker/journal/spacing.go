@@ -67,7 +67,7 @@ func (s State) tooClose(o State) bool {
 // near says whether a period may be too close to s, by what the subject of a record says of it.
 func (s State) near(of messages.RecordAddress) bool {
 	apart := time.Duration(of.Due-s.DueAt.Unix()) * time.Second
-	return of.Due != 0 && apart.Abs() <= s.Cadence.Length()/2+time.Second
+	return apart.Abs() <= s.Cadence.Length()/2+time.Second
 }
 
 // held decides for a job that comes again while its claim is kept for another period's sake: nothing is written before the way is free.
