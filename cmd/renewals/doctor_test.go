@@ -63,6 +63,14 @@ func TestDoctor(t *testing.T) {
 		seen.wait(t)
 		return strings.Contains(seen.stdout.String(), "ok        workers       1 live, version devel, the same settings, none paused: ") && strings.Contains(seen.stdout.String(), "as workers marked it")
 	})
+	other := start(t, env.with("RENEWALS_KEY_WINDOW", "22h", "KLARNA_RATE", "5"), "", "work")
+	eventually(t, "that another has other settings is seen", func() bool {
+		seen := start(t, env, "", "doctor")
+		seen.wait(t)
+		said := seen.stdout.String()
+		return strings.Contains(said, "workers differ in key_window: 22h0m0s on ") && strings.Contains(said, "workers differ in rate of account default: 5/s on ") && !strings.Contains(said, "differ in endpoint")
+	})
+	other.stop()
 	p.stop()
 
 	// Nobody's accounts are configured where an operator sits.

@@ -176,3 +176,12 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("without a limit: %+v", got)
 	}
 }
+
+func TestPayload(t *testing.T) {
+	t.Parallel()
+	for most, want := range map[int64]int{1 << 20: 0, 512 << 10: 0, 512<<10 - 1: 1, 64 << 10: 1} {
+		if got := judgePayload(most); len(got) != want {
+			t.Errorf("%d: %+v", most, got)
+		}
+	}
+}

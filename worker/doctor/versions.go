@@ -63,7 +63,7 @@ func examineServers(_ context.Context, e *exam) (found []Finding) {
 	if !nc.HeadersSupported() {
 		found = append(found, Finding{Verdict: NotSafe, Seen: "the server was told not to support headers (no_header_support)", Why: "compare-and-set is by headers", Do: "take it out of the server's configuration"})
 	}
-	if len(found) > 0 {
+	if found = append(found, judgePayload(nc.MaxPayload())...); len(found) > 0 {
 		return found
 	}
 	seen := fmt.Sprintf("nats-server %s; nats.go %s, renewals %s", strings.Join(names, ", "), nats.Version, e.Version)
@@ -71,6 +71,16 @@ func examineServers(_ context.Context, e *exam) (found []Finding) {
 		return one(Unseen, seen+"; not seen: "+strings.Join(unseen, ", "), "", asForSync)
 	}
 	return well("%s", seen)
+}
+
+// leastPayload is what a dead letter of the largest job may take, in bytes: as much as the stream of jobs takes.
+const leastPayload = 512 << 10
+
+func judgePayload(most int64) []Finding {
+	if most >= leastPayload {
+		return nil
+	}
+	return one(NotSafe, fmt.Sprintf("max_payload of the servers is %d KB", most>>10), "large jobs and their dead letters cannot be stored", "take max_payload out of the servers' configuration: its default is 1 MB")
 }
 
 // judgeServer names the worst fault of a version.
