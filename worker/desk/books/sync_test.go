@@ -1,0 +1,278 @@
+package books
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
+)
+
+// TestMain is the syncing process, too, which a test kills.
+func TestMain(m *testing.M) {
+	if url := os.Getenv("BOOKS_TEST_URL"); url != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		defer stop()
+		if err := follow(ctx, url, os.Getenv("BOOKS_TEST_FILE")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func follow(ctx context.Context, url, path string) error {
+	nc, err := nats.Connect(url)
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	w, err := Create(path, "a process to be killed")
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	_, err = Syncer{JetStream: js, Writer: w, Follow: true, size: 50}.Run(ctx)
+	return err
+}
+
+func newJournal(t testing.TB, js jetstream.JetStream, records []Record) {
+	t.Helper()
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: messages.StreamJournal, Subjects: []string{"renewals.>"}, Storage: jetstream.MemoryStorage})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store(t, js, records)
+}
+
+func store(t testing.TB, js jetstream.JetStream, records []Record) {
+	t.Helper()
+	for _, r := range records {
+		m := &nats.Msg{Subject: r.Subject, Header: nats.Header{messages.HeaderState: {r.State}, "ce-id": {r.EventID}}, Data: r.Body}
+		if _, err := js.PublishMsgAsync(m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(time.Minute):
+		t.Fatal("the broker does not take the records")
+	}
+}
+
+// charged are the claims and results of renewals, as a worker writes them.
+func charged(from, to int) (records []Record) {
+	for n := from; n < to; n++ {
+		id := messages.SubscriptionID(fmt.Sprint("sub-", n))
+		renewal := messages.NewRenewal(id, "2026-12")
+		key, message := renewal.Key(), messages.MessageID(id+"/2026-12/1")
+		about := messages.Record{
+			ID: message, Account: "default", SubscriptionID: id, Period: "2026-12", Attempt: 1, RenewalKey: key, IdempotencyKey: messages.NewIdempotencyKey(key, message),
+			OrderAmount: 1599 + int64(n%7), PurchaseCurrency: "EUR", MerchantReference1: string(id) + "-2026-12", Tries: 1, Deliveries: 1, Worker: "w", At: noon, TokenFingerprint: "b17f6e500d48",
+		}
+		for _, e := range []messages.Event{
+			messages.Charging{Record: about, FirstSentAt: noon},
+			messages.Paid{Record: about, OrderID: fmt.Sprint("order-", n), FraudStatus: "ACCEPTED", Captured: true, CorrelationID: fmt.Sprint("corr-", n)},
+		} {
+			body, _ := messages.Encode(e)
+			address := messages.RecordAddress{Kind: e.Kind(), Renewal: renewal, Due: noon.Unix(), Account: "default"}
+			records = append(records, Record{
+				Subject: address.Subject(), State: fmt.Sprintf(`{"v":1,"phase":%q,"due_at":"2026-12-01T12:00:00Z","attempts":1}`, e.Kind()), EventID: fmt.Sprint(n, e.Kind()), Body: body,
+			})
+		}
+	}
+	return records
+}
+
+func synced(t testing.TB, js jetstream.JetStream, path string, syncer Syncer) Summary {
+	t.Helper()
+	w, err := Create(path, "the test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	syncer.JetStream, syncer.Writer = js, w
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	sum, err := syncer.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sum
+}
+
+// A process that writes the books is killed with -9 again and again; the next goes on where it was, without a row lost or doubled.
+func TestKilledWhileSyncing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("kills processes")
+	}
+	js := broker.JetStream(t)
+	newJournal(t, js, charged(0, 1500))
+	dir := t.TempDir()
+	killed, once := filepath.Join(dir, "killed"), filepath.Join(dir, "once")
+	kills, at := 0, uint64(0)
+	for at < 3000 && kills < 50 {
+		process := exec.CommandContext(t.Context(), os.Args[0])
+		process.Env = append(os.Environ(), "BOOKS_TEST_URL="+js.Conn().ConnectedUrl(), "BOOKS_TEST_FILE="+killed)
+		var said strings.Builder
+		process.Stderr = &said
+		if err := process.Start(); err != nil {
+			t.Fatal(err)
+		}
+		goal := min(at+100+rand.Uint64N(600), 3000)
+		for deadline := time.Now().Add(time.Minute); ; {
+			if b, err := Open(t.Context(), killed); err == nil {
+				p, err := b.Position(t.Context())
+				b.Close()
+				if at = max(at, p.LastSequence); err == nil && at >= goal {
+					break
+				}
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-t.Context().Done():
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("stuck at record %d: %s", at, said.String())
+			}
+		}
+		_ = process.Process.Signal(syscall.SIGKILL)
+		_ = process.Wait()
+		kills++
+	}
+	if kills < 3 {
+		t.Fatalf("killed %d times only", kills)
+	}
+	t.Logf("killed %d times", kills)
+	synced(t, js, killed, Syncer{})
+	synced(t, js, once, Syncer{})
+	if got, want := dumped(t, killed), dumped(t, once); got != want {
+		t.Errorf("after %d kills %d bytes of books, at once %d: they differ", kills, len(got), len(want))
+	}
+	b, err := Open(t.Context(), killed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if n := all(t, b, "SELECT count(*) AS n, max(sequence) AS last FROM records")[0]; n["n"] != int64(3000) || n["last"] != int64(3000) {
+		t.Errorf("records: %v, want 3000", n)
+	}
+}
+
+func TestAnotherJournal(t *testing.T) {
+	js := broker.JetStream(t)
+	path := filepath.Join(t.TempDir(), "books.db")
+	newJournal(t, js, charged(0, 50))
+	if sum := synced(t, js, path, Syncer{}); sum.Added != 100 || sum.Last != 100 || sum.Anew != "" {
+		t.Fatalf("the first sync: %+v", sum)
+	}
+	if sum := synced(t, js, path, Syncer{}); sum.Added != 0 || sum.Last != 100 || sum.Anew != "" {
+		t.Fatalf("nothing new: %+v", sum)
+	}
+	store(t, js, charged(50, 60))
+	if sum := synced(t, js, path, Syncer{}); sum.Added != 20 || sum.Last != 120 || sum.Anew != "" {
+		t.Fatalf("20 new: %+v", sum)
+	}
+	old := dumped(t, path)
+	for _, tt := range []struct {
+		name    string
+		records []Record
+		poses   bool // as if the new stream had been restored, which keeps when it was made
+		want    string
+	}{
+		{name: "made anew", records: charged(100, 120), want: "was made on"},
+		{name: "set back, and shorter", records: charged(0, 40), poses: true, want: "it ends with record 80"},
+		{name: "set back, and written on", records: append(charged(0, 40), charged(200, 300)...), poses: true, want: "its record 120 is another"},
+	} {
+		copied := filepath.Join(t.TempDir(), "books.db")
+		text, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(copied, text, 0o600)
+		}
+		if err == nil {
+			err = js.DeleteStream(t.Context(), messages.StreamJournal)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		newJournal(t, js, tt.records)
+		if tt.poses {
+			poses(t, js, copied)
+		}
+		var said []string
+		sum := synced(t, js, copied, Syncer{Doubt: time.Millisecond, Say: func(s string) { said = append(said, s) }})
+		if !strings.Contains(sum.Anew, tt.want) || sum.Added != int64(len(tt.records)) || len(said) != 1 || !strings.Contains(said[0], sum.Kept) {
+			t.Errorf("%s: %+v, said %q; want everything read anew", tt.name, sum, said)
+		}
+		if !tt.poses && dumped(t, sum.Kept) != old {
+			t.Errorf("%s: what is kept in %s is not what the books held", tt.name, sum.Kept)
+		}
+		fresh := filepath.Join(t.TempDir(), "fresh.db")
+		synced(t, js, fresh, Syncer{})
+		if dumped(t, copied) != dumped(t, fresh) {
+			t.Errorf("%s: read anew, the books are not those of the new journal", tt.name)
+		}
+	}
+}
+
+// poses makes books say that they are of the journal that there is now.
+func poses(t testing.TB, js jetstream.JetStream, path string) {
+	t.Helper()
+	stream, err := js.Stream(t.Context(), messages.StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := Create(path, "the test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if err := w.conn.Exec("UPDATE journal SET created_at = '" + stamp(stream) + "'"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What has aged out of the journal stays in the books; what aged before anybody read it is told.
+func TestAged(t *testing.T) {
+	js := broker.JetStream(t)
+	path := filepath.Join(t.TempDir(), "books.db")
+	newJournal(t, js, charged(0, 10))
+	synced(t, js, path, Syncer{})
+	store(t, js, charged(10, 20))
+	stream, err := js.Stream(t.Context(), messages.StreamJournal)
+	if err == nil {
+		err = stream.Purge(t.Context(), jetstream.WithPurgeSequence(31))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	sum := synced(t, js, path, Syncer{Say: func(s string) { said = append(said, s) }})
+	if sum.Added != 10 || sum.Missing != 10 || sum.Anew != "" || len(said) != 1 || !strings.Contains(said[0], "21 to 30") {
+		t.Errorf("%+v, said %q; want 10 added and 10 missing", sum, said)
+	}
+	b, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if n := all(t, b, "SELECT count(*) AS n FROM records")[0]["n"]; n != int64(30) {
+		t.Errorf("%v records, want 20 that have aged and 10 new ones", n)
+	}
+}
