@@ -28,6 +28,7 @@ type clock struct {
 	monotonic func() time.Duration // which nobody sets
 	pauses    *pausing
 	log       zerolog.Logger
+	away      func() bool // there is no connection, of which whoever keeps it tells
 
 	compared atomic.Pointer[comparison] // the last one that could be relied upon
 	blind    atomic.Bool                // clocks cannot be compared: the bucket is missing
@@ -63,7 +64,11 @@ func (c *clock) fault() string {
 		return fault // that the bucket is missing says why, and is a pause
 	}
 	if fault != "" && c.pauses.set(gate.PauseClock, fault) {
-		c.log.Warn().Msg(fault + ": nothing is sent and nothing expires until the clock was compared with the broker's again")
+		level := zerolog.WarnLevel
+		if c.away != nil && c.away() {
+			level = zerolog.InfoLevel
+		}
+		c.log.WithLevel(level).Msg(fault + ": nothing is sent and nothing expires until the clock was compared with the broker's again")
 	}
 	return fault
 }

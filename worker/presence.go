@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
@@ -23,6 +24,7 @@ const presenceEvery = 5 * time.Second
 type presence struct {
 	name      string // of this worker
 	bucket    jetstream.KeyValue
+	conn      *nats.Conn
 	clock     *clock
 	ahead     func() time.Duration // of the broker's clock, in a test
 	pauses    *pausing
@@ -44,18 +46,22 @@ type sighting struct {
 	accounts map[messages.Account]topology.AccountPresence
 }
 
+// run goes on until ctx ends. On a new connection it begins anew at once: the broker behind it may know nothing of the watch, which
+// the client would notice only by heartbeats that do not come, and until then no clock is compared.
 func (p *presence) run(ctx context.Context) {
 	defer p.leave()
+	connected := p.conn.StatusChanged(nats.CONNECTED)
+	defer p.conn.RemoveStatusListener(connected)
 	for ctx.Err() == nil {
-		if err := p.watch(ctx); err != nil && ctx.Err() == nil {
+		if err := p.watch(ctx, connected); err != nil && ctx.Err() == nil {
 			p.log.Debug().Err(err).Msg("other workers not seen, trying again")
 			gate.Sleep(ctx, time.Second)
 		}
 	}
 }
 
-// watch follows the bucket until that fails or ctx ends.
-func (p *presence) watch(ctx context.Context) error {
+// watch follows the bucket until that fails, there is a new connection, or ctx ends.
+func (p *presence) watch(ctx context.Context, connected <-chan nats.Status) error {
 	watch, err := p.bucket.Watch(ctx, topology.PresenceKey+"*")
 	if err != nil {
 		return err
@@ -69,6 +75,8 @@ func (p *presence) watch(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			return nil
+		case <-connected:
 			return nil
 		case entry, ok := <-watch.Updates():
 			if !ok {

@@ -71,7 +71,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 	}
 	w.pauses = &pausing{accounts: w.accounts, metrics: w.metrics}
 	w.outage = newOutage(w.pauses, w.log)
-	w.clock = &clock{wall: o.Now, monotonic: o.Monotonic, pauses: w.pauses, log: w.log}
+	w.clock = &clock{wall: o.Now, monotonic: o.Monotonic, pauses: w.pauses, log: w.log, away: away(js)}
 	w.settings = &settingsWatch{
 		js: js, every: verifyEvery, clock: w.clock, memory: w.memory, pauses: w.pauses, metrics: w.metrics, log: w.log,
 		quota: &quotaWatch{js: js, outage: w.outage, metrics: w.metrics, log: w.log},
@@ -201,13 +201,18 @@ func (w *Worker) bind(ctx context.Context, s *shared) ([]*account, error) {
 	return accounts, nil
 }
 
+// away says whether there is no connection at the moment.
+func away(js jetstream.JetStream) func() bool {
+	return func() bool { return js != nil && js.Conn() != nil && !js.Conn().IsConnected() }
+}
+
 func (w *Worker) gauges() *gauges {
 	return &gauges{js: w.js, accounts: w.accounts, clock: w.clock, leading: &w.leading, keyWindow: w.opts.KeyWindow, metrics: w.metrics, log: w.log}
 }
 
 func (w *Worker) presence(s *shared, bucket jetstream.KeyValue, accounts []*account) *presence {
 	return &presence{
-		name: w.opts.Name, bucket: bucket, clock: w.clock, ahead: w.brokerAhead, pauses: w.pauses, fill: s.fill, expiring: &w.expiring, metrics: w.metrics, log: w.log,
+		name: w.opts.Name, bucket: bucket, conn: w.js.Conn(), clock: w.clock, ahead: w.brokerAhead, pauses: w.pauses, fill: s.fill, expiring: &w.expiring, metrics: w.metrics, log: w.log,
 		accounts: accounts, started: w.clock.now(), version: w.opts.Version, times: w.opts.times(), seen: map[string]sighting{},
 	}
 }

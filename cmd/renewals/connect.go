@@ -59,7 +59,8 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 		}
 		cancel(reason)
 	}
-	nc, err := server.dial(ctx, log, append(server.told(log, lost), server.options...))
+	dialer := server.dialer(ctx)
+	nc, err := server.dial(ctx, log, dialer, append(server.told(log, dialer, lost), server.options...))
 	if err != nil {
 		cancel(nil)
 		return nil, nil, err
@@ -79,13 +80,13 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 }
 
 // told are the options by which the connection keeps itself and says what becomes of it.
-func (server natsServer) told(log zerolog.Logger, lost context.CancelCauseFunc) []nats.Option {
+func (server natsServer) told(log zerolog.Logger, dialer *dialer, lost context.CancelCauseFunc) []nats.Option {
 	patience := server.patience(lost)
 	options := []nats.Option{
 		nats.Name(server.client),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(500 * time.Millisecond),
-		nats.ReconnectJitter(500*time.Millisecond, time.Second),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
 		// A network that fell silent is noticed within half a minute, not within the four of the defaults.
 		nats.PingInterval(10 * time.Second),
 		nats.MaxPingsOutstanding(2),
@@ -94,12 +95,14 @@ func (server natsServer) told(log zerolog.Logger, lost context.CancelCauseFunc) 
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				patience.begin()
+				dialer.begin(time.Now())
 				log.Warn().Err(err).Msg("NATS connection lost, connecting again")
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			patience.end()
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS connection is back")
+			attempts, since := dialer.attempts()
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Int("attempts", attempts).Str("after", lapse(max(time.Since(since), 0))).Msg("NATS connection is back")
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) { server.faulty(log, lost, sub, err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) {
@@ -144,8 +147,30 @@ func (server natsServer) refusal(err error) error {
 type dialer struct {
 	ctx context.Context
 
-	mu  sync.Mutex
-	why error
+	mu    sync.Mutex
+	why   error
+	count int // since the connection was lost
+	lost  time.Time
+}
+
+func (server natsServer) dialer(ctx context.Context) *dialer {
+	if server.timeout == 0 {
+		ctx = context.Background() // a worker that is told to stop may still need its connection
+	}
+	return &dialer{ctx: ctx}
+}
+
+func (d *dialer) begin(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count, d.lost = 0, now
+}
+
+// attempts are those since the connection was lost, and when that was.
+func (d *dialer) attempts() (int, time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.count, d.lost
 }
 
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
@@ -153,6 +178,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.why = err
+	d.count++
 	return c, err
 }
 
@@ -208,12 +234,10 @@ func (p *outageTimer) end() {
 }
 
 // dial goes on until there is a server, or an answer that asking again will not change.
-func (server natsServer) dial(ctx context.Context, log zerolog.Logger, options []nats.Option) (*nats.Conn, error) {
+func (server natsServer) dial(ctx context.Context, log zerolog.Logger, dialer *dialer, options []nats.Option) (*nats.Conn, error) {
 	var deadline <-chan time.Time
-	dialer := &dialer{ctx: context.Background()} // a worker that is told to stop may still need its connection
 	if server.timeout > 0 {
 		deadline = time.After(server.timeout)
-		dialer.ctx = ctx
 	}
 	options = append(options, nats.SetCustomDialer(dialer))
 	for told := false; ; {
@@ -242,7 +266,7 @@ func (server natsServer) dial(ctx context.Context, log zerolog.Logger, options [
 		case <-deadline:
 			return nil, fmt.Errorf("no NATS server at %s (%s) within %s: %w; start one, or say where it is: --nats-url, NATS_URL, nats_url in the file of --config, or a context of the nats CLI",
 				redactURLs(server.url), server.named, durationText(server.timeout), err)
-		case <-time.After(500*time.Millisecond + rand.N(time.Second)):
+		case <-time.After(250*time.Millisecond + rand.N(500*time.Millisecond)):
 		}
 	}
 }

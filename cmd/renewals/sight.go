@@ -49,7 +49,7 @@ func (v viewSettings) sight(ctx context.Context, n natsSettings, s *settings, p 
 	}
 	system.timeout = n.Timeout
 	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}) // the doctor says what it does not see
-	if p.System, err = system.dial(ctx, zerolog.Nop(), append([]nats.Option{nats.Name(system.client), quiet}, system.options...)); err != nil {
+	if p.System, err = system.dial(ctx, zerolog.Nop(), system.dialer(ctx), append([]nats.Option{nats.Name(system.client), quiet}, system.options...)); err != nil {
 		return nil, fmt.Errorf("system account: %w", err)
 	}
 	return func() { p.System.Close(); p.HTTP.CloseIdleConnections() }, nil

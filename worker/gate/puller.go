@@ -18,6 +18,9 @@ import (
 // already, and another worker may be idle.
 const Freshness = 5 * time.Second
 
+// troubleFor is how long no jobs come before that is told: a broker that has just come back, or elects a leader, has none for a moment.
+const troubleFor = 5 * time.Second
+
 // goneTimeout bounds the question whether there still is a consumer.
 const goneTimeout = 5 * time.Second
 
@@ -82,8 +85,12 @@ func (p *Puller) Run(ctx context.Context, handle func(Delivery)) error {
 
 	var in *inbox
 	defer func() { p.drain(in) }()
-	trouble, idle := "", false
+	var trouble trouble
+	idle := false
 	for request := 1; ; request++ {
+		if ctx.Err() == nil && !p.connected(ctx, reconnected) {
+			continue
+		}
 		n := p.ready(ctx)
 		if n == 0 {
 			return nil
@@ -100,7 +107,7 @@ func (p *Puller) Run(ctx context.Context, handle func(Delivery)) error {
 		}
 		came, err := p.pull(ctx, in, request, n, idle, reconnected)
 		idle = err == nil && came == 0
-		if errors.Is(err, errForgotten) {
+		if errors.Is(err, errForgotten) || errors.Is(err, errReconnected) {
 			// The request may live on at the server: on another inbox its jobs cannot come twice as many.
 			p.leave(in)
 			in = nil
@@ -113,17 +120,56 @@ func (p *Puller) Run(ctx context.Context, handle func(Delivery)) error {
 			return err
 		case errors.Is(err, errConsumerDeleted):
 			p.Lost(fmt.Errorf("consumer %s on stream %s: %w; run `renewals provision`", p.Consumer, p.Stream, jetstream.ErrConsumerNotFound))
+		case errors.Is(err, errReconnected), err != nil && !p.nc.IsConnected(): // which is told by whoever keeps the connection
 		case err != nil && ctx.Err() == nil:
-			if trouble != err.Error() {
-				trouble = err.Error()
+			if trouble.worthTelling(err, p.Now()) {
 				p.Log.Warn().Str("consumer", p.Consumer).Err(err).Msg("no jobs for now, trying on")
 			}
 			Sleep(ctx, time.Second)
-		case trouble != "":
-			trouble = ""
+		case trouble.over():
 			p.Log.Info().Str("consumer", p.Consumer).Msg("jobs flow again")
 		}
 	}
+}
+
+// connected waits for the connection, where there is none, and says whether it need not wait.
+func (p *Puller) connected(ctx context.Context, reconnected <-chan nats.Status) bool {
+	if p.nc.IsConnected() || p.nc.IsClosed() {
+		return true
+	}
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-reconnected:
+	case <-timer.C: // the client drops what it cannot tell
+	}
+	return false
+}
+
+// trouble is that no jobs come, and why.
+type trouble struct {
+	since time.Time // zero: they come
+	told  string
+}
+
+// worthTelling notes that no jobs come and says whether to tell of it: once it has lasted, and when the reason is another.
+func (t *trouble) worthTelling(err error, now time.Time) bool {
+	if t.since.IsZero() {
+		t.since = now
+	}
+	if now.Sub(t.since) < troubleFor || t.told == err.Error() {
+		return false
+	}
+	t.told = err.Error()
+	return true
+}
+
+// over notes that jobs come, and says whether anybody was told that they did not.
+func (t *trouble) over() bool {
+	told := t.told != ""
+	*t = trouble{}
+	return told
 }
 
 // Take handles a job in a goroutine of its own, which [Puller.Run] waits for.
@@ -198,7 +244,7 @@ func (p *Puller) pull(ctx context.Context, in *inbox, number, n int, idle bool, 
 		case <-ctx.Done():
 			return came, nil
 		case <-reconnected:
-			return came, errForgotten
+			return came, errReconnected
 		case <-silence.C:
 			return came, errForgotten
 		case m := <-in.sent:

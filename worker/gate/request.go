@@ -22,6 +22,9 @@ const (
 // errForgotten is a request of which it is not known whether it is still served.
 var errForgotten = errors.New("ask for jobs: no heartbeat from the server")
 
+// errReconnected is a request that the server behind the new connection may know nothing of.
+var errReconnected = errors.New("ask for jobs: connected again")
+
 // pullRequest is the body of a request for jobs.
 type pullRequest struct {
 	Batch     int           `json:"batch"`
