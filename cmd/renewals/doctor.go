@@ -88,13 +88,13 @@ func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) 
 }
 
 func summary(counts map[doctor.Verdict]int) string {
-	verdict := "safe, as far as can be seen"
+	verdict := "safe"
 	switch {
 	case counts[doctor.NotSafe] > 0:
 		verdict = "NOT SAFE"
-	case counts[doctor.Unseen] == 0 && counts[doctor.Warn] == 0:
-		verdict = "safe"
-	case counts[doctor.Unseen] == 0:
+	case counts[doctor.Unseen] > 0:
+		verdict = "nothing unsafe is seen, but not everything is seen"
+	case counts[doctor.Warn] > 0:
 		verdict = "safe, with warnings"
 	}
 	return fmt.Sprintf("%s: %d not safe, %d cannot be seen from here, %d warnings, %d ok", verdict, counts[doctor.NotSafe], counts[doctor.Unseen], counts[doctor.Warn], counts[doctor.OK])

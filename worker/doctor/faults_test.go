@@ -224,7 +224,7 @@ func as(user string) func(*world, *Patient) {
 var userFaults = []fault{
 	{name: "the user may do everything", check: "permissions", want: Warn, says: []string{"user admin may do everything in the NATS account APP"}, is: as("admin")},
 	{name: "the user may do more than it needs", check: "permissions", want: Warn, says: []string{"user powerful looks like role operator, and may besides: $JS.API.STREAM.DELETE.RENEWAL_JOURNAL, subscribe _INBOX.>", "--role operator"}, is: as("powerful")},
-	{name: "the user may not ask what it may do", check: "permissions", want: Unseen, says: []string{"this user may not ask $SYS.REQ.USER.INFO", "print permissions anew"}, is: as("silent")},
+	{name: "the user may not ask what it may do", check: "permissions", want: Unseen, says: []string{"this user may not ask $SYS.REQ.USER.INFO", "run it as the operator"}, is: as("silent")},
 }
 
 var workerFaults = []fault{

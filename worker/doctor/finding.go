@@ -64,7 +64,11 @@ func well(format string, args ...any) []Finding { return one(OK, fmt.Sprintf(for
 // blind is the finding of a check that got no answer.
 func blind(err error) []Finding {
 	if denied, ok := errors.AsType[*deniedError](err); ok {
-		return one(Unseen, denied.Error(), "", "print permissions anew (renewals provision --print-permissions) and give this user its role's, with the role's inbox prefix (NATS_INBOX_PREFIX)")
+		do := "run it as the operator, the monitor or a worker, with the permissions that renewals provision --print-permissions prints"
+		if denied.Subscribe {
+			do = "set NATS_INBOX_PREFIX to that of the role: _INBOX_operator, _INBOX_monitor or _INBOX_worker"
+		}
+		return one(Unseen, denied.Error(), "", do)
 	}
 	if topology.Missing(err) {
 		return one(Unseen, "what is to be looked at is missing", "", "run renewals provision")

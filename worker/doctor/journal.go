@@ -22,7 +22,7 @@ func examineJournal(ctx context.Context, e *exam) []Finding {
 		if jobs := e.streams()[messages.StreamJobs]; jobs.err == nil && jobs.info.State.Msgs > 0 {
 			return one(NotSafe, topology.ErrJournalMissing.Error(), "nobody knows which of the waiting jobs were charged", "do not accept an empty one before you know")
 		}
-		return one(NotSafe, "stream "+messages.StreamJournal+" is missing", "nothing can be charged", "run renewals provision")
+		return one(NotSafe, "stream "+messages.StreamJournal+" is missing", "nothing can be charged", "run renewals provision; or is this user in another NATS account than the workers?")
 	}
 	if errors.Is(a.err, jetstream.ErrJetStreamNotEnabled) || errors.Is(a.err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		return one(NotSafe, a.err.Error(), "nothing can be charged here", "check the user, its NATS account and NATS_JS_DOMAIN, and the jetstream block of the servers")

@@ -17,7 +17,7 @@ func (w *world) denied() {
 	w.patient.JS = w.as("blind")
 	worst, text := verdicts(w.examine(w.patient))
 	for name, want := range map[string]string{
-		"journal":     "unseen: this user may not ask $JS.API.STREAM.MSG.GET.RENEWAL_MARKS: ; print permissions anew",
+		"journal":     "unseen: this user may not ask $JS.API.STREAM.MSG.GET.RENEWAL_MARKS: ; run it as the operator",
 		"permissions": "warn: user blind looks like role operator, but may not: $JS.API.STREAM.MSG.GET.RENEWAL_MARKS: commands of this user fail",
 	} {
 		if !strings.Contains(text[name], want) {
