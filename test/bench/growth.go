@@ -104,7 +104,7 @@ func (w *world) grow(ctx context.Context, g growing) (found table, err error) {
 			return nil, err
 		}
 	}
-	found = table{{"", "took", "bar", "longest claim", "bar", "99 % of claims", "claims/s", "failed", "broker CPU", "RSS MiB"}}
+	found = table{{"", "took", "bar", "longest claim", "bar", "99 % of claims", "failed", "broker CPU", "RSS MiB"}}
 	title := grouped(g.renewals) + " renewals, the broker just started, nothing of its store in the page cache"
 	if g.busy {
 		title += ", all processors busy"
@@ -198,8 +198,8 @@ func (w *world) beside(ctx context.Context, c *claims, r reader) (s sight, err e
 		}
 		s.took = max(s.took, time.Since(began))
 	}
-	s.span, s.stopped = time.Since(first), one.Err() != nil
-	s.took = cmp.Or(s.took, s.span)
+	s.stopped = one.Err() != nil
+	s.took = cmp.Or(s.took, time.Since(first))
 	switch {
 	case ctx.Err() != nil:
 		return s, context.Cause(ctx)

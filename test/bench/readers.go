@@ -134,8 +134,7 @@ func mirrored(from uint64, what []jetstream.SubjectTransformConfig) func(context
 // A sight is what a reader came to, and the claims beside it.
 type sight struct {
 	took    time.Duration
-	span    time.Duration // of all rounds
-	stopped bool          // it would have gone on
+	stopped bool // it would have gone on
 	claims  []time.Duration
 	failed  int
 	cpu     time.Duration // of the broker
@@ -156,7 +155,7 @@ func (s sight) row(r reader) []string {
 	slices.Sort(s.claims)
 	return []string{
 		r.name, took, bar, fmt.Sprintf("%.0f ms", milliseconds(longest(s.claims))), claimBar, fmt.Sprintf("%.1f ms", milliseconds(share(s.claims, 99))),
-		fmt.Sprintf("%.0f", float64(len(s.claims))/s.span.Seconds()), fmt.Sprint(s.failed), fmt.Sprintf("%.1f s", s.cpu.Seconds()), fmt.Sprintf("%.0f", mebibytes(s.peak)),
+		fmt.Sprint(s.failed), fmt.Sprintf("%.1f s", s.cpu.Seconds()), fmt.Sprintf("%.0f", mebibytes(s.peak)),
 	}
 }
 
