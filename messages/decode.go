@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// DecodeEvent reads the body of a record, what [Encode] wrote: of a message that a consumer of results was handed, kind is in its
-// subject, see [ParseRecordSubject]. Fields that this version does not know are passed over, since some are added at any
-// time. The error is an [*UnknownKindError] for a kind of tomorrow, which a consumer that does not wait for it skips, or says what of the body
-// could not be read.
+// DecodeEvent reads the body of a record, what [Encode] wrote: of a message that a consumer of results was handed, kind is the
+// second part of its subject; [ParseRecordSubject] knows the kinds of today only. Fields that this version does not know are
+// passed over, since some are added at any time. The error is an [*UnknownKindError] for a kind of tomorrow, which a consumer
+// that does not wait for it skips, or says what of the body could not be read.
 func DecodeEvent(kind Kind, body []byte) (Event, error) {
 	decode, known := decoders[kind]
 	if !known {
