@@ -4,7 +4,7 @@ GO ?= go
 .PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth deploy-check asyncapi schemas clients build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
-	@$(GO) run ./cmd/renewals dev
+	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
 
 test: ## all tests, with the race detector
 	$(GO) test -race -shuffle=on -parallel 3 -timeout 20m ./...

@@ -39,10 +39,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	aside := t.stdout
-	if c.JSON {
-		aside = t.stderr
-	}
+	aside := t.beside(c.JSON)
 	instead, err := periodsInstead(ctx, f, c.Subscription)
 	if err != nil {
 		return err
@@ -75,7 +72,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := write(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
 		return decisionProblem("cancel", err)
 	}
-	after, err := announce(ctx, f, t.stdout, h.renewal, c.JSON)
+	after, err := announce(ctx, f, t, h.renewal, c.JSON)
 	if err != nil || !c.Undo {
 		return err
 	}
@@ -106,7 +103,7 @@ func (c *cancelCmd) check(s *settings) error {
 }
 
 // account is that of the renewal, of which what is known is shown.
-func (c *cancelCmd) account(s *settings, w io.Writer, h history, instead string) (messages.Account, error) {
+func (c *cancelCmd) account(s *settings, w *page, h history, instead string) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
 		h.print(w, time.Now(), c.KeyWindow)

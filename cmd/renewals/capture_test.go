@@ -54,7 +54,7 @@ func (o *office) books() map[string]int64 {
 // An order that is authorised, captured in two parts, and then not again.
 func TestDelayedCapture(t *testing.T) {
 	o := newOffice(t)
-	watch := start(t, o.env, "", "watch", "--since=1h", "--kind=captured,capturing,paid")
+	watch := start(t, o.env, "", "watch", "--json", "--since=1h", "--kind=captured,capturing,paid")
 	o.publish(o.authorised("1", "ok"), o.job("2", "ok", "", 1))
 	o.work()
 	out, _ := o.run(exitDone, "show", "1/2026-12")

@@ -30,9 +30,9 @@ func (r ruling) String() string {
 	}
 	switch {
 	case r.late:
-		text += ", once the key's window is over"
+		text += ", once its key may not be used any more"
 	case r.byHand:
-		text += ", until then"
+		text += ", until it is set by hand"
 	}
 	return text
 }

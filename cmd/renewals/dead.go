@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -113,27 +112,33 @@ func (c *deadListCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer d.JetStream.Conn().Close()
-	n, now := 0, time.Now()
-	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
+	n, now, table := 0, time.Now(), letterTable()
 	err = d.All(ctx, c.Filter.takes, func(l desk.Letter) error {
 		n++
 		if c.JSON {
 			return json.NewEncoder(t.stdout).Encode(entryOf(l))
 		}
-		if n == 1 {
-			fmt.Fprintln(table, "SEQ\tAGE\tACCOUNT\tJOB\tREASON\tID\tWHY")
-		}
-		_, err := fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Number, lapse(now.Sub(l.At)), printable(cmp.Or(string(l.Account), "-")),
-			l.Kind, printable(cmp.Or(string(l.Reason), "-")), printable(cmp.Or(string(l.Reading.Job.ID), "-")), whyOf(l))
-		return err
+		table.add(cellsOf(l, now)...)
+		return nil
 	})
-	if err == nil {
-		err = table.Flush()
-	}
 	if err == nil && n == 0 {
 		fmt.Fprintln(t.stderr, "no dead letters")
 	}
+	if len(table.rows) > 0 {
+		table.print(t.page())
+	}
 	return err
+}
+
+func letterTable() *table {
+	t := newTable("SEQ", "AGE", "ACCOUNT", "JOB", "REASON", "ID", "WHY")
+	t.prose = true
+	return t
+}
+
+func cellsOf(l desk.Letter, now time.Time) []any {
+	return []any{l.Number, lapse(now.Sub(l.At)), printable(cmp.Or(string(l.Account), "-")), l.Kind, printable(cmp.Or(string(l.Reason), "-")),
+		printable(cmp.Or(string(l.Reading.Job.ID), "-")), whyOf(l)}
 }
 
 // why is the first thing that is wrong.
@@ -192,14 +197,15 @@ func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			Payload string      `json:"payload"`
 		}{entryOf(l), l.Filed, l.Stored, header, string(payload)})
 	}
-	fmt.Fprintf(t.stdout, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.Number, messages.StreamDead, clock(l.Stored), lapse(time.Since(l.Stored)), printable(l.Filed))
+	page := t.page()
+	fmt.Fprintf(page, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.Number, messages.StreamDead, clock(l.Stored), lapse(time.Since(l.Stored)), printable(l.Filed))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		for _, v := range header[name] {
-			fmt.Fprintf(t.stdout, "%s: %s\n", printable(name), printable(v))
+			fmt.Fprintf(page, "%s: %s\n", printable(name), printable(v))
 		}
 	}
-	fmt.Fprintln(t.stdout)
-	return printPayload(t.stdout, payload)
+	fmt.Fprintln(page)
+	return printPayload(page, payload)
 }
 
 // letterChoice says which dead letters are meant.

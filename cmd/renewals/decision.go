@@ -47,7 +47,7 @@ func (t *terminal) agreed(yes bool, question string) error {
 	case !isTerminal(t.stdin):
 		return usagef("--yes: not set, and standard input is no terminal to ask on; nothing was changed")
 	case !t.confirm(question):
-		fmt.Fprintln(t.stderr, "nothing was changed")
+		fmt.Fprintln(t.margin(), "nothing was changed")
 		return errReported
 	}
 	return nil

@@ -42,6 +42,8 @@ var set = map[string][]string{
 	},
 	"dev":      {"jobs", "keep-running", "store"},
 	"work":     {"try-timeout", "try-budget", "settle-delay", "retry-delays", "shutdown-timeout", "ops-addr", "pprof", "provision"},
+	"trigger":  {"wait", "within", "account"},
+	"sample":   {"jobs"},
 	"publish":  {"account"},
 	"validate": {"strict"},
 	"doctor": {

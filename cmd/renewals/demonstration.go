@@ -21,7 +21,7 @@ import (
 // demonstration sends samples through one worker, and may keep a worker for whatever comes after them.
 type demonstration struct {
 	t         *terminal
-	aside     io.Writer // for what is not a result, which stays out of the JSON
+	aside     *page // for what is not a result, which stays out of the JSON
 	asJSON    bool
 	jobs      int // 0: one of every variant
 	log       zerolog.Logger
@@ -32,6 +32,7 @@ type demonstration struct {
 	kept     *promise
 	bar      *progress
 	out      *outbox
+	quiet    *standby
 }
 
 // run compares what becomes of the samples with the simulator's books.
@@ -99,7 +100,7 @@ func (d *demonstration) verdict(books klarnasim.Books) error {
 	d.kept.summary(d.aside, books)
 	if broken := d.kept.broken(books); len(broken) > 0 {
 		for _, b := range broken {
-			fmt.Fprintln(d.t.stderr, "PROMISE BROKEN:", b)
+			fmt.Fprintln(d.t.margin(), d.t.margin().paint(alarm, "PROMISE BROKEN:"), b)
 		}
 		return errReported
 	}
@@ -126,9 +127,13 @@ func (d *demonstration) untilSettled(ctx context.Context) error {
 	defer giveUp()
 	patience := time.AfterFunc(devPatience, giveUp)
 	defer patience.Stop()
+	d.quiet = newStandby(d.t.margin())
+	defer d.quiet.end()
 	err := follow(waiting, d.js, after(d.position), everyRecord, func(r record) error {
 		patience.Reset(devPatience)
+		d.quiet.end()
 		settled, err := d.take(r)
+		defer func() { d.quiet.begin(d.kept.awaited()) }()
 		if err != nil {
 			return err
 		}
@@ -181,14 +186,18 @@ func (d *demonstration) show(r record, settled *outcome) error {
 	if isClaim(r.Kind) {
 		return nil
 	}
-	if !d.asJSON {
-		about := ""
-		if settled != nil {
-			about = settled.about
-		}
-		fmt.Fprintf(d.t.stdout, "%-42s", about)
+	if settled == nil || d.asJSON {
+		return printRecord(d.t, r, d.asJSON)
 	}
-	return printRecord(d.t.stdout, r, d.asJSON)
+	p := d.t.page()
+	return p.lines(variantLayout().format(append([]string{settled.about}, r.cells(p)...), p.width)...)
+}
+
+// variantLayout is that of records with what they are about before them.
+func variantLayout() layout {
+	l := recordLayout()
+	l.widths, l.indent = append([]int{40}, l.widths...), 4 // the longest text about a variant has 40 characters
+	return l
 }
 
 // startWorker runs a worker with the pauses that nobody wants to watch cut short. stop returns when it is quiet, and
@@ -201,6 +210,9 @@ func (d *demonstration) startWorker(ctx context.Context) (stop func() error, err
 		return nil, err
 	}
 	options.Name, options.Accounts, options.Log = workerName(), []worker.Account{account}, d.log
+	// What a lease leaves beside the tries is for clocks that are apart, and is waited for where an answer was lost: the broker's and
+	// the worker's are one here.
+	options.TryBudget = 44 * time.Second
 	options.SettleDelay, options.RetryDelays = time.Second, []time.Duration{500 * time.Millisecond, time.Second}
 	w, err := worker.New(d.js, options)
 	if err != nil {

@@ -15,7 +15,7 @@ type devCmd struct {
 	Jobs        int    `help:"A mixed load of this many jobs instead of one of every variant."`
 	KeepRunning bool   `help:"Leave NATS, the simulator and a worker up until interrupted, for other terminals, and print what becomes of their jobs."`
 	Store       string `type:"path" help:"Keep JetStream's files in this directory. Default: a temporary one, removed at the end."`
-	JSON        bool   `name:"json" help:"JSON Lines also on a terminal."`
+	JSON        bool   `name:"json" help:"Results as JSON Lines."`
 	LogLevel    string `enum:"debug,info,warn,error" default:"error" help:"debug, info, warn or error."`
 }
 
@@ -54,22 +54,18 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
-	d := demonstration{t: t, aside: t.stdout, asJSON: c.JSON || !isTerminal(t.stdout), jobs: c.Jobs, log: log, js: js, simulator: simulator}
-	if d.asJSON {
-		d.aside = t.stderr
-	}
-	reach := fmt.Sprintf("NATS_URL=%s KLARNA_ENDPOINT=%s KLARNA_USERNAME=%s KLARNA_PASSWORD=%s", broker.ClientURL(), simulator.URL, devUser, devPassword)
-	fmt.Fprintf(d.aside, "%s\n\n", reach)
+	d := demonstration{t: t, aside: t.beside(c.JSON), asJSON: c.JSON, jobs: c.Jobs, log: log, js: js, simulator: simulator}
+	reach := fmt.Sprintf("  export NATS_URL=%s KLARNA_ENDPOINT=%s\n  export KLARNA_USERNAME=%s KLARNA_PASSWORD=%s\n", broker.ClientURL(), simulator.URL, devUser, devPassword)
 	err = d.run(ctx)
 	if !c.KeepRunning || ctx.Err() != nil {
 		return err
 	}
 	if err != nil && !errors.Is(err, errReported) {
-		fmt.Fprintln(t.stderr, "renewals:", err)
+		fmt.Fprintln(t.margin(), "renewals:", err)
 		err = errReported
 	}
 	return errors.Join(err, d.keep(ctx, func() {
-		fmt.Fprintf(d.aside, "\nup until interrupted, with a worker; in another terminal:\n  export %s\n  renewals trigger --list\n\n", reach)
+		fmt.Fprintf(d.aside, "\nup until interrupted, with a worker; in another terminal:\n%s  renewals trigger --list\n\n", reach)
 	}))
 }
 

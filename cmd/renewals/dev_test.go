@@ -37,7 +37,7 @@ func streamMessages(t *testing.T, url string) uint64 {
 
 func TestDev(t *testing.T) {
 	t.Parallel()
-	out, told := finish(t, exitDone, variables{}, "", "dev")
+	out, told := finish(t, exitDone, variables{}, "", "dev", "--json")
 	kinds := map[messages.MessageID]messages.Kind{}
 	for line := range strings.Lines(out) {
 		var r struct {
@@ -86,7 +86,7 @@ func TestDevLoadKeepsItsStore(t *testing.T) {
 	t.Parallel()
 	store := t.TempDir()
 	for range 2 { // the second run finds what the first left
-		out, told := finish(t, exitDone, variables{"RENEWALS_STORE": store}, "", "dev", "--jobs=100")
+		out, told := finish(t, exitDone, variables{"RENEWALS_STORE": store}, "", "dev", "--json", "--jobs=100")
 		if got := strings.Count(out, "\n"); got != 100 || !strings.Contains(told, "100 jobs, 92 paid") || !strings.Contains(told, "the promise holds") {
 			t.Errorf("got %d results and %q", got, told)
 		}
@@ -99,16 +99,15 @@ func TestDevLoadKeepsItsStore(t *testing.T) {
 // Another terminal uses what dev leaves up, its worker among it.
 func TestDevKeepsRunning(t *testing.T) {
 	t.Parallel()
-	p := start(t, variables{}, "", "dev", "--keep-running", "--jobs=1")
-	eventually(t, "dev says how to reach it", func() bool { return strings.Contains(p.stderr.String(), "export NATS_URL=") })
+	p := start(t, variables{}, "", "dev", "--json", "--keep-running", "--jobs=1")
+	eventually(t, "dev says how to reach it", func() bool { return strings.Contains(p.stderr.String(), "renewals trigger --list") })
 	env := variables{}
-	_, line, _ := strings.Cut(p.stderr.String(), "export ")
-	line, _, _ = strings.Cut(line, "\n")
-	for pair := range strings.FieldsSeq(line) {
-		name, value, _ := strings.Cut(pair, "=")
-		env[name] = value
+	for pair := range strings.FieldsSeq(p.stderr.String()) {
+		if name, value, ok := strings.Cut(pair, "="); ok {
+			env[name] = value
+		}
 	}
-	watch := start(t, env, "", "watch", "--since=1h")
+	watch := start(t, env, "", "watch", "--json", "--since=1h")
 	finish(t, exitDone, env, jobLines(t, "g", 1), "publish")
 	eventually(t, "a result in both terminals", func() bool {
 		return strings.Contains(watch.stdout.String(), `"id":"g-0/`) && strings.Contains(p.stdout.String(), `"id":"g-0/`)
@@ -255,7 +254,7 @@ func TestDevBrokenPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer js.Conn().Close()
-	d := demonstration{t: &terminal{nil, &out, &told}, aside: &out, log: zerolog.Nop(), js: js, simulator: sim}
+	d := demonstration{t: &terminal{stdout: &out, stderr: &told}, aside: &page{Writer: &out}, log: zerolog.Nop(), js: js, simulator: sim}
 	err = d.run(ctx)
 	if !errors.Is(err, errReported) {
 		t.Errorf("got %v, want %v", err, errReported)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -62,7 +61,7 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 // examine tells what is found, and fails where it is not safe.
 func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) error {
-	tell := func(f doctor.Finding) { printFinding(t.stdout, f) }
+	tell := func(f doctor.Finding) { printFinding(t.page(), f) }
 	if c.JSON {
 		tell = func(doctor.Finding) {}
 	}
@@ -79,7 +78,7 @@ func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) 
 			return err
 		}
 	} else {
-		fmt.Fprintf(t.stdout, "\n%s\n", summary(counts))
+		fmt.Fprintf(t.page(), "\n%s\n", summary(counts))
 	}
 	if counts[doctor.NotSafe] > 0 || c.Strict && counts[doctor.OK] < len(found) {
 		return errReported
@@ -103,8 +102,10 @@ func summary(counts map[doctor.Verdict]int) string {
 // verdictText is a verdict as people read it.
 var verdictText = map[doctor.Verdict]string{doctor.OK: "ok", doctor.Warn: "warn", doctor.NotSafe: "NOT SAFE", doctor.Unseen: "not seen"}
 
-func printFinding(w io.Writer, f doctor.Finding) {
-	fmt.Fprintf(w, "%-8s  %-12s  %s\n", verdictText[f.Verdict], strings.ReplaceAll(f.Check, "_", " "), printable(findingText(f)))
+func printFinding(p *page, f doctor.Finding) {
+	colour := map[doctor.Verdict]style{doctor.OK: green, doctor.Warn: yellow, doctor.NotSafe: alarm}[f.Verdict]
+	row := []string{p.paint(colour, verdictText[f.Verdict]), strings.ReplaceAll(f.Check, "_", " "), printable(findingText(f))}
+	_ = p.lines(layout{widths: []int{8, 12}, prose: true, indent: 4}.format(row, p.width)...)
 }
 
 // findingText is what was seen, why it matters and what to do.

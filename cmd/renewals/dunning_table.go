@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/klarna-renewals/renewals/dunning"
 )
@@ -23,13 +22,17 @@ func (c *dunningTableCmd) Run(t *terminal) error {
 	if c.Markdown {
 		return writeMarkdown(t.stdout)
 	}
-	w := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "STATUS\tERROR_CODE\tREASON\tCATEGORY\tFIX BY\tNOTIFY CUSTOMER\tRETRYABLE")
+	printDunningTable(t.page())
+	return nil
+}
+
+func printDunningTable(p *page) {
+	table := newTable("STATUS", "ERROR_CODE", "REASON", "CATEGORY", "FIX BY", "NOTIFY CUSTOMER", "RETRYABLE")
 	for _, d := range dunning.Table() {
 		status, code := answer(d)
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", status, code, d.Reason, d.Category, d.FixBy, yes(d.NotifyCustomer), yes(d.Retryable))
+		table.add(status, code, d.Reason, d.Category, d.FixBy, yes(d.NotifyCustomer), yes(d.Retryable))
 	}
-	return w.Flush()
+	table.print(p)
 }
 
 func writeMarkdown(w io.Writer) error {

@@ -62,6 +62,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var (
 		grammar  commands
 		settings = &settings{env: env}
+		t        = newTerminal(stdin, stdout, stderr, env)
 		finished = false // by --help or --version
 	)
 	parser, err := kong.New(&grammar,
@@ -74,7 +75,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		kong.Resolvers(settings),
 		durations(),
 		defaults(),
-		kong.Bind(settings, &terminal{stdin, stdout, stderr}),
+		kong.Bind(settings, t),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
 	if err != nil {
@@ -90,7 +91,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitDone
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "renewals: %v\nrun \"renewals --help\" or \"renewals COMMAND --help\"\n", parseProblem(err))
+		fmt.Fprintf(t.margin(), "renewals: %v\nrun \"renewals --help\" or \"renewals COMMAND --help\"\n", parseProblem(err))
 		return exitUsage
 	}
 	err = settings.lost.instead(command.Run())
@@ -104,10 +105,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &usage):
-		fmt.Fprintln(stderr, "renewals:", err)
+		fmt.Fprintln(t.margin(), "renewals:", err)
 		return exitUsage
 	}
-	fmt.Fprintln(stderr, "renewals:", err)
+	fmt.Fprintln(t.margin(), "renewals:", err)
 	return exitFailed
 }
 

@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
-	"io"
+	"slices"
 	"sort"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
@@ -55,6 +55,26 @@ func (p *promise) result(r record) *outcome {
 	p.open--
 	return o
 }
+
+// awaited says what has no result yet; "" where all have one.
+func (p *promise) awaited() string {
+	var about []string
+	for _, o := range p.jobs {
+		if len(o.results) == 0 {
+			about = append(about, strings.TrimSpace(o.about+" "+o.slow))
+		}
+	}
+	slices.Sort(about)
+	switch about = slices.Compact(about); {
+	case p.open == 0:
+		return ""
+	case len(about) > mostAwaited:
+		about = append(about[:mostAwaited], "…")
+	}
+	return fmt.Sprintf("waiting for %d of %d results: %s", p.open, len(p.jobs), strings.Join(about, "; "))
+}
+
+const mostAwaited = 3 // that are named
 
 // broken lists every way in which the promise does not hold; nothing is the good answer.
 func (p *promise) broken(books klarnasim.Books) []string {
@@ -112,9 +132,8 @@ func taken(captureID, orderID string, amount int64) string {
 }
 
 // summary is a table of what became of the jobs, and one sentence.
-func (p *promise) summary(w io.Writer, books klarnasim.Books) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "jobs\tresult\treason\t")
+func (p *promise) summary(w *page, books klarnasim.Books) {
+	table := newTable("JOBS", "RESULT", "REASON")
 	var rows [][2]string
 	totals := map[messages.Kind]int{}
 	for row, n := range p.counts {
@@ -123,9 +142,9 @@ func (p *promise) summary(w io.Writer, books klarnasim.Books) {
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i][0]+rows[i][1] < rows[j][0]+rows[j][1] })
 	for _, row := range rows {
-		fmt.Fprintf(table, "%d\t%s\t%s\t\n", p.counts[row], row[0], row[1])
+		table.add(fmt.Sprintf("%4d", p.counts[row]), w.paint(tone(messages.Kind(row[0])), row[0]), row[1])
 	}
-	table.Flush()
+	table.print(w)
 	fmt.Fprintf(w, "%d jobs, %d paid, %d captured; %d orders and %d captures in Klarna's books after %d requests\n", len(p.jobs),
 		totals[messages.KindPaid], totals[messages.KindCaptured], len(books.Orders), books.Captures, books.Requests)
 }

@@ -55,7 +55,7 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	defer js.Conn().Close()
-	provisioning.Tell = func(change topology.Change) { fmt.Fprintln(t.stdout, change) }
+	provisioning.Tell = func(change topology.Change) { fmt.Fprintln(t.page(), change) }
 	if err := worker.Provision(ctx, js, provisioning); err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(t.stdout, "stream %s is accepted as it is; of what fell due before %s it may have forgotten something: workers charge that within the key window from its due_at, or leave it unresolved\n",
+		fmt.Fprintf(t.page(), "stream %s is accepted as it is; of what fell due before %s it may have forgotten something: workers charge that within the key window from its due_at, or leave it unresolved\n",
 			messages.StreamJournal, restored.Format(time.RFC3339))
 	}
-	fmt.Fprintf(t.stdout, "streams %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
+	fmt.Fprintf(t.page(), "streams %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
 		messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, topology.BucketWorkers)
 	for _, name := range provisioning.Accounts {
-		fmt.Fprintf(t.stdout, "consumers %s, %s and %s are ready for account %s\n", topology.ConsumerName(name), topology.LaterConsumerName(name), topology.CaptureConsumerName(name), name)
+		fmt.Fprintf(t.page(), "consumers %s, %s and %s are ready for account %s\n", topology.ConsumerName(name), topology.LaterConsumerName(name), topology.CaptureConsumerName(name), name)
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ func warnOfFew(ctx context.Context, js jetstream.JetStream, t *terminal) error {
 		return err
 	}
 	for _, warning := range found.Warnings() {
-		fmt.Fprintln(t.stderr, "renewals: warning:", warning)
+		fmt.Fprintln(t.margin(), "renewals: warning:", warning)
 	}
 	return nil
 }

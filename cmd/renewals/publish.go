@@ -67,7 +67,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	})
 	out.close()
 	p.bar.done()
-	odd.report(t.stderr)
+	odd.report(t.margin())
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", p.accepted, p.duplicates, p.invalid, p.failed)
 	if err == nil {
 		err = lostConnection(ctx)

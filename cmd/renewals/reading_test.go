@@ -45,7 +45,7 @@ func TestReadersSearchNothing(t *testing.T) {
 		{"--since=1h", "--subscription=acme.4711"},
 		{"--since=1h", "--subscription=acme.4711", "--kind=paid"},
 	} {
-		watch := start(t, o.env, "", append([]string{"watch"}, args...)...)
+		watch := start(t, o.env, "", append([]string{"watch", "--json"}, args...)...)
 		eventually(t, "a result on watch", func() bool { return strings.Contains(watch.stdout.String(), "\n") })
 		watch.stop()
 		watch.wait(t)
@@ -70,7 +70,7 @@ func TestWatchSubscriptionFromBefore(t *testing.T) {
 	o.work()
 	o.publish(in("2027-01", o.due.AddDate(0, 0, -30), o.job("sub", "ok", "", 1)))
 	o.work()
-	watch := start(t, o.env, "", "watch", "--since=1h", "--subscription=sub", "--json")
+	watch := start(t, o.env, "", "watch", "--json", "--since=1h", "--subscription=sub")
 	eventually(t, "the past on watch", func() bool { return strings.Count(watch.stdout.String(), "\n") == 2 })
 	o.publish(o.job("sub", "ok", "", 2), in("2027-01", o.due.AddDate(0, 0, -30), o.job("other", "ok", "", 1)))
 	o.work()

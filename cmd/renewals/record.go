@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -71,10 +70,30 @@ func (r record) line() []byte {
 	return append(append(line, rest...), '\n')
 }
 
-// String is the record as one line for a person.
-func (r record) String() string {
-	return fmt.Sprintf("%s  renewals.%-14s  %-20s  %-10s  %14s  %s", r.At.Local().Format(time.TimeOnly), r.Kind,
-		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), r.money(), r.outcome())
+// recordLayout is that of records which come one by one: how wide the next will be is not known.
+func recordLayout() layout { return layout{widths: []int{8, 23, 20, 10, 14}, prose: true, indent: 10} }
+
+// cells are the record for a person.
+func (r record) cells(p *page) []string {
+	return []string{
+		p.paint(dim, r.At.Local().Format(time.TimeOnly)), p.paint(tone(r.Kind), "renewals."+string(r.Kind)),
+		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), fmt.Sprintf("%14s", r.money()), r.outcome(),
+	}
+}
+
+// tone is the colour of a kind of record, or of the phase that it leads to: whether somebody has to do something.
+func tone(kind messages.Kind) style {
+	switch kind {
+	case messages.KindPaid, messages.KindCaptured:
+		return green
+	case messages.KindDunning, messages.KindCaptureFailed:
+		return yellow
+	case messages.KindUnresolved, messages.KindRejected:
+		return red
+	case messages.KindPending, messages.KindCharging, messages.KindCapturing:
+		return cyan
+	}
+	return plain
 }
 
 // money is what was asked for: of a capture its own amount, which may be a part of the order's.
@@ -137,13 +156,13 @@ func (r record) outcome() string {
 }
 
 // printRecord writes one record, for a person or for a program.
-func printRecord(w io.Writer, r record, asJSON bool) error {
+func printRecord(t *terminal, r record, asJSON bool) error {
 	if asJSON {
-		_, err := w.Write(r.line())
+		_, err := t.stdout.Write(r.line())
 		return err
 	}
-	_, err := fmt.Fprintln(w, r)
-	return err
+	p := t.page()
+	return p.lines(recordLayout().format(r.cells(p), p.width)...)
 }
 
 // isClaim says that a kind announces nothing: it is written before Klarna is asked.

@@ -70,11 +70,8 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	acts := &settling{
-		finder: f, dead: dead, decision: c.Decision, correct: c.Correct, records: t.stdout, aside: t.stdout, asJSON: c.JSON,
+		finder: f, dead: dead, decision: c.Decision, correct: c.Correct, t: t, aside: t.beside(c.JSON), asJSON: c.JSON,
 		checker: desk.Checker{Now: time.Now, Merchant: c.Account.merchants(s, c.Log.logger(t))},
-	}
-	if c.JSON {
-		acts.aside = t.stderr
 	}
 	return c.one(ctx, acts, t)
 }

@@ -14,6 +14,7 @@ import (
 // sample is a job whose outcome is known beforehand, since the customer token tells the simulator what to answer.
 type sample struct {
 	about   string
+	slow    string // why its result takes long
 	job     messages.Job
 	capture *messages.Capture // published in place of job, whose order it takes the money of
 	want    messages.Kind
@@ -84,6 +85,8 @@ func variants(run string, now time.Time) []sample {
 			twin.job.Period = messages.Period(now.UTC().Format("January 2006"))
 			twin.job.ID = messageID(twin.job)
 			s.then = &twin
+		case "order created, connection cut":
+			s.slow = "(asked again once Klarna has surely finished with the lost request)"
 		case "soft decline":
 			again := *s
 			again.about, again.want = "the next attempt, under a new message ID", messages.KindPaid

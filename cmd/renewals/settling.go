@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -48,8 +47,8 @@ type settling struct {
 	checker  desk.Checker
 	decision decisionSettings
 	correct  bool
-	records  io.Writer // what settles is told there, as JSON where asJSON says so
-	aside    io.Writer // everything else
+	t        *terminal // what settles is told on its page, as JSON where asJSON says so
+	aside    *page     // everything else
 	asJSON   bool
 }
 
@@ -86,7 +85,7 @@ func (s *settling) write(ctx context.Context, c desk.Case, r desk.Ruling, compar
 	if err := c.Write(writing, s.finder.Journal, r, captured, decision); err != nil {
 		return decisionProblem("resolve", err)
 	}
-	after, err := announce(writing, s.finder, s.records, c.Renewal, s.asJSON)
+	after, err := announce(writing, s.finder, s.t, c.Renewal, s.asJSON)
 	if err != nil {
 		return err
 	}
@@ -137,33 +136,32 @@ func (s *settling) clear(ctx context.Context, letters []desk.Letter) error {
 }
 
 // printComparison shows what was asked for beside what Klarna shows.
-func printComparison(w io.Writer, c desk.Comparison, account messages.Account) {
+func printComparison(w *page, c desk.Comparison, account messages.Account) {
 	if c.Seen != nil {
 		fmt.Fprintf(w, "Klarna's order %s of account %s, looked up %s:\n", printable(c.Seen.OrderID), account, second(c.Seen.LookedAt))
 	}
-	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "  \tTHE JOB SAYS\tKLARNA SAYS\tFITS")
+	table := newTable("", "THE JOB SAYS", "KLARNA SAYS", "FITS")
 	for _, r := range c.Rows {
 		fits := "yes"
 		if !r.Fits {
 			fits = "NO"
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", r.What, printable(r.Job), printable(r.Klarna), fits)
+		table.add("  "+r.What, printable(r.Job), printable(r.Klarna), fits)
 	}
-	_ = table.Flush()
+	table.print(w)
 }
 
 // announce shows the record that a decision led to, and returns how the renewal stands with it.
-func announce(ctx context.Context, f desk.Finder, w io.Writer, r messages.Renewal, asJSON bool) (history, error) {
+func announce(ctx context.Context, f desk.Finder, t *terminal, r messages.Renewal, asJSON bool) (history, error) {
 	h, err := historyOf(ctx, f, r)
 	if err != nil {
 		return h, fmt.Errorf("recorded, but not read again: %w", err)
 	}
 	last := h.records[len(h.records)-1]
 	if asJSON {
-		return h, printRecord(w, last.record, true)
+		return h, printRecord(t, last.record, true)
 	}
-	_, err = fmt.Fprintf(w, "recorded: %s %s\n", last.Kind, last.told())
+	_, err = fmt.Fprintf(t.page(), "recorded: %s %s\n", last.Kind, last.told())
 	return h, err
 }
 

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -82,10 +81,10 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	case shown == 0:
 		return c.unknown(ctx, f)
 	case of.known():
-		fmt.Fprintf(c.aside(t), "  %s is the name of a subscription, too: `renewals show --as=%s %s` lists its periods\n", printable(c.ID), asSubscription, desk.Argument(c.ID))
+		fmt.Fprintf(t.beside(c.JSON), "  %s is the name of a subscription, too: `renewals show --as=%s %s` lists its periods\n", printable(c.ID), asSubscription, desk.Argument(c.ID))
 	}
 	if !complete && !c.JSON {
-		fmt.Fprintf(t.stdout, "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", desk.QuickQueue)
+		fmt.Fprintf(t.page(), "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", desk.QuickQueue)
 	}
 	return nil
 }
@@ -138,7 +137,7 @@ func (c *showCmd) histories(ctx context.Context, f desk.Finder, t *terminal, ren
 			if shown > 0 {
 				fmt.Fprintln(t.stdout)
 			}
-			h.print(t.stdout, time.Now(), c.KeyWindow)
+			h.print(t.page(), time.Now(), c.KeyWindow)
 		}
 		if err != nil {
 			return shown, err
@@ -146,14 +145,6 @@ func (c *showCmd) histories(ctx context.Context, f desk.Finder, t *terminal, ren
 		shown++
 	}
 	return shown, nil
-}
-
-// aside is for what is no record.
-func (c *showCmd) aside(t *terminal) io.Writer {
-	if c.JSON {
-		return t.stderr
-	}
-	return t.stdout
 }
 
 // unknown says what was looked for, and what there is instead.
@@ -268,7 +259,7 @@ func (h history) printJSON(w io.Writer) error {
 const instants = "2006-01-02 15:04:05.000"
 
 // print writes the history for a person: what it is about, what happened, and how it stands.
-func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
+func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 	about := h.about()
 	key := "-"
 	if h.renewal != "" {
@@ -285,8 +276,8 @@ func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
 	}
 	if len(h.records) > 0 {
 		fmt.Fprintln(w)
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "TIME (UTC)\tSINCE\tKIND\tATTEMPT\tKEY\tTRIES\tDELIVERIES\tWORKER\tOUTCOME")
+		table := newTable("TIME (UTC)", "SINCE", "KIND", "ATTEMPT", "KEY", "TRIES", "DELIVERIES", "WORKER", "OUTCOME")
+		table.prose = true
 		deliveries := map[messages.IdempotencyKey]int{}
 		for i, e := range h.records {
 			since := ""
@@ -300,10 +291,9 @@ func (h history) print(w io.Writer, now time.Time, keyWindow time.Duration) {
 				}
 				deliveries[e.IdempotencyKey] = e.Deliveries
 			}
-			fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\t%d\t%d\t%s\t%s\n", e.At.UTC().Format(instants), since, e.Kind, e.Attempt, short(e.IdempotencyKey),
-				e.Tries, e.Deliveries, printable(e.Worker), outcome)
+			table.add(e.At.UTC().Format(instants), since, w.paint(tone(e.Kind), string(e.Kind)), e.Attempt, short(e.IdempotencyKey), e.Tries, e.Deliveries, printable(e.Worker), outcome)
 		}
-		_ = table.Flush()
+		table.print(w)
 	}
 	fmt.Fprintln(w)
 	for _, sentence := range h.standing(now, keyWindow) {

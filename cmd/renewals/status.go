@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -67,7 +66,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	defer tick.Stop()
 	for {
 		if _, err := c.look(ctx, js, glance, t); err != nil && ctx.Err() == nil {
-			fmt.Fprintln(t.stderr, "renewals:", err)
+			fmt.Fprintln(t.margin(), "renewals:", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -104,7 +103,8 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, g *glance,
 	if c.Watch && isTerminal(t.stdout) {
 		screen.WriteString("\x1b[H\x1b[J") // to the top, and clear what is below
 	}
-	printStatus(&screen, o, human, c.KeyWindow)
+	shown := t.page()
+	printStatus(&page{&screen, shown.width, shown.colour}, o, human, c.KeyWindow)
 	if c.Watch && !isTerminal(t.stdout) {
 		screen.WriteString("\n")
 	}
@@ -150,19 +150,19 @@ func needsHuman(o desk.Overview) []string {
 // mostUnresolved is how many renewals that wait for an operator fit on a screen.
 const mostUnresolved = 10
 
-func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Duration) {
+func printStatus(w *page, o desk.Overview, human []string, keyWindow time.Duration) {
 	fmt.Fprintf(w, "%s  ", o.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 	if len(human) == 0 {
-		fmt.Fprintln(w, "nothing needs a human")
+		fmt.Fprintln(w, w.paint(green, "nothing needs a human"))
 	} else {
-		fmt.Fprintln(w, "NEEDS A HUMAN")
+		fmt.Fprintln(w, w.paint(alarm, "NEEDS A HUMAN"))
 	}
 	for _, sentence := range human {
-		fmt.Fprintln(w, "  !", printable(sentence))
+		fmt.Fprintln(w, "  "+w.paint(alarm, "!"), printable(sentence))
 	}
 
 	for _, warning := range o.Warnings {
-		fmt.Fprintln(w, "  warning:", printable(warning))
+		fmt.Fprintln(w, "  "+w.paint(yellow, "warning:"), printable(warning))
 	}
 	printAccounts(w, o, keyWindow)
 	printWorkers(w, o)
@@ -172,13 +172,12 @@ func printStatus(w io.Writer, o desk.Overview, human []string, keyWindow time.Du
 // drainWorthTelling is a backlog that somebody may have to plan with. What is shorter comes and goes.
 const drainWorthTelling = time.Minute
 
-func printAccounts(w io.Writer, o desk.Overview, keyWindow time.Duration) {
+func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
 	fmt.Fprintln(w)
 	if len(o.Accounts) == 0 {
 		fmt.Fprintln(w, "no jobs, no dead letters, no unresolved renewals")
 	} else {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "ACCOUNT\tBACKLOG\tCAPTURES\tOLDEST\tIN FLIGHT\tWORKERS\tPARKED\tUNRESOLVED\tDEAD LETTERS\tEXPIRING\tUNDECIDED\tKEY LEFT\tPAUSED")
+		table := newTable("ACCOUNT", "BACKLOG", "CAPTURES", "OLDEST", "IN FLIGHT", "WORKERS", "PARKED", "UNRESOLVED", "DEAD LETTERS", "EXPIRING", "UNDECIDED", "KEY LEFT", "PAUSED")
 		for _, a := range o.Accounts {
 			oldest, undecided, left := "-", "-", "-"
 			if !a.Oldest.IsZero() {
@@ -188,10 +187,10 @@ func printAccounts(w io.Writer, o desk.Overview, keyWindow time.Duration) {
 				undecided = lapse(o.At.Sub(a.Undecided))
 				left = lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
 			}
-			fmt.Fprintf(table, "%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
+			table.add(a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
 				printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
 		}
-		_ = table.Flush()
+		table.print(w)
 	}
 	for _, a := range o.Accounts {
 		if a.DrainedAt.Sub(o.At) >= drainWorthTelling {
@@ -209,7 +208,7 @@ func printAccounts(w io.Writer, o desk.Overview, keyWindow time.Duration) {
 	}
 }
 
-func printWorkers(w io.Writer, o desk.Overview) {
+func printWorkers(w *page, o desk.Overview) {
 	fmt.Fprintln(w)
 	if len(o.Workers) == 0 {
 		if o.WorkersUnknown {
@@ -218,17 +217,17 @@ func printWorkers(w io.Writer, o desk.Overview) {
 			fmt.Fprintln(w, "no worker is live")
 		}
 	} else {
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "WORKER\tUP\tACCOUNTS")
+		table := newTable("WORKER", "UP", "ACCOUNTS")
+		table.prose = true
 		slices.SortFunc(o.Workers, func(a, b topology.Presence) int { return strings.Compare(a.Name, b.Name) })
 		for _, p := range o.Workers {
-			fmt.Fprintf(table, "%s\t%s\t%s\n", printable(p.Name), lapse(o.At.Sub(p.Started)), printable(serves(p)))
+			table.add(printable(p.Name), lapse(o.At.Sub(p.Started)), printable(serves(p)))
 		}
-		_ = table.Flush()
+		table.print(w)
 	}
 }
 
-func printUnresolved(w io.Writer, o desk.Overview) {
+func printUnresolved(w *page, o desk.Overview) {
 	if o.NotVisited > 0 {
 		fmt.Fprintf(w, "\n%d renewals that were unresolved once were not looked at, so many are there: the workers' metric renewals_unresolved counts them all\n", o.NotVisited)
 	}
@@ -236,7 +235,7 @@ func printUnresolved(w io.Writer, o desk.Overview) {
 		return
 	}
 	fmt.Fprintln(w, "\nunresolved: look each up in Klarna's portal, then `renewals resolve`")
-	table := tabwriter.NewWriter(w, 2, 0, 2, ' ', 0)
+	table := newTable("", "", "", "", "", "") // what each is can be seen
 	for i, u := range o.Unresolved {
 		if i == mostUnresolved {
 			break
@@ -245,10 +244,10 @@ func printUnresolved(w io.Writer, o desk.Overview) {
 		if u.CapturedAmount > 0 {
 			what = desk.CaptureJob
 		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\t%s\t%s ago\n", printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
-			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At)))
+		table.add("  "+printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
+			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At))+" ago")
 	}
-	_ = table.Flush()
+	table.print(w)
 	if more := len(o.Unresolved) - mostUnresolved; more > 0 {
 		fmt.Fprintf(w, "  and %d more: renewals status --json\n", more)
 	}

@@ -12,10 +12,8 @@ import (
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-// What a person reads at 3 a.m.
-func TestStatusForPeople(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
+// troubled is an overview with something of everything.
+func troubled(now time.Time) desk.Overview {
 	o := desk.Overview{
 		At: now,
 		Deviations: []string{
@@ -42,8 +40,16 @@ func TestStatusForPeople(t *testing.T) {
 		})
 	}
 	o.Unresolved[0].CapturedAmount = 800
+	return o
+}
+
+// What a person reads at 3 a.m.
+func TestStatusForPeople(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
+	o := troubled(now)
 	var b strings.Builder
-	printStatus(&b, o, needsHuman(o), 23*time.Hour)
+	printStatus(&page{Writer: &b}, o, needsHuman(o), 23*time.Hour)
 	got := b.String()
 	for _, want := range []string{
 		"2026-12-01 03:00:00 UTC  NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting deny_purge",
@@ -78,7 +84,7 @@ func TestStatusForPeople(t *testing.T) {
 	if human := needsHuman(calm); len(human) != 0 {
 		t.Errorf("a long queue that is being worked on needs a human: %v", human)
 	}
-	printStatus(&b, desk.Overview{At: now}, nil, 23*time.Hour)
+	printStatus(&page{Writer: &b}, desk.Overview{At: now}, nil, 23*time.Hour)
 	if got := b.String(); !strings.Contains(got, "nothing needs a human") || !strings.Contains(got, "no jobs, ") || !strings.Contains(got, "no worker is live") {
 		t.Errorf("an empty system: got\n%s", got)
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -61,14 +60,12 @@ func (c *showCmd) subscription(ctx context.Context, f desk.Finder) (of subscript
 
 // list shows the periods and what waits.
 func (c *showCmd) list(t *terminal, of subscription) error {
-	show := of.print
-	if c.JSON {
-		show = of.printJSON
-	}
-	if err := show(t.stdout, time.Now()); err != nil {
+	w := t.beside(c.JSON)
+	if !c.JSON {
+		of.print(w, time.Now())
+	} else if err := of.printJSON(t.stdout); err != nil {
 		return err
 	}
-	w := c.aside(t)
 	if of.older > 0 {
 		fmt.Fprintf(w, "  %d more fell due before: `renewals show --all %s` lists them, too\n", of.older, desk.Argument(c.ID))
 	}
@@ -83,20 +80,18 @@ func (c *showCmd) list(t *terminal, of subscription) error {
 }
 
 // print is for a person: a line for each period, then what waits.
-func (s subscription) print(w io.Writer, now time.Time) error {
+func (s subscription) print(w *page, now time.Time) {
 	if len(s.periods) == 0 {
 		fmt.Fprintf(w, "subscription %s: nothing is recorded of it yet\n", printable(string(s.id)))
 	} else {
 		fmt.Fprintf(w, "subscription %s: periods with records: %d, the newest first\n\n", printable(string(s.id)), len(s.periods)+s.older)
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "PERIOD\tDUE (UTC)\tSTATE\tAMOUNT\tOUTCOME\tRECORDS")
+		table := newTable("PERIOD", "DUE (UTC)", "STATE", "AMOUNT", "RECORDS", "OUTCOME")
+		table.prose = true
 		for _, p := range s.periods {
 			line := lineOf(p)
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%d\n", printable(string(line.Period)), line.due(), line.Phase, amount(line.OrderAmount, line.Currency), line.outcome, p.Records)
+			table.add(printable(string(line.Period)), line.due(), w.paint(tone(messages.Kind(line.Phase)), line.Phase), amount(line.OrderAmount, line.Currency), p.Records, line.outcome)
 		}
-		if err := table.Flush(); err != nil {
-			return err
-		}
+		table.print(w)
 	}
 	if len(s.jobs) > 0 {
 		fmt.Fprintln(w)
@@ -104,11 +99,10 @@ func (s subscription) print(w io.Writer, now time.Time) error {
 	for _, j := range s.jobs {
 		fmt.Fprintf(w, "  queue: period %s: %s\n", printable(string(j.Period)), printable(queued(j, s.state(j.Renewal), now)))
 	}
-	return nil
 }
 
 // printJSON writes a line for each period, then the jobs that wait.
-func (s subscription) printJSON(w io.Writer, _ time.Time) error {
+func (s subscription) printJSON(w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	for _, p := range s.periods {

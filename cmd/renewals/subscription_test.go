@@ -217,7 +217,7 @@ func TestWatchSubscription(t *testing.T) {
 		{[]string{"--subscription=acme.4711"}, `{"kind":"paid","id":"acme.4711/2026-12/1"`},
 		{[]string{"--subscription=4711", "--kind=paid,dunning", "--account=" + string(devAccount)}, `{"kind":"dunning","id":"4711/2026-12/1"`},
 	} {
-		watch := start(t, o.env, "", append([]string{"watch", "--since=1h"}, row.flags...)...)
+		watch := start(t, o.env, "", append([]string{"watch", "--json", "--since=1h"}, row.flags...)...)
 		eventually(t, "the result on watch", func() bool { return strings.Contains(watch.stdout.String(), "\n") })
 		watch.stop()
 		watch.wait(t)

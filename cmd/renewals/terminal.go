@@ -11,26 +11,26 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/term"
 )
 
 // terminal is what a command talks to.
 type terminal struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	plain          bool // no colours, whatever it can show
+}
+
+func newTerminal(stdin io.Reader, stdout, stderr io.Writer, env environment) *terminal {
+	noColor, _ := env("NO_COLOR") // https://no-color.org
+	kind, _ := env("TERM")
+	return &terminal{stdin, stdout, stderr, noColor != "" || kind == "dumb"}
 }
 
 // isTerminal reports whether somebody is looking at a stream, or typing into it.
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	null, err := os.Stat(os.DevNull) // a character device, too: what cron and service managers hand out
-	return err != nil || !os.SameFile(info, null)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // confirm asks a person, and answers no where there is none.
@@ -38,7 +38,7 @@ func (t *terminal) confirm(question string) bool {
 	if !isTerminal(t.stdin) {
 		return false
 	}
-	fmt.Fprintf(t.stderr, "%s [y/N] ", question)
+	fmt.Fprintf(t.margin(), "%s [y/N] ", question)
 	answer, _ := bufio.NewReader(t.stdin).ReadString('\n')
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
@@ -59,7 +59,7 @@ func (l logSettings) logger(t *terminal) zerolog.Logger {
 		return l.console(t)
 	}
 	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{
-		Out: t.stderr, NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
+		Out: t.margin(), NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
 		FormatMessage: func(message any) string { return fmt.Sprintf("renewals: %v", message) },
 	}))
 }
@@ -74,7 +74,7 @@ func (l logSettings) gathered(t *terminal) (zerolog.Logger, func()) {
 }
 
 func (l logSettings) console(t *terminal) zerolog.Logger {
-	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: t.stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(t.stderr)}))
+	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: t.margin(), TimeFormat: time.TimeOnly, NoColor: t.plain || !isTerminal(t.stderr)}))
 }
 
 func (l logSettings) to(w io.Writer) zerolog.Logger {
@@ -128,7 +128,7 @@ func (p *progress) printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	fmt.Fprintf(p.w, format, args...)
+	fmt.Fprintf(newPage(p.w, true), format, args...)
 }
 
 // done takes the bar away.

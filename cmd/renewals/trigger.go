@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,11 +32,14 @@ type triggerCmd struct {
 
 func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.List {
-		return listCases(t.stdout, c.JSON)
+		if c.JSON {
+			return writeCases(t.stdout)
+		}
+		return listCases(t.page())
 	}
 	account, err := messages.ParseAccount(c.Account)
 	if err != nil {
-		return usagef("KLARNA_ACCOUNT: %w", err)
+		return usagef("%s: %w", s.place("account"), err)
 	}
 	if c.Case == "" {
 		return usagef("CASE: none, expected one of `renewals trigger --list`")
@@ -53,6 +55,7 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	server.follows = c.Wait
 	ctx, js, err := server.connect(ctx, c.Log.logger(t))
 	if err != nil {
 		return err
@@ -67,7 +70,7 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := trigger(ctx, js, account, triggered.job); err != nil {
 		return err
 	}
-	if err := c.tell(t.stdout, account, triggered); err != nil || !c.Wait {
+	if err := c.tell(t, account, triggered); err != nil || !c.Wait {
 		return err
 	}
 	return c.wait(ctx, js, position, triggered.job, t)
@@ -105,16 +108,17 @@ func trigger(ctx context.Context, js jetstream.JetStream, account messages.Accou
 }
 
 // tell says what was published, and how to see what becomes of it.
-func (c *triggerCmd) tell(w io.Writer, account messages.Account, s sample) error {
+func (c *triggerCmd) tell(t *terminal, account messages.Account, s sample) error {
 	name := desk.Argument(string(s.job.SubscriptionID) + "/" + string(s.job.Period))
 	if c.JSON {
-		return json.NewEncoder(w).Encode(struct {
+		return json.NewEncoder(t.stdout).Encode(struct {
 			Published      messages.MessageID      `json:"published"`
 			Account        messages.Account        `json:"account"`
 			SubscriptionID messages.SubscriptionID `json:"subscription_id"`
 			Period         messages.Period         `json:"period"`
 		}{s.job.ID, account, s.job.SubscriptionID, s.job.Period})
 	}
+	w := t.page()
 	fmt.Fprintf(w, "published %s for account %s\n", s.job.ID, account)
 	if r, known := rulingOn(c.Case); known {
 		fmt.Fprintf(w, "  expected:  %s\n", r)
@@ -135,7 +139,7 @@ func (c *triggerCmd) wait(ctx context.Context, js jetstream.JetStream, position 
 		if r.ID != job.ID {
 			return nil
 		}
-		if err := printRecord(t.stdout, r, c.JSON); err != nil || r.Kind == messages.KindPending {
+		if err := printRecord(t, r, c.JSON); err != nil || r.Kind == messages.KindPending {
 			return err
 		}
 		final = true
@@ -152,33 +156,34 @@ func (c *triggerCmd) wait(ctx context.Context, js jetstream.JetStream, position 
 }
 
 // listCases prints what the simulator can be made to do.
-func listCases(w io.Writer, asJSON bool) error {
-	if asJSON {
-		encoder := json.NewEncoder(w)
-		for _, c := range klarnasim.Cases() {
-			r, _ := rulingOn(c.Name)
-			if err := encoder.Encode(struct {
-				Case    string          `json:"case"`
-				Answers string          `json:"answers"`
-				Kind    messages.Kind   `json:"kind"`
-				Reason  messages.Reason `json:"reason,omitempty"`
-			}{c.Name, c.Answers, r.kind, r.reason}); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "CASE\tRESULT\tKLARNA")
+func listCases(p *page) error {
+	table := newTable("CASE", "RESULT", "KLARNA")
+	table.prose = true
 	for _, c := range klarnasim.Cases() {
 		r, _ := rulingOn(c.Name)
-		fmt.Fprintf(table, "%s\t%s\t%s\n", c.Name, r, c.Answers)
+		table.add(c.Name, p.paint(tone(r.kind), string(r.kind)), c.Answers)
 	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintln(w, "\nSeveral can be joined, and tries counted: 503x2-soft-decline, created-cutx3-ok, slow-5000-502x1-html-cancelled.")
+	table.print(p)
+	_, err := fmt.Fprintln(p, "\nSeveral can be joined, and tries counted: 503x2-soft-decline, created-cutx3-ok, slow-5000-502x1-html-cancelled. "+
+		"A result of unresolved comes once the key of the first request may not be used any more, after 23 h.")
 	return err
+}
+
+// writeCases is listCases for programs.
+func writeCases(w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	for _, c := range klarnasim.Cases() {
+		r, _ := rulingOn(c.Name)
+		if err := encoder.Encode(struct {
+			Case    string          `json:"case"`
+			Answers string          `json:"answers"`
+			Kind    messages.Kind   `json:"kind"`
+			Reason  messages.Reason `json:"reason,omitempty"`
+		}{c.Name, c.Answers, r.kind, r.reason}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type sampleCmd struct {

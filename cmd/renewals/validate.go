@@ -51,6 +51,10 @@ func (c *validateCmd) Run(t *terminal) error {
 	if at.IsZero() {
 		at = time.Now()
 	}
+	out := io.Writer(t.page())
+	if c.JSON {
+		out = t.stdout
+	}
 	err = jobs(in, func(line int, text []byte, _ int64) error {
 		found++
 		reading := kind.ReadBy(c.Job.rules(), text, nil)
@@ -64,9 +68,9 @@ func (c *validateCmd) Run(t *terminal) error {
 		warnings += len(reading.Warnings)
 		untimely += len(now)
 		return errors.Join(
-			c.print(t.stdout, name, line, reading.Job.ID, "now", now),
-			c.print(t.stdout, name, line, reading.Job.ID, "error", reading.Problems),
-			c.print(t.stdout, name, line, reading.Job.ID, "warning", reading.Warnings))
+			c.print(out, name, line, reading.Job.ID, "now", now),
+			c.print(out, name, line, reading.Job.ID, "error", reading.Problems),
+			c.print(out, name, line, reading.Job.ID, "warning", reading.Warnings))
 	})
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ type watchCmd struct {
 
 	Subscription string `help:"The subscription to show, all its periods. Default: all of them." from:"command-line"`
 
-	JSON  bool   `name:"json" help:"JSON Lines also on a terminal."`
+	JSON  bool   `name:"json" help:"JSON Lines."`
 	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now." from:"command-line"`
 }
 
@@ -42,8 +42,7 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
-	asJSON := c.JSON || !isTerminal(t.stdout)
-	err = wanted.watch(ctx, js, func(r record) error { return printRecord(t.stdout, r, asJSON) })
+	err = wanted.watch(ctx, js, func(r record) error { return printRecord(t, r, c.JSON) })
 	if err == nil {
 		err = ctx.Err()
 	}

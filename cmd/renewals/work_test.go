@@ -88,7 +88,7 @@ func TestTwoWorkers(t *testing.T) {
 	if !strings.Contains(out, "consumers charge-default, later-default and capture-default are ready for account default") {
 		t.Errorf("provision says %q", out)
 	}
-	watch := start(t, env, "", "watch", "--since", "1h")
+	watch := start(t, env, "", "watch", "--json", "--since", "1h")
 	one, two := start(t, env, "", "work"), start(t, env, "", "work")
 
 	const n = 400
@@ -397,7 +397,7 @@ func TestSeveralAccounts(t *testing.T) {
 	}
 	common := variables{"NATS_URL": env["NATS_URL"]}.with("RENEWALS_CONFIG", file)
 	work := common.with("KLARNA_ACCOUNT", "de", "KLARNA_ENDPOINT", sim.URL)
-	watch := start(t, common, "", "watch", "--since=1h", "--account=de")
+	watch := start(t, common, "", "watch", "--json", "--since=1h", "--account=de")
 	if code := watch.wait(t); code != exitFailed {
 		t.Errorf("watch without a journal exited with %d, want 1", code)
 	}
@@ -406,7 +406,7 @@ func TestSeveralAccounts(t *testing.T) {
 		t.Errorf("provision says %q", out)
 	}
 	start(t, work, "", "work")
-	watch = start(t, common, "", "watch", "--since=1h", "--kind=dunning,paid", "--account=de,se")
+	watch = start(t, common, "", "watch", "--json", "--since=1h", "--kind=dunning,paid", "--account=de,se")
 	finish(t, exitDone, common, jobLines(t, "e", 1), "publish", "--account=se")
 	finish(t, exitDone, common, strings.ReplaceAll(jobLines(t, "f", 1), "ok-f", "soft-decline-f"), "publish", "--account=de")
 	eventually(t, "both accounts have a result", func() bool {
