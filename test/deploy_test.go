@@ -535,6 +535,9 @@ func TestDeployedRolesDoNothingElse(t *testing.T) {
 	d := deploy(t, "node.conf", 1)
 	d.does("provisioner", "provision")
 	d.mirror(1)
+	if said := d.does("publisher", "!", "doctor"); !strings.Contains(said, "not seen  journal       cannot be seen from here: this user may not ask $JS.API.STREAM.INFO.RENEWAL_JOURNAL; run it as the operator") {
+		t.Errorf("as a publisher the doctor says\n%s", said)
+	}
 	for role, may := range mayDo {
 		t.Run(role, func(t *testing.T) {
 			nc, refused := d.connect(role)

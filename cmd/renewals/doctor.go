@@ -59,7 +59,7 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	return c.examine(ctx, patient, t)
 }
 
-// examine tells what is found, and fails where it is not safe.
+// examine tells what is found, and fails where it is not safe, or where the streams were not seen at all.
 func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) error {
 	tell := func(f doctor.Finding) { printFinding(t.page(), f) }
 	if c.JSON {
@@ -80,7 +80,7 @@ func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) 
 	} else {
 		fmt.Fprintf(t.page(), "\n%s\n", summary(counts))
 	}
-	if counts[doctor.NotSafe] > 0 || c.Strict && counts[doctor.OK] < len(found) {
+	if counts[doctor.NotSafe] > 0 || doctor.Blind(found) || c.Strict && counts[doctor.OK] < len(found) {
 		return errReported
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,6 +41,13 @@ func Count(all []Finding) map[Verdict]int {
 		counts[f.Verdict]++
 	}
 	return counts
+}
+
+// Blind says that the streams themselves were not seen: nothing that all is well elsewhere makes up for that.
+func Blind(all []Finding) bool {
+	return slices.ContainsFunc(all, func(f Finding) bool {
+		return f.Verdict == Unseen && (f.Check == "journal" || f.Check == "streams")
+	})
 }
 
 // Worst is the first of the findings with the worst verdict; ok is false where there are none.
