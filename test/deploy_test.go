@@ -330,7 +330,7 @@ func TestDeployedRolesDoTheirWork(t *testing.T) {
 	await(t, 30*time.Second, "a subscription's past", func() bool { return strings.Contains(of.text(), `{"kind":"unresolved"`) })
 	d.does("operator", "resolve", "1234002/2026-12", "--not-charged", "--yes")
 	await(t, 30*time.Second, "what follows of it", func() bool { return strings.Contains(of.text(), `{"kind":"dunning"`) })
-	d.does("operator", "cancel", "1234009", "2026-12", "--yes")
+	d.does("operator", "cancel", "1234009", "2026-12", "--unknown", "--yes")
 	if said := d.does("operator", "dead", "list"); !strings.Contains(said, "expired") {
 		t.Errorf("dead list says %s", said)
 	}

@@ -20,6 +20,7 @@ type cancelCmd struct {
 	Subscription string        `arg:"" help:"The subscription."`
 	Period       string        `arg:"" help:"The period that is not to be charged."`
 	Account      string        `setting:"KLARNA_ACCOUNT" help:"The account that it would be charged on. Default: that of its last record, else \"default\"."`
+	Unknown      bool          `help:"Cancel although nobody has heard of the period: nothing is recorded of it and no job of it waits." from:"command-line"`
 	Undo         bool          `help:"Take a cancellation back, while nothing has followed: the period may be charged again." from:"command-line"`
 	JSON         bool          `name:"json" help:"The record of it, as JSON."`
 	KeyWindow    time.Duration `default:"${key_window}" hidden:""`
@@ -48,8 +49,14 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := printParked(ctx, f, aside, subscription, period); err != nil {
+	parked, err := printParked(ctx, f, aside, subscription, period)
+	if err != nil {
 		return err
+	}
+	if len(h.records)+parked == 0 && !c.Unknown && !c.Undo {
+		if err := c.heardOf(ctx, f, h.renewal, instead); err != nil {
+			return err
+		}
 	}
 	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.Journal.Cancel
 	if err := h.state.Cancellable(); err != nil && !c.Undo {
@@ -116,7 +123,8 @@ func (c *cancelCmd) account(s *settings, w *page, h history, instead string) (me
 		fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)
 	}
 	if account == "" {
-		account = defaultAccount
+		entry, err := s.account("")
+		return messages.Account(entry.Name), err
 	}
 	return account, nil
 }
@@ -144,11 +152,26 @@ func (h history) tooLate(why error) error {
 	return fmt.Errorf("cancel: too late: the renewal is paid with order %s, %s", printable(o.ID), captures)
 }
 
-// printParked tells of the early jobs of a period that is about to be cancelled.
-func printParked(ctx context.Context, f desk.Finder, w io.Writer, subscription messages.SubscriptionID, period messages.Period) error {
+// heardOf refuses a period of which there is neither a record nor a job: a typing error would be recorded, and the period that was meant
+// charged.
+func (c *cancelCmd) heardOf(ctx context.Context, f desk.Finder, r messages.Renewal, instead string) error {
+	jobs, complete, err := f.Waiting(ctx, desk.Sought{Renewals: []messages.Renewal{r}, Quick: true})
+	if err != nil || len(jobs) > 0 {
+		return err
+	}
+	waits := "no job of it waits"
+	if !complete {
+		waits = "the queue is too long to be searched for a job of it"
+	}
+	return fmt.Errorf("cancel: nothing is recorded of period %s of subscription %s, and %s%s; if both are right, --unknown cancels it before anybody publishes it",
+		printable(c.Period), printable(c.Subscription), waits, instead)
+}
+
+// printParked tells of the early jobs of a period that is about to be cancelled, and says how many there are.
+func printParked(ctx context.Context, f desk.Finder, w io.Writer, subscription messages.SubscriptionID, period messages.Period) (int, error) {
 	parked, err := f.Parked(ctx, subscription, period)
 	for _, j := range parked {
 		fmt.Fprintf(w, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
 	}
-	return err
+	return len(parked), err
 }

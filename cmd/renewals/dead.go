@@ -137,7 +137,7 @@ func letterTable() *table {
 }
 
 func cellsOf(l desk.Letter, now time.Time) []any {
-	return []any{l.Number, lapse(now.Sub(l.At)), printable(cmp.Or(string(l.Account), "-")), l.Kind, printable(cmp.Or(string(l.Reason), "-")),
+	return []any{l.Number, age(now, l.At), printable(cmp.Or(string(l.Account), "-")), l.Kind, printable(cmp.Or(string(l.Reason), "-")),
 		printable(cmp.Or(string(l.Reading.Job.ID), "-")), whyOf(l)}
 }
 
@@ -198,7 +198,7 @@ func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}{entryOf(l), l.Filed, l.Stored, header, string(payload)})
 	}
 	page := t.page()
-	fmt.Fprintf(page, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.Number, messages.StreamDead, clock(l.Stored), lapse(time.Since(l.Stored)), printable(l.Filed))
+	fmt.Fprintf(page, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.Number, messages.StreamDead, clock(l.Stored), age(time.Now(), l.Stored), printable(l.Filed))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		for _, v := range header[name] {
 			fmt.Fprintf(page, "%s: %s\n", printable(name), printable(v))
@@ -349,8 +349,7 @@ func (c *deadReplayCmd) replay(ctx context.Context, records *journal.Journal, d 
 		return asked(sequence, err)
 	case refused != "":
 		told.tell(l, "refused", refused)
-		// Among many they are expected to be left over.
-		told.failed = told.failed || !c.Choice.All
+		told.failed = true
 		return nil
 	}
 	told.tell(l, "replayed", "")

@@ -42,7 +42,7 @@ func TestReplay(t *testing.T) {
 	unresolved, blocked := o.letterFor("2/2026-12/1"), o.letterFor("invoice 2")
 	_, told = o.run(exitFailed, "dead", "replay", unresolved)
 	o.expect(told, unresolved+": 2/2026-12/1: refused: it may have been charged", "`renewals resolve 2/2026-12`")
-	out, told = o.run(exitDone, "dead", "replay", "--all", "--reason=blocked_by_unresolved,idempotency_window_expired")
+	out, told = o.run(exitFailed, "dead", "replay", "--all", "--reason=blocked_by_unresolved,idempotency_window_expired")
 	o.expect(out, "1 refused, 1 replayed")
 	o.expect(told, "refused: it may have been charged")
 
@@ -77,7 +77,7 @@ func TestReplay(t *testing.T) {
 // A replay that ended between publishing and dropping is made good by the next: one job, one result, one charge.
 func TestReplayTwice(t *testing.T) {
 	o := newOffice(t)
-	o.run(exitDone, "cancel", "1", "2026-12", "--yes")
+	o.run(exitDone, "cancel", "1", "2026-12", "--unknown", "--yes")
 	o.publish(o.job("1", "ok", "", 1))
 	o.work()
 	dead, err := desk.OpenDeadLetters(t.Context(), o.js)

@@ -368,8 +368,10 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 // S15: a period that an operator cancels is not charged any more.
 func TestCancelByAnOperator(t *testing.T) {
 	o := newOffice(t)
-	_, told := o.run(exitUsage, "cancel", "9", "2026-12")
+	_, told := o.run(exitUsage, "cancel", "9", "2026-12", "--unknown")
 	o.expect(told, "--yes: not set")
+	_, told = o.run(exitFailed, "cancel", "zzz", "2026-13", "--yes")
+	o.expect(told, "cancel: nothing is recorded of period 2026-13 of subscription zzz, and no job of it waits; if both are right, --unknown cancels it before anybody publishes it")
 	if n := o.count(messages.StreamJournal); n != 0 {
 		t.Fatalf("%d records, want none", n)
 	}
@@ -378,8 +380,11 @@ func TestCancelByAnOperator(t *testing.T) {
 	_, told = o.run(exitUsage, "cancel", strings.Repeat("9", 65), "2026-12", "--yes")
 	o.expect(told, "SUBSCRIPTION: found 65 bytes, expected 1 to 64")
 
-	out, _ := o.run(exitDone, "cancel", "9", "2026-12", "--yes", "--actor=anna", "--note=left us")
+	out, _ := o.run(exitDone, "cancel", "9", "2026-12", "--unknown", "--yes", "--actor=anna", "--note=left us")
 	o.expect(out, "nothing is recorded of this renewal yet", "recorded: cancelled by anna, note: left us")
+	o.publish(o.job("8", "ok", "", 1)) // which no worker has seen
+	out, _ = o.run(exitDone, "cancel", "8", "2026-12", "--yes")
+	o.expect(out, "recorded: cancelled")
 	o.publish(o.job("9", "ok", "", 1))
 	o.work()
 	out, _ = o.run(exitDone, "show", "9/2026-12")
@@ -510,7 +515,7 @@ func TestCorrectedByAnother(t *testing.T) {
 
 func TestCancellationTakenBack(t *testing.T) {
 	o := newOffice(t)
-	o.run(exitDone, "cancel", "93", "2026-12", "--yes", "--actor=anna@billing")
+	o.run(exitDone, "cancel", "93", "2026-12", "--unknown", "--yes", "--actor=anna@billing")
 	o.publish(o.job("93", "ok", "", 1))
 	o.work()
 	turnedAway := o.letterFor("93/2026-12/1")

@@ -22,14 +22,13 @@ type publishCmd struct {
 	Log  logSettings  `embed:""`
 	Job  jobSettings  `embed:""`
 
-	File    string `arg:"" optional:"" help:"JSON Lines, or one job over several lines. Default, and -: standard input."`
-	Account string `setting:"KLARNA_ACCOUNT" default:"default" help:"The account to charge."`
+	File string `arg:"" optional:"" help:"JSON Lines, or one job over several lines. Default, and -: standard input."`
 }
 
 func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	account, err := messages.ParseAccount(c.Account)
+	reader, err := c.Job.reader(s)
 	if err != nil {
-		return usagef("%s: %w", s.place("account"), err)
+		return err
 	}
 	server, err := c.NATS.server(s)
 	if err != nil {
@@ -48,18 +47,22 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	p := publication{kind: c.Job.kind(), account: account, name: name, bar: newProgress(t.stderr, "published", size)}
+	p := publication{kind: reader.kind, account: reader.account, name: name, bar: newProgress(t.stderr, "published", size)}
 	odd := oddities{printf: p.bar.printf}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
 		p.bar.set(read)
-		reading := p.kind.ReadBy(c.Job.rules(), text, nil)
-		if len(reading.Problems) > 0 {
+		reading, now := reader.read(text, time.Now())
+		switch {
+		case len(reading.Problems) > 0:
 			p.refuse(number, text, reading.Problems)
 			return nil
+		case len(now) > 0 && !reader.untimely:
+			p.refuseNow(number, now)
+			return nil
 		}
-		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, reading.Untimely(time.Now()))
-		msg, err := p.kind.Message(c.Job.rules(), account, reading)
+		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, now)
+		msg, err := p.kind.Message(reader.rules, reader.account, reading)
 		if err != nil {
 			return fmt.Errorf("%s:%d: %w", name, number, err)
 		}
@@ -116,6 +119,12 @@ func (p *publication) refuse(line int, text []byte, problems []messages.Problem)
 		why += "; read with all lines that follow as one job, since it does not end with a closing brace"
 	}
 	p.bar.printf("%s:%d: not published: %s\n", p.name, line, why)
+}
+
+// refuseNow tells of a job that no worker would charge at this time: published, it would be rejected and become a dead letter.
+func (p *publication) refuseNow(line int, now []messages.Problem) {
+	p.invalid++
+	p.bar.printf("%s:%d: not published: every worker would reject it now: %s: %s; --untimely publishes it all the same\n", p.name, line, now[0].Path, now[0].Message)
 }
 
 // openInput opens a file, or standard input for "" and "-". size is 0 where it is not known.

@@ -181,10 +181,10 @@ func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
 		for _, a := range o.Accounts {
 			oldest, undecided, left := "-", "-", "-"
 			if !a.Oldest.IsZero() {
-				oldest = lapse(o.At.Sub(a.Oldest))
+				oldest = age(o.At, a.Oldest)
 			}
 			if !a.Undecided.IsZero() {
-				undecided = lapse(o.At.Sub(a.Undecided))
+				undecided = age(o.At, a.Undecided)
 				left = lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
 			}
 			table.add(a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
@@ -221,7 +221,7 @@ func printWorkers(w *page, o desk.Overview) {
 		table.prose = true
 		slices.SortFunc(o.Workers, func(a, b topology.Presence) int { return strings.Compare(a.Name, b.Name) })
 		for _, p := range o.Workers {
-			table.add(printable(p.Name), lapse(o.At.Sub(p.Started)), printable(serves(p)))
+			table.add(printable(p.Name), age(o.At, p.Started), printable(serves(p)))
 		}
 		table.print(w)
 	}
@@ -245,7 +245,7 @@ func printUnresolved(w *page, o desk.Overview) {
 			what = desk.CaptureJob
 		}
 		table.add("  "+printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
-			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), lapse(o.At.Sub(u.At))+" ago")
+			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), age(o.At, u.At)+" ago")
 	}
 	table.print(w)
 	if more := len(o.Unresolved) - mostUnresolved; more > 0 {

@@ -71,7 +71,7 @@ func (o *office) customer() (paid, declined, parked time.Time) {
 	o.work()
 	o.publish(again)
 	o.work()
-	out, _ := o.run(exitDone, "cancel", "acme.4711", "2027-03", "--yes")
+	out, _ := o.run(exitDone, "cancel", "acme.4711", "2027-03", "--unknown", "--yes")
 	o.expect(out, "nothing is recorded of this renewal yet; subscription acme.4711 has the periods 2026-11, 2026-10\n")
 	o.publish(in("2026-12", now, o.job("acme.4711", "ok", "", 1)), in("2026-12", now, o.job("queued only", "ok", "", 1)))
 	return paid, declined, parked

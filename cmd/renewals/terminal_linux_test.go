@@ -71,7 +71,7 @@ func TestAsking(t *testing.T) {
 			args: []string{"resolve", "1/2026-12", "--paid", "--order-id=X", "--unverified", "--captured"}, typed: "\n", question: "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?",
 			code: exitFailed,
 		},
-		{args: []string{"cancel", "2", "2026-12"}, typed: "nope\n", question: "Cancel period 2026-12 of subscription 2 on account default?", code: exitFailed},
+		{args: []string{"cancel", "2", "2026-12", "--unknown"}, typed: "nope\n", question: "Cancel period 2026-12 of subscription 2 on account default?", code: exitFailed},
 		{args: []string{"dead", "replay", invalid}, typed: "N\n", question: "Publish 1 jobs again (1 invalid)?", code: exitFailed},
 		{args: []string{"dead", "drop", "--all"}, typed: "no\n", question: "Drop 3 dead letters (2 idempotency_window_expired, 1 invalid)?", code: exitFailed},
 		{
@@ -83,7 +83,7 @@ func TestAsking(t *testing.T) {
 			code: exitDone,
 		},
 		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "y\n", question: "was not charged?", code: exitDone},
-		{args: []string{"cancel", "2", "2026-12"}, typed: "yes\n", question: "Cancel period", code: exitDone},
+		{args: []string{"cancel", "2", "2026-12", "--unknown"}, typed: "yes\n", question: "Cancel period", code: exitDone},
 		{args: []string{"dead", "replay", invalid}, typed: "Y\n", question: "Publish 1 jobs again", code: exitDone},
 	} {
 		records, letters, jobs := o.count(messages.StreamJournal), o.count(messages.StreamDead), o.count(messages.StreamJobs)

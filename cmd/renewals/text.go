@@ -38,6 +38,9 @@ func clockFrom(now, t time.Time) string {
 	return clock(t)
 }
 
+// age is how long ago something was. What the broker's clock puts into the future of this machine's has just happened.
+func age(now, t time.Time) string { return lapse(max(now.Sub(t), 0)) }
+
 // lapse writes a time span by its two largest units: 340ms, 12s, 3m5s, 2h7m, 6d3h.
 func lapse(d time.Duration) string {
 	const day = 24 * time.Hour

@@ -16,7 +16,7 @@ type validateCmd struct {
 	File string `arg:"" optional:"" help:"JSON Lines, or one document over several lines. Default, and -: standard input."`
 	JSON bool   `name:"json" help:"One JSON object a problem."`
 
-	Strict bool      `help:"Warnings, and what every worker would reject now, are errors."`
+	Strict bool      `help:"Warnings are errors, and with --untimely what every worker would reject now."`
 	At     time.Time `help:"Judge times as of then, RFC 3339, instead of now." from:"command-line"`
 }
 
@@ -39,13 +39,16 @@ func (f finding) String() string {
 	return fmt.Sprintf("%s:%d: %s%s: %s", f.File, f.Line, severity, printable(f.Path), printable(f.Message))
 }
 
-func (c *validateCmd) Run(t *terminal) error {
+func (c *validateCmd) Run(s *settings, t *terminal) error {
+	reader, err := c.Job.reader(s)
+	if err != nil {
+		return err
+	}
 	in, name, _, err := openInput(c.File, t)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	kind := c.Job.kind()
 	found, invalid, warnings, untimely := 0, 0, 0, 0
 	at := c.At
 	if at.IsZero() {
@@ -57,14 +60,13 @@ func (c *validateCmd) Run(t *terminal) error {
 	}
 	err = jobs(in, func(line int, text []byte, _ int64) error {
 		found++
-		reading := kind.ReadBy(c.Job.rules(), text, nil)
+		reading, now := reader.read(text, at)
 		if len(reading.Problems) > 0 {
 			invalid++
-			if other := kind.Mistaken(text); other != "" {
+			if other := reader.kind.Mistaken(text); other != "" {
 				reading.Problems = []messages.Problem{{Path: "$", Message: other}}
 			}
 		}
-		now := reading.Untimely(at)
 		warnings += len(reading.Warnings)
 		untimely += len(now)
 		return errors.Join(
@@ -83,7 +85,7 @@ func (c *validateCmd) Run(t *terminal) error {
 	switch {
 	case found == 0:
 		return errors.New("no job found")
-	case invalid > 0, c.Strict && warnings+untimely > 0:
+	case invalid > 0, untimely > 0 && !reader.untimely, c.Strict && warnings+untimely > 0:
 		return errReported
 	}
 	return nil

@@ -39,13 +39,13 @@ type JobReading struct {
 	Capture          messages.Capture // zero for a charge
 }
 
-// Untimely says why every worker would reject a job that is valid in itself at a time, with a journal of the default age;
+// Untimely says why every worker would reject a job that is valid in itself at a time, with a journal that remembers so much;
 // a capture never is.
-func (r JobReading) Untimely(at time.Time) []messages.Problem {
+func (r JobReading) Untimely(at time.Time, memory time.Duration) []messages.Problem {
 	if len(r.Problems) > 0 || r.Job.DueAt.IsZero() {
 		return nil
 	}
-	why, problem := r.Job.Untimely(at, messages.DefaultMemory)
+	why, problem := r.Job.Untimely(at, memory)
 	if why == "" {
 		return nil
 	}
