@@ -16,7 +16,8 @@ type renewal struct {
 	paid    *Row // the last that is paid
 	taken   *Row // the last that says how much was captured
 	why     *Row // the last refusal, or what is unresolved, unless it was paid since
-	claim   *Row // the last claim
+	claim   *Row // the claim that is open after them, if they hold it
+	closed  bool // what was claimed before them has its end
 }
 
 // take adds the next record.
@@ -39,8 +40,11 @@ func (r *renewal) take(row *Row) {
 	if row.event.OrderID != "" {
 		r.order = row
 	}
-	if row.claims() {
+	switch {
+	case row.claims():
 		r.claim = row
+	case row.stands.Phase != string(messages.KindCharging) && row.stands.Phase != string(messages.KindCapturing):
+		r.claim, r.closed = nil, true
 	}
 }
 
@@ -51,8 +55,8 @@ const updateRenewal = `UPDATE renewals SET phase = ?2, due_at = coalesce(?3, due
 	merchant_reference1 = CASE WHEN ?7 IS NULL THEN merchant_reference1 ELSE ?8 END, merchant_reference2 = CASE WHEN ?7 IS NULL THEN merchant_reference2 ELSE ?9 END,
 	reason = CASE ?10 WHEN 0 THEN reason ELSE ?11 END, category = CASE ?10 WHEN 0 THEN category ELSE ?12 END,
 	order_id = coalesce(?13, order_id), paid_at = coalesce(?14, paid_at), captured_amount = coalesce(?15, captured_amount),
-	open_message_id = CASE WHEN ?2 IN ('charging', 'capturing') THEN coalesce(?16, open_message_id) END,
-	open_key = CASE WHEN ?2 IN ('charging', 'capturing') THEN coalesce(?17, open_key) END, last_sequence = ?18, records = records + ?19 WHERE id = ?1`
+	open_message_id = CASE WHEN ?2 IN ('charging', 'capturing') THEN coalesce(?16, iif(?20, NULL, open_message_id)) END,
+	open_key = CASE WHEN ?2 IN ('charging', 'capturing') THEN coalesce(?17, iif(?20, NULL, open_key)) END, last_sequence = ?18, records = records + ?19 WHERE id = ?1`
 
 // save writes what has changed.
 func (r *renewal) save(s *sqlite3.Stmt) error {
@@ -103,6 +107,7 @@ func (r *renewal) save(s *sqlite3.Stmt) error {
 	b.text(string(open.IdempotencyKey))
 	b.number(int64(r.last.Sequence))
 	b.number(r.records)
+	b.flag(r.closed)
 	return b.run()
 }
 
