@@ -33,7 +33,7 @@ func TestGrowth(t *testing.T) {
 		t.Errorf("measured:\n%s", text)
 	}
 	for _, row := range found[2:] {
-		if failed := row[7]; failed != "0" {
+		if failed := row[6]; failed != "0" {
 			t.Errorf("%s: failed claims: %s", row[0], failed)
 		}
 	}
