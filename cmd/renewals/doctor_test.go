@@ -19,7 +19,7 @@ func TestDoctor(t *testing.T) {
 	finish(t, exitDone, env, "", "provision")
 	out, _ := finish(t, exitFailed, env, "", "doctor")
 	for _, want := range []string{
-		"NOT SAFE  fsync         every 2m on renewals-dev, one copy of the journal: a power cut can lose the last 2m of charges, which are then made again; put sync_interval: always",
+		"NOT SAFE  fsync         every 2m on renewals-dev, one copy of the journal: a power cut can lose the records of the last 2m, and so the memory of what was charged; put sync_interval: always",
 		"ok        klarna        default: 127.0.0.1:", " lets this account in",
 		"not seen  alerts        cannot be seen from here: ",
 		"\n\nNOT SAFE: 1 not safe, 1 cannot be seen from here, 3 warnings, 11 ok\n",
@@ -33,7 +33,7 @@ func TestDoctor(t *testing.T) {
 	}
 
 	out, _ = finish(t, exitDone, env, "", "status")
-	if want := "warning: fsync: every 2m on renewals-dev, one copy of the journal: a power cut can lose the last 2m of charges, which are then made again (renewals doctor)"; !strings.Contains(out, want) {
+	if want := "warning: fsync: every 2m on renewals-dev, one copy of the journal: a power cut can lose the records of the last 2m, and so the memory of what was charged (renewals doctor)"; !strings.Contains(out, want) {
 		t.Errorf("%q is not in:\n%s", want, out)
 	}
 	out, _ = finish(t, exitDone, env.with("NATS_MONITORING_URL", ""), "", "status", "--json")

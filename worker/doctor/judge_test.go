@@ -23,7 +23,7 @@ func TestSync(t *testing.T) {
 		want     Verdict
 		says     string
 	}{
-		{"one server by default", 1, []server{late}, NotSafe, "every 2m on n1, one copy of the journal: a power cut can lose the last 2m of charges"},
+		{"one server by default", 1, []server{late}, NotSafe, "every 2m on n1, one copy of the journal: a power cut can lose the records of the last 2m"},
 		{"one server, every write", 1, []server{always}, OK, "on every write, on n1"},
 		{"one server, nobody told", 1, []server{{name: "none"}}, Unseen, "nothing was seen of n1"},
 		{"two servers by default", 2, []server{late, late}, NotSafe, "2 copies"},

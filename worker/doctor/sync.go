@@ -33,10 +33,10 @@ func examineSync(_ context.Context, e *exam) []Finding {
 	switch {
 	case len(late) > 0 && journal.info.Config.Replicas < topology.SafeReplicas:
 		return one(NotSafe, fmt.Sprintf("every %s on %s, %s", short(longest), strings.Join(late, ", "), copiesText(journal.info.Config.Replicas)),
-			fmt.Sprintf("a power cut can lose the last %s of charges, which are then made again", short(longest)), do)
+			fmt.Sprintf("a power cut can lose the records of the last %s, and so the memory of what was charged", short(longest)), do)
 	case len(late) > 0:
 		return one(Warn, fmt.Sprintf("every %s on %s, %s", short(longest), strings.Join(late, ", "), copiesText(journal.info.Config.Replicas)),
-			"a power cut that all servers share, or a crash of one while the others are cut off, can lose confirmed charges, which are then made again", do)
+			"a power cut that all servers share, or a crash of one while the others are cut off, can lose confirmed records, and so the memory of what was charged", do)
 	}
 	if f := seen.missing(holders, howToSee); f != nil {
 		return f
