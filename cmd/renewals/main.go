@@ -52,6 +52,8 @@ type commands struct {
 	Token        tokenCmd        `cmd:"" help:"Klarna's view of a customer token."`
 	KlarnaSim    klarnaSimCmd    `cmd:"" help:"Klarna's simulator as a server."`
 	DunningTable dunningTableCmd `cmd:"" help:"What each refusal of Klarna becomes."`
+	Completion   completionCmd   `cmd:"" help:"Print what makes bash, zsh or fish complete commands, flags and their values."`
+	Complete     completeCmd     `cmd:"" name:"__complete" hidden:""`
 
 	Config  string           `help:"YAML file with settings of all commands and with accounts; renewals schema config describes it."`
 	Version kong.VersionFlag `help:"Print the version."`
