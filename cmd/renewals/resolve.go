@@ -18,6 +18,7 @@ type resolveCmd struct {
 	Decision decisionSettings `embed:""`
 
 	ID          string        `arg:"" optional:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
+	From        string        `placeholder:"FILE" help:"Settle many: CSV with a header, or JSON Lines, with verdict, order_id, capture_id and note for each id, or subscription and period; renewals status --unresolved --csv makes one. - is standard input." from:"command-line"`
 	Paid        bool          `xor:"verdict" help:"Of a charge: Klarna has an order for it." from:"command-line"`
 	NotCharged  bool          `xor:"verdict" help:"Of a charge: Klarna has none; the attempt failed, the next may be made." from:"command-line"`
 	NotCaptured bool          `xor:"verdict" help:"Of a capture: Klarna has none; the order can still be captured." from:"command-line"`
@@ -73,6 +74,9 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		finder: f, dead: dead, decision: c.Decision, correct: c.Correct, t: t, aside: t.beside(c.JSON), asJSON: c.JSON,
 		checker: desk.Checker{Now: time.Now, Merchant: c.Account.merchants(s, c.Log.logger(t))},
 	}
+	if c.From != "" {
+		return c.many(ctx, acts, t)
+	}
 	return c.one(ctx, acts, t)
 }
 
@@ -105,7 +109,8 @@ func (c *resolveCmd) one(ctx context.Context, acts *settling, t *terminal) error
 	if err := t.agreed(c.Decision.Yes, c.question(h, comparison, captured)); err != nil {
 		return err
 	}
-	return acts.write(ctx, unresolved, ruling, comparison, mentions, captured, "")
+	_, err = acts.write(ctx, unresolved, ruling, comparison, mentions, captured, "")
+	return err
 }
 
 // look asks Klarna about what the operator says, shows the comparison, and fails where that does not fit, or Klarna cannot be asked. With
@@ -173,8 +178,14 @@ func (c *resolveCmd) allowed(s journal.State) error {
 func (c *resolveCmd) check() error {
 	v := c.verdict()
 	switch {
+	case c.From != "" && (c.ID != "" || v != "" || c.Captured != nil || c.OrderID != "" || c.CaptureID != ""):
+		return usagef("--from: the file says which renewals and what became of them, expected neither ID nor verdict beside it")
+	case c.From != "" && (c.Unverified || c.Correct):
+		return usagef("--from: what Klarna does not bear out, and what was decided wrongly, is settled one by one, expected neither --unverified nor --correct beside it")
+	case c.From != "":
+		return nil
 	case c.ID == "":
-		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID")
+		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID, or --from FILE")
 	case v == "" && c.Captured != nil:
 		return usagef("--captured: false without --paid, expected --not-captured")
 	case v == "":

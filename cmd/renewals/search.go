@@ -11,16 +11,28 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// sought is what a person needs who looks at Klarna for what an unresolved charge or capture has made, in sentences. Records of earlier
-// versions say less.
-func (h history) sought() (say []string) {
-	u := h.of(messages.KindUnresolved)
-	what := "an order of " + amount(u.OrderAmount, u.Currency) + u.references()
+// sought is what a person needs who looks at Klarna for what the history's unresolved charge or capture has made, in sentences.
+func (h history) sought() []string {
+	event, err := messages.DecodeEvent(messages.KindUnresolved, h.of(messages.KindUnresolved).body)
+	if err != nil {
+		return []string{printable(err.Error())}
+	}
+	capture := ""
 	if h.state.Capturing() {
-		what = "a capture of " + h.capture() + u.references()
-		if u.CaptureReference != "" {
-			what += ", reference " + u.CaptureReference
-		}
+		capture = h.capture()
+	}
+	return sought(event.(messages.Unresolved), capture)
+}
+
+// sought is the same of the record alone; capture is what was to be captured, "" of a charge. Records of earlier versions say less.
+func sought(u messages.Unresolved, capture string) (say []string) {
+	what := "an order of " + amount(u.OrderAmount, u.PurchaseCurrency)
+	if capture != "" {
+		what = "a capture of " + capture
+	}
+	what += references(u.MerchantReference1, u.MerchantReference2)
+	if capture != "" && u.Reference != "" {
+		what += ", reference " + u.Reference
 	}
 	switch from, until := second(u.FirstSentAt), second(u.SearchUntil.Add(time.Second-1)); { // outwards
 	case !u.FirstSentAt.IsZero() && !u.SearchUntil.IsZero():
@@ -31,9 +43,17 @@ func (h history) sought() (say []string) {
 		what += ", made after " + from
 	}
 	say = append(say, what)
+	if capture == "" && u.OrderID != "" {
+		say = append(say, "order "+u.OrderID+", as Klarna named it")
+	}
 	if len(u.CorrelationIDs) > 0 {
 		say = append(say, "Klarna's correlation ids: "+strings.Join(u.CorrelationIDs, ", "))
 	}
+	key := "idempotency key " + string(u.IdempotencyKey)
+	if u.TokenFingerprint != "" {
+		key += ", customer token with fingerprint " + u.TokenFingerprint
+	}
+	say = append(say, key)
 	for i := range say {
 		say[i] = printable(say[i])
 	}
@@ -41,12 +61,12 @@ func (h history) sought() (say []string) {
 }
 
 // references are those by which Klarna's portal and settlements know an order.
-func (e episode) references() string {
+func references(one, two string) string {
 	switch {
-	case e.Reference != "" && e.Reference2 != "":
-		return ", merchant references " + e.Reference + " and " + e.Reference2
-	case e.Reference+e.Reference2 != "":
-		return ", merchant reference " + e.Reference + e.Reference2
+	case one != "" && two != "":
+		return ", merchant references " + one + " and " + two
+	case one+two != "":
+		return ", merchant reference " + one + two
 	}
 	return ""
 }

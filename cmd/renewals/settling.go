@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -68,45 +70,46 @@ func (s *settling) named(ctx context.Context, c desk.Case, r desk.Ruling, compar
 	return mentions, nil
 }
 
+// errNamed means that another record has come to name the same order, or capture.
+var errNamed = errors.New("is named by another record meanwhile")
+
 // write records a decision, shows its record, and drops the dead letters of what was settled. Between what was looked at and
-// the record nobody else may have named the same order, or settled the renewal.
-func (s *settling) write(ctx context.Context, c desk.Case, r desk.Ruling, comparison desk.Comparison, mentions *desk.Mentions, captured bool, note string) error {
+// the record nobody else may have named the same order, or settled the renewal. recorded is true with an error where only something after
+// the record failed.
+func (s *settling) write(ctx context.Context, c desk.Case, r desk.Ruling, comparison desk.Comparison, mentions *desk.Mentions, captured bool, note string) (recorded bool, _ error) {
 	if err := s.unnamed(ctx, c, r, mentions); err != nil {
-		return fmt.Errorf("%w: nothing was changed, look again", err)
+		return false, fmt.Errorf("%w: nothing was changed, look again", err)
 	}
 	decision := s.decision.decision(time.Now())
 	decision.Corrects, decision.Seen, decision.Verified = s.correct, comparison.Seen, comparison.Verified()
-	if note != "" {
-		decision.Note = note
-	}
+	decision.Note = cmp.Or(note, decision.Note)
 	// Once begun it is carried to its end: who interrupts it would not know whether it is recorded.
 	writing, cancel := context.WithTimeout(context.WithoutCancel(ctx), decisionTimeout)
 	defer cancel()
 	if err := c.Write(writing, s.finder.Journal, r, captured, decision); err != nil {
-		return decisionProblem("resolve", err)
+		return false, decisionProblem("resolve", err)
 	}
 	after, err := announce(writing, s.finder, s.t, c.Renewal, s.asJSON)
 	if err != nil {
-		return err
+		return true, err
 	}
 	letters, err := s.dead.Of(writing, c.GaveUp.IdempotencyKey)
+	if err == nil {
+		err = s.clear(writing, letters)
+	}
+	if err == nil {
+		err = printBlocked(writing, s.aside, s.dead, after.state, messages.ReasonBlockedByUnresolved)
+	}
 	if err != nil {
-		return err
-	}
-	if err := s.clear(writing, letters); err != nil {
-		return err
-	}
-	if err := printBlocked(writing, s.aside, s.dead, after.state, messages.ReasonBlockedByUnresolved); err != nil {
-		return err
+		return true, err
 	}
 	if err := s.unnamed(writing, c, r, mentions); err != nil {
-		return fmt.Errorf("recorded, but %w: one of the two is wrong, put it right with `renewals resolve --correct`", err)
+		return true, fmt.Errorf("recorded, but %w: one of the two is wrong, put it right with `renewals resolve --correct`", err)
 	}
-	return nil
+	return true, nil
 }
 
-// unnamed reads on and fails where another record has come to name the same order, or capture. That is told of a record that --unverified
-// passes over, too, once.
+// unnamed reads on, and fails where another record has come to name the same order, or capture, since it was looked for.
 func (s *settling) unnamed(ctx context.Context, c desk.Case, r desk.Ruling, mentions *desk.Mentions) error {
 	if mentions == nil {
 		return nil
@@ -116,7 +119,7 @@ func (s *settling) unnamed(ctx context.Context, c desk.Case, r desk.Ruling, ment
 		return err
 	}
 	if at := mentions.Elsewhere(r.Made(), c.GaveUp.IdempotencyKey); at != nil && was == nil {
-		return fmt.Errorf("%s is named by %s/%s meanwhile, in record %d", printable(r.Made()), printable(string(at.SubscriptionID)), printable(string(at.Period)), at.Sequence)
+		return fmt.Errorf("%s %w: %s/%s, record %d", printable(r.Made()), errNamed, printable(string(at.SubscriptionID)), printable(string(at.Period)), at.Sequence)
 	}
 	return nil
 }

@@ -208,12 +208,6 @@ type episode struct {
 	Note           string `json:"note"`
 	Reference      string `json:"merchant_reference1"`
 	Reference2     string `json:"merchant_reference2"`
-
-	// Of what is unresolved.
-	FirstSentAt      time.Time `json:"first_sent_at"`
-	SearchUntil      time.Time `json:"search_until"`
-	CorrelationIDs   []string  `json:"correlation_ids"`
-	CaptureReference string    `json:"reference"`
 }
 
 func historyOf(ctx context.Context, f desk.Finder, r messages.Renewal) (history, error) {
@@ -266,7 +260,7 @@ func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 		key = string(h.renewal.Key())
 	}
 	fmt.Fprintf(w, "subscription %s, period %s, %s, %s, account %s\nrenewal key %s\n", printable(cmp.Or(string(about.SubscriptionID), "-")),
-		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(strings.TrimPrefix(about.references(), ", "), "merchant reference -")), about.Account, key)
+		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(strings.TrimPrefix(references(about.Reference, about.Reference2), ", "), "merchant reference -")), about.Account, key)
 	keys := map[messages.IdempotencyKey]bool{}
 	for _, e := range h.records {
 		if !keys[e.IdempotencyKey] && e.ID != "" {

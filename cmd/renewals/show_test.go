@@ -41,12 +41,20 @@ func TestStanding(t *testing.T) {
 		return []episode{e}
 	}
 	sought := func(captured int64) episode {
-		day := time.Date(2026, 12, 1, 2, 0, 0, 500, time.UTC)
-		return episode{
-			record:    record{Kind: messages.KindUnresolved, SubscriptionID: "1", Period: "2026-12", OrderAmount: 1599, Currency: "EUR", Amount: captured, Reason: messages.ReasonPoison},
-			Reference: "1-2026-12", Reference2: "NL-7", CaptureReference: "parcel 1",
+		day := time.Date(2026, 12, 1, 2, 0, 0, 500_000_000, time.UTC)
+		u := messages.Unresolved{
+			Record: messages.Record{
+				SubscriptionID: "1", Period: "2026-12", OrderAmount: 1599, PurchaseCurrency: "EUR", MerchantReference1: "1-2026-12", MerchantReference2: "NL-7",
+				IdempotencyKey: key, TokenFingerprint: "b17f6e500d48",
+			},
+			Reason: messages.ReasonPoison, CapturedAmount: captured, Reference: "parcel 1",
 			FirstSentAt: day, SearchUntil: day.Add(21*time.Hour + 2*time.Minute + 5*time.Second), CorrelationIDs: []string{"6b5c5c2f", "0a81d3e7"},
 		}
+		body, err := messages.Encode(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return episode{record: record{Kind: messages.KindUnresolved, SubscriptionID: "1", Period: "2026-12", OrderAmount: 1599, Currency: "EUR", Amount: captured, Reason: u.Reason, body: body}}
 	}
 	due := []desk.WaitingJob{{ID: "j", Account: "default", Key: key, Published: now.Add(-time.Minute), DueAt: now}}
 	for _, row := range []struct {
@@ -77,6 +85,7 @@ func TestStanding(t *testing.T) {
 		{"unresolved", history{state: journal.State{Phase: journal.PhaseUnresolved, Claim: order}, records: rec(messages.KindUnresolved, func(r *record) { r.Reason = messages.ReasonPendingTooLong })}, []string{"unresolved: pending_too_long", `renewals resolve 'it'\''s/2026-12' --paid`}},
 		{"unresolved, in every detail", history{state: journal.State{Phase: journal.PhaseUnresolved, Claim: order}, records: []episode{sought(0)}}, []string{
 			"search: an order of 15.99 EUR, merchant references 1-2026-12 and NL-7, made between 2026-12-01 02:00:00 UTC and 2026-12-01 23:02:06 UTC", "\n        Klarna's correlation ids: 6b5c5c2f, 0a81d3e7\n",
+			"idempotency key 066fb987-94e8-5d9a-9b0b-0d279f430fd1, customer token with fingerprint b17f6e500d48",
 		}},
 		{"unresolved capture, in every detail", history{state: delayed(journal.PhaseUnresolved, 0, later), records: []episode{sought(500)}}, []string{
 			"search: a capture of 5.00 EUR of order f3392f8b, merchant references 1-2026-12 and NL-7, reference parcel 1, made between ",

@@ -23,8 +23,12 @@ type statusCmd struct {
 	Log  logSettings  `embed:""`
 	View viewSettings `embed:""`
 
-	JSON      bool          `name:"json" help:"As JSON, one line."`
-	Watch     bool          `help:"Again every 2s, until interrupted." from:"command-line"`
+	JSON  bool `name:"json" help:"As JSON, one line."`
+	Watch bool `help:"Again every 2s, until interrupted." from:"command-line"`
+
+	Unresolved bool `help:"Only what is unresolved, all of it, with what a search at Klarna needs; exit code 0." from:"command-line"`
+	CSV        bool `name:"csv" help:"With --unresolved: as CSV, whose verdict column is filled in for renewals resolve --from." from:"command-line"`
+
 	KeyWindow time.Duration `default:"${key_window}" help:"The workers' setting, for saying how long a key may still be used."`
 }
 
@@ -35,6 +39,14 @@ const (
 
 // Run fails where something needs a human, or where it cannot be seen whether something does.
 func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	switch {
+	case c.CSV && !c.Unresolved:
+		return usagef("--csv: without --unresolved, expected both")
+	case c.CSV && c.JSON:
+		return usagef("--csv: beside %s, expected one of them", s.place("json"))
+	case c.Unresolved && c.Watch:
+		return usagef("--watch: with --unresolved, expected one of them")
+	}
 	if err := c.View.check(c.NATS.Reach, s); err != nil {
 		return err
 	}
@@ -48,6 +60,9 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
+	if c.Unresolved {
+		return c.list(ctx, js, c.Log.logger(t), t)
+	}
 	patient := doctor.Patient{JS: js, Version: version()}
 	leave, err := c.View.sight(ctx, c.NATS, s, &patient)
 	if err != nil {
