@@ -22,6 +22,7 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/doctor"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -136,6 +137,18 @@ func TestRunbookKnowsWhatStatusSays(t *testing.T) {
 	for _, reason := range []string{"not_evaluated", "breaker", "settings", "clock", "journal", "rate_limited", "refused_by_config"} {
 		if !strings.Contains(runbook, "`"+reason+"`") {
 			t.Errorf("RUNBOOK.md does not explain the pause %s", reason)
+		}
+	}
+}
+
+// TestRunbookKnowsWhatTheDoctorAsks: every check.
+func TestRunbookKnowsWhatTheDoctorAsks(t *testing.T) {
+	t.Parallel()
+	_, section, _ := strings.Cut(read(t, "RUNBOOK.md"), "\n## What the doctor says\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, name := range doctor.Checks() {
+		if !strings.Contains(section, "`"+name+"`") {
+			t.Errorf("RUNBOOK.md does not say what %s asks", name)
 		}
 	}
 }

@@ -96,5 +96,6 @@ func examineDisk(_ context.Context, e *exam) (found []Finding) {
 	if len(found) > 0 {
 		return found
 	}
+	slices.Sort(texts)
 	return well("taken on %s", strings.Join(texts, ", "))
 }
