@@ -991,6 +991,37 @@ func TestDeployedConfigurations(t *testing.T) {
 	}
 }
 
+// TestDeployedIncludes: what node.conf says of variables and files that are included.
+func TestDeployedIncludes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"inner.conf": "port: $PORT", "outer.conf": "PORT: 4333\ninclude \"inner.conf\"",
+		"values.conf": "PORT: 4333", "reads.conf": "include \"values.conf\"\nport: $PORT", "deeper.conf": "include \"reads.conf\"",
+		"beside.conf": "include \"values.conf\"\ninclude \"inner.conf\"", "above.conf": "port: $PORT\nPORT: 4333",
+	} {
+		write(t, filepath.Join(dir, name), text)
+	}
+	for _, tt := range []struct {
+		file, situation string
+		env             []string
+		want            bool
+	}{
+		{file: "outer.conf", situation: "set where it is included"},
+		{file: "beside.conf", situation: "set in a file beside it"},
+		{file: "above.conf", situation: "set below"},
+		{file: "outer.conf", situation: "in the environment", env: []string{"PORT=4222"}, want: true},
+		{file: "reads.conf", situation: "set in what it includes", want: true},
+		{file: "deeper.conf", situation: "set in what it includes, and included itself", want: true},
+	} {
+		check := exec.Command(broker, "-t", "-c", filepath.Join(dir, tt.file))
+		check.Env = tt.env
+		if said, err := check.CombinedOutput(); (err == nil) != tt.want {
+			t.Errorf("%s, %s: %v, want valid %t\n%s", tt.file, tt.situation, err, tt.want, said)
+		}
+	}
+}
+
 // TestDeployedCompose runs the services of compose.yaml that are ours as processes, with their commands and variables; only
 // the names of hosts are others.
 func TestDeployedCompose(t *testing.T) {
