@@ -30,7 +30,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.check(s); err != nil {
 		return err
 	}
-	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	ctx, f, err := finder(ctx, c.NATS, s, t, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func (c *cancelCmd) check(s *settings) error {
 	}
 	if c.Account != "" {
 		if _, err := messages.ParseAccount(c.Account); err != nil {
-			return usagef("%s: %w", s.place("account"), err)
+			return usagef("%s: %w", s.Place("account"), err)
 		}
 	}
 	return nil
@@ -117,13 +117,13 @@ func (c *cancelCmd) account(s *settings, w *page, h history, instead string) (me
 		if of := h.about().Account; account == "" {
 			account = of
 		} else if account != of {
-			return "", usagef("%s: %s, but the records of this renewal are of account %s", s.place("account"), account, of)
+			return "", usagef("%s: %s, but the records of this renewal are of account %s", s.Place("account"), account, of)
 		}
 	} else {
 		fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)
 	}
 	if account == "" {
-		entry, err := s.account("")
+		entry, err := accountOf(s, "")
 		return messages.Account(entry.Name), err
 	}
 	return account, nil

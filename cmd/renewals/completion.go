@@ -74,7 +74,7 @@ func (c *completeCmd) Run(s *settings, t *terminal) error {
 	if c.Shell == "bash" {
 		words = rejoined(words)
 	}
-	for _, o := range (&completer{s.grammar.Node, func() ([]messages.Account, error) { return c.Account.names(s) }}).offers(words) {
+	for _, o := range (&completer{s.Grammar.Node, func() ([]messages.Account, error) { return c.Account.Names(s) }}).offers(words) {
 		if _, err := fmt.Fprintln(t.stdout, o.text(c.Shell, words[len(words)-1], begun)); err != nil {
 			return err
 		}

@@ -6,12 +6,13 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
 func TestOffers(t *testing.T) {
 	t.Parallel()
-	parser, err := kong.New(&commands{}, defaults(), durations())
+	parser, err := kong.New(&commands{}, defaults(), cli.Durations())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,11 +12,13 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
 	"pgregory.net/rapid"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 func grammar(t *testing.T) *kong.Application {
 	t.Helper()
-	parser, err := kong.New(&commands{}, defaults(), durations())
+	parser, err := kong.New(&commands{}, defaults(), cli.Durations())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +28,7 @@ func grammar(t *testing.T) *kong.Application {
 // What a person reads who has to correct a file: its line, its key, what stands there and what was expected.
 func TestConfigProblems(t *testing.T) {
 	t.Parallel()
-	flags := settingFlags(grammar(t))
+	flags := cli.SettingFlags(grammar(t))
 	for _, row := range []struct{ situation, text, want string }{
 		{"a typing error", "\nrety_delays: [5s]\n", "f:2: unknown key rety_delays, did you mean retry_delays?"},
 		{"letters swapped", "accuonts: []\n", "f:1: unknown key accuonts, did you mean accounts?"},
@@ -54,7 +56,7 @@ func TestConfigProblems(t *testing.T) {
 		{"quotes that are not closed", "pprof: true\nnats_url: \"nats://me:hunter2@a\npprof: false\n", "f:2: nats_url: no YAML: found unexpected end of stream; look"},
 		{"a mapping that holds itself", "accounts:\n- &a\n  name: se\n  <<: *a\n", "f:2: accounts: yaml: anchor 'a' value contains itself"},
 	} {
-		_, err := parseConfig("f", []byte(row.text), flags)
+		_, err := cli.ParseConfig("f", []byte(row.text), flags)
 		if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 			t.Errorf("%s:\n got %v\nwant %s", row.situation, err, row.want)
 		}
@@ -64,24 +66,24 @@ func TestConfigProblems(t *testing.T) {
 // What a file may say, and how flags get it.
 func TestConfigValues(t *testing.T) {
 	t.Parallel()
-	file, err := parseConfig("f", []byte("try_timeout: &long 50s\nsettle_delay: *long\nretry_delays: [5s, 10s]\nlatency: 0\npprof: true\nfaults: 5.0e-1\n"+
-		"accounts:\n- &first {name: a, endpoint: eu, rate: 5, min_attempt_gap: 0}\n- {<<: *first, name: b, max_attempts: 3}\n"), settingFlags(grammar(t)))
+	file, err := cli.ParseConfig("f", []byte("try_timeout: &long 50s\nsettle_delay: *long\nretry_delays: [5s, 10s]\nlatency: 0\npprof: true\nfaults: 5.0e-1\n"+
+		"accounts:\n- &first {name: a, endpoint: eu, rate: 5, min_attempt_gap: 0}\n- {<<: *first, name: b, max_attempts: 3}\n"), cli.SettingFlags(grammar(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]string{"try_timeout": "50s", "settle_delay": "50s", "retry_delays": "5s,10s", "latency": "0", "pprof": "true", "faults": "0.5"} {
-		if got := file.settings[key].text; got != want {
+		if got := file.Settings[key].Text; got != want {
 			t.Errorf("%s: %q, want %q", key, got, want)
 		}
 	}
-	if b := file.accounts[1]; len(file.accounts) != 2 || b.Name != "b" || b.Endpoint != "eu" || *b.Rate != 5 || b.MinAttemptGap != "0" || *b.MaxAttempts != 3 {
-		t.Errorf("got %+v", file.accounts)
+	if b := file.Accounts[1]; len(file.Accounts) != 2 || b.Name != "b" || b.Endpoint != "eu" || *b.Rate != 5 || b.MinAttemptGap != "0" || *b.MaxAttempts != 3 {
+		t.Errorf("got %+v", file.Accounts)
 	}
-	if got := file.accounts[1].where("max_attempts"); got != "f:9: account b: max_attempts" {
+	if got := file.Accounts[1].Where("max_attempts"); got != "f:9: account b: max_attempts" {
 		t.Errorf("got %s", got)
 	}
 	for _, empty := range []string{"", "# nothing\n", "---\n", "{}\n"} {
-		if file, err := parseConfig("f", []byte(empty), nil); err != nil || len(file.settings) > 0 {
+		if file, err := cli.ParseConfig("f", []byte(empty), nil); err != nil || len(file.Settings) > 0 {
 			t.Errorf("%q: %v, %v", empty, file, err)
 		}
 	}
@@ -91,9 +93,9 @@ func TestConfigValues(t *testing.T) {
 func TestConfigSchemaIsWhatIsRead(t *testing.T) {
 	t.Parallel()
 	model := grammar(t)
-	flags := settingFlags(model)
+	flags := cli.SettingFlags(model)
 	var printed bytes.Buffer
-	if err := writeConfigSchema(&printed, model); err != nil {
+	if err := cli.WriteConfigSchema(&printed, model); err != nil {
 		t.Fatal(err)
 	}
 	document, err := jsonschema.UnmarshalJSON(&printed)
@@ -108,8 +110,8 @@ func TestConfigSchemaIsWhatIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	top := append(sortedKeys(fileShape(flags).keys), "password", "yes")
-	inAccount := append(sortedKeys(fileShape(flags).keys["accounts"].of.keys), "retry_delays")
+	top, inAccount := cli.FileKeys(flags)
+	top, inAccount = append(top, "password", "yes"), append(inAccount, "retry_delays")
 	scalar := rapid.SampledFrom([]string{
 		"true", "no", "0", "1", "3", "-1", "5000", "1.5", "5s", "1h30m", "120d", "7d", "0s", "5 s", "soon", `"5"`, `""`, "null", "eu", "se", "Se", "hold", "off", "allow", "info", "auto", "message-id",
 		"2026-12-01", "1e400", ".nan", "0x10", "[]", "{}", "[5s, 10s]", "[5s, soon]", "[1, 3]", "[a, b]", "[0]", "{days: [1, 3]}", "{soft_decline: {days: [1, 2], max_attempts: 3}}", "{soft_decline: {days: [0]}}", "{customer_action: 3}",
@@ -145,7 +147,7 @@ func TestConfigSchemaIsWhatIsRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		says := schema.Validate(instance)
-		_, read := parseConfig("f", []byte(text.String()), flags)
+		_, read := cli.ParseConfig("f", []byte(text.String()), flags)
 		if (says == nil) != (read == nil) {
 			t.Fatalf("%s: the schema says %v, the program %v", text.String(), says, read)
 		}

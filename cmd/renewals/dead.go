@@ -80,12 +80,12 @@ func entryOf(l desk.Letter) entry {
 }
 
 // deadLetters opens the dead letters for one command.
-func (n natsSettings) deadLetters(ctx context.Context, s *settings, t *terminal, l logSettings) (context.Context, desk.DeadLetters, error) {
-	server, err := n.server(s)
+func deadLetters(ctx context.Context, n natsSettings, s *settings, t *terminal, l logSettings) (context.Context, desk.DeadLetters, error) {
+	server, err := n.Server(s)
 	if err != nil {
 		return nil, desk.DeadLetters{}, err
 	}
-	ctx, js, err := server.connect(ctx, l.logger(t))
+	ctx, js, err := server.Connect(ctx, l.Logger(t.logs()))
 	if err != nil {
 		return nil, desk.DeadLetters{}, err
 	}
@@ -107,7 +107,7 @@ func (c *deadListCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.Filter.check(); err != nil {
 		return err
 	}
-	ctx, d, err := c.NATS.deadLetters(ctx, s, t, c.Log)
+	ctx, d, err := deadLetters(ctx, c.NATS, s, t, c.Log)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ type deadShowCmd struct {
 }
 
 func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	ctx, d, err := c.NATS.deadLetters(ctx, s, t, c.Log)
+	ctx, d, err := deadLetters(ctx, c.NATS, s, t, c.Log)
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func newFates(t *terminal, asJSON bool, label string, total int) *fates {
 func (f *fates) tell(l desk.Letter, fate, why string) {
 	f.counts[fate]++
 	f.seen++
-	f.bar.set(f.seen)
+	f.bar.Set(f.seen)
 	if f.asJSON {
 		encoder := json.NewEncoder(f.t.stdout)
 		encoder.SetEscapeHTML(false)
@@ -284,12 +284,12 @@ func (f *fates) tell(l desk.Letter, fate, why string) {
 		return
 	}
 	if why != "" {
-		f.bar.printf("%d: %s: %s: %s\n", l.Number, printable(cmp.Or(string(l.Reading.Job.ID), "-")), fate, printable(why))
+		f.bar.Printf("%d: %s: %s: %s\n", l.Number, printable(cmp.Or(string(l.Reading.Job.ID), "-")), fate, printable(why))
 	}
 }
 
 func (f *fates) close(nothing string) error {
-	f.bar.done()
+	f.bar.Done()
 	if !f.asJSON {
 		fmt.Fprintln(f.t.stdout, cmp.Or(counted(f.counts), nothing))
 	}
@@ -310,7 +310,7 @@ func (c *deadReplayCmd) Run(ctx context.Context, s *settings, t *terminal) error
 	if err := c.Choice.check(); err != nil {
 		return err
 	}
-	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	ctx, f, err := finder(ctx, c.NATS, s, t, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -375,7 +375,7 @@ func (c *deadDropCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.Choice.check(); err != nil {
 		return err
 	}
-	ctx, d, err := c.NATS.deadLetters(ctx, s, t, c.Log)
+	ctx, d, err := deadLetters(ctx, c.NATS, s, t, c.Log)
 	if err != nil {
 		return err
 	}

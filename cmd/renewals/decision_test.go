@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // decide are the flags that take a decision about money, pick what a decision or an answer is about, or confirm it, by command. They
@@ -58,7 +60,7 @@ var set = map[string][]string{
 // eachFlag visits every flag of every command, those of all commands under "".
 func eachFlag(t *testing.T, visit func(command string, flag *kong.Flag)) *kong.Application {
 	t.Helper()
-	parser, err := kong.New(&commands{}, defaults(), durations())
+	parser, err := kong.New(&commands{}, defaults(), cli.Durations())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +88,7 @@ func TestNothingInAnEnvironmentDecides(t *testing.T) {
 	type named struct{ command, flag string }
 	there := map[named]bool{}
 	types := map[string]string{} // of each key of the file
-	obeyed := &settings{env: func(variable string) (string, bool) { return "true", true }, file: &configFile{}}
+	obeyed := &settings{Env: func(variable string) (string, bool) { return "true", true }, File: &cli.ConfigFile{}}
 	grammar := eachFlag(t, func(command string, flag *kong.Flag) {
 		if command == "" && (flag.Name == "help" || flag.Name == "version") {
 			return
@@ -101,14 +103,14 @@ func TestNothingInAnEnvironmentDecides(t *testing.T) {
 				t.Errorf("%s --%s: %v, %v from a variable, want nothing", command, flag.Name, text, err)
 			}
 		default:
-			if onCommandLine(flag) {
+			if cli.OnCommandLine(flag) {
 				t.Errorf("%s --%s: has no variable, want one", command, flag.Name)
 			}
 			kind := flag.Target.Type().String()
-			if was := types[fileKey(flag)]; was != "" && was != kind {
-				t.Errorf("%s --%s: key %s is %s here and %s elsewhere", command, flag.Name, fileKey(flag), kind, was)
+			if was := types[cli.FileKey(flag)]; was != "" && was != kind {
+				t.Errorf("%s --%s: key %s is %s here and %s elsewhere", command, flag.Name, cli.FileKey(flag), kind, was)
 			}
-			types[fileKey(flag)] = kind
+			types[cli.FileKey(flag)] = kind
 		}
 	})
 	for _, list := range []map[string][]string{decide, set} {
@@ -120,7 +122,7 @@ func TestNothingInAnEnvironmentDecides(t *testing.T) {
 			}
 		}
 	}
-	keys := settingFlags(grammar)
+	keys := cli.SettingFlags(grammar)
 	for key := range types {
 		if keys[key] == nil && key != "config" {
 			t.Errorf("%s: no key of the file", key)

@@ -60,13 +60,13 @@ func (d *demonstration) run(ctx context.Context) error {
 	}
 	d.out = newOutbox(ctx, d.js, func(o outgoing, f fate) {
 		if f.err != nil {
-			d.bar.printf("%s: not published: %v\n", o.id, f.err)
+			d.bar.Printf("%s: not published: %v\n", o.id, f.err)
 		}
 	})
 	published := make(chan error, 1)
 	go func() { published <- d.publish(samples) }()
 	err = d.untilSettled(ctx)
-	d.bar.done()
+	d.bar.Done()
 	err = errors.Join(err, <-published)
 	d.out.close()
 	if err != nil {
@@ -137,7 +137,7 @@ func (d *demonstration) untilSettled(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		d.bar.set(int64(len(d.kept.jobs) - d.kept.open))
+		d.bar.Set(int64(len(d.kept.jobs) - d.kept.open))
 		if settled != nil && settled.then != nil {
 			d.kept.expect(*settled.then)
 			return d.publish([]sample{*settled.then})
@@ -203,9 +203,9 @@ func variantLayout() layout {
 // startWorker runs a worker with the pauses that nobody wants to watch cut short. stop returns when it is quiet, and
 // may be called again.
 func (d *demonstration) startWorker(ctx context.Context) (stop func() error, err error) {
-	entry := accountEntry{Name: string(devAccount), Endpoint: d.simulator.URL, Username: devUser, password: devPassword, where: func(key string) string { return key }}
+	entry := accountEntry{Name: string(devAccount), Endpoint: d.simulator.URL, Username: devUser, Password: devPassword, Where: func(key string) string { return key }}
 	options := worker.DefaultOptions()
-	account, err := entry.account(options.TryTimeout, false, d.log)
+	account, err := entry.Client(options.TryTimeout, false, d.log)
 	if err != nil {
 		return nil, err
 	}

@@ -48,8 +48,8 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	defer simulator.Close()
 
-	log := logSettings{Level: c.LogLevel, Format: "auto"}.logger(t)
-	ctx, js, err := natsServer{url: broker.ClientURL()}.connect(ctx, log)
+	log := logSettings{Level: c.LogLevel, Format: "auto"}.Logger(t.logs())
+	ctx, js, err := natsServer{URL: broker.ClientURL()}.Connect(ctx, log)
 	if err != nil {
 		return err
 	}

@@ -249,7 +249,7 @@ func TestDevBrokenPromise(t *testing.T) {
 	}
 	t.Cleanup(sim.Close)
 	var out, told screen
-	ctx, js, err := natsServer{url: broker(t, nil).ClientURL()}.connect(t.Context(), zerolog.Nop())
+	ctx, js, err := natsServer{URL: broker(t, nil).ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,10 +79,10 @@ func (d *docket) look(ctx context.Context) error {
 		e := &d.entries[i]
 		err := d.consider(ctx, e)
 		if err != nil {
-			bar.done()
+			bar.Done()
 			return err
 		}
-		bar.set(int64(i + 1))
+		bar.Set(int64(i + 1))
 		if e.fate != "" {
 			continue
 		}
@@ -96,7 +96,7 @@ func (d *docket) look(ctx context.Context) error {
 			renewals[key], made[id] = e.Number, e.Number
 		}
 	}
-	bar.done()
+	bar.Done()
 	return d.elsewhere(ctx)
 }
 

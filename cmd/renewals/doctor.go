@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/deploy"
 	"github.com/klarna-renewals/renewals/worker/doctor"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -39,11 +40,11 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.View.check(c.NATS.Reach, s); err != nil {
 		return err
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
-	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	ctx, js, err := server.Connect(ctx, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -126,7 +127,7 @@ func findingText(f doctor.Finding) string {
 // patient is everything but the connections.
 func (c *doctorCmd) patient(s *settings, t *terminal) (p doctor.Patient, err error) {
 	if err := c.Tries.check(s); err != nil {
-		return p, usageError{err}
+		return p, cli.Usage(err)
 	}
 	p = doctor.Patient{
 		LeaseNeeded: journal.Timing{TryTimeout: c.Tries.TryTimeout, TryBudget: c.Tries.TryBudget}.LeaseNeeded(),
@@ -134,33 +135,28 @@ func (c *doctorCmd) patient(s *settings, t *terminal) (p doctor.Patient, err err
 	}
 	if c.Prometheus != "" {
 		if p.Prometheus, err = webURL(c.Prometheus); err != nil {
-			return p, usagef("%s: %w", s.place("prometheus"), err)
+			return p, usagef("%s: %w", s.Place("prometheus"), err)
 		}
 	}
 	if p.Alerts, err = alertNames(deploy.Rules); err != nil {
 		return p, err
 	}
-	if !c.Account.configured(s) {
+	if !c.Account.Configured(s) {
 		return p, nil
 	}
-	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, c.Log.logger(t))
+	accounts, err := c.Account.Accounts(s, c.Tries.TryTimeout, c.Log.Logger(t.logs()))
 	if err != nil {
 		return p, err
 	}
 	for _, a := range accounts {
 		endpoint, err := url.Parse(a.Endpoint)
 		if err != nil {
-			return p, usageError{err}
+			return p, cli.Usage(err)
 		}
 		p.Names = append(p.Names, a.Name)
 		p.Klarna = append(p.Klarna, doctor.Account{Name: a.Name, Klarna: a.Klarna, Endpoint: endpoint})
 	}
 	return p, nil
-}
-
-// configured says that somebody has said anything about Klarna's accounts here.
-func (a accountSettings) configured(s *settings) bool {
-	return a.Account != "" || a.set(s) != "" || s.file != nil && len(s.file.accounts) > 0
 }
 
 // alertNames reads which rules there are, recorded series among them.

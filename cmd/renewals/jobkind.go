@@ -30,7 +30,7 @@ func (s jobSettings) kind() desk.JobKind {
 
 // reader is what jobs are read by.
 func (s jobSettings) reader(from *settings) (jobReader, error) {
-	entry, err := from.account(s.Account)
+	entry, err := accountOf(from, s.Account)
 	r := jobReader{
 		kind: s.kind(), account: messages.Account(entry.Name), untimely: s.Untimely, memory: messages.DefaultMemory,
 		rules: messages.Rules{MixedCadences: s.MixedCadences || entry.MixedCadences == "allow", MerchantName: s.MerchantName},
@@ -44,19 +44,19 @@ func (s jobSettings) reader(from *settings) (jobReader, error) {
 	return r, err
 }
 
-// account is the entry of the one account that jobs are for: the one that is named, else the only one of the file or that which is called
+// accountOf is the entry of the one account that jobs are for: the one that is named, else the only one of the file or that which is called
 // "default". Without a file the entry has a name alone.
-func (s *settings) account(name string) (accountEntry, error) {
-	if s.file == nil || len(s.file.accounts) == 0 {
+func accountOf(s *settings, name string) (accountEntry, error) {
+	if s.File == nil || len(s.File.Accounts) == 0 {
 		if name == "" {
 			name = defaultAccount
 		}
 		if _, err := messages.ParseAccount(name); err != nil {
-			return accountEntry{}, usagef("%s: %w", s.place("account"), err)
+			return accountEntry{}, usagef("%s: %w", s.Place("account"), err)
 		}
 		return accountEntry{Name: name}, nil
 	}
-	accounts := s.file.accounts
+	accounts := s.File.Accounts
 	if name == "" && len(accounts) == 1 {
 		return accounts[0], nil
 	}
@@ -76,9 +76,9 @@ func (s *settings) account(name string) (accountEntry, error) {
 		names = append(names[:mostNamed], "…")
 	}
 	if name == "" {
-		return accountEntry{}, usagef("%s: not set, expected one of the accounts of %s: %s", s.place("account"), s.file.path, strings.Join(names, ", "))
+		return accountEntry{}, usagef("%s: not set, expected one of the accounts of %s: %s", s.Place("account"), s.File.Path, strings.Join(names, ", "))
 	}
-	return accountEntry{}, usagef("%s: %q is not among the accounts of %s: %s", s.place("account"), name, s.file.path, strings.Join(names, ", "))
+	return accountEntry{}, usagef("%s: %q is not among the accounts of %s: %s", s.Place("account"), name, s.File.Path, strings.Join(names, ", "))
 }
 
 // mostNamed accounts are listed in a message.

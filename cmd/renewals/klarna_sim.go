@@ -30,7 +30,7 @@ func (c *klarnaSimCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	}
 	simulator, err := klarnasim.Start(klarnasim.Options{
 		Addr: c.Addr, Latency: c.Latency, LatencyP99: c.P99, Seed: c.Seed, Rate: c.Rate, Faults: c.Faults, LateBy: c.LateBy, Outage: c.Outage,
-		Username: c.Username, Password: s.lookup("KLARNA_PASSWORD"), KeepBodies: c.Bodies,
+		Username: c.Username, Password: s.Lookup("KLARNA_PASSWORD"), KeepBodies: c.Bodies,
 	})
 	if err != nil {
 		return fmt.Errorf("start Klarna's simulator on %s: %w", c.Addr, err)

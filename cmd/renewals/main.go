@@ -6,15 +6,14 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 func main() {
@@ -23,16 +22,8 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
 }
 
-const (
-	exitDone   = 0
-	exitFailed = 1
-	exitUsage  = 2
-
-	exitInterrupted = 130 // as shells have it of a program that SIGINT ended
-)
-
 // commands is the grammar. Every flag that is a setting has an environment variable: the one its setting tag names, else RENEWALS_
-// and the flag's name. Flags that decide about money have none, see onCommandLine.
+// and the flag's name. Flags that decide about money have none, see [cli.OnCommandLine].
 type commands struct {
 	Dev          devCmd          `cmd:"" help:"Everything in one process: JetStream, Klarna's simulator, one worker and sample jobs."`
 	Trigger      triggerCmd      `cmd:"" help:"Publish a due job that makes Klarna's simulator do something."`
@@ -61,65 +52,11 @@ type commands struct {
 
 // run is the whole program; ctx ends with the first signal. It returns the exit code when all is quiet.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env environment) int {
-	var (
-		grammar  commands
-		settings = &settings{env: env}
-		t        = newTerminal(stdin, stdout, stderr, env)
-		finished = false // by --help or --version
-	)
-	parser, err := kong.New(&grammar,
-		kong.Name("renewals"),
-		kong.Description("Charges Klarna subscription renewals from NATS JetStream. Every setting has an environment variable, named with its flag; a flag wins over the environment, the environment over the file of --config, that over the default."),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(int) { finished = true }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
-		kong.ValueFormatter(helpWithVariable),
-		kong.Resolvers(settings),
-		durations(),
-		defaults(),
-		kong.Bind(settings, t),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-	)
-	if err != nil {
-		fmt.Fprintln(stderr, "renewals: build the command line:", err)
-		return exitFailed
+	t := newTerminal(stdin, stdout, stderr, env)
+	program := cli.Program{
+		Name:        "renewals",
+		Description: "Charges Klarna subscription renewals from NATS JetStream. Every setting has an environment variable, named with its flag; a flag wins over the environment, the environment over the file of --config, that over the default.",
+		Settings:    &settings{Env: env}, Stdout: stdout, Stderr: stderr, Margin: t.margin(),
 	}
-	settings.grammar = parser.Model
-	command, err := parser.Parse(args)
-	if err == nil {
-		_, settings.command, _ = strings.Cut(command.Selected().FullPath(), " ")
-	}
-	if finished {
-		return exitDone
-	}
-	if err != nil {
-		fmt.Fprintf(t.margin(), "renewals: %v\nrun \"renewals --help\" or \"renewals COMMAND --help\"\n", parseProblem(err))
-		return exitUsage
-	}
-	err = settings.lost.instead(command.Run())
-	var usage usageError
-	switch {
-	case err == nil:
-		return exitDone
-	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "renewals: interrupted")
-		return exitInterrupted
-	case errors.Is(err, errReported):
-		return exitFailed
-	case errors.As(err, &usage):
-		fmt.Fprintln(t.margin(), "renewals:", err)
-		return exitUsage
-	}
-	fmt.Fprintln(t.margin(), "renewals:", err)
-	return exitFailed
-}
-
-// parseProblem takes out of the parser's error what the settings said, which names the environment variable or the line
-// of the file where the parser would name the flag.
-func parseProblem(err error) error {
-	var usage usageError
-	if errors.As(err, &usage) {
-		return usage.error
-	}
-	return err
+	return program.Run(ctx, &commands{}, args, defaults(), kong.Bind(t))
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 func TestTLS(t *testing.T) {
@@ -73,11 +75,11 @@ func TestRedactURLs(t *testing.T) {
 func TestNothingIsSentLater(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
-	server, err := reachSettings{URL: b.ClientURL()}.server(&settings{env: func(string) (string, bool) { return "", false }})
+	server, err := reachSettings{URL: b.ClientURL()}.Server(&settings{Env: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, js, err := server.connect(t.Context(), zerolog.Nop())
+	_, js, err := server.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +103,7 @@ func TestConnectionInClear(t *testing.T) {
 		{"nats://nats.example.com:4222", true, false}, {"tls://nats.example.com:4222", false, false}, {"wss://nats.example.com:443", false, false},
 		{"nats://127.0.0.1:4222", false, false}, {"nats://localhost:4222", false, false}, {"nats://[::1]:4222", false, false},
 	} {
-		if got := clearTo(row.server, row.encrypted); (got != "") != row.want {
+		if got := cli.ClearTo(row.server, row.encrypted); (got != "") != row.want {
 			t.Errorf("%s, encrypted %t: %q", row.server, row.encrypted, got)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // oneShots are the commands that somebody waits for.
@@ -155,7 +157,7 @@ func TestConnectionsSayWhoTheyAre(t *testing.T) {
 	finish(t, exitDone, env, "", "provision")
 	start(t, env, "", "watch")
 	start(t, env, "", "work")
-	host := hostname()
+	host := cli.Hostname()
 	eventually(t, "both are there under their names", func() bool {
 		c, err := b.Connz(&server.ConnzOptions{})
 		if err != nil {

@@ -44,7 +44,7 @@ func newOffice(t *testing.T) *office {
 	}
 	o := &office{T: t, sim: sim, due: time.Now(), env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms", "RENEWALS_CONFIG", config)}
 	finish(t, exitDone, o.env, "", "provision")
-	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
+	_, js, err := natsServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

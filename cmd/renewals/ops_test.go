@@ -139,7 +139,7 @@ func TestRotation(t *testing.T) {
 	}
 	now := time.Now()
 	write(file, "a", now)
-	r, stop := newRotation([]accountEntry{{PasswordFile: file}, {password: "from the environment"}, {PasswordFile: late}})
+	r, stop := newRotation([]accountEntry{{PasswordFile: file}, {Password: "from the environment"}, {PasswordFile: late}})
 	defer stop()
 	for _, row := range []struct {
 		situation string

@@ -40,17 +40,17 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		return err
 	}
 	if c.Permissions.PrintPermissions {
-		return c.Permissions.print(t.stdout, func() ([]messages.Account, error) { return c.Account.names(s) })
+		return c.Permissions.print(t.stdout, func() ([]messages.Account, error) { return c.Account.Names(s) })
 	}
 	provisioning, err := c.Provisioning.provisioning(c.Account, s)
 	if err != nil {
 		return err
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
-	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	ctx, js, err := server.Connect(ctx, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -95,25 +95,25 @@ func (p provisioningSettings) provisioning(a accountSettings, s *settings) (topo
 	switch p.Replicas {
 	case 0, 1, 3, 5:
 	default:
-		return topology.Provisioning{}, usagef("%s: %d, expected 1, 3 or 5", s.place("replicas"), p.Replicas)
+		return topology.Provisioning{}, usagef("%s: %d, expected 1, 3 or 5", s.Place("replicas"), p.Replicas)
 	}
 	for _, age := range []struct {
 		flag  string
 		value time.Duration
 	}{{"retention", p.Retention}, {"dead-retention", p.DeadRetention}} {
 		if age.value != 0 && age.value < 30*24*time.Hour {
-			return topology.Provisioning{}, usagef("%s: %s, expected at least 30d", s.place(age.flag), age.value)
+			return topology.Provisioning{}, usagef("%s: %s, expected at least 30d", s.Place(age.flag), age.value)
 		}
 	}
 	if p.AckWait != 0 && p.AckWait < time.Second {
-		return topology.Provisioning{}, usagef("%s: %s, expected at least 1s", s.place("ack-wait"), p.AckWait)
+		return topology.Provisioning{}, usagef("%s: %s, expected at least 1s", s.Place("ack-wait"), p.AckWait)
 	}
 	for _, name := range p.Force {
 		if !slices.Contains(topology.Forcible, name) {
 			return topology.Provisioning{}, usagef("--force: %q, expected some of %s", name, strings.Join(topology.Forcible, ", "))
 		}
 	}
-	names, err := a.names(s)
+	names, err := a.Names(s)
 	return topology.Provisioning{
 		Accounts: names, Replicas: p.Replicas, Retention: p.Retention, DeadRetention: p.DeadRetention, AckWait: p.AckWait,
 		Force: p.Force, AcceptEmptyJournal: p.AcceptEmptyJournal,

@@ -30,7 +30,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer in.Close()
-	ctx, js, err := server.connect(ctx, c.Log.logger(t), jetstream.WithPublishAsyncTimeout(publishTimeout))
+	ctx, js, err := server.Connect(ctx, c.Log.Logger(t.logs()), jetstream.WithPublishAsyncTimeout(publishTimeout))
 	if err != nil {
 		return err
 	}
@@ -48,10 +48,10 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	p := publication{kind: reader.kind, account: reader.account, name: name, bar: newProgress(t.stderr, "published", size)}
-	odd := oddities{printf: p.bar.printf}
+	odd := oddities{printf: p.bar.Printf}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
-		p.bar.set(read)
+		p.bar.Set(read)
 		reading, now := reader.read(text, time.Now())
 		switch {
 		case len(reading.Problems) > 0:
@@ -69,7 +69,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return out.put(number, reading.Job.ID, msg)
 	})
 	out.close()
-	p.bar.done()
+	p.bar.Done()
 	odd.report(t.margin())
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", p.accepted, p.duplicates, p.invalid, p.failed)
 	if err == nil {
@@ -102,10 +102,10 @@ func (p *publication) told(ctx context.Context, abort context.CancelCauseFunc, o
 		abort(fmt.Errorf("publish to %s: no stream takes it; run `renewals provision`", p.kind.Subject(p.account)))
 	case f.err != nil:
 		p.failed++
-		p.bar.printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
+		p.bar.Printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
 	case f.duplicate:
 		p.duplicates++
-		p.bar.printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture\n", where)
+		p.bar.Printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture\n", where)
 	default:
 		p.accepted++
 	}
@@ -118,13 +118,13 @@ func (p *publication) refuse(line int, text []byte, problems []messages.Problem)
 	if bytes.IndexByte(text, '\n') >= 0 {
 		why += "; read with all lines that follow as one job, since it does not end with a closing brace"
 	}
-	p.bar.printf("%s:%d: not published: %s\n", p.name, line, why)
+	p.bar.Printf("%s:%d: not published: %s\n", p.name, line, why)
 }
 
 // refuseNow tells of a job that no worker would charge at this time: published, it would be rejected and become a dead letter.
 func (p *publication) refuseNow(line int, now []messages.Problem) {
 	p.invalid++
-	p.bar.printf("%s:%d: not published: every worker would reject it now: %s: %s; --untimely publishes it all the same\n", p.name, line, now[0].Path, now[0].Message)
+	p.bar.Printf("%s:%d: not published: every worker would reject it now: %s: %s; --untimely publishes it all the same\n", p.name, line, now[0].Path, now[0].Message)
 }
 
 // openInput opens a file, or standard input for "" and "-". size is 0 where it is not known.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -23,7 +24,7 @@ var shownCommand = regexp.MustCompile("(?m)^(?:    |\\$ )(?:[A-Z_]+=\\S+ )*renew
 func TestPagesShowCommandsThatExist(t *testing.T) {
 	t.Parallel()
 	var grammar commands
-	parser, err := kong.New(&grammar, kong.Resolvers(&settings{}), durations(), defaults())
+	parser, err := kong.New(&grammar, kong.Resolvers(&settings{}), cli.Durations(), defaults())
 	if err != nil {
 		t.Fatal(err)
 	}

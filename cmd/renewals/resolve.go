@@ -61,7 +61,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	ctx, f, err := finder(ctx, c.NATS, s, t, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	acts := &settling{
 		finder: f, dead: dead, decision: c.Decision, correct: c.Correct, t: t, aside: t.beside(c.JSON), asJSON: c.JSON,
-		checker: desk.Checker{Now: time.Now, Merchant: c.Account.merchants(s, c.Log.logger(t))},
+		checker: desk.Checker{Now: time.Now, Merchant: merchants(c.Account, s, c.Log.Logger(t.logs()))},
 	}
 	if c.From != "" {
 		return c.many(ctx, acts, t)

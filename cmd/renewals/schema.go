@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -21,7 +22,7 @@ func (c *schemaCmd) Run(s *settings, t *terminal) error {
 		return err
 	}
 	if c.Name == configSchema {
-		return writeConfigSchema(t.stdout, s.grammar)
+		return cli.WriteConfigSchema(t.stdout, s.Grammar)
 	}
 	text, ok := messages.Schema(c.Name)
 	if !ok {

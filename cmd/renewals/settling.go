@@ -22,9 +22,9 @@ import (
 const lookTimeout = 30 * time.Second
 
 // merchants finds the accounts whose orders are to be looked at.
-func (a accountSettings) merchants(s *settings, log zerolog.Logger) func(messages.Account) (desk.Merchant, error) {
+func merchants(a accountSettings, s *settings, log zerolog.Logger) func(messages.Account) (desk.Merchant, error) {
 	return func(name messages.Account) (none desk.Merchant, _ error) {
-		entries, err := a.entries(s)
+		entries, err := a.Entries(s)
 		if err != nil {
 			return none, err
 		}
@@ -32,7 +32,7 @@ func (a accountSettings) merchants(s *settings, log zerolog.Logger) func(message
 			if e.Name != string(name) {
 				continue
 			}
-			account, err := e.account(lookTimeout, a.AllowHTTP, log)
+			account, err := e.Client(lookTimeout, a.AllowHTTP, log)
 			if err != nil {
 				return none, usagef("%w; the order is looked up at Klarna first, with the settings of account %s", err, name)
 			}

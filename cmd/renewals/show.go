@@ -38,7 +38,7 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.ID == "" {
 		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD, a message ID or SUBSCRIPTION")
 	}
-	ctx, f, err := c.NATS.finder(ctx, s, t, c.Log.logger(t))
+	ctx, f, err := finder(ctx, c.NATS, s, t, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -165,12 +165,12 @@ func (c *showCmd) unknown(ctx context.Context, f desk.Finder) error {
 }
 
 // finder connects and opens the journal.
-func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log zerolog.Logger) (context.Context, desk.Finder, error) {
-	server, err := n.server(s)
+func finder(ctx context.Context, n natsSettings, s *settings, t *terminal, log zerolog.Logger) (context.Context, desk.Finder, error) {
+	server, err := n.Server(s)
 	if err != nil {
 		return nil, desk.Finder{}, err
 	}
-	ctx, js, err := server.connect(ctx, log)
+	ctx, js, err := server.Connect(ctx, log)
 	if err != nil {
 		return nil, desk.Finder{}, err
 	}
@@ -181,7 +181,7 @@ func (n natsSettings) finder(ctx context.Context, s *settings, t *terminal, log 
 	}
 	return ctx, desk.Finder{JetStream: js, Journal: journal, Progress: func(label string, total int64) (func(int64), func()) {
 		bar := newProgress(t.stderr, label, total)
-		return bar.set, bar.done
+		return bar.Set, bar.Done
 	}}, nil
 }
 

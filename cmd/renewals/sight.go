@@ -12,9 +12,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-	"github.com/rs/zerolog"
-
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker/doctor"
 )
 
@@ -47,9 +45,8 @@ func (v viewSettings) sight(ctx context.Context, n natsSettings, s *settings, p 
 	if system == nil || err != nil {
 		return p.HTTP.CloseIdleConnections, err
 	}
-	system.timeout = n.Timeout
-	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}) // the doctor says what it does not see
-	if p.System, err = system.dial(ctx, zerolog.Nop(), system.dialer(ctx), append([]nats.Option{nats.Name(system.client), quiet}, system.options...)); err != nil {
+	system.Timeout = n.Timeout
+	if p.System, err = system.Quiet(ctx); err != nil {
 		return nil, fmt.Errorf("system account: %w", err)
 	}
 	return func() { p.System.Close(); p.HTTP.CloseIdleConnections() }, nil
@@ -61,7 +58,7 @@ func (v viewSettings) system(as reachSettings, s *settings) (*natsServer, error)
 		return nil, nil
 	}
 	if as == (reachSettings{}) { // the selected context says where the servers are
-		as.Context, _ = selectedContext(s.env)
+		as.Context, _ = cli.SelectedContext(s.Env)
 	}
 	as.User, as.Creds, as.NKey, as.Inbox, as.Domain = "", v.Creds, v.NKey, "", ""
 	as.Context = cmp.Or(v.Context, as.Context)
@@ -69,12 +66,12 @@ func (v viewSettings) system(as reachSettings, s *settings) (*natsServer, error)
 		if name == "NATS_PASSWORD" || name == "NATS_TOKEN" {
 			return "", false
 		}
-		return s.env(name)
+		return s.Env(name)
 	}
-	server, err := as.server(&settings{env: without, command: s.command})
+	server, err := as.Server(&settings{Env: without, Command: s.Command})
 	var usage usageError
 	if errors.As(err, &usage) {
-		return nil, usagef("system account: %w", usage.error)
+		return nil, usagef("system account: %w", usage.Err)
 	}
 	return &server, err
 }
@@ -83,7 +80,7 @@ func monitoringURLs(texts []string, s *settings) (all []*url.URL, err error) {
 	for _, text := range texts {
 		u, err := webURL(text)
 		if err != nil {
-			return nil, usagef("%s: %w", s.place("nats-monitoring-url"), err)
+			return nil, usagef("%s: %w", s.Place("nats-monitoring-url"), err)
 		}
 		all = append(all, u)
 	}

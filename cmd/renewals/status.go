@@ -43,25 +43,25 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	case c.CSV && !c.Unresolved:
 		return usagef("--csv: without --unresolved, expected both")
 	case c.CSV && c.JSON:
-		return usagef("--csv: beside %s, expected one of them", s.place("json"))
+		return usagef("--csv: beside %s, expected one of them", s.Place("json"))
 	case c.Unresolved && c.Watch:
 		return usagef("--watch: with --unresolved, expected one of them")
 	}
 	if err := c.View.check(c.NATS.Reach, s); err != nil {
 		return err
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
-	server.follows = c.Watch
-	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	server.Follows = c.Watch
+	ctx, js, err := server.Connect(ctx, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
 	defer js.Conn().Close()
 	if c.Unresolved {
-		return c.list(ctx, js, c.Log.logger(t), t)
+		return c.list(ctx, js, c.Log.Logger(t.logs()), t)
 	}
 	patient := doctor.Patient{JS: js, Version: version()}
 	leave, err := c.View.sight(ctx, c.NATS, s, &patient)

@@ -6,24 +6,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/desk"
 )
-
-// printable keeps what a stranger wrote from steering the terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
-}
-
-// amount writes minor units as people read them.
-func amount(minor int64, currency string) string { return printable(desk.Money(minor, currency)) }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
@@ -40,24 +25,6 @@ func clockFrom(now, t time.Time) string {
 
 // age is how long ago something was. What the broker's clock puts into the future of this machine's has just happened.
 func age(now, t time.Time) string { return lapse(max(now.Sub(t), 0)) }
-
-// lapse writes a time span by its two largest units: 340ms, 12s, 3m5s, 2h7m, 6d3h.
-func lapse(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < 0:
-		return "-" + lapse(-d)
-	case d < time.Second:
-		return d.Round(time.Millisecond).String()
-	case d < time.Minute:
-		return d.Truncate(100 * time.Millisecond).String()
-	case d < time.Hour:
-		return durationText(d.Truncate(time.Second))
-	case d < day:
-		return durationText(d.Truncate(time.Minute))
-	}
-	return fmt.Sprintf("%dd%s", d/day, strings.TrimSuffix(durationText((d%day).Truncate(time.Hour)), "0s"))
-}
 
 // before says until when an order can be captured, where that is known.
 func before(t time.Time) string {

@@ -34,9 +34,9 @@ type tokenCancelCmd struct {
 
 const tokenTimeout = 30 * time.Second
 
-// client is the one account that is meant: KLARNA_ACCOUNT, or the only one.
-func (a accountSettings) client(s *settings, log zerolog.Logger) (worker.Account, error) {
-	accounts, err := a.accounts(s, tokenTimeout, log)
+// clientOf is the one account that is meant: KLARNA_ACCOUNT, or the only one.
+func clientOf(a accountSettings, s *settings, log zerolog.Logger) (worker.Account, error) {
+	accounts, err := a.Accounts(s, tokenTimeout, log)
 	if err != nil {
 		return worker.Account{}, err
 	}
@@ -45,11 +45,11 @@ func (a accountSettings) client(s *settings, log zerolog.Logger) (worker.Account
 			return account, nil
 		}
 	}
-	return worker.Account{}, usagef("%s: not set, expected one of the accounts of %s", s.place("klarna-account"), s.file.path)
+	return worker.Account{}, usagef("%s: not set, expected one of the accounts of %s", s.Place("klarna-account"), s.File.Path)
 }
 
 func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	account, err := c.Account.client(s, c.Log.logger(t))
+	account, err := clientOf(c.Account, s, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 }
 
 func (c *tokenCancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	account, err := c.Account.client(s, c.Log.logger(t))
+	account, err := clientOf(c.Account, s, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}

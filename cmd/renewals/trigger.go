@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
@@ -39,7 +40,7 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	account, err := messages.ParseAccount(c.Account)
 	if err != nil {
-		return usagef("%s: %w", s.place("account"), err)
+		return usagef("%s: %w", s.Place("account"), err)
 	}
 	if c.Case == "" {
 		return usagef("CASE: none, expected one of `renewals trigger --list`")
@@ -48,15 +49,15 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return usagef("CASE: %w; `renewals trigger --list` has all", err)
 	}
-	if err := forSimulator(s.lookup("KLARNA_ENDPOINT")); err != nil {
-		return usageError{err}
+	if err := forSimulator(s.Lookup("KLARNA_ENDPOINT")); err != nil {
+		return cli.Usage(err)
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
-	server.follows = c.Wait
-	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	server.Follows = c.Wait
+	ctx, js, err := server.Connect(ctx, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}

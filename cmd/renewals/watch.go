@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 )
@@ -30,14 +31,14 @@ type watchCmd struct {
 func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	wanted, err := c.wish(time.Now())
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
-	server.follows = true
-	ctx, js, err := server.connect(ctx, c.Log.logger(t))
+	server.Follows = true
+	ctx, js, err := server.Connect(ctx, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
 	}

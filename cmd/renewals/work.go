@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -53,7 +54,7 @@ func defaults() kong.Option {
 }
 
 func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	log, flush := c.Log.gathered(t)
+	log, flush := c.Log.Gathered(t.logs())
 	defer flush()
 	defer collecting(ctx)()
 	options, entries, err := c.options(s, log)
@@ -64,7 +65,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	server, err := c.NATS.server(s)
+	server, err := c.NATS.Server(s)
 	if err != nil {
 		return err
 	}
@@ -73,12 +74,12 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ops := newOperations()
 	options.Metrics = worker.NewMetrics(ops.registry)
 	ops.metrics = options.Metrics
-	if err := ops.listen(c.Ops, s.place("ops-addr"), log); err != nil {
+	if err := ops.listen(c.Ops, s.Place("ops-addr"), log); err != nil {
 		return err
 	}
 	defer ops.close()
 	told := ctx
-	ctx, js, err := server.connect(ctx, log)
+	ctx, js, err := server.Connect(ctx, log)
 	if told.Err() != nil {
 		return nil // stopped before there was anything to do
 	}
@@ -91,7 +92,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	w, err := worker.New(js, options)
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	if c.Provision {
 		if err := w.Provision(ctx, provisioning); err != nil {
@@ -113,13 +114,13 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 // options are the worker's; entries are the accounts as they were configured.
 func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, entries []accountEntry, err error) {
 	if err := c.Tries.check(s); err != nil {
-		return o, nil, usageError{err}
+		return o, nil, cli.Usage(err)
 	}
-	accounts, err := c.Account.accounts(s, c.Tries.TryTimeout, log)
+	accounts, err := c.Account.Accounts(s, c.Tries.TryTimeout, log)
 	if err != nil {
 		return o, nil, err
 	}
-	if entries, err = c.Account.entries(s); err != nil {
+	if entries, err = c.Account.Entries(s); err != nil {
 		return o, nil, err
 	}
 	o = worker.DefaultOptions()
@@ -155,7 +156,7 @@ func (t trySettings) check(s *settings) error {
 		{"shutdown-timeout", t.ShutdownTimeout > 0, t.ShutdownTimeout, "more than 0"},
 	} {
 		if !c.ok {
-			return fmt.Errorf("%s: %v, expected %s", s.place(c.flag), c.value, c.expected)
+			return fmt.Errorf("%s: %v, expected %s", s.Place(c.flag), c.value, c.expected)
 		}
 	}
 	return nil

@@ -45,7 +45,7 @@ func TestPublishedAsByABillingSystem(t *testing.T) {
 	b := broker(t, nil)
 	env := environmentFor(b, simulator(t))
 	finish(t, exitDone, env, "", "provision")
-	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
+	_, js, err := natsServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
 	finish(t, exitDone, environmentFor(b, simulator(t)), "", "provision")
-	_, js, err := natsServer{url: b.ClientURL()}.connect(t.Context(), zerolog.Nop())
+	_, js, err := natsServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}

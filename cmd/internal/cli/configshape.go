@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -40,7 +40,7 @@ const (
 	isDuration valueKind = "a duration such as 500ms, 65s, 1h30m or 120d"
 )
 
-// durationPattern is what parseDuration reads, but for what is too long for a time.Duration.
+// durationPattern is what ParseDuration reads, but for what is too long for a time.Duration.
 const durationPattern = `([0-9]{1,4}d|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+)`
 
 // fileShape is that of the whole file: accounts, and every setting of every command.
@@ -49,8 +49,14 @@ func fileShape(flags map[string]*kong.Flag) *shape {
 	for key, flag := range flags {
 		file.keys[key] = flagShape(flag)
 	}
-	file.keys["accounts"] = &shape{is: isList, about: "Klarna merchant accounts.", of: structShape(reflect.TypeFor[accountEntry]())}
+	file.keys["accounts"] = &shape{is: isList, about: "Klarna merchant accounts.", of: structShape(reflect.TypeFor[AccountEntry]())}
 	return file
+}
+
+// FileKeys are the keys that a file may have, and those of each of its accounts.
+func FileKeys(flags map[string]*kong.Flag) (file, account []string) {
+	s := fileShape(flags)
+	return sortedKeys(s.keys), sortedKeys(s.keys["accounts"].of.keys)
 }
 
 func flagShape(flag *kong.Flag) *shape {
@@ -174,8 +180,8 @@ func (s *shape) schema() map[string]any {
 	return j
 }
 
-func writeConfigSchema(w io.Writer, grammar *kong.Application) error {
-	schema := fileShape(settingFlags(grammar)).schema()
+func WriteConfigSchema(w io.Writer, grammar *kong.Application) error {
+	schema := fileShape(SettingFlags(grammar)).schema()
 	schema["$schema"], schema["title"] = "https://json-schema.org/draft/2020-12/schema", "Configuration of renewals"
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"cmp"
@@ -17,9 +17,9 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// reachSettings say how to reach NATS, in the words of the nats CLI. NATS_PASSWORD and NATS_TOKEN are read from the
+// ReachSettings say how to reach NATS, in the words of the nats CLI. NATS_PASSWORD and NATS_TOKEN are read from the
 // environment only, since a command line is public on its machine.
-type reachSettings struct {
+type ReachSettings struct {
 	URL     string `name:"nats-url" setting:"NATS_URL" group:"NATS" help:"Servers, separated by commas, default nats://127.0.0.1:4222."`
 	Creds   string `name:"nats-creds" setting:"NATS_CREDS" group:"NATS" help:"Credentials file, read again on every connection."`
 	NKey    string `name:"nats-nkey" setting:"NATS_NKEY" group:"NATS" help:"File with an nkey seed."`
@@ -32,56 +32,56 @@ type reachSettings struct {
 	Domain  string `name:"nats-js-domain" setting:"NATS_JS_DOMAIN" group:"NATS" help:"JetStream domain of the streams, where they are not in that of the server."`
 }
 
-// natsSettings are those of a command that somebody waits for.
-type natsSettings struct {
-	Reach   reachSettings `embed:""`
+// NATSSettings are those of a command that somebody waits for.
+type NATSSettings struct {
+	Reach   ReachSettings `embed:""`
 	Timeout time.Duration `group:"NATS" default:"10s" help:"Give up when no server answers for so long."`
 }
 
 // server resolves the settings of a command that gives up.
-func (n natsSettings) server(s *settings) (natsServer, error) {
+func (n NATSSettings) Server(s *Settings) (NATSServer, error) {
 	if n.Timeout <= 0 {
-		return natsServer{}, usagef("%s: %s, expected more than 0", s.place("timeout"), n.Timeout)
+		return NATSServer{}, Usagef("%s: %s, expected more than 0", s.Place("timeout"), n.Timeout)
 	}
-	server, err := n.Reach.server(s)
-	server.timeout = n.Timeout
+	server, err := n.Reach.Server(s)
+	server.Timeout = n.Timeout
 	return server, err
 }
 
-// natsServer is everything needed to connect.
-type natsServer struct {
-	url, domain string
+// NATSServer is everything needed to connect.
+type NATSServer struct {
+	URL, domain string
 	options     []nats.Option
 	named       string        // what says where the server is, for messages
 	credentials string        // which settings hold the credentials, for messages
 	client      string        // who this connection says it is, in /connz
-	timeout     time.Duration // after which nobody waits for a server any more; 0: for ever
-	follows     bool          // goes on without a connection, once it had one
+	Timeout     time.Duration // after which nobody waits for a server any more; 0: for ever
+	Follows     bool          // goes on without a connection, once it had one
 	lost        *lostReason   // of the command; nil where nobody asks
 }
 
 // server resolves the settings without connecting; its errors are the user's.
-func (n reachSettings) server(s *settings) (natsServer, error) {
+func (n ReachSettings) Server(s *Settings) (NATSServer, error) {
 	c, named, err := n.context(s)
 	if err != nil {
-		return natsServer{}, err
+		return NATSServer{}, err
 	}
 	// Credentials are taken from one place as a whole: half of a context's and half of the environment's is nobody's.
-	password, token := s.lookup("NATS_PASSWORD"), s.lookup("NATS_TOKEN")
-	from := s.place // says where the credentials are
+	password, token := s.Lookup("NATS_PASSWORD"), s.Lookup("NATS_TOKEN")
+	from := s.Place // says where the credentials are
 	if named != "" {
 		from = func(string) string { return named }
 	}
 	if n.Creds != "" || n.NKey != "" || n.User != "" || token != "" {
-		from = s.place
+		from = s.Place
 		c.Creds, c.NKey, c.User, c.Password, c.Token = n.Creds, n.NKey, n.User, password, token
 	}
 	if password != "" && c.User == "" {
-		return natsServer{}, usagef("NATS_PASSWORD: set without NATS_USER")
+		return NATSServer{}, Usagef("NATS_PASSWORD: set without NATS_USER")
 	}
-	server := natsServer{
-		url: cmp.Or(n.URL, c.URL, nats.DefaultURL), domain: cmp.Or(n.Domain, c.Domain), named: s.place("nats-url"),
-		client: "renewals " + s.command + "@" + hostname(), lost: &s.lost,
+	server := NATSServer{
+		URL: cmp.Or(n.URL, c.URL, nats.DefaultURL), domain: cmp.Or(n.Domain, c.Domain), named: s.Place("nats-url"),
+		client: s.program + " " + s.Command + "@" + Hostname(), lost: &s.lost,
 	}
 	switch {
 	case n.URL != "":
@@ -90,25 +90,25 @@ func (n reachSettings) server(s *settings) (natsServer, error) {
 	default:
 		server.named = "the default"
 	}
-	for u := range strings.SplitSeq(server.url, ",") {
+	for u := range strings.SplitSeq(server.URL, ",") {
 		if err := checkURL(strings.TrimSpace(u)); err != nil {
-			return natsServer{}, usagef("%s: %w", server.named, err)
+			return NATSServer{}, Usagef("%s: %w", server.named, err)
 		}
 	}
 	if err := server.identify(c, from); err != nil {
-		return natsServer{}, err
+		return NATSServer{}, err
 	}
 	if err := server.secure(cmp.Or(n.Cert, c.Cert), cmp.Or(n.Key, c.Key), cmp.Or(n.CA, c.CA), s); err != nil {
-		return natsServer{}, err
+		return NATSServer{}, err
 	}
 	if prefix := cmp.Or(n.Inbox, c.Inbox); prefix != "" {
 		if strings.ContainsAny(prefix, " \t*>") || slices.Contains(strings.Split(prefix, "."), "") {
-			return natsServer{}, usagef("%s: %q, expected a subject without wildcards", s.place("nats-inbox-prefix"), prefix)
+			return NATSServer{}, Usagef("%s: %q, expected a subject without wildcards", s.Place("nats-inbox-prefix"), prefix)
 		}
 		server.add(nats.CustomInboxPrefix(prefix))
 	}
 	if strings.ContainsAny(server.domain, " \t*>.") {
-		return natsServer{}, usagef("%s: %q, expected one word", s.place("nats-js-domain"), server.domain)
+		return NATSServer{}, Usagef("%s: %q, expected one word", s.Place("nats-js-domain"), server.domain)
 	}
 	if c.TLSFirst {
 		server.add(nats.TLSHandshakeFirst())
@@ -118,31 +118,31 @@ func (n reachSettings) server(s *settings) (natsServer, error) {
 
 // context is the one that is asked for, else the selected one where nothing else says how to reach NATS. named is what to call
 // it, for messages.
-func (n reachSettings) context(s *settings) (c natsContext, named string, err error) {
+func (n ReachSettings) context(s *Settings) (c natsContext, named string, err error) {
 	if n.Context != "" {
-		c, err = readContext(n.Context, s.env)
-		if named = s.place("nats-context"); err != nil {
-			return c, named, usagef("%s: %w", named, err)
+		c, err = readContext(n.Context, s.Env)
+		if named = s.Place("nats-context"); err != nil {
+			return c, named, Usagef("%s: %w", named, err)
 		}
 		return c, "context " + n.Context, nil
 	}
-	if n != (reachSettings{}) || s.lookup("NATS_PASSWORD") != "" || s.lookup("NATS_TOKEN") != "" {
+	if n != (ReachSettings{}) || s.Lookup("NATS_PASSWORD") != "" || s.Lookup("NATS_TOKEN") != "" {
 		return c, "", nil
 	}
-	name, file := selectedContext(s.env)
+	name, file := SelectedContext(s.Env)
 	if name == "" {
 		return c, "", nil
 	}
-	if c, err = readContext(name, s.env); err != nil {
-		return c, "", usagef("%s selects context %q: %w; select another, or say with NATS_URL where the server is", file, name, err)
+	if c, err = readContext(name, s.Env); err != nil {
+		return c, "", Usagef("%s selects context %q: %w; select another, or say with NATS_URL where the server is", file, name, err)
 	}
 	return c, "context " + name + ", which is selected in " + file, nil
 }
 
-func (server *natsServer) add(o nats.Option) { server.options = append(server.options, o) }
+func (server *NATSServer) add(o nats.Option) { server.options = append(server.options, o) }
 
 // identify adds the one kind of credentials that is set.
-func (server *natsServer) identify(c natsContext, from func(flag string) string) error {
+func (server *NATSServer) identify(c natsContext, from func(flag string) string) error {
 	var ways []string
 	if c.Creds != "" {
 		ways = append(ways, from("nats-creds"))
@@ -155,7 +155,7 @@ func (server *natsServer) identify(c natsContext, from func(flag string) string)
 		ways = append(ways, from("nats-nkey"))
 		option, err := nats.NkeyOptionFromSeed(c.NKey)
 		if err != nil {
-			return usagef("%s: %w, expected a file with an nkey seed", from("nats-nkey"), err)
+			return Usagef("%s: %w, expected a file with an nkey seed", from("nats-nkey"), err)
 		}
 		server.add(option)
 	}
@@ -168,26 +168,26 @@ func (server *natsServer) identify(c natsContext, from func(flag string) string)
 		server.add(nats.Token(c.Token))
 	}
 	if len(ways) > 1 {
-		return usagef("%s: set beside %s, expected one kind of credentials", ways[1], ways[0])
+		return Usagef("%s: set beside %s, expected one kind of credentials", ways[1], ways[0])
 	}
 	server.credentials = cmp.Or(strings.Join(ways, ""), "NATS_CREDS, NATS_NKEY or NATS_USER")
 	return nil
 }
 
 // secure adds the certificates.
-func (server *natsServer) secure(cert, key, ca string, s *settings) error {
+func (server *NATSServer) secure(cert, key, ca string, s *Settings) error {
 	if (cert == "") != (key == "") {
-		return usagef("NATS_CERT, NATS_KEY: one is set, expected both or neither")
+		return Usagef("NATS_CERT, NATS_KEY: one is set, expected both or neither")
 	}
 	if ca != "" {
-		if err := readable(s.place("nats-ca"), ca); err != nil {
+		if err := readable(s.Place("nats-ca"), ca); err != nil {
 			return err
 		}
 		server.add(nats.RootCAs(ca))
 	}
 	if cert != "" {
 		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
-			return usagef("NATS_CERT, NATS_KEY: %w", err)
+			return Usagef("NATS_CERT, NATS_KEY: %w", err)
 		}
 		server.add(nats.ClientCert(cert, key))
 	}
@@ -200,7 +200,7 @@ func checkURL(text string) error {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-		return fmt.Errorf("%q, expected nats://host:port, tls://, ws:// or wss://", redactURLs(text))
+		return fmt.Errorf("%q, expected nats://host:port, tls://, ws:// or wss://", RedactURLs(text))
 	}
 	return nil
 }
@@ -208,13 +208,13 @@ func checkURL(text string) error {
 func readable(setting, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return usagef("%s: %w", setting, err)
+		return Usagef("%s: %w", setting, err)
 	}
 	return f.Close()
 }
 
-// redactURLs takes credentials out of a list of server URLs.
-func redactURLs(list string) string {
+// RedactURLs takes credentials out of a list of server URLs.
+func RedactURLs(list string) string {
 	urls := strings.Split(list, ",")
 	for i, u := range urls {
 		scheme, rest, ok := strings.Cut(u, "://")
@@ -229,8 +229,8 @@ func redactURLs(list string) string {
 	return strings.Join(urls, ",")
 }
 
-// journalProblem says what to do about a journal that cannot be opened.
-func journalProblem(err error) error {
+// JournalProblem says what to do about a journal that cannot be opened.
+func JournalProblem(err error) error {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
 	}

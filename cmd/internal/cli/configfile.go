@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -16,20 +16,20 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// configFile is the YAML file of --config: accounts, and any setting of any command.
-type configFile struct {
-	path     string
-	accounts []accountEntry
-	settings map[string]fileSetting
+// ConfigFile is the YAML file of --config: accounts, and any setting of any command.
+type ConfigFile struct {
+	Path     string
+	Accounts []AccountEntry
+	Settings map[string]FileSetting
 }
 
-// fileSetting is a setting as its flag would have it, with where it is: renewals.yaml:3: try_timeout.
-type fileSetting struct{ text, place string }
+// FileSetting is a setting as its flag would have it, with where it is: renewals.yaml:3: try_timeout.
+type FileSetting struct{ Text, Place string }
 
-// parseConfig reads the file strictly, whatever the command uses of it: a key that nobody reads is a setting that somebody
+// ParseConfig reads the file strictly, whatever the command uses of it: a key that nobody reads is a setting that somebody
 // believes in.
-func parseConfig(path string, text []byte, flags map[string]*kong.Flag) (*configFile, error) {
-	file := &configFile{path: path, settings: map[string]fileSetting{}}
+func ParseConfig(path string, text []byte, flags map[string]*kong.Flag) (*ConfigFile, error) {
+	file := &ConfigFile{Path: path, Settings: map[string]FileSetting{}}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var document, second yaml.Node
 	switch err := decoder.Decode(&document); {
@@ -39,7 +39,7 @@ func parseConfig(path string, text []byte, flags map[string]*kong.Flag) (*config
 		return nil, syntaxProblem(path, text, err)
 	}
 	if err := decoder.Decode(&second); err == nil {
-		return nil, usagef("%s:%d: a second document, expected one: what stands there would be read by nobody", path, second.Line)
+		return nil, Usagef("%s:%d: a second document, expected one: what stands there would be read by nobody", path, second.Line)
 	} else if !errors.Is(err, io.EOF) {
 		return nil, syntaxProblem(path, text, err)
 	}
@@ -59,24 +59,24 @@ func parseConfig(path string, text []byte, flags map[string]*kong.Flag) (*config
 			}
 			continue
 		}
-		file.settings[p.key.Value] = fileSetting{nodeText(p.value), fmt.Sprintf("%s:%d: %s", path, p.key.Line, p.key.Value)}
+		file.Settings[p.key.Value] = FileSetting{nodeText(p.value), fmt.Sprintf("%s:%d: %s", path, p.key.Line, p.key.Value)}
 	}
 	return file, nil
 }
 
 // readAccounts takes in what was checked, with the lines for messages.
-func (file *configFile) readAccounts(list *yaml.Node) error {
-	if err := list.Decode(&file.accounts); err != nil {
-		return usagef("%s:%d: accounts: %w", file.path, list.Line, err)
+func (file *ConfigFile) readAccounts(list *yaml.Node) error {
+	if err := list.Decode(&file.Accounts); err != nil {
+		return Usagef("%s:%d: accounts: %w", file.Path, list.Line, err)
 	}
 	for i, node := range list.Content {
 		lines := map[string]int{}
 		for _, p := range pairs(node) {
 			lines[p.key.Value] = p.key.Line
 		}
-		e := &file.accounts[i]
-		e.where = func(key string) string {
-			return fmt.Sprintf("%s:%d: account %s: %s", file.path, cmp.Or(lines[key], node.Line), cmp.Or(e.Name, fmt.Sprintf("accounts[%d]", i)), key)
+		e := &file.Accounts[i]
+		e.Where = func(key string) string {
+			return fmt.Sprintf("%s:%d: account %s: %s", file.Path, cmp.Or(lines[key], node.Line), cmp.Or(e.Name, fmt.Sprintf("accounts[%d]", i)), key)
 		}
 	}
 	return nil
@@ -106,7 +106,7 @@ func (c *configCheck) problem() error {
 	for _, p := range c.problems {
 		text = append(text, fmt.Sprintf("%s:%d: %s", c.path, p.line, p.text))
 	}
-	return usagef("%s", strings.Join(text, "\n"))
+	return Usagef("%s", strings.Join(text, "\n"))
 }
 
 // value compares a node with its shape. at is the path of it in the file's own keys, accounts[0].rate, "" for the whole.
@@ -216,7 +216,7 @@ func (s *shape) wrong(node *yaml.Node) string {
 		if text != "0" && (tag != "!!str" || !regexp.MustCompile("^"+durationPattern+"$").MatchString(text)) {
 			return found
 		}
-		if _, err := parseDuration(text); err != nil {
+		if _, err := ParseDuration(text); err != nil {
 			return found
 		}
 	case isNumber, isInteger:

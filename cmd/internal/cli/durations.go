@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -11,19 +11,19 @@ import (
 )
 
 // durations reads Go's durations and whole days, 120d.
-func durations() kong.Option {
+func Durations() kong.Option {
 	return kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
 		var text string
 		if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
 			return err
 		}
-		d, err := parseDuration(text)
+		d, err := ParseDuration(text)
 		target.SetInt(int64(d))
 		return err
 	}))
 }
 
-func parseDuration(text string) (time.Duration, error) {
+func ParseDuration(text string) (time.Duration, error) {
 	text = strings.TrimSpace(text)
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {
@@ -37,8 +37,8 @@ func parseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
-// durationText writes a duration as durations reads it, without the units that are zero: 1m5s, 5m, 23h.
-func durationText(d time.Duration) string {
+// DurationText writes a duration as durations reads it, without the units that are zero: 1m5s, 5m, 23h.
+func DurationText(d time.Duration) string {
 	text := d.String()
 	for _, zero := range []struct{ tail, keep string }{{"m0s", "m"}, {"h0m", "h"}} {
 		if rest, ok := strings.CutSuffix(text, zero.tail); ok {

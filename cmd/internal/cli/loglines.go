@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"io"
@@ -26,8 +26,8 @@ const (
 
 var _ zerolog.LevelWriter = (*logLines)(nil)
 
-// newLogLines returns a writer that is safe for concurrent use, and what to call when nothing more will be logged.
-func newLogLines(out io.Writer) (_ *logLines, flush func()) {
+// NewLogLines returns a writer that is safe for concurrent use, and what to call when nothing more will be logged.
+func NewLogLines(out io.Writer) (_ *logLines, flush func()) {
 	l := &logLines{out: out}
 	l.mu.Lock()
 	defer l.mu.Unlock()

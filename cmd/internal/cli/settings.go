@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"fmt"
@@ -10,52 +10,53 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// environment looks up one variable, as os.LookupEnv does.
-type environment func(name string) (string, bool)
+// Environment looks up one variable, as os.LookupEnv does.
+type Environment func(name string) (string, bool)
 
-// settings finds what the command line leaves open: in the environment, then in the configuration file. An empty
+// Settings finds what the command line leaves open: in the environment, then in the configuration file. An empty
 // variable is one that is not set, as container platforms pass them.
-type settings struct {
-	env     environment
-	grammar *kong.Application
-	command string      // as it was typed, without arguments: dead replay
-	file    *configFile // nil until the first look
+type Settings struct {
+	Env     Environment
+	Grammar *kong.Application
+	Command string      // as it was typed, without arguments: dead replay
+	File    *ConfigFile // nil until the first look
 
-	lost   lostReason        // of the connection, for what the command says in the end
-	places map[string]string // where each flag got its value that did not get it on the command line
+	lost    lostReason        // of the connection, for what the command says in the end
+	program string            // its name
+	places  map[string]string // where each flag got its value that did not get it on the command line
 }
 
-var _ kong.Resolver = (*settings)(nil)
+var _ kong.Resolver = (*Settings)(nil)
 
 // Validate is part of kong.Resolver; there is nothing to check before a command is known.
-func (s *settings) Validate(*kong.Application) error { return nil }
+func (s *Settings) Validate(*kong.Application) error { return nil }
 
 // Resolve gives the text of a flag that is not on the command line, nil where nothing sets it. The flag's own mapper
 // tries the text here, so that the error names the place that a person has to change.
-func (s *settings) Resolve(context *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if onCommandLine(flag) {
+func (s *Settings) Resolve(context *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if OnCommandLine(flag) {
 		return nil, nil
 	}
 	if err := s.load(context); err != nil {
 		return nil, err
 	}
-	place, text := variable(flag), s.lookup(variable(flag))
+	place, text := variable(flag), s.Lookup(variable(flag))
 	if text == "" {
-		value, ok := s.file.settings[fileKey(flag)]
+		value, ok := s.File.Settings[FileKey(flag)]
 		if !ok {
 			s.found(flag, place)
 			return nil, nil
 		}
-		place, text = value.place, value.text
+		place, text = value.Place, value.Text
 	}
 	s.found(flag, place)
 	if problem := wrongText(flag, text); problem != "" {
-		return nil, usagef("%s: %s", place, problem)
+		return nil, Usagef("%s: %s", place, problem)
 	}
 	return text, nil
 }
 
-func (s *settings) found(flag *kong.Flag, place string) {
+func (s *Settings) found(flag *kong.Flag, place string) {
 	if s.places == nil {
 		s.places = map[string]string{}
 	}
@@ -64,25 +65,25 @@ func (s *settings) found(flag *kong.Flag, place string) {
 
 // place says where a person has to change what a flag is set to: the flag itself, the variable, or the line of the file. It is
 // the variable where nothing sets it.
-func (s *settings) place(flag string) string {
+func (s *Settings) Place(flag string) string {
 	if place, ok := s.places[flag]; ok {
 		return place
 	}
 	return "--" + flag
 }
 
-func (s *settings) lookup(variable string) string {
-	text, _ := s.env(variable)
+func (s *Settings) Lookup(variable string) string {
+	text, _ := s.Env(variable)
 	return text
 }
 
 // load reads the file of --config once, whichever flag is asked for first.
-func (s *settings) load(context *kong.Context) error {
-	if s.file != nil {
+func (s *Settings) load(context *kong.Context) error {
+	if s.File != nil {
 		return nil
 	}
-	s.file = &configFile{}
-	place, path := "RENEWALS_CONFIG", s.lookup("RENEWALS_CONFIG")
+	s.File = &ConfigFile{}
+	place, path := "RENEWALS_CONFIG", s.Lookup("RENEWALS_CONFIG")
 	for _, flag := range context.Flags() {
 		if set, ok := context.FlagValue(flag).(string); flag.Name == "config" && ok && set != "" {
 			place, path = "--config", set
@@ -93,11 +94,11 @@ func (s *settings) load(context *kong.Context) error {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return usagef("%s: %w", place, err)
+		return Usagef("%s: %w", place, err)
 	}
-	file, err := parseConfig(path, text, settingFlags(s.grammar))
+	file, err := ParseConfig(path, text, SettingFlags(s.Grammar))
 	if err == nil {
-		s.file = file
+		s.File = file
 	}
 	return err
 }
@@ -114,20 +115,20 @@ func wrongText(flag *kong.Flag, text string) string {
 	return ""
 }
 
-// onCommandLine says that a flag is part of what is asked for, and no setting: it decides about money, picks what a decision or an
+// OnCommandLine says that a flag is part of what is asked for, and no setting: it decides about money, picks what a decision or an
 // answer is about, or confirms. Such a flag is taken from the command line alone. A variable left in a shell profile, or a key in a
 // file that all commands read, decides nothing.
-func onCommandLine(flag *kong.Flag) bool {
+func OnCommandLine(flag *kong.Flag) bool {
 	return flag.Name == "help" || flag.Name == "version" || flag.Tag.Get("from") == "command-line"
 }
 
-// settingFlags are the flags that are settings, of all commands, by their key in the file.
-func settingFlags(grammar *kong.Application) map[string]*kong.Flag {
+// SettingFlags are the flags that are settings, of all commands, by their key in the file.
+func SettingFlags(grammar *kong.Application) map[string]*kong.Flag {
 	flags := map[string]*kong.Flag{}
 	_ = kong.Visit(grammar, func(node kong.Visitable, next kong.Next) error {
-		if flag, ok := node.(*kong.Flag); ok && flag.Name != "config" && !onCommandLine(flag) {
-			if flags[fileKey(flag)] == nil {
-				flags[fileKey(flag)] = flag
+		if flag, ok := node.(*kong.Flag); ok && flag.Name != "config" && !OnCommandLine(flag) {
+			if flags[FileKey(flag)] == nil {
+				flags[FileKey(flag)] = flag
 			}
 		}
 		return next(nil)
@@ -143,13 +144,13 @@ func variable(flag *kong.Flag) string {
 	return "RENEWALS_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
-// fileKey is the variable in lower case, without the prefix that says whose it is.
-func fileKey(flag *kong.Flag) string {
+// FileKey is the variable in lower case, without the prefix that says whose it is.
+func FileKey(flag *kong.Flag) string {
 	return strings.ToLower(strings.TrimPrefix(variable(flag), "RENEWALS_"))
 }
 
-func helpWithVariable(value *kong.Value) string {
-	if value.Flag == nil || onCommandLine(value.Flag) {
+func HelpWithVariable(value *kong.Value) string {
+	if value.Flag == nil || OnCommandLine(value.Flag) {
 		return value.Help
 	}
 	return strings.TrimSuffix(value.Help, ".") + " ($" + variable(value.Flag) + ")."

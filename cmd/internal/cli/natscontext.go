@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"encoding/json"
@@ -32,7 +32,7 @@ type natsContext struct {
 }
 
 // contextHome is where the nats CLI keeps its contexts, "" where there is no such place.
-func contextHome(env environment) (folder, home string) {
+func contextHome(env Environment) (folder, home string) {
 	home, _ = env("HOME")
 	config, _ := env("XDG_CONFIG_HOME")
 	if config == "" && home != "" {
@@ -44,8 +44,8 @@ func contextHome(env environment) (folder, home string) {
 	return filepath.Join(config, "nats"), home
 }
 
-// selectedContext is the one that `nats context select` wrote down in a file, "" where there is none.
-func selectedContext(env environment) (name, file string) {
+// SelectedContext is the one that `nats context select` wrote down in a file, "" where there is none.
+func SelectedContext(env Environment) (name, file string) {
 	folder, _ := contextHome(env)
 	if folder == "" {
 		return "", ""
@@ -58,7 +58,7 @@ func selectedContext(env environment) (name, file string) {
 	return strings.TrimSpace(string(text)), file
 }
 
-func readContext(name string, env environment) (natsContext, error) {
+func readContext(name string, env Environment) (natsContext, error) {
 	var c natsContext
 	folder, home := contextHome(env)
 	path := name

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"slices"
@@ -21,7 +21,7 @@ func (w *writes) Write(p []byte) (int, error) {
 func TestLogLinesAreGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out writes
-		gathered, flush := newLogLines(&out)
+		gathered, flush := NewLogLines(&out)
 		log := zerolog.New(gathered)
 		seen := func() []string {
 			synctest.Wait()
@@ -66,7 +66,7 @@ func TestLogLinesAreGathered(t *testing.T) {
 
 func TestLogLinesAreBounded(t *testing.T) {
 	var out writes
-	gathered, flush := newLogLines(&out)
+	gathered, flush := NewLogLines(&out)
 	defer flush()
 	line := strings.Repeat("x", 1000) + "\n"
 	for range 100 {

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func (l *lostReason) instead(err error) error {
 // connect tries until there is a connection, ctx ends, or the timeout of a command that somebody waits for. Refused credentials and TLS
 // that cannot be agreed on are errors at once: waiting does not mend them. The context it returns also ends when the connection is
 // closed for good, with the reason as its cause.
-func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOptions ...jetstream.JetStreamOpt) (context.Context, jetstream.JetStream, error) {
+func (server NATSServer) Connect(ctx context.Context, log zerolog.Logger, jsOptions ...jetstream.JetStreamOpt) (context.Context, jetstream.JetStream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	lost := func(reason error) {
 		if ctx.Err() == nil && reason != nil {
@@ -79,8 +79,14 @@ func (server natsServer) connect(ctx context.Context, log zerolog.Logger, jsOpti
 	return ctx, js, nil
 }
 
+// Quiet connects without a word, for whoever tells what is not seen.
+func (server NATSServer) Quiet(ctx context.Context) (*nats.Conn, error) {
+	quiet := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
+	return server.dial(ctx, zerolog.Nop(), server.dialer(ctx), append([]nats.Option{nats.Name(server.client), quiet}, server.options...))
+}
+
 // told are the options by which the connection keeps itself and says what becomes of it.
-func (server natsServer) told(log zerolog.Logger, dialer *dialer, lost context.CancelCauseFunc) []nats.Option {
+func (server NATSServer) told(log zerolog.Logger, dialer *dialer, lost context.CancelCauseFunc) []nats.Option {
 	patience := server.patience(lost)
 	options := []nats.Option{
 		nats.Name(server.client),
@@ -102,7 +108,7 @@ func (server natsServer) told(log zerolog.Logger, dialer *dialer, lost context.C
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			patience.end()
 			attempts, since := dialer.attempts()
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Int("attempts", attempts).Str("after", lapse(max(time.Since(since), 0))).Msg("NATS connection is back")
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Int("attempts", attempts).Str("after", Lapse(max(time.Since(since), 0))).Msg("NATS connection is back")
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) { server.faulty(log, lost, sub, err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) {
@@ -116,11 +122,11 @@ func (server natsServer) told(log zerolog.Logger, dialer *dialer, lost context.C
 
 // faulty tells of what went wrong with no call to tell it to. To a command that somebody waits for the server's refusal is the
 // answer, of which the call itself would learn by no answer for 5 s.
-func (server natsServer) faulty(log zerolog.Logger, lost context.CancelCauseFunc, sub *nats.Subscription, err error) {
+func (server NATSServer) faulty(log zerolog.Logger, lost context.CancelCauseFunc, sub *nats.Subscription, err error) {
 	refused := errors.Is(err, nats.ErrPermissionViolation)
 	// Consumers are deleted on leaving; the server does so by itself when they are not.
 	leaving := refused && strings.Contains(err.Error(), ".CONSUMER.DELETE.")
-	if refused && server.timeout > 0 && !leaving {
+	if refused && server.Timeout > 0 && !leaving {
 		lost(server.refusal(err))
 		return
 	}
@@ -135,12 +141,12 @@ func (server natsServer) faulty(log zerolog.Logger, lost context.CancelCauseFunc
 }
 
 // refusal says what the server does not permit, and what to do about it.
-func (server natsServer) refusal(err error) error {
+func (server NATSServer) refusal(err error) error {
 	what := "; `renewals provision --print-permissions` shows what each role must be allowed"
 	if strings.Contains(err.Error(), `Subscription to "`) {
 		what = "; answers come under an inbox prefix that the user may subscribe to: set NATS_INBOX_PREFIX to that of its role"
 	}
-	return fmt.Errorf("%w, with %s at %s%s", err, server.credentials, redactURLs(server.url), what)
+	return fmt.Errorf("%w, with %s at %s%s", err, server.credentials, RedactURLs(server.URL), what)
 }
 
 // dialer keeps why it could not: the client only says that there is no server. It gives up with its context.
@@ -153,8 +159,8 @@ type dialer struct {
 	lost  time.Time
 }
 
-func (server natsServer) dialer(ctx context.Context) *dialer {
-	if server.timeout == 0 {
+func (server NATSServer) dialer(ctx context.Context) *dialer {
+	if server.Timeout == 0 {
 		ctx = context.Background() // a worker that is told to stop may still need its connection
 	}
 	return &dialer{ctx: ctx}
@@ -199,13 +205,13 @@ type outageTimer struct {
 	start func() *time.Timer
 }
 
-func (server natsServer) patience(lost context.CancelCauseFunc) *outageTimer {
-	if server.timeout == 0 || server.follows {
+func (server NATSServer) patience(lost context.CancelCauseFunc) *outageTimer {
+	if server.Timeout == 0 || server.Follows {
 		return nil
 	}
 	return &outageTimer{start: func() *time.Timer {
-		return time.AfterFunc(server.timeout, func() {
-			lost(fmt.Errorf("the connection to %s was lost, and no server answered for %s", redactURLs(server.url), durationText(server.timeout)))
+		return time.AfterFunc(server.Timeout, func() {
+			lost(fmt.Errorf("the connection to %s was lost, and no server answered for %s", RedactURLs(server.URL), DurationText(server.Timeout)))
 		})
 	}}
 }
@@ -234,14 +240,14 @@ func (p *outageTimer) end() {
 }
 
 // dial goes on until there is a server, or an answer that asking again will not change.
-func (server natsServer) dial(ctx context.Context, log zerolog.Logger, dialer *dialer, options []nats.Option) (*nats.Conn, error) {
+func (server NATSServer) dial(ctx context.Context, log zerolog.Logger, dialer *dialer, options []nats.Option) (*nats.Conn, error) {
 	var deadline <-chan time.Time
-	if server.timeout > 0 {
-		deadline = time.After(server.timeout)
+	if server.Timeout > 0 {
+		deadline = time.After(server.Timeout)
 	}
 	options = append(options, nats.SetCustomDialer(dialer))
 	for told := false; ; {
-		nc, err := nats.Connect(server.url, options...)
+		nc, err := nats.Connect(server.URL, options...)
 		if err == nil {
 			if told {
 				log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS server found")
@@ -254,10 +260,10 @@ func (server natsServer) dial(ctx context.Context, log zerolog.Logger, dialer *d
 		err = dialer.reason(err)
 		switch {
 		case told:
-		case server.timeout > 0:
-			log.Info().Msgf("no NATS server at %s yet, trying for %s", redactURLs(server.url), durationText(server.timeout))
+		case server.Timeout > 0:
+			log.Info().Msgf("no NATS server at %s yet, trying for %s", RedactURLs(server.URL), DurationText(server.Timeout))
 		default:
-			log.Warn().Str("NATS_URL", redactURLs(server.url)).Err(err).Msg("no NATS server, trying again until there is one")
+			log.Warn().Str("NATS_URL", RedactURLs(server.URL)).Err(err).Msg("no NATS server, trying again until there is one")
 		}
 		told = true
 		select {
@@ -265,20 +271,20 @@ func (server natsServer) dial(ctx context.Context, log zerolog.Logger, dialer *d
 			return nil, fmt.Errorf("connect to NATS: %w", context.Cause(ctx))
 		case <-deadline:
 			return nil, fmt.Errorf("no NATS server at %s (%s) within %s: %w; start one, or say where it is: --nats-url, NATS_URL, nats_url in the file of --config, or a context of the nats CLI",
-				redactURLs(server.url), server.named, durationText(server.timeout), err)
+				RedactURLs(server.URL), server.named, DurationText(server.Timeout), err)
 		case <-time.After(250*time.Millisecond + rand.N(500*time.Millisecond)):
 		}
 	}
 }
 
-// inClear says that what goes over this connection can be read on its way; "" where it is encrypted, or does not leave
+// InClear says that what goes over this connection can be read on its way; "" where it is encrypted, or does not leave
 // the machine.
-func inClear(nc *nats.Conn) string {
+func InClear(nc *nats.Conn) string {
 	_, err := nc.TLSConnectionState()
-	return clearTo(nc.ConnectedUrlRedacted(), err == nil)
+	return ClearTo(nc.ConnectedUrlRedacted(), err == nil)
 }
 
-func clearTo(server string, encrypted bool) string {
+func ClearTo(server string, encrypted bool) string {
 	u, err := url.Parse(server)
 	if err != nil || encrypted || u.Scheme == "wss" || u.Scheme == "tls" || u.Hostname() == "localhost" {
 		return ""
@@ -289,8 +295,8 @@ func clearTo(server string, encrypted bool) string {
 	return "the connection to " + server + " is not encrypted: whoever is on its way reads customer tokens, with which Klarna can be had to charge; set up TLS on the servers, and NATS_URL=tls://…"
 }
 
-// lostConnection is why the context of a connection ended, where it was not the user who ended it.
-func lostConnection(ctx context.Context) error {
+// LostConnection is why the context of a connection ended, where it was not the user who ended it.
+func LostConnection(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -312,7 +318,7 @@ func permanent(err error) bool {
 	return errors.As(err, &certificate) || errors.As(err, &record)
 }
 
-func (server natsServer) explain(err error) error {
+func (server NATSServer) explain(err error) error {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &certificate):
@@ -323,7 +329,7 @@ func (server natsServer) explain(err error) error {
 	return fmt.Errorf("connect to NATS: %w", err)
 }
 
-func hostname() string {
+func Hostname() string {
 	host, err := os.Hostname()
 	if err != nil {
 		return "unknown"

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"bytes"
@@ -113,7 +113,7 @@ func syntaxProblem(path string, text []byte, err error) error {
 	if key := lineKey.FindSubmatch(lines[line-1]); key != nil {
 		at = string(key[1]) + ": "
 	}
-	return usagef("%s:%d: %sno YAML: %s; look at the indentation and the quotes of this line and the one before", path, line, at, why)
+	return Usagef("%s:%d: %sno YAML: %s; look at the indentation and the quotes of this line and the one before", path, line, at, why)
 }
 
 // mostLines of one value, a list or a text in quotes, during which a file that is read up to there is not complete.
