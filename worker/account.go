@@ -97,9 +97,13 @@ func (a *account) bind(ctx context.Context, listed topology.Listing) (unfit, err
 			ackWait = config.AckWait
 		}
 	}
-	if window := a.shared.timing.KeyWindow; window < ackWait && !a.config.local() {
-		return nil, &topology.Deviation{Stream: messages.StreamJobs, Consumer: topology.ConsumerName(a.config.Name), Setting: "ack_wait", Got: ackWait.String(),
+	if window := a.shared.timing.KeyWindow; window < ackWait {
+		off := &topology.Deviation{Stream: messages.StreamJobs, Consumer: topology.ConsumerName(a.config.Name), Setting: "ack_wait", Got: ackWait.String(),
 			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", window)}
+		if !a.config.local() {
+			return nil, off
+		}
+		a.log.Warn().Err(off).Msg("goes on, since this endpoint is on this machine: a charge that a worker leaves open is unresolved as soon as another one finds it")
 	}
 	if ackWait == 0 {
 		ackWait = max(topology.DefaultAckWait, a.shared.timing.LeaseNeeded())

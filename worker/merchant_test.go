@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/worker/topology"
@@ -76,6 +77,8 @@ func TestSettingsThatUndoThePromise(t *testing.T) {
 func TestKeyWindowBelowTheLease(t *testing.T) {
 	o := DefaultOptions()
 	o.KeyWindow = 2*time.Minute - time.Second
+	var told strings.Builder
+	o.Log = zerolog.New(&told)
 	for endpoint, refused := range map[string]bool{"https://api.klarna.com": true, "http://[::1]:8089": false} {
 		o.Accounts = []Account{{Name: "default", Endpoint: endpoint}}
 		a := accountOf(t, consumerOnly{}, o, nil)
@@ -84,6 +87,9 @@ func TestKeyWindowBelowTheLease(t *testing.T) {
 		if ok != refused || err != nil != refused || refused && (off.Setting != "ack_wait" || !strings.Contains(err.Error(), "1m59s")) {
 			t.Errorf("%s: got %v, want it refused: %t", endpoint, err, refused)
 		}
+	}
+	if lines := strings.Count(told.String(), "\n"); lines != 1 || !strings.Contains(told.String(), "at most the key window of 1m59s: a key would end under a claim") {
+		t.Errorf("where it is not refused it is told: got %q", told.String())
 	}
 }
 

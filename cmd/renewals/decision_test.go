@@ -29,7 +29,8 @@ var decide = map[string][]string{
 	"dead show":    {"reveal-token"},
 	"dead replay":  {"all", "account", "reason", "yes"},
 	"dead drop":    {"all", "account", "reason", "yes"},
-	"token cancel": {"yes"},
+	"token show":   {"token-file"},
+	"token cancel": {"token-file", "yes"},
 	"trigger":      {"list"}, // which publishes nothing
 }
 

@@ -228,7 +228,7 @@ func TestKlarnaSim(t *testing.T) {
 	p := start(t, variables{}, "", "klarna-sim", "--addr=127.0.0.1:0")
 	eventually(t, "the endpoint", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
 	endpoint := strings.TrimPrefix(strings.TrimSpace(p.stdout.String()), "KLARNA_ENDPOINT=")
-	out, _ := finish(t, exitDone, variables{"KLARNA_ENDPOINT": endpoint, "KLARNA_USERNAME": "anybody", "KLARNA_PASSWORD": "anything"}, "", "token", "show", "suspended-1")
+	out, _ := finish(t, exitDone, variables{"KLARNA_ENDPOINT": endpoint, "KLARNA_USERNAME": "anybody", "KLARNA_PASSWORD": "anything"}, "suspended-1", "token", "show")
 	if !strings.HasPrefix(out, "status SUSPENDED") {
 		t.Errorf("token show says %q", out)
 	}

@@ -31,7 +31,7 @@ func TestOutageIsToldOnce(t *testing.T) {
 	worker.stop()
 	worker.wait(t)
 	told := worker.stderr.String()
-	for what, want := range map[string]int{`"level":"warn"`: 1, `"level":"error"`: 0, "NATS connection is back": 1, `"attempts":`: 1, "jobs flow again": 0} {
+	for what, want := range map[string]int{`"level":"warn"`: 1, `"level":"error"`: 0, "NATS connection is back": 1, `"dials":`: 1, "jobs flow again": 0} {
 		if got := strings.Count(told, what); got != want {
 			t.Errorf("%s: %d times, want %d:\n%s", what, got, want, told)
 		}

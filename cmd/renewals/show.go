@@ -160,6 +160,9 @@ func (c *showCmd) unknown(ctx context.Context, f desk.Finder) error {
 	if err != nil {
 		return err
 	}
+	if instead == "" && c.As == "" && !strings.Contains(c.ID, "/") {
+		instead = "; a period is named with its subscription, as in " + printable(desk.Argument(c.ID+"/2026-12"))
+	}
 	return fmt.Errorf("show %s: neither a record in %s nor a job in %s or %s has it as %s%s; the journal forgets a renewal after its retention",
 		printable(c.ID), messages.StreamJournal, messages.StreamJobs, messages.StreamLater, what, instead)
 }

@@ -150,7 +150,7 @@ func TestShowByEveryName(t *testing.T) {
 	}{
 		{[]string{"show", "acme.4711/2027-02"}, []string{"show acme.4711/2027-02: neither a record in RENEWAL_JOURNAL nor a job in RENEWALS or RENEWALS_LATER has it",
 			"; subscription acme.4711 has the periods 2026-11, 2026-10, 2027-03"}},
-		{[]string{"show", "nobody"}, []string{"has it as a period SUBSCRIPTION/PERIOD, a message ID or a subscription", "!has the periods"}},
+		{[]string{"show", "nobody"}, []string{"has it as a period SUBSCRIPTION/PERIOD, a message ID or a subscription; a period is named with its subscription, as in nobody/2026-12", "!has the periods"}},
 		{[]string{"show", "--as=subscription", "nobody"}, []string{"has it as a subscription;"}},
 		{[]string{"show", "--as=message-id", "other"}, []string{"has it as a message ID; subscription other has the periods 2026-12"}},
 		{[]string{"resolve", "acme.4711/2027-02", "--not-charged", "--yes"}, []string{"no record of it in RENEWAL_JOURNAL; subscription acme.4711 has the periods 2026-11,"}},

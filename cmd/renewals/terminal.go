@@ -2,9 +2,13 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+
+	"golang.org/x/term"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
@@ -36,4 +40,30 @@ func (t *terminal) confirm(question string) bool {
 	answer, _ := bufio.NewReader(t.stdin).ReadString('\n')
 	answer = strings.ToLower(strings.TrimSpace(answer))
 	return answer == "y" || answer == "yes"
+}
+
+// secret asks for one line that is not shown. An interrupted question leaves the terminal as it was.
+func (t *terminal) secret(ctx context.Context, keyboard *os.File, question string) ([]byte, error) {
+	before, err := term.GetState(int(keyboard.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprint(t.stderr, question)
+	defer fmt.Fprintln(t.stderr)
+	type answer struct {
+		text []byte
+		err  error
+	}
+	typed := make(chan answer, 1)
+	go func() { // which ends with the process where nobody types
+		text, err := term.ReadPassword(int(keyboard.Fd()))
+		typed <- answer{text, err}
+	}()
+	select {
+	case a := <-typed:
+		return a.text, a.err
+	case <-ctx.Done():
+		_ = term.Restore(int(keyboard.Fd()), before)
+		return nil, ctx.Err()
+	}
 }

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
+
+	"golang.org/x/term"
 
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -99,5 +103,38 @@ func TestAsking(t *testing.T) {
 		if row.code == exitFailed && !strings.Contains(stderr.String(), "nothing was changed") {
 			t.Errorf("%v: got %q", row.args, stderr.String())
 		}
+	}
+}
+
+// Asked for on a terminal, a customer token is not shown.
+func TestTokenIsAskedFor(t *testing.T) {
+	sim := simulator(t)
+	env := variables{"KLARNA_ENDPOINT": sim.URL, "KLARNA_USERNAME": testUser, "KLARNA_PASSWORD": testPassword}
+	var stdout, stderr screen
+	if code := run(t.Context(), []string{"token", "show"}, typing(t, "ok-customer-4711\n"), &stdout, &stderr, env.lookup); code != exitDone {
+		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+	if out := stdout.String(); !strings.HasPrefix(out, "status ACTIVE") || !strings.Contains(stderr.String(), "Customer token: ") || strings.Contains(out+stderr.String(), "4711") {
+		t.Errorf("got %q and %q", out, stderr.String())
+	}
+	// An interrupted question leaves the terminal with its echo.
+	pts := typing(t, "")
+	before, err := term.GetState(int(pts.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	done := make(chan int)
+	go func() { done <- run(ctx, []string{"token", "show"}, pts, io.Discard, io.Discard, env.lookup) }()
+	eventually(t, "the question", func() bool {
+		now, err := term.GetState(int(pts.Fd()))
+		return err == nil && *now != *before
+	})
+	interrupt()
+	if code := <-done; code != exitInterrupted {
+		t.Errorf("interrupted: exit code %d, want %d", code, exitInterrupted)
+	}
+	if now, err := term.GetState(int(pts.Fd())); err != nil || *now != *before {
+		t.Errorf("the terminal is not as it was: %v, %v", now, err)
 	}
 }

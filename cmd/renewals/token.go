@@ -4,6 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -18,17 +22,61 @@ type tokenCmd struct {
 	Cancel tokenCancelCmd `cmd:"" help:"Cancel a customer token, for good."`
 }
 
+// tokenSettings say where the customer token is, which is a secret: whoever has it can charge.
+type tokenSettings struct {
+	File string `name:"token-file" help:"File with the customer token. Default, and -: standard input, which on a terminal is a question." from:"command-line"`
+
+	Argument string `arg:"" optional:"" name:"none" help:"Refused: whatever stands here can be read by others."`
+}
+
+// mostToken is more than any customer token has.
+const mostToken = 1 << 10
+
+// read asks a person where there is one to ask, and shows nothing of the answer.
+func (s tokenSettings) read(ctx context.Context, t *terminal) (messages.CustomerToken, error) {
+	var none messages.CustomerToken
+	if s.Argument != "" {
+		return none, usagef("an argument, expected none: a customer token on a command line can be read by everybody on the machine and stays in the shell's history; give it by --token-file, on standard input or when asked")
+	}
+	var text []byte
+	var err error
+	if asked, ok := t.stdin.(*os.File); (s.File == "" || s.File == "-") && ok && isTerminal(asked) {
+		text, err = t.secret(ctx, asked, "Customer token: ")
+	} else {
+		in := t.stdin
+		if s.File != "" && s.File != "-" {
+			file, err := os.Open(s.File)
+			if err != nil {
+				return none, usagef("--token-file: %w", err)
+			}
+			defer file.Close()
+			in = file
+		}
+		text, err = io.ReadAll(io.LimitReader(interruptible(ctx, in), mostToken))
+	}
+	if err != nil {
+		return none, fmt.Errorf("read the customer token: %w", err)
+	}
+	token := strings.TrimSpace(string(text))
+	if !customerToken.MatchString(token) {
+		return none, usagef("customer token: found %d bytes, expected 1 to 255 of A-Z, a-z, 0-9, dot, _, ~ and -, by --token-file or on standard input", len(token))
+	}
+	return messages.NewCustomerToken(token), nil
+}
+
+var customerToken = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,255}$`)
+
 type tokenShowCmd struct {
 	Account accountSettings `embed:""`
 	Log     logSettings     `embed:""`
-	Token   string          `arg:"" help:"The customer token."`
+	Token   tokenSettings   `embed:""`
 	JSON    bool            `name:"json" help:"As JSON."`
 }
 
 type tokenCancelCmd struct {
 	Account accountSettings `embed:""`
 	Log     logSettings     `embed:""`
-	Token   string          `arg:"" help:"The customer token."`
+	Token   tokenSettings   `embed:""`
 	Yes     bool            `help:"Do not ask." from:"command-line"`
 }
 
@@ -53,7 +101,11 @@ func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	if err != nil {
 		return err
 	}
-	token, err := account.Klarna.Token(ctx, klarna.NewCustomerToken(c.Token))
+	secret, err := c.Token.read(ctx, t)
+	if err != nil {
+		return err
+	}
+	token, err := account.Klarna.Token(ctx, klarna.NewCustomerToken(secret.Reveal()))
 	if err != nil {
 		return err
 	}
@@ -76,11 +128,15 @@ func (c *tokenCancelCmd) Run(ctx context.Context, s *settings, t *terminal) erro
 	if err != nil {
 		return err
 	}
+	secret, err := c.Token.read(ctx, t)
+	if err != nil {
+		return err
+	}
 	if !c.Yes && !t.confirm(fmt.Sprintf("Cancel the customer token %s on account %s (%s)? It can never be charged again.",
-		messages.NewCustomerToken(c.Token).Fingerprint(), account.Name, account.Host)) {
+		secret.Fingerprint(), account.Name, account.Host)) {
 		return usagef("--yes: not set, and nobody confirmed; nothing was cancelled")
 	}
-	if err := account.Klarna.CancelToken(ctx, klarna.NewCustomerToken(c.Token)); err != nil {
+	if err := account.Klarna.CancelToken(ctx, klarna.NewCustomerToken(secret.Reveal())); err != nil {
 		return err
 	}
 	fmt.Fprintln(t.stdout, "cancelled: Klarna has accepted it and carries it out within moments")

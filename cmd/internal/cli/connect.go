@@ -107,8 +107,8 @@ func (server NATSServer) told(log zerolog.Logger, dialer *dialer, lost context.C
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			patience.end()
-			attempts, since := dialer.attempts()
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Int("attempts", attempts).Str("after", Lapse(max(time.Since(since), 0))).Msg("NATS connection is back")
+			dials, since := dialer.dials()
+			log.Info().Str("server", nc.ConnectedUrlRedacted()).Int("dials", dials).Dur("outage_ms", time.Since(since)).Msg("NATS connection is back")
 		}),
 		nats.ErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) { server.faulty(log, lost, sub, err) }),
 		nats.ClosedHandler(func(nc *nats.Conn) {
@@ -172,8 +172,8 @@ func (d *dialer) begin(now time.Time) {
 	d.count, d.lost = 0, now
 }
 
-// attempts are those since the connection was lost, and when that was.
-func (d *dialer) attempts() (int, time.Time) {
+// dials are those since the connection was lost, and when that was.
+func (d *dialer) dials() (int, time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.count, d.lost
