@@ -1,0 +1,76 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
+
+// Record is one of a renewal's, as the journal has it.
+type Record struct {
+	Kind  messages.Kind
+	State journal.State
+	Body  []byte
+}
+
+// Fold makes of a renewal's records, the oldest first, what is to be compared. What is filed in its place and is not about it, such
+// as a job that was rejected, changes nothing. An error is that of a record that cannot be read.
+func Fold(records []Record) (Renewal, error) {
+	var r Renewal
+	captures := map[messages.IdempotencyKey]Capture{}
+	var order []messages.IdempotencyKey
+	for _, record := range records {
+		r.Phase, r.DueAt, r.Cadence, r.OffCycle = record.State.Phase, record.State.DueAt, record.State.Cadence, record.State.OffCycle
+		event, err := messages.DecodeEvent(record.Kind, record.Body)
+		if err != nil {
+			return r, fmt.Errorf("read %s record: %w", record.Kind, err)
+		}
+		switch e := event.(type) {
+		case messages.Charging:
+			r.charged(e.Record)
+		case messages.Pending:
+			r.charged(e.Record)
+			r.OrderID, r.PaidAt, r.Captured = e.OrderID, e.At, false
+		case messages.Paid:
+			r.charged(e.Record)
+			r.OrderID, r.PaidAt, r.Captured = e.OrderID, e.At, e.Captured
+		case messages.Dunning:
+			r.charged(e.Record)
+			r.OrderID, r.Captured = "", false
+		case messages.Unresolved:
+			if r.Capturing = e.CapturedAmount > 0; r.Capturing {
+				r.CapturingAmount = e.CapturedAmount
+				break
+			}
+			r.charged(e.Record)
+			r.FirstSentAt, r.SearchUntil = e.FirstSentAt, e.SearchUntil
+		case messages.Captured:
+			r.Capturing = false
+			if _, again := captures[e.IdempotencyKey]; !again {
+				order = append(order, e.IdempotencyKey)
+			}
+			captures[e.IdempotencyKey] = Capture{ID: e.CaptureID, Amount: e.CapturedAmount, At: e.At}
+		case messages.CaptureFailed:
+			r.Capturing = false
+			if e.Corrects == string(messages.KindCaptured) {
+				delete(captures, e.IdempotencyKey)
+				order = slices.DeleteFunc(order, func(k messages.IdempotencyKey) bool { return k == e.IdempotencyKey })
+			}
+		case messages.Cancelled:
+			r.Account, r.SubscriptionID, r.Period = e.Account, e.SubscriptionID, e.Period
+		}
+	}
+	for _, key := range order {
+		r.Captures = append(r.Captures, captures[key])
+	}
+	return r, nil
+}
+
+// charged takes in what a record says of a charge.
+func (r *Renewal) charged(e messages.Record) {
+	r.Account, r.SubscriptionID, r.Period, r.MessageID = e.Account, e.SubscriptionID, e.Period, e.ID
+	r.Amount, r.Currency, r.Reference1, r.Reference2 = e.OrderAmount, strings.ToUpper(e.PurchaseCurrency), e.MerchantReference1, e.MerchantReference2
+}
