@@ -37,7 +37,10 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	defer f.JetStream.Conn().Close()
 	subscription, period := messages.SubscriptionID(c.Subscription), messages.Period(c.Period)
 	h, err := historyOf(ctx, f, messages.NewRenewal(subscription, period))
-	if err != nil {
+	switch {
+	case h.stuck():
+		return fmt.Errorf("cancel: nothing was changed\n%s", strings.Join(h.leftOut(), "\n"))
+	case err != nil && len(h.unreadable) == 0:
 		return err
 	}
 	aside := t.beside(c.JSON)

@@ -33,7 +33,9 @@ func TestReadersSearchNothing(t *testing.T) {
 		{args: []string{"show", "nobody/2026-10"}, code: exitFailed},
 		{args: []string{"status"}, code: exitFailed}, // somebody has to look
 		{args: []string{"status", "--json"}, code: exitFailed},
+		{args: []string{"status", "--unresolved"}},
 		{args: []string{"resolve", "nobody", "--not-charged", "--yes"}, code: exitFailed},
+		{args: []string{"resolve", "gave-up/2026-12", "--paid", "--order-id=X", "--captured", "--unverified"}, code: exitUsage}, // nobody is there to ask
 	} {
 		o.run(row.code, row.args...)
 		testbroker.Asked(t, strings.Join(row.args, " "), journal)

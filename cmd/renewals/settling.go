@@ -157,7 +157,7 @@ func printComparison(w *page, c desk.Comparison, account messages.Account) {
 // announce shows the record that a decision led to, and returns how the renewal stands with it.
 func announce(ctx context.Context, f desk.Finder, t *terminal, r messages.Renewal, asJSON bool) (history, error) {
 	h, err := historyOf(ctx, f, r)
-	if err != nil {
+	if err != nil && (h.stuck() || len(h.records) == 0) {
 		return h, fmt.Errorf("recorded, but not read again: %w", err)
 	}
 	last := h.records[len(h.records)-1]

@@ -120,7 +120,7 @@ func (c *showCmd) renewals(ctx context.Context, f desk.Finder, of *subscription)
 func (c *showCmd) histories(ctx context.Context, f desk.Finder, t *terminal, renewals []messages.Renewal, jobs []desk.WaitingJob) (shown int, err error) {
 	for _, r := range desk.Compact(renewals) {
 		h, err := historyOf(ctx, f, r)
-		if err != nil {
+		if err != nil && len(h.unreadable) == 0 {
 			return shown, err
 		}
 		for _, j := range jobs {
@@ -128,19 +128,21 @@ func (c *showCmd) histories(ctx context.Context, f desk.Finder, t *terminal, ren
 				h.jobs = append(h.jobs, j)
 			}
 		}
-		if len(h.records)+len(h.jobs) == 0 {
+		if len(h.records)+len(h.jobs)+len(h.unreadable) == 0 {
 			continue
 		}
 		if c.JSON {
-			err = h.printJSON(t.stdout)
+			for _, left := range h.leftOut() {
+				fmt.Fprintln(t.margin(), left)
+			}
+			if err := h.printJSON(t.stdout); err != nil {
+				return shown, err
+			}
 		} else {
 			if shown > 0 {
 				fmt.Fprintln(t.stdout)
 			}
 			h.print(t.page(), time.Now(), c.KeyWindow)
-		}
-		if err != nil {
-			return shown, err
 		}
 		shown++
 	}
@@ -195,7 +197,9 @@ type history struct {
 	last    uint64 // sequence of the last record
 	records []episode
 	entries []journal.Entry // the records as the journal has them
-	jobs    []desk.WaitingJob
+
+	unreadable []*journal.UnreadableError // records that are left out
+	jobs       []desk.WaitingJob
 }
 
 // episode is a record with what only an operator asks for.
@@ -213,13 +217,14 @@ type episode struct {
 	Reference2     string `json:"merchant_reference2"`
 }
 
+// historyOf reads a renewal. Where the error is about records that cannot be read, the history has what can be.
 func historyOf(ctx context.Context, f desk.Finder, r messages.Renewal) (history, error) {
 	h := history{renewal: r, state: journal.State{Phase: journal.PhaseNone}}
 	if r == "" {
 		return h, nil // of a job without a valid identity
 	}
 	entries, err := f.Journal.Records(ctx, r)
-	if err != nil {
+	if h.unreadable = journal.Unreadable(err); err != nil && h.unreadable == nil {
 		return h, err
 	}
 	h.entries = entries
@@ -235,7 +240,7 @@ func historyOf(ctx context.Context, f desk.Finder, r messages.Renewal) (history,
 		h.records = append(h.records, one)
 		h.state, h.last = e.State, e.Sequence
 	}
-	return h, nil
+	return h, err
 }
 
 // printJSON writes the records as other teams get them, the jobs that wait after them.
@@ -310,6 +315,10 @@ func (h history) about() episode {
 		}
 		return last
 	}
+	if len(h.jobs) == 0 {
+		subscription, period := h.renewal.Split()
+		return episode{record: record{SubscriptionID: subscription, Period: period}}
+	}
 	j := h.jobs[0]
 	return episode{record: record{SubscriptionID: j.SubscriptionID, Period: j.Period, Account: j.Account}}
 }
@@ -354,6 +363,10 @@ func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 	var say []string
 	add := func(format string, args ...any) { say = append(say, printable(fmt.Sprintf(format, args...))) }
 	s := h.state
+	say = append(say, h.leftOut()...)
+	if h.stuck() {
+		return say
+	}
 	switch s.Phase {
 	case journal.PhaseNone, "":
 		if len(h.records) == 0 {

@@ -2,10 +2,12 @@ package desk_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
@@ -77,6 +79,39 @@ func TestOrderIsLookedUp(t *testing.T) {
 				t.Errorf("seen %+v", s)
 			}
 		})
+	}
+}
+
+// What the simulator does not do: money that was given back, and orders that Klarna has closed.
+func TestOrderThatIsOver(t *testing.T) {
+	t.Parallel()
+	b := newBureau(t)
+	c := b.unresolved("1", nil, "")
+	r := desk.Ruling{Verdict: desk.VerdictPaid, OrderID: "o-1"}
+	for _, row := range []struct {
+		status             string
+		captured, refunded int64
+		want               string // difference
+		cameToNothing      bool
+	}{
+		{status: "CAPTURED", captured: 1599},
+		{status: "CAPTURED", captured: 1599, refunded: 1599, want: "refunded: the job says nothing, Klarna says 15.99 EUR"},
+		{status: "CLOSED", captured: 500},
+		{status: "CLOSED", want: "status: the job says an order that stands, Klarna says CLOSED", cameToNothing: true},
+		{status: "EXPIRED", want: "status: the job says an order that stands, Klarna says EXPIRED", cameToNothing: true},
+		{status: "", want: "status: the job says an order that stands, Klarna says -", cameToNothing: false},
+	} {
+		o := klarna.Order{
+			OrderID: "o-1", Status: row.status, FraudStatus: "ACCEPTED", PurchaseCurrency: "eur", OrderAmount: 1599, CapturedAmount: row.captured, RefundedAmount: row.refunded,
+			MerchantReference1: "1-2026-12", CreatedAt: b.began.Format(time.RFC3339),
+		}
+		got := c.Compare(r, o, time.Now()).Differences()
+		if want := []string{row.want}; row.want != "" && !slices.Equal(got, want) || row.want == "" && len(got) > 0 {
+			t.Errorf("%+v: got %q, want %q", row, got, row.want)
+		}
+		if fits := c.Compare(desk.Ruling{Verdict: desk.VerdictNotCharged}, o, time.Now()).Verified(); fits != row.cameToNothing {
+			t.Errorf("%+v: not charged fits: %t", row, fits)
+		}
 	}
 }
 

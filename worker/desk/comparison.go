@@ -151,20 +151,17 @@ func (c *Comparison) made(of Case, when time.Time) {
 	c.row("made", job, at(when), of.within(when))
 }
 
-// stands says that an order is, or may still become, money.
-func stands(o klarna.Order) bool {
-	switch o.Status {
-	case "CANCELLED", "EXPIRED", "CLOSED":
-		return o.CapturedAmount > 0
-	case "":
-		return false
-	}
-	return true
+// over says that Klarna captures nothing more of an order.
+func over(o klarna.Order) bool {
+	return o.Status == "CANCELLED" || o.Status == "EXPIRED" || o.Status == "CLOSED"
 }
+
+// stands says that an order is, or may still become, money. Of one without a status nothing is known.
+func stands(o klarna.Order) bool { return o.Status != "" && (!over(o) || o.CapturedAmount > 0) }
 
 // cameToNothing says that Klarna has taken nothing from the customer for an order, and will not.
 func cameToNothing(o klarna.Order) bool {
-	return o.CapturedAmount == 0 && (o.FraudStatus == klarna.FraudRejected || !stands(o))
+	return o.CapturedAmount == 0 && (over(o) || o.FraudStatus == klarna.FraudRejected)
 }
 
 func standing(o klarna.Order) string {

@@ -70,10 +70,11 @@ func (f Finder) Renewals(ctx context.Context, name string) ([]messages.Renewal, 
 func (f Finder) Named(ctx context.Context, name string) (found []messages.Renewal, err error) {
 	for _, r := range splits(name) {
 		at, err := f.Journal.Last(ctx, r)
-		if err != nil {
+		var unreadable *journal.UnreadableError
+		if err != nil && !errors.As(err, &unreadable) {
 			return nil, err
 		}
-		if at.Sequence != 0 {
+		if at.Sequence != 0 || unreadable != nil {
 			found = append(found, r)
 		}
 	}
@@ -83,6 +84,10 @@ func (f Finder) Named(ctx context.Context, name string) (found []messages.Renewa
 	if slash := strings.LastIndexByte(name, '/'); slash > 0 {
 		for _, r := range splits(name[:slash]) {
 			at, err := f.Journal.Last(ctx, r)
+			var unreadable *journal.UnreadableError
+			if errors.As(err, &unreadable) {
+				return []messages.Renewal{r}, nil // whether it had this job is not known; that it cannot be read is worth knowing
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -169,12 +169,13 @@ func (d Decision) sign(r messages.Record) messages.Record {
 
 // Records reads a renewal's whole history from the stream's leader, the oldest record first. The index of subjects says where the
 // records are and how many: to ask for the next one by a wildcard, or past the last one, makes the broker load every block of the
-// journal behind it, while claims wait.
+// journal behind it, while claims wait. With an error that [Unreadable] takes apart, the readable records are there all the same.
 func (j *Journal) Records(ctx context.Context, r messages.Renewal) (all []Entry, err error) {
 	info, err := j.stream.Info(ctx, jetstream.WithSubjectFilter(messages.RenewalFilter(r)))
 	if err != nil {
 		return nil, fmt.Errorf("look up the records of renewal %s: %w", r, err)
 	}
+	var unreadable []error
 	for subject, records := range info.State.Subjects {
 		read := func(uint64) (*jetstream.RawStreamMsg, error) { return j.stream.GetLastMsgForSubject(ctx, subject) }
 		if records > 1 {
@@ -191,15 +192,32 @@ func (j *Journal) Records(ctx context.Context, r messages.Renewal) (all []Entry,
 			if err != nil {
 				return nil, fmt.Errorf("read the records of renewal %s: %w", r, err)
 			}
-			e, err := entry(m)
-			if err != nil {
-				return nil, err
+			next = m.Sequence + 1
+			if e, err := entry(m); err != nil {
+				unreadable = append(unreadable, err)
+			} else {
+				all = append(all, e)
 			}
-			all, next = append(all, e), m.Sequence+1
 		}
 	}
 	slices.SortFunc(all, func(a, b Entry) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	return all, nil
+	return all, errors.Join(unreadable...)
+}
+
+// Unreadable are the records that an error of [Journal.Records] is about, in no order; none where it is about something else.
+func Unreadable(err error) (records []*UnreadableError) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil
+	}
+	for _, one := range joined.Unwrap() {
+		var e *UnreadableError
+		if !errors.As(one, &e) {
+			return nil
+		}
+		records = append(records, e)
+	}
+	return records
 }
 
 // unresolved reads the record that gave a renewal up.
