@@ -99,6 +99,9 @@ type Options struct {
 	// decision goes by it since the last comparison with the broker's, and by none
 	// while it and Now are apart. Default: the process's own.
 	Monotonic func() time.Duration
+	// Ahead is how far Now and Monotonic are ahead of the broker's clock, for a demonstration that makes time pass. What the broker
+	// measures, such as AckWait, delays and the moment at which a parked job fires, passes no faster for it. Default: not at all.
+	Ahead func() time.Duration
 }
 
 // times are those that workers of the same accounts should agree on, by the names of their settings.
@@ -132,6 +135,9 @@ func (o Options) checked() (Options, error) {
 	if o.Monotonic == nil {
 		began := time.Now()
 		o.Monotonic = func() time.Duration { return time.Since(began) }
+	}
+	if o.Ahead == nil {
+		o.Ahead = func() time.Duration { return 0 }
 	}
 	if o.Metrics == nil {
 		o.Metrics = NewMetrics(prometheus.NewRegistry())

@@ -115,7 +115,7 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	o := DefaultOptions()
 	o.TryTimeout, o.TryBudget, o.SettleDelay = 400*time.Millisecond, 300*time.Millisecond, 300*time.Millisecond
 	o.RetryDelays = []time.Duration{50 * time.Millisecond, 100 * time.Millisecond}
-	o.ShutdownTimeout, o.Now, o.Monotonic = time.Second, w.now, w.monotonic
+	o.ShutdownTimeout, o.Now, o.Monotonic, o.Ahead = time.Second, w.now, w.monotonic, func() time.Duration { return time.Duration(w.ahead.Load()) }
 	w.workers++
 	o.Name = "worker-" + strconv.Itoa(w.workers)
 	o.Accounts = []Account{{Name: "default", Host: endpoint.Host, Endpoint: klarna.CanonicalEndpoint(endpoint), Merchant: klarna.Merchant("merchant"), Concurrency: 8,
@@ -138,7 +138,6 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	worker.brokerAhead = func() time.Duration { return time.Duration(w.ahead.Load()) }
 	worker.settings.every, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
 	if w.verifyEvery > 0 {
 		worker.settings.every = w.verifyEvery

@@ -52,7 +52,6 @@ type Worker struct {
 	running  atomic.Pointer[[]*account]
 
 	sweepEvery, markEvery time.Duration
-	brokerAhead           func() time.Duration // of a test's clock
 }
 
 // New checks the settings; the error names the first that is off.
@@ -63,7 +62,7 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 	}
 	w := &Worker{
 		js: js, opts: o, log: o.Log, metrics: o.Metrics, memory: new(memory),
-		sweepEvery: sweepEvery, markEvery: journal.MarkEvery, brokerAhead: func() time.Duration { return 0 },
+		sweepEvery: sweepEvery, markEvery: journal.MarkEvery,
 	}
 	for _, a := range o.Accounts {
 		w.accounts = append(w.accounts, a.Name)
@@ -212,7 +211,7 @@ func (w *Worker) gauges() *gauges {
 
 func (w *Worker) presence(s *shared, bucket jetstream.KeyValue, accounts []*account) *presence {
 	return &presence{
-		name: w.opts.Name, bucket: bucket, conn: w.js.Conn(), clock: w.clock, ahead: w.brokerAhead, pauses: w.pauses, fill: s.fill, expiring: &w.expiring, metrics: w.metrics, log: w.log,
+		name: w.opts.Name, bucket: bucket, conn: w.js.Conn(), clock: w.clock, ahead: w.opts.Ahead, pauses: w.pauses, fill: s.fill, expiring: &w.expiring, metrics: w.metrics, log: w.log,
 		accounts: accounts, started: w.clock.now(), version: w.opts.Version, times: w.opts.times(), seen: map[string]sighting{},
 	}
 }

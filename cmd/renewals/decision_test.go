@@ -43,7 +43,7 @@ var set = map[string][]string{
 		"klarna-account", "klarna-endpoint", "klarna-username", "klarna-mid", "klarna-password-file", "klarna-rate", "klarna-concurrency", "klarna-allow-http",
 		"replicas", "retention", "dead-retention", "ack-wait", "mixed-cadences", "merchant-name", "nats-monitoring-url", "system-context", "system-creds", "system-nkey",
 	},
-	"dev":      {"jobs", "keep-running", "store"},
+	"dev":      {"jobs", "keep-running", "store", "speed"},
 	"work":     {"try-timeout", "try-budget", "settle-delay", "retry-delays", "shutdown-timeout", "ops-addr", "pprof", "provision"},
 	"trigger":  {"wait", "within", "account"},
 	"sample":   {"jobs"},

@@ -27,6 +27,7 @@ type demonstration struct {
 	log       zerolog.Logger
 	js        jetstream.JetStream
 	simulator *klarnasim.Server
+	clock     *timelapse // the worker's and the simulator's
 
 	position uint64 // in the journal: what was read of it
 	kept     *promise
@@ -90,8 +91,28 @@ func (d *demonstration) keep(ctx context.Context, up func()) error {
 	}
 	defer func() { _ = stopWorker() }()
 	up()
-	err = follow(ctx, d.js, after(d.position), everyRecord, func(r record) error { return d.show(r, nil) })
+	if d.clock.speed == 1 {
+		err = follow(ctx, d.js, after(d.position), everyRecord, func(r record) error { return d.show(r, nil) })
+		return errors.Join(err, stopWorker(), lostConnection(ctx))
+	}
+	err = d.lapse(ctx)
 	return errors.Join(err, stopWorker(), lostConnection(ctx))
+}
+
+// lapse shows what becomes of everybody's jobs while months pass, and bills some subscribers in them.
+func (d *demonstration) lapse(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	b := newBilling(d.clock, func(ctx context.Context, job messages.Job) error { return trigger(ctx, d.js, devAccount, job) })
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer cancel(nil)
+	beside.Go(func() { d.clock.run(ctx, b.next) })
+	beside.Go(func() { cancel(b.bill(ctx)) })
+	err := follow(ctx, d.js, after(d.position), everyRecord, func(r record) error {
+		b.take(r)
+		return d.show(r, nil)
+	})
+	return errors.Join(err, lostConnection(ctx))
 }
 
 // verdict compares what was promised with Klarna's books.
@@ -186,11 +207,29 @@ func (d *demonstration) show(r record, settled *outcome) error {
 	if isClaim(r.Kind) {
 		return nil
 	}
-	if settled == nil || d.asJSON {
-		return printRecord(d.t, r, d.asJSON)
-	}
 	p := d.t.page()
+	switch {
+	case d.asJSON, settled == nil && d.clock.speed == 1:
+		return printRecord(d.t, r, d.asJSON)
+	case settled == nil:
+		return p.lines(datedLayout().format(r.dated(p), p.width)...)
+	}
 	return p.lines(variantLayout().format(append([]string{settled.about}, r.cells(p)...), p.width)...)
+}
+
+// datedLayout is that of records of which the day matters more than the second.
+func datedLayout() layout {
+	l := recordLayout()
+	l.widths[0] = len(day)
+	return l
+}
+
+const day = "2006-01-02 15:04"
+
+func (r record) dated(p *page) []string {
+	cells := r.cells(p)
+	cells[0] = p.paint(dim, r.At.Local().Format(day))
+	return cells
 }
 
 // variantLayout is that of records with what they are about before them.
@@ -209,6 +248,7 @@ func (d *demonstration) startWorker(ctx context.Context) (stop func() error, err
 	if err != nil {
 		return nil, err
 	}
+	d.clock.set(&options)
 	options.Name, options.Accounts, options.Log = workerName(), []worker.Account{account}, d.log
 	// What a lease leaves beside the tries is for clocks that are apart, and is waited for where an answer was lost: the broker's and
 	// the worker's are one here.

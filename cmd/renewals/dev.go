@@ -12,14 +12,16 @@ import (
 )
 
 type devCmd struct {
-	Jobs        int    `help:"A mixed load of this many jobs instead of one of every variant."`
-	KeepRunning bool   `help:"Leave NATS, the simulator and a worker up until interrupted, for other terminals, and print what becomes of their jobs."`
-	Store       string `type:"path" help:"Keep JetStream's files in this directory. Default: a temporary one, removed at the end."`
-	JSON        bool   `name:"json" help:"Results as JSON Lines."`
-	LogLevel    string `enum:"debug,info,warn,error" default:"error" help:"debug, info, warn or error."`
+	Jobs        int     `help:"A mixed load of this many jobs instead of one of every variant."`
+	KeepRunning bool    `help:"Leave NATS, the simulator and a worker up until interrupted, for other terminals, and print what becomes of their jobs."`
+	Speed       float64 `default:"1" help:"How much faster than the world's the clock of worker and simulator is, with subscribers who are billed by it: 4320 makes a month of ten minutes. It implies --keep-running."`
+	Store       string  `type:"path" help:"Keep JetStream's files in this directory. Default: a temporary one, removed at the end."`
+	JSON        bool    `name:"json" help:"Results as JSON Lines."`
+	LogLevel    string  `enum:"debug,info,warn,error" default:"error" help:"debug, info, warn or error."`
 }
 
 const (
+	mostSpeed   = 1_000_000 // eleven days a second
 	devAccount  = messages.Account(defaultAccount)
 	devUser     = "dev"
 	devPassword = "dev"
@@ -30,6 +32,10 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Jobs < 0 {
 		return usagef("--jobs: %d, expected 0 or more", c.Jobs)
 	}
+	if c.Speed < 1 || c.Speed > mostSpeed {
+		return usagef("--speed: %v, expected 1 to %d", c.Speed, mostSpeed)
+	}
+	c.KeepRunning = c.KeepRunning || c.Speed > 1
 	store, err := c.directory()
 	if err != nil {
 		return err
@@ -42,7 +48,8 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	defer stopBroker(broker)
-	simulator, err := klarnasim.Start(klarnasim.Options{Username: devUser, Password: devPassword, KeepBodies: c.Jobs == 0})
+	clock := newTimelapse(c.Speed)
+	simulator, err := klarnasim.Start(klarnasim.Options{Now: clock.now, Username: devUser, Password: devPassword, KeepBodies: c.Jobs == 0})
 	if err != nil {
 		return fmt.Errorf("start Klarna's simulator: %w", err)
 	}
@@ -54,7 +61,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
-	d := demonstration{t: t, aside: t.beside(c.JSON), asJSON: c.JSON, jobs: c.Jobs, log: log, js: js, simulator: simulator}
+	d := demonstration{t: t, aside: t.beside(c.JSON), asJSON: c.JSON, jobs: c.Jobs, log: log, js: js, simulator: simulator, clock: clock}
 	reach := fmt.Sprintf("  export NATS_URL=%s KLARNA_ENDPOINT=%s\n  export KLARNA_USERNAME=%s KLARNA_PASSWORD=%s\n", broker.ClientURL(), simulator.URL, devUser, devPassword)
 	err = d.run(ctx)
 	if !c.KeepRunning || ctx.Err() != nil {

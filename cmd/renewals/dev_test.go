@@ -254,7 +254,7 @@ func TestDevBrokenPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer js.Conn().Close()
-	d := demonstration{t: &terminal{stdout: &out, stderr: &told}, aside: &page{Writer: &out}, log: zerolog.Nop(), js: js, simulator: sim}
+	d := demonstration{t: &terminal{stdout: &out, stderr: &told}, aside: &page{Writer: &out}, log: zerolog.Nop(), js: js, simulator: sim, clock: newTimelapse(1)}
 	err = d.run(ctx)
 	if !errors.Is(err, errReported) {
 		t.Errorf("got %v, want %v", err, errReported)
