@@ -154,7 +154,7 @@ func env(name, otherwise string) string {
 
 func (c *chaosRun) worker(i int) *process {
 	urls := []string{"nats://" + c.wires[i].addr}
-	return c.w.start([]string{"NATS_URL=" + strings.Join(urls, ","), "RENEWALS_RETRY_DELAYS=200ms,500ms,1s", "RENEWALS_LOG_LEVEL=warn"}, "work")
+	return c.w.start([]string{"NATS_URL=" + strings.Join(urls, ","), "RENEWALS_RETRY_DELAYS=200ms,500ms,1s", "RENEWALS_LOG_LEVEL=warn", "RENEWALS_BATCHES=sync-always"}, "work")
 }
 
 // wreck breaks things for a while, one after the other, several at a time.
@@ -271,7 +271,7 @@ func (c *chaosRun) publish(r *rand.Rand, stop <-chan struct{}) (told []story) {
 		select {
 		case <-stop:
 			return told
-		case <-time.After(time.Duration(r.IntN(10)) * time.Millisecond):
+		case <-time.After(time.Duration(r.IntN(10)*min(n%200/80, 1)) * time.Millisecond): // now and then many at one moment
 		}
 		if n%100 == 99 {
 			told = append(told, c.capture(told, 5)...)
@@ -525,6 +525,6 @@ func (c *chaosRun) report(seed uint64, told []story) {
 	if doubled > 0 {
 		c.t.Errorf("%d renewals have more than one order", doubled)
 	}
-	c.t.Logf("jobs %d, of them %d under two names, faults %v, Klarna's answers %v, orders %d, captures %d, results %v; doubled %d, lost %d, told twice %d, false dunning %d, otherwise wrong %d; rightly undecided %d; CHAOS_SEED=%d repeats the plan",
-		len(told), len(c.beside), c.faults, books.Statuses, len(books.Orders), captures, kinds, doubled, lost, twice, falseDunning, other, undecided, seed)
+	c.t.Logf("jobs %d, of them %d under two names, faults %v, Klarna's answers %v, orders %d, captures %d, results %v; doubled %d, lost %d, told twice %d, false dunning %d, otherwise wrong %d; rightly undecided %d; records in batches %d; CHAOS_SEED=%d repeats the plan",
+		len(told), len(c.beside), c.faults, books.Statuses, len(books.Orders), captures, kinds, doubled, lost, twice, falseDunning, other, undecided, c.w.inBatches(), seed)
 }

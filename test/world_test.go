@@ -251,6 +251,7 @@ type record struct {
 	Kind    string
 	Subject string
 	State   string
+	Batch   string // in which it was committed with others
 	Event   map[string]any
 }
 
@@ -269,7 +270,7 @@ func (w *world) records() []record {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		r := record{Kind: strings.Split(m.Subject, ".")[1], Subject: m.Subject, State: m.Header.Get(messages.HeaderState)}
+		r := record{Kind: strings.Split(m.Subject, ".")[1], Subject: m.Subject, State: m.Header.Get(messages.HeaderState), Batch: m.Header.Get("Nats-Batch-Id")}
 		if err := json.Unmarshal(m.Data, &r.Event); err != nil {
 			w.t.Fatalf("record %d: %v", n, err)
 		}

@@ -269,7 +269,7 @@ func TestNothingOnANewConnectionBeforeTheMarksAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	event := messages.Charging{Record: messages.Record{ID: "1", Account: "default", RenewalKey: messages.NewRenewalKey("first", "2026-12")}}
-	w.writes(records.Observed(idle, func() {}, func(string, error) {}), messages.NewRenewal("first", "2026-12"), journal.Entry{}, journal.State{Phase: journal.PhaseNone}, event, event.Record)
+	w.writes(records.Observed(idle, nil, func() {}, func(string, error) {}), messages.NewRenewal("first", "2026-12"), journal.Entry{}, journal.State{Phase: journal.PhaseNone}, event, event.Record)
 	if !idle.Doubtful() || told.Load() == nil {
 		t.Error("the first record of an older journal, which is not above the mark of all, is no set-back")
 	}

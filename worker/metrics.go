@@ -29,6 +29,7 @@ type Metrics struct {
 	handBacks  *prometheus.CounterVec
 	writes     *prometheus.CounterVec
 	republish  *prometheus.CounterVec
+	records    *prometheus.CounterVec
 	stray      *prometheus.CounterVec
 	ignored    *prometheus.CounterVec
 	warnings   *prometheus.CounterVec
@@ -67,6 +68,9 @@ const (
 	strayNotRecorded = "not_recorded" // an order or a capture that no record tells of
 	strayShared      = "order_shared" // one that came back for a second renewal
 
+	committedSingly  = "singly"
+	committedInBatch = "batch"
+
 	pauseSetBack   = "journal_set_back"  // the journal has forgotten what it knew; an operator has to accept it
 	pauseUnchecked = "journal_unchecked" // the journal was not compared with its mark for a while
 )
@@ -85,6 +89,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		handBacks:  counter("hand_backs_total", "Deliveries given back before they were started.", "account"),
 		writes:     counter("write_retries_total", "Deliveries that went back because their state could not be written.", "account"),
 		republish:  counter("publish_retries_total", "Publishes that were made again since the stream had not confirmed them.", "stream"),
+		records:    counter("journal_records_total", "Records that the journal confirmed, by whether each was committed singly or with others in a batch.", "committed"),
 		stray:      counter("stray_orders_total", "Orders and captures of Klarna's that no result names, or that were named for two renewals: somebody has to look at them.", "account", "reason"),
 		ignored:    counter("auto_capture_ignored", "Orders that Klarna did not capture although auto_capture asked for it, among those that were looked at.", "account"),
 		warnings:   counter("job_warnings_total", "What was odd about jobs that have their result, by kind of warning.", "account", "kind"),
@@ -119,7 +124,19 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	for _, stream := range []string{messages.StreamJournal, messages.StreamDead} {
 		m.republish.WithLabelValues(stream).Add(0)
 	}
+	for _, how := range []string{committedSingly, committedInBatch} {
+		m.records.WithLabelValues(how).Add(0)
+	}
 	return m
+}
+
+// committed counts records that the journal has.
+func (m *Metrics) committed(together bool, records int) {
+	how := committedSingly
+	if together {
+		how = committedInBatch
+	}
+	m.records.WithLabelValues(how).Add(float64(records))
 }
 
 // vectors registers metrics under the program's name.

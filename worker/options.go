@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -89,6 +90,8 @@ type Options struct {
 	// ShutdownTimeout is how long tries in flight may take to finish once Run's
 	// context has ended. Default 75 s.
 	ShutdownTimeout time.Duration
+	// Batching says when records are committed in batches. Default [journal.BatchAuto].
+	Batching journal.Batching
 
 	Log zerolog.Logger
 	// Metrics to count in. Default: some that nobody reads.
@@ -118,6 +121,7 @@ func DefaultOptions() Options {
 	return Options{
 		TryTimeout: t.TryTimeout, TryBudget: t.TryBudget, SettleDelay: t.SettleDelay, RetryDelays: t.RetryDelays, KeyWindow: t.KeyWindow,
 		ShutdownTimeout: 75 * time.Second,
+		Batching:        journal.BatchAuto,
 		Log:             zerolog.Nop(),
 		Now:             time.Now,
 	}
@@ -156,6 +160,7 @@ func (o Options) checked() (Options, error) {
 		{"retry delays", len(o.RetryDelays) > 0 && positive(o.RetryDelays), "one or more positive durations", o.RetryDelays},
 		{"key window", o.KeyWindow > 0 && o.KeyWindow < maxKeyWindow, "a positive duration under 24h, for which Klarna honours a key", o.KeyWindow},
 		{"shutdown timeout", o.ShutdownTimeout > 0, "a positive duration", o.ShutdownTimeout},
+		{"batches", slices.Contains(journal.Batchings(), o.Batching), "one of auto, sync-always, off", o.Batching},
 	} {
 		if !c.ok {
 			return o, fmt.Errorf("%s: found %q, expected %s", c.name, fmt.Sprint(c.got), c.want)

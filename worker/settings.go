@@ -22,6 +22,7 @@ type settingsWatch struct {
 	every   time.Duration
 	clock   *clock
 	memory  *memory
+	batches *journal.Batches
 	pauses  *pausing
 	quota   *quotaWatch
 	metrics *Metrics
@@ -178,5 +179,6 @@ func (s *settingsWatch) verify(ctx context.Context) error {
 		return err
 	}
 	s.memory.learn(s.clock.now(), found.Retention)
+	s.batches.Learn(found.Journal)
 	return nil
 }

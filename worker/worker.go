@@ -43,6 +43,7 @@ type Worker struct {
 	outage   *gate.Outage // of the broker
 	clock    *clock
 	memory   *memory
+	batches  *journal.Batches
 	settings *settingsWatch
 	marks    *journal.Marks // of the journal; set once before anything is claimed
 	restored atomic.Int64   // see rulebook
@@ -70,9 +71,10 @@ func New(js jetstream.JetStream, o Options) (*Worker, error) {
 	}
 	w.pauses = &pausing{accounts: w.accounts, metrics: w.metrics}
 	w.outage = newOutage(w.pauses, w.log)
+	w.batches = journal.NewBatches(o.Batching, w.metrics.committed)
 	w.clock = &clock{wall: o.Now, monotonic: o.Monotonic, pauses: w.pauses, log: w.log, away: away(js)}
 	w.settings = &settingsWatch{
-		js: js, every: verifyEvery, clock: w.clock, memory: w.memory, pauses: w.pauses, metrics: w.metrics, log: w.log,
+		js: js, every: verifyEvery, clock: w.clock, memory: w.memory, batches: w.batches, pauses: w.pauses, metrics: w.metrics, log: w.log,
 		quota: &quotaWatch{js: js, outage: w.outage, metrics: w.metrics, log: w.log},
 	}
 	return w, nil
@@ -139,7 +141,7 @@ func (w *Worker) open(ctx context.Context) (records *journal.Journal, bucket jet
 		if err != nil {
 			return err
 		}
-		records = opened.Observed(w.marks, w.metrics.republish.WithLabelValues(messages.StreamJournal).Inc, func(part string, err error) { noticed(w.outage, part, err) })
+		records = opened.Observed(w.marks, w.batches, w.metrics.republish.WithLabelValues(messages.StreamJournal).Inc, func(part string, err error) { noticed(w.outage, part, err) })
 		if bucket, err = w.js.KeyValue(ctx, topology.BucketWorkers); err != nil {
 			return fmt.Errorf("bucket %s: %w%s", topology.BucketWorkers, err, topology.Hint(err))
 		}

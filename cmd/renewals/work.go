@@ -16,6 +16,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type workCmd struct {
@@ -24,6 +25,8 @@ type workCmd struct {
 	Log     logSettings     `embed:""`
 	Tries   trySettings     `embed:""`
 	Ops     opsSettings     `embed:""`
+
+	Batches string `default:"${batches}" enum:"${batchings}" help:"When claims and results are committed together: auto, where the journal has replicas or is placed on servers tagged sync:always; sync-always, which says that this broker's sync_interval is always, with one node, too; off."`
 
 	Provision    bool                 `help:"Create or update streams, consumers and bucket first."`
 	Provisioning provisioningSettings `embed:""`
@@ -49,8 +52,17 @@ func defaults() kong.Option {
 	return kong.Vars{
 		"version":     version(),
 		"try_timeout": durationText(o.TryTimeout), "try_budget": durationText(o.TryBudget), "settle_delay": durationText(o.SettleDelay),
+		"batches": string(o.Batching), "batchings": batchings(),
 		"retry_delays": strings.Join(delays, ","), "key_window": durationText(o.KeyWindow), "shutdown_timeout": durationText(o.ShutdownTimeout),
 	}
+}
+
+func batchings() string {
+	var all []string
+	for _, b := range journal.Batchings() {
+		all = append(all, string(b))
+	}
+	return strings.Join(all, ",")
 }
 
 func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
@@ -127,6 +139,7 @@ func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, en
 	o.Name, o.Version, o.Accounts, o.Log = workerName(), version(), accounts, log
 	o.TryTimeout, o.TryBudget, o.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
 	o.RetryDelays, o.KeyWindow, o.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
+	o.Batching = journal.Batching(c.Batches)
 	return o, entries, nil
 }
 

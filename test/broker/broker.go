@@ -2,6 +2,10 @@
 package broker
 
 import (
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -13,15 +17,78 @@ import (
 // JetStream is that of a new server without any stream.
 func JetStream(t testing.TB) jetstream.JetStream {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true})
+	return Connect(t, start(t, server.Options{}))
+}
+
+// Synced is a server that makes an fsync of every write.
+func Synced(t testing.TB) *server.Server {
+	t.Helper()
+	return start(t, server.Options{SyncAlways: true})
+}
+
+// Cluster is three servers of which every stream may have a replica each, once they have found each other.
+func Cluster(t testing.TB) []*server.Server {
+	t.Helper()
+	var ports []int // known before the first server starts: it has to know its peers
+	var routes []*url.URL
+	for range 3 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ports, routes = append(ports, l.Addr().(*net.TCPAddr).Port), append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
+		_ = l.Close()
+	}
+	var nodes []*server.Server
+	for i, port := range ports {
+		o := server.Options{ServerName: "n" + strconv.Itoa(i+1), SyncAlways: true, Routes: routes}
+		o.Cluster.Name, o.Cluster.Host, o.Cluster.Port = "test", "127.0.0.1", port
+		nodes = append(nodes, run(t, o))
+	}
+	for _, n := range nodes {
+		if !n.ReadyForConnections(20 * time.Second) {
+			t.Fatal("a server of the cluster does not start")
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); !slices.ContainsFunc(nodes, func(n *server.Server) bool {
+		return n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == len(nodes)
+	}); {
+		if time.Now().After(deadline) {
+			t.Fatal("the cluster has no leader")
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return nodes
+}
+
+func start(t testing.TB, o server.Options) *server.Server {
+	t.Helper()
+	s := run(t, o)
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the broker does not start")
+	}
+	return s
+}
+
+// run is start that does not wait.
+func run(t testing.TB, o server.Options) *server.Server {
+	t.Helper()
+	o.Host, o.Port, o.JetStream, o.StoreDir, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, t.TempDir(), true, true
+	s, err := server.NewServer(&o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the broker does not start")
-	}
+	return s
+}
+
+// Connect is JetStream on a connection of its own.
+func Connect(t testing.TB, s *server.Server) jetstream.JetStream {
+	t.Helper()
 	nc, err := nats.Connect(s.ClientURL())
 	if err != nil {
 		t.Fatal(err)

@@ -27,6 +27,7 @@ type Journal struct {
 	retried func()                       // is told of every publish that is made again
 	noticed func(part string, err error) // is told what every read and every publish came to
 	marks   *Marks                       // judges every PubAck; nil where nobody charges
+	batches *Batches                     // nil where every record goes by itself
 }
 
 // An Entry is the last record of a renewal. Its zero value stands for a renewal
@@ -69,11 +70,11 @@ func Open(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) (*Jou
 	return &Journal{js: js, stream: stream, subjects: newSubjects(js), log: log, retried: func() {}, noticed: func(string, error) {}}, nil
 }
 
-// Observed is the journal of somebody who charges: marks judge every PubAck, retried is told of every publish that is made
-// again, and noticed what every read and every publish came to.
-func (j *Journal) Observed(m *Marks, retried func(), noticed func(part string, err error)) *Journal {
+// Observed is the journal of somebody who charges: marks judge every PubAck, records are gathered in batches, nil for none, retried is
+// told of every publish that is made again, and noticed what every read and every publish came to.
+func (j *Journal) Observed(m *Marks, b *Batches, retried func(), noticed func(part string, err error)) *Journal {
 	o := *j
-	o.marks, o.retried, o.noticed = m, retried, noticed
+	o.marks, o.batches, o.retried, o.noticed = m, b, retried, noticed
 	return &o
 }
 
@@ -175,10 +176,12 @@ func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.Renewal
 	m.Header.Set(jetstream.ExpectedStreamHeader, messages.StreamJournal)
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
 	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
-	pub, err := j.publish(ctx, m)
+	sequence, err = j.batches.store(ctx, r, m,
+		func() (uint64, error) { return j.publish(ctx, m) },
+		func(batch []*waiting) (uint64, error) { return j.commit(ctx, batch) })
 	j.noticed(Writes, err)
 	if err == nil {
-		return pub.Sequence, false, nil
+		return sequence, false, nil
 	}
 	answer, answered := errors.AsType[*jetstream.APIError](err)
 	switch {
@@ -194,21 +197,18 @@ func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.Renewal
 	return 0, refused, fmt.Errorf("write %s: %w", m.Subject, err)
 }
 
-// publish sends a record once and lets the marks judge what became of it.
-func (j *Journal) publish(ctx context.Context, m *nats.Msg) (pub *jetstream.PubAck, err error) {
+// publish sends a record once, by itself, and lets the marks judge what became of it.
+func (j *Journal) publish(ctx context.Context, m *nats.Msg) (sequence uint64, err error) {
 	turn := j.marks.begin(ctx)
 	one, cancel := context.WithTimeout(ctx, PublishTimeout)
 	defer cancel()
 	err = errPanicked
-	defer func() {
-		var sequence uint64
-		if err == nil {
-			sequence = pub.Sequence
-		}
-		j.marks.end(turn, m, sequence, err)
-	}()
-	pub, err = j.js.PublishMsg(one, m)
-	return pub, err
+	defer func() { j.marks.end(turn, m, sequence, err) }()
+	pub, err := j.js.PublishMsg(one, m)
+	if err != nil {
+		return 0, err
+	}
+	return pub.Sequence, nil
 }
 
 // errPanicked is what became of a publish that did not return: others wait for its turn to end.

@@ -88,8 +88,8 @@ func (j *Journal) Apply(ctx context.Context, at Entry, c Change, p Patience) (Tr
 				}
 				continue
 			}
-			sequence = at.Sequence // stored before, its answer was lost
-			j.marks.end(held, m, sequence, nil)
+			sequence = at.Sequence // stored before, its answer was lost; as it is stored, which may be in a batch
+			j.marks.end(held, &nats.Msg{Subject: at.Subject, Header: at.Header, Data: at.Body}, sequence, nil)
 		}
 		if err != nil {
 			return next, at, err

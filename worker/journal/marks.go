@@ -164,6 +164,12 @@ func (m *Marks) held() turn {
 // end judges what became of a publish. Answers of publishes under way together come in any order: a PubAck
 // is compared with the mark that was held when its own publish was sent.
 func (m *Marks) end(t turn, msg *nats.Msg, sequence uint64, err error) {
+	m.endBatch(t, msg, sequence, sequence, err)
+}
+
+// endBatch is end for records that were published in one: its PubAck names the last of them, msg, and it is the first that has to be
+// above the mark. A journal that was set back by less than the batch is long would else hide behind it.
+func (m *Marks) endBatch(t turn, msg *nats.Msg, first, sequence uint64, err error) {
 	if m == nil {
 		return
 	}
@@ -171,8 +177,7 @@ func (m *Marks) end(t turn, msg *nats.Msg, sequence uint64, err error) {
 		defer func() { <-m.single }()
 	}
 	if err != nil {
-		if refused, ok := errors.AsType[*jetstream.APIError](err); !ok ||
-			refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence && refused.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequenceConstant {
+		if !overtaken(err) {
 			m.suspect()
 		}
 		return
@@ -182,9 +187,9 @@ func (m *Marks) end(t turn, msg *nats.Msg, sequence uint64, err error) {
 		m.mu.Unlock()
 		return
 	}
-	if sequence <= t.mark.Sequence {
+	if first <= t.mark.Sequence {
 		m.mu.Unlock()
-		m.setBack(t.mark.Accepted, fmt.Sprintf("a record was stored as number %d, but the journal had %d before", sequence, t.mark.Sequence))
+		m.setBack(t.mark.Accepted, fmt.Sprintf("a record was stored as number %d, but the journal had %d before", first, t.mark.Sequence))
 		return
 	}
 	m.confirmed = m.now()
@@ -472,8 +477,7 @@ func (k keptMark) write(ctx context.Context, js jetstream.JetStream, next Mark) 
 	p := markPlaces[k.place]
 	_, err = js.PublishMsg(ctx, &nats.Msg{Subject: p.subject, Data: data},
 		jetstream.WithExpectStream(p.stream), jetstream.WithExpectLastSequencePerSubject(k.sequence))
-	if refused, ok := errors.AsType[*jetstream.APIError](err); ok &&
-		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) {
+	if overtaken(err) {
 		return errMarkMoved
 	}
 	if err != nil {

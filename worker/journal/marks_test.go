@@ -69,6 +69,19 @@ func TestPubAckNotAboveTheMark(t *testing.T) {
 	}
 }
 
+// S71: the PubAck of a batch names its last record. A journal that was set back by less than the batch is long shows in the first.
+func TestBatchBeginsAboveTheMark(t *testing.T) {
+	t.Parallel()
+	for first, want := range map[uint64]bool{5: true, 10: true, 11: false} {
+		setBack := false
+		m := &Marks{single: make(chan struct{}, 1), now: time.Now, js: notConnected{}, Noticed: func(string) { setBack = true }, known: Mark{Sequence: 10}}
+		m.endBatch(m.held(), &nats.Msg{}, first, first+20, nil)
+		if setBack != want || !want && m.known.Sequence != 31 {
+			t.Errorf("a batch from %d to %d above mark 10: set back %t, mark %d", first, first+20, setBack, m.known.Sequence)
+		}
+	}
+}
+
 // S71: after silence, a failure or a new connection one write goes alone: were the journal set back, none
 // of its fellows is beyond the mark before the first is judged.
 func TestFirstWriteGoesAlone(t *testing.T) {

@@ -91,6 +91,7 @@ type setting struct {
 	paid     bool          // the first job has been charged before, and acknowledged
 	panicked int           // how often the last job has panicked before
 	portal   int64         // what a person has captured of the first order without the worker
+	batches  bool          // the hands are one worker's, which commits what they have ready together
 	keeps    int           // how many of the renewal's records a journal that is set back has at least
 	takes    int64         // what Klarna captures by itself of an order that is not only authorised
 
@@ -132,6 +133,7 @@ type queued struct {
 type lastRecord struct {
 	sequence int
 	state    *State
+	by       string // the nonce of the delivery that committed it in a batch
 }
 
 // A lateWrite is on its way to the broker, its worker has given up.
@@ -139,6 +141,8 @@ type lateWrite struct {
 	renewal, on int
 	step        Transition
 	verdict     messages.Reason
+	by          string
+	batch       bool // with the other one
 }
 
 // A hand is a worker's one delivery.
@@ -152,8 +156,9 @@ type hand struct {
 	moved   bool        // at the other merchant
 	found   *OrderFound // of the order to capture, once Klarna was asked
 
-	next Transition
-	on   int // the sequence that next was decided on
+	next    Transition
+	on      int  // the sequence that next was decided on
+	unheard bool // it was sent in a batch of which nobody was told
 
 	held  HeldClaim
 	tally TryResult
@@ -198,11 +203,12 @@ type machinery struct {
 	hear     func(t *TryResult, order Created, err error, began, ended time.Time, r Rules) (again bool)
 	held     func(State, Rules) HeldClaim
 	fence    func(Claim, time.Time, Rules) (sendable bool)
+	together func(all []int, of func(int) messages.Renewal) (batch, rest []int)
 
 	rules Rules
 
 	// Only set to see what happens.
-	sendsUnclaimed, overwrites, acksEarly, buriesNothing, makesUpKeys bool
+	sendsUnclaimed, overwrites, acksEarly, buriesNothing, makesUpKeys, trustsBatches bool
 }
 
 // realMachinery is that of a worker with the default settings.
@@ -211,7 +217,7 @@ func realMachinery(testing.TB) machinery {
 	r.RetryDelays = []time.Duration{5 * time.Second, time.Minute, 2 * time.Hour} // they only matter for how long a world runs
 	return machinery{
 		deliver: Deliver, conclude: Conclude, polled: Polled, panicked: Panicked, sweep: Sweep, resolve: resolve,
-		hear: (*TryResult).Hear, held: Held, fence: Claim.Sendable, rules: r,
+		hear: (*TryResult).Hear, held: Held, fence: Claim.Sendable, together: together[int], rules: r,
 	}
 }
 
@@ -371,6 +377,7 @@ const (
 	polls
 	buries
 	acks
+	commits
 	crashes
 	panics // the last that a worker does
 
@@ -391,7 +398,7 @@ const (
 
 func (v verb) String() string {
 	return [...]string{"takes", "decides", "asks what is left of the order:", "writes", "looks for its write", "sends:", "is told of the order", "loses its connection",
-		"ends its tries", "is told to stop", "asks for the fraud status", "writes the dead letter", "acknowledges", "crashes", "panics",
+		"ends its tries", "is told to stop", "asks for the fraud status", "writes the dead letter", "acknowledges", "commits all that is ready:", "crashes", "panics",
 		"a late write arrives:", "Klarna finishes a request with an order", "Klarna accepts a pending order", "Klarna rejects a pending order",
 		"the customer cancels the token", "the order's authorisation expires", "the sweep settles the claim", "an operator cancels the period",
 		"an operator says that it was made", "an operator says that it was not made", "purged:", "the journal is set back to", "time passes to"}[v]
@@ -443,7 +450,7 @@ func (w *modelWorld) moves(all []move) []move {
 				}
 			}
 		case deciding:
-			if w.coarse && h.asks != whatDeliveryMeans {
+			if w.coarse && !w.batches && h.asks != whatDeliveryMeans {
 				addWrites(decides, i)
 			} else {
 				add(decides, i, confirmed)
@@ -458,6 +465,7 @@ func (w *modelWorld) moves(all []move) []move {
 			}
 		case writing:
 			addWrites(writes, i)
+			w.addCommits(i, add)
 		case unsure:
 			add(readsBack, i, 0)
 		case sending:
@@ -486,7 +494,7 @@ func (w *modelWorld) moves(all []move) []move {
 		}
 	}
 	for i, u := range w.late {
-		if u != nil && u.on == w.journal[u.renewal].sequence {
+		if u != nil && w.lands(i) {
 			busy = true
 			add(landsLate, 0, i)
 		}
@@ -636,13 +644,15 @@ func (w *modelWorld) do(m move) {
 	case decides:
 		h := w.hand(who)
 		w.decide(h, who)
-		if w.coarse && h.at == writing && h.asks != whatDeliveryMeans {
+		if w.coarse && !w.batches && h.at == writing && h.asks != whatDeliveryMeans {
 			w.write(h, what)
 		}
 	case looks:
 		w.look(w.hand(who), who, what)
 	case writes:
 		w.write(w.hand(who), what)
+	case commits:
+		w.commit(what)
 	case readsBack:
 		h := w.hand(who)
 		if w.journal[h.renewal()].sequence == h.on+1 {
@@ -680,9 +690,7 @@ func (w *modelWorld) do(m move) {
 		h := w.hand(who)
 		h.at, h.asks, h.tally = deciding, whatPanicMeans, TryResult{}
 	case landsLate:
-		u := w.late[what]
-		w.late[what] = nil
-		w.store(u.renewal, u.on, u.step, u.verdict)
+		w.land(what)
 	case klarnaFinishes:
 		f := w.flights[what]
 		w.flights[what] = flight{}
@@ -734,7 +742,7 @@ func (w *modelWorld) decide(h *hand, who int) {
 	case whatPanicMeans:
 		h.next = m.panicked(*e.state, q, now, r)
 	}
-	h.on = e.sequence
+	h.on, h.unheard = e.sequence, false
 	if h.next.Then == Try {
 		w.now += time.Second // no two deliveries claim at the same instant
 	}
@@ -756,7 +764,9 @@ func (w *modelWorld) write(h *hand, how int) {
 		return
 	}
 	if !w.store(h.renewal(), h.on, h.next, h.verdict) {
-		h.at = deciding
+		if h.at = deciding; w.own(h) {
+			w.proceed(h)
+		}
 		return
 	}
 	if how == unconfirmed {
@@ -782,7 +792,7 @@ func (w *modelWorld) store(renewal, on int, st Transition, verdict messages.Reas
 		w.fail("a state is written that nobody reads: %v", err)
 		return true
 	}
-	*last = lastRecord{last.sequence + 1, &st.State}
+	*last = lastRecord{sequence: last.sequence + 1, state: &st.State}
 	if renewal == 0 && w.restored == 0 && last.sequence <= len(w.past) {
 		w.past[last.sequence-1] = *last
 	}
@@ -1477,8 +1487,8 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 		id.since(p.expires, 0)
 		id.since(p.due, 0)
 	}
-	for _, u := range w.late {
-		if id.flags(u != nil && u.on == w.journal[u.renewal].sequence); u != nil && u.on == w.journal[u.renewal].sequence {
+	for i, u := range w.late {
+		if id.flags(u != nil && w.lands(i), u != nil && u.batch); u != nil && w.lands(i) {
 			b.WriteByte(byte(u.renewal))
 			id.step(&u.step)
 			id.text(string(u.verdict))
@@ -1623,7 +1633,7 @@ func (id identifier) hand(h *hand) {
 	switch h.at {
 	case writing, unsure:
 		sequence := id.journal[h.renewal()].sequence
-		id.flags(h.on == sequence, h.on+1 == sequence, mine(&h.next.State))
+		id.flags(h.on == sequence, h.on+1 == sequence, mine(&h.next.State), h.unheard, id.own(h), id.sentLate(h))
 		id.step(&h.next)
 	case burying, acking:
 		id.text(string(h.next.Reason))
@@ -1706,6 +1716,8 @@ func (w *modelWorld) tell(m move) string {
 		if detail = "Klarna " + reply(m.what).String(); w.tooLate(h, int(m.who)) {
 			detail = "nothing: it is too late"
 		}
+	case commits:
+		detail = [...]string{"", "the answer is lost", "it is on its way, and nothing is heard of it", "it is on its way, and the worker crashes", "the worker crashes before the last record is sent"}[m.what]
 	case buries:
 		detail = string(h.next.Reason)
 	case landsLate:
@@ -1947,6 +1959,7 @@ func smallWorlds(tb testing.TB) []*setting {
 	all = append(all, captureWorlds()...)
 	all = append(all, setBackWorlds()...)
 	all = append(all, guardWorlds()...)
+	all = append(all, batchWorlds()...)
 	for _, s := range all {
 		s.workers, s.coarse, s.machinery = 2, true, machinery
 		s.budget.deliveries += int8(*deeper)
@@ -1958,7 +1971,7 @@ func smallWorlds(tb testing.TB) []*setting {
 // TestModelNeedsEveryRule takes one rule after the other away, and expects the
 // search to find out.
 func TestModelNeedsEveryRule(t *testing.T) {
-	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules(), brokenGuards()) {
+	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules(), brokenGuards(), brokenBatchRules()) {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
 			worlds := smallWorlds(t)

@@ -277,6 +277,7 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 		"max_age":          wanted.Name == messages.StreamJournal && p.Retention != 0 || wanted.Name == messages.StreamDead && p.DeadRetention != 0,
 		"duplicate_window": p.forces(ForceDuplicateWindow),
 		"max_consumers":    got["max_consumers"] == nil, // the server's limit, not none
+		"allow_atomic":     want["allow_atomic"] != nil,
 	}
 	var names []string
 	for _, name := range differing(got, want) {

@@ -126,7 +126,7 @@ func TestEverySettingIsCompared(t *testing.T) {
 		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.MaxAge = 0 }},
 		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Duplicates = time.Hour }},
 		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "renewals.refunded.*.*") }},
-		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = true }},
+		{messages.StreamJournal, "", func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false }},
 		{messages.StreamDead, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
 		{messages.StreamDead, "", func(c *jetstream.StreamConfig) { c.DenyDelete = true }},
 		{messages.StreamJobs, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }},
@@ -154,11 +154,13 @@ func TestEverySettingIsCompared(t *testing.T) {
 		{messages.StreamJournal, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }},
 		{messages.StreamJournal, "sources", func(c *jetstream.StreamConfig) { c.Sources = []*jetstream.StreamSource{{Name: messages.StreamDead}} }},
 		{messages.StreamJournal, "mirror", func(c *jetstream.StreamConfig) {
-			c.Subjects, c.Duplicates, c.Mirror = nil, 0, &jetstream.StreamSource{Name: messages.StreamDead}
+			c.Subjects, c.Duplicates, c.AllowAtomicPublish, c.Mirror = nil, 0, false, &jetstream.StreamSource{Name: messages.StreamDead}
 		}},
 		{messages.StreamJournal, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }},
 		{messages.StreamJournal, "storage", func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }},
-		{messages.StreamJournal, "persist_mode", func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }},
+		{messages.StreamJournal, "persist_mode", func(c *jetstream.StreamConfig) {
+			c.AllowAtomicPublish, c.PersistMode = false, jetstream.AsyncPersistMode
+		}},
 		{messages.StreamJournal, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
 		{messages.StreamDead, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 29 * 24 * time.Hour }},
 		{messages.StreamDead, "sealed", func(c *jetstream.StreamConfig) { c.Sealed = true }},
@@ -300,5 +302,21 @@ func TestEveryConsumerSettingIsCompared(t *testing.T) {
 				t.Errorf("after what %v advises: %v", off, err)
 			}
 		})
+	}
+}
+
+// A journal from before batches takes them from the next `renewals provision` on, and is as it must be until then.
+func TestProvisionAllowsBatches(t *testing.T) {
+	w := newWorld(t)
+	w.changed(messages.StreamJournal, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false })
+	if _, err := Verify(t.Context(), w.js); err != nil {
+		t.Fatal(err)
+	}
+	told, err := w.provisions(Provisioning{})
+	if err != nil || len(told) != 1 || !strings.Contains(told[0], "allow_atomic: false → true") {
+		t.Errorf("provision: %v, %q", err, told)
+	}
+	if !w.streamConfig(messages.StreamJournal).AllowAtomicPublish {
+		t.Error("the journal takes no batches")
 	}
 }

@@ -133,6 +133,8 @@ func (p Provisioning) Journal() jetstream.StreamConfig {
 		Duplicates: 2 * time.Minute,
 		DenyDelete: true,
 		DenyPurge:  true,
+
+		AllowAtomicPublish: true,
 	}
 	for _, k := range journalKinds {
 		c.Subjects = append(c.Subjects, messages.RecordFilter(k, "*"))

@@ -153,7 +153,7 @@ var (
 		"description": anything, "metadata": anything, "placement": anything, "compression": anything, "first_seq": anything, "template_owner": anything,
 		"num_replicas":     anything, // too few are a warning
 		"mirror_direct":    anything, // of a mirror, which is a deviation by itself
-		"allow_atomic":     anything,
+		"allow_atomic":     anything, // without it each record is written by itself
 		"subjects":         among,
 		"duplicate_window": atLeast,
 		"max_consumers":    unlimitedOrAtLeast,
@@ -238,6 +238,8 @@ type Inspection struct {
 	// Few are the streams in a cluster with fewer than three copies, and how many they have: the loss of one machine is the
 	// loss of a memory.
 	Few map[string]int
+	// Journal is how the journal is kept.
+	Journal jetstream.StreamConfig
 	// Missing is the first stream that is not there, in which case those after it were not looked at; the bucket's is the last.
 	Missing string
 }
@@ -311,7 +313,7 @@ func Inspect(ctx context.Context, js jetstream.JetStream) (Inspection, error) {
 			found.Few[name] = info.Config.Replicas
 		}
 		if name == messages.StreamJournal {
-			found.Retention = Memory(info.Config, time.Now())
+			found.Journal, found.Retention = info.Config, Memory(info.Config, time.Now())
 		}
 	}
 	return found, nil
