@@ -34,7 +34,7 @@ func (r report) find(fits func(setup) bool) (measured, bool) {
 // like returns the run of another program that was set up as m was.
 func (r report) like(m measured, who string) (measured, bool) {
 	want := m.Setup
-	want.Who, want.Accounts, want.Jobs, want.Spaced = who, 1, 0, false
+	want.Who, want.Accounts, want.Jobs, want.Spaced, want.Singly = who, 1, 0, false, false
 	return r.find(func(s setup) bool {
 		s.Jobs = 0
 		return s == want && m.Setup.Who != who

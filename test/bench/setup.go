@@ -22,6 +22,7 @@ type setup struct {
 	Pace     int           `json:"pace"`    // jobs a second; 0: all are there at the beginning
 	Rate     int           `json:"rate"`    // requests a second that the account may make, with as many in flight as the worker sees fit; 0: no limit
 	Spaced   bool          `json:"spacing"` // the worker looks at the periods beside each charge, as it does by default; the loops never do
+	Singly   bool          `json:"singly"`  // the worker commits every record by itself, rather than in batches
 	Profiles bool          `json:"-"`       // the broker tells what its memory holds
 }
 
@@ -92,12 +93,15 @@ func (p *plan) limitedByMachine() {
 		p.add(groupAtOnce+", strictly", 2, setup{}, three...)
 	}
 	p.add(groupSync, 0.4, setup{Light: true, Sync: "always"}, three...)
+	p.add(groupSync, 0.4, setup{Light: true, Sync: "always", Singly: true}, "renewals")
 	if p.quick {
 		p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always"}, "renewals")
 		return
 	}
 	p.add("three replicas", 0.4, setup{Light: true, Replicas: 3}, three...)
+	p.add("three replicas", 0.4, setup{Light: true, Replicas: 3, Singly: true}, "renewals")
 	p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always"}, three...)
+	p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always", Singly: true}, "renewals")
 	p.add(groupWrites, 1, setup{Hands: slowHands}, "writes")
 	p.add(groupWrites, 1, setup{Hands: slowHands, Sync: "always"}, "writes")
 	p.add(groupWrites, 1, setup{Hands: slowHands, Replicas: 3}, "writes")
@@ -134,6 +138,9 @@ func (s setup) name() string {
 	}
 	if s.Spaced {
 		name += ", spacing on"
+	}
+	if s.Singly {
+		name += ", singly"
 	}
 	if s.Who == "writes" {
 		name = fmt.Sprintf("R%d", s.Replicas)

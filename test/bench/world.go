@@ -203,6 +203,11 @@ func (w *world) accounts() (path string, err error) {
 // here is as the program has it by default, its log included.
 func (w *world) run(name string, args ...string) (*process, error) {
 	environment := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.dir, "NATS_URL=" + w.brokerURL, "RENEWALS_OPS_ADDR=off"}
+	if w.setup.Singly {
+		environment = append(environment, "RENEWALS_BATCHES=off")
+	} else if w.setup.Sync == "always" {
+		environment = append(environment, "RENEWALS_BATCHES=sync-always")
+	}
 	if w.setup.Accounts == 1 {
 		environment = append(environment, "KLARNA_ENDPOINT="+w.klarnaURL, "KLARNA_USERNAME=bench", "KLARNA_PASSWORD=bench")
 		if w.setup.Rate > 0 {
