@@ -238,6 +238,8 @@ func (s *shape) wanted() string {
 		return s.expected
 	case s.min != nil && s.max != nil:
 		return fmt.Sprintf("%s from %s to %s", s.is, number(*s.min), number(*s.max))
+	case s.min != nil:
+		return fmt.Sprintf("%s of at least %s", s.is, number(*s.min))
 	case s.is == isList && s.of.is != isMapping:
 		return "a list, each " + s.of.wanted()
 	}

@@ -88,6 +88,8 @@ func typeShape(t reflect.Type) *shape {
 		return &shape{is: isNumber}
 	case t.Kind() == reflect.String:
 		return &shape{is: isText}
+	case t.Kind() >= reflect.Uint && t.Kind() <= reflect.Uint64:
+		return &shape{is: isInteger, min: bound("0")}
 	}
 	return &shape{is: isInteger}
 }
