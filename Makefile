@@ -68,9 +68,9 @@ schemas: ## try the contract in ajv, TypeScript, Java, AsyncAPI's page and Cloud
 	timeout 300 node check.mjs schemas && timeout 120 node page.mjs asyncapi.yaml && timeout 60 node events.mjs schemas >events.jsonl ) && \
 	$(GO) run ./test/schemas <"$$dir/events.jsonl"
 
-clients: ## try every role, and what messages/README.md shows, with the official clients for JavaScript and Python; needs node and npm's registry, at most 5 minutes
+clients: ## try every role, what messages/README.md shows, and watch --forward-to, with the official clients for JavaScript and Python and CloudEvents' SDK; needs node and npm's registry, at most 5 minutes
 	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && ( cd "$$dir" && echo '{"private":true}' >package.json && \
-	npm install --silent --no-audit --no-fund @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/kv@3.4.0 nats@2.29.3 && \
+	npm install --silent --no-audit --no-fund @nats-io/transport-node@3.4.0 @nats-io/jetstream@3.4.0 @nats-io/kv@3.4.0 nats@2.29.3 cloudevents@10.0.0 && \
 	{ python3 -c 'import nats.js, nkeys' 2>/dev/null || timeout 60 python3 -m pip install --quiet --retries 0 --target python 'nats-py[nkeys]==2.15.0' || true; } ) && \
 	PYTHONPATH="$$dir/python:$$PYTHONPATH" CLIENTS="$$dir" $(GO) test -count=1 -timeout 5m -run '^TestClients' -v ./test
 

@@ -20,7 +20,7 @@ var decide = map[string][]string{
 	"provision":    {"accept-empty-journal", "accept-restored-journal", "force", "print-permissions", "role", "account"},
 	"publish":      {"capture", "untimely"},
 	"validate":     {"capture", "at", "untimely"},
-	"watch":        {"kind", "account", "subscription", "since"},
+	"watch":        {"kind", "account", "subscription", "since", "forward-to"},
 	"status":       {"watch", "unresolved", "csv"},
 	"show":         {"all", "as"},
 	"resolve":      {"from", "paid", "not-charged", "captured", "not-captured", "order-id", "capture-id", "unverified", "correct", "actor", "note", "yes"},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -15,6 +16,7 @@ import (
 // record is one record of the journal, read for people: what every kind has and what some have.
 type record struct {
 	Kind     messages.Kind `json:"-"`
+	header   nats.Header
 	body     []byte
 	sequence uint64
 
@@ -53,7 +55,7 @@ func readRecord(m jetstream.Msg) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("read record: %w", err)
 	}
-	r := record{Kind: address.Kind, body: m.Data(), sequence: meta.Sequence.Stream}
+	r := record{Kind: address.Kind, header: m.Headers(), body: m.Data(), sequence: meta.Sequence.Stream}
 	if err := json.Unmarshal(m.Data(), &r); err != nil {
 		return record{}, fmt.Errorf("read record %d of %s: %w", r.sequence, messages.StreamJournal, err)
 	}

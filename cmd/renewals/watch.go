@@ -26,12 +26,20 @@ type watchCmd struct {
 
 	JSON  bool   `name:"json" help:"JSON Lines."`
 	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now." from:"command-line"`
+
+	ForwardTo string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is; the next ones wait." placeholder:"URL" from:"command-line"`
 }
 
 func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	wanted, err := c.wish(time.Now())
 	if err != nil {
 		return cli.Usage(err)
+	}
+	var forwarding *forwarder
+	if c.ForwardTo != "" {
+		if forwarding, err = newForwarder(c.ForwardTo, t.beside(c.JSON)); err != nil {
+			return err
+		}
 	}
 	server, err := c.NATS.Server(s)
 	if err != nil {
@@ -43,7 +51,13 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
-	err = wanted.watch(ctx, js, func(r record) error { return printRecord(t, r, c.JSON) })
+	each := func(r record) error { return printRecord(t, r, c.JSON) }
+	if forwarding != nil {
+		forwarding.begin()
+		defer forwarding.end()
+		each = forwarding.after(ctx, each)
+	}
+	err = wanted.watch(ctx, js, each)
 	if err == nil {
 		err = ctx.Err()
 	}
