@@ -73,6 +73,9 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	return errors.Join(err, d.keep(ctx, func() {
 		fmt.Fprintf(d.aside, "\nup until interrupted, with a worker; in another terminal:\n%s  renewals trigger --list\n\n", reach)
+		if c.Speed > 1 {
+			fmt.Fprintf(d.aside, "time passes %v times as fast, and some subscribers are billed by it\n\n", c.Speed)
+		}
 	}))
 }
 

@@ -138,3 +138,24 @@ func TestTokenIsAskedFor(t *testing.T) {
 		t.Errorf("the terminal is not as it was: %v, %v", now, err)
 	}
 }
+
+// What is printed on a terminal has its width, and colours unless somebody does not want them.
+func TestPageOnATerminal(t *testing.T) {
+	t.Parallel()
+	screen := typing(t, "")
+	size := [4]uint16{40, 100}
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, screen.Fd(), syscall.TIOCSWINSZ, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		t.Fatal(errno)
+	}
+	for _, row := range []struct {
+		env    variables
+		colour bool
+	}{{variables{}, true}, {variables{"NO_COLOR": "1"}, false}, {variables{"NO_COLOR": ""}, true}, {variables{"TERM": "dumb"}, false}} {
+		if p := newTerminal(nil, screen, screen, row.env.lookup).page(); p.width != 100 || p.colour != row.colour {
+			t.Errorf("%v: width %d and colour %t, want 100 and %t", row.env, p.width, p.colour, row.colour)
+		}
+	}
+	if p := newTerminal(nil, io.Discard, screen, variables{}.lookup).page(); p.width != 0 || p.colour {
+		t.Errorf("beside a terminal: width %d and colour %t, want none", p.width, p.colour)
+	}
+}
