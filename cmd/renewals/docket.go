@@ -200,13 +200,16 @@ func (d *docket) refuse(e *ruled, why string) {
 // question is what a person agrees to, with every line that is to be recorded above it; "" where there is none.
 func (d *docket) question() string {
 	var total money
-	n, alone := 0, 0
+	n, alone, until := 0, 0, time.Time{}
 	table := newTable("LINE", "RENEWAL", "VERDICT", "AMOUNT", "ORDER OR CAPTURE", "CHECKED")
 	for _, e := range d.entries {
 		if e.fate != "" {
 			continue
 		}
 		checked := "as Klarna shows it"
+		if e.Verdict == desk.VerdictNotCharged || e.Verdict == desk.VerdictNotCaptured {
+			until = later(until, e.unresolved.GaveUp.SearchUntil)
+		}
 		if !e.comparison.Verified() {
 			checked = "on your word alone"
 			alone++
@@ -224,7 +227,14 @@ func (d *docket) question() string {
 	if alone > 0 {
 		say = fmt.Sprintf(", %d of them on your word alone", alone)
 	}
-	return fmt.Sprintf("Record %d decisions%s: %s?", n, say, total)
+	return early(until, time.Now()) + fmt.Sprintf("Record %d decisions%s: %s?", n, say, total)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // money adds up amounts by verdict and currency.

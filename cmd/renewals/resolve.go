@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -157,10 +158,21 @@ func (c *resolveCmd) question(h history, comparison desk.Comparison, captured bo
 		question = fmt.Sprintf("Record that %s were not captured, for %s? They may then be captured by another job.", h.capture(), h.name())
 	}
 	say := "Sought at Klarna: " + strings.Join(h.sought(), "; ") + "\n"
+	if v := c.verdict(); v == desk.VerdictNotCharged || v == desk.VerdictNotCaptured {
+		say += early(h.of(messages.KindUnresolved).SearchUntil, time.Now())
+	}
 	if !comparison.Verified() {
 		say += "Nothing at Klarna bears this out: it is recorded as your word alone.\n"
 	}
 	return say + question
+}
+
+// early warns of a verdict that nothing was made while Klarna may still make it; "" once it cannot.
+func early(until, now time.Time) string {
+	if !now.Before(until) {
+		return ""
+	}
+	return fmt.Sprintf("Too early: Klarna may be at work on it until %s. What is not there now may be there then.\n", second(until.Add(time.Second-1)))
 }
 
 // allowed says why the renewal cannot be settled by hand as it stands.

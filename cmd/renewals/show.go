@@ -215,6 +215,8 @@ type episode struct {
 	Note           string `json:"note"`
 	Reference      string `json:"merchant_reference1"`
 	Reference2     string `json:"merchant_reference2"`
+
+	SearchUntil time.Time `json:"search_until"` // of what is unresolved
 }
 
 // historyOf reads a renewal. Where the error is about records that cannot be read, the history has what can be.

@@ -70,6 +70,7 @@ func TestAsking(t *testing.T) {
 		code     int
 	}{
 		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Record that period 2026-12 of subscription 1 (15.99 EUR) was not charged?", code: exitFailed},
+		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Too early: Klarna may be at work on it until ", code: exitFailed},
 		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Sought at Klarna: an order of 15.99 EUR, merchant reference op-1-", code: exitFailed},
 		{
 			args: []string{"resolve", "1/2026-12", "--paid", "--order-id=X", "--unverified", "--captured"}, typed: "\n", question: "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?",

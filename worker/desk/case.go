@@ -87,10 +87,17 @@ func (c Case) window() (from, until time.Time) {
 	return from, c.GaveUp.SearchUntil
 }
 
-// within says that what was made at a moment can be what was asked for.
-func (c Case) within(when time.Time) bool {
-	from, until := c.window()
-	return !when.IsZero() && !when.Before(from.Add(-clockMargin)) && (until.IsZero() || !when.After(until.Add(clockMargin)))
+// within says that what was made at a moment can be what was asked for, as [Case.since] and [Case.until] do for either end.
+func (c Case) within(when time.Time) bool { return c.since(when) && c.until(when) }
+
+func (c Case) since(when time.Time) bool {
+	from, _ := c.window()
+	return !when.IsZero() && !when.Before(from.Add(-clockMargin))
+}
+
+func (c Case) until(when time.Time) bool {
+	_, until := c.window()
+	return !when.IsZero() && (until.IsZero() || !when.After(until.Add(clockMargin)))
 }
 
 func kind(e journal.Entry) messages.Kind {

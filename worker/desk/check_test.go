@@ -47,9 +47,9 @@ func TestOrderIsLookedUp(t *testing.T) {
 		{name: "rejected", after: func(id string) { b.sim.Simulator.SetFraudStatus(id, "REJECTED") }, want: []string{"fraud_status: the job says ACCEPTED, Klarna says REJECTED"}},
 		{name: "pending", made: func(c *charge) { c.token = "pending" }, want: []string{"fraud_status: the job says ACCEPTED, Klarna says PENDING"}},
 		{name: "cancelled", made: func(c *charge) { c.authorise = true }, after: func(id string) { b.sim.Simulator.CancelOrder(id) }, want: []string{"status: the job says an order that stands, Klarna says CANCELLED"}},
-		{name: "made before", asked: func(c *desk.Case) { c.GaveUp.SearchUntil = b.began.Add(-time.Hour) }, want: []string{"made: the job says from "}},
+		{name: "made before", asked: func(c *desk.Case) { c.GaveUp.SearchUntil = b.began.Add(-time.Hour) }, want: []string{"made until: the job says "}},
 		{name: "another than Klarna named", asked: func(c *desk.Case) { c.GaveUp.OrderID = "o-1" }, want: []string{"order: the job says o-1, Klarna says "}},
-		{name: "in another record", given: func(r *desk.Ruling) { r.OrderID = taken }, want: []string{"named by: the job says this renewal alone, Klarna says taken/2026-12, paid record ", "merchant_reference1: the job says "}},
+		{name: "in another record", given: func(r *desk.Ruling) { r.OrderID = taken }, want: []string{"named by another renewal, too: taken/2026-12, paid record ", "merchant_reference1: the job says "}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			c, made := b.unresolved(row.name, nil, ""), usual(row.name)
@@ -231,7 +231,7 @@ func TestCaptureIsLookedUp(t *testing.T) {
 	if err != nil || len(comparison.Differences()) != 1 {
 		t.Fatalf("got %q, %v; want that another record names it", comparison.Differences(), err)
 	}
-	contains(t, comparison.Differences()[0], "named by: ", "Klarna says 1/2026-12, captured record ")
+	contains(t, comparison.Differences()[0], "named by another renewal, too: 1/2026-12, captured record ")
 }
 
 // Not charged is not recorded over an order that Klarna is known to have; where none is known there is nothing to look at.

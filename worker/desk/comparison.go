@@ -31,12 +31,19 @@ func (c Comparison) Verified() bool { return c.Seen != nil && len(c.Differences(
 // Differences names each thing that does not fit.
 func (c Comparison) Differences() (say []string) {
 	for _, r := range c.Rows {
-		if !r.Fits {
+		switch {
+		case r.Fits:
+		case r.What == namedBy:
+			say = append(say, namedBy+" another renewal, too: "+r.Klarna)
+		default:
 			say = append(say, fmt.Sprintf("%s: the job says %s, Klarna says %s", r.What, r.Job, r.Klarna))
 		}
 	}
 	return say
 }
+
+// namedBy is what the journal says, not Klarna.
+const namedBy = "named by"
 
 func (c *Comparison) row(what, job, klarna string, fits bool) {
 	c.Rows = append(c.Rows, Row{what, cmp.Or(job, "-"), cmp.Or(klarna, "-"), fits})
@@ -45,10 +52,10 @@ func (c *Comparison) row(what, job, klarna string, fits bool) {
 // Named adds whether the journal names the order, or the capture, elsewhere: at, nil where it does not.
 func (c *Comparison) Named(at *Mention) {
 	if at == nil {
-		c.row("named by", "this renewal alone", "this renewal alone", true)
+		c.row(namedBy, "this renewal alone", "this renewal alone", true)
 		return
 	}
-	c.Rows = append(c.Rows, Row{"named by", "this renewal alone", fmt.Sprintf("%s/%s, %s record %d", at.SubscriptionID, at.Period, at.Kind, at.Sequence), false})
+	c.Rows = append(c.Rows, Row{namedBy, "this renewal alone", fmt.Sprintf("%s/%s, %s record %d", at.SubscriptionID, at.Period, at.Kind, at.Sequence), false})
 }
 
 // Compare holds a verdict against the order that Klarna shows. It asks nobody.
@@ -82,7 +89,9 @@ func (c *Comparison) paid(of Case, r Ruling, o klarna.Order) {
 	if u.OrderID != "" {
 		c.row("order", u.OrderID, o.OrderID, u.OrderID == o.OrderID)
 	}
-	c.row("order id", r.OrderID, o.OrderID, r.OrderID == o.OrderID)
+	if r.OrderID != o.OrderID {
+		c.row("order id", r.OrderID, o.OrderID, false)
+	}
 	c.row("amount", Money(u.OrderAmount, u.PurchaseCurrency), Money(o.OrderAmount, c.Seen.PurchaseCurrency), u.OrderAmount == o.OrderAmount)
 	c.row("currency", u.PurchaseCurrency, c.Seen.PurchaseCurrency, strings.EqualFold(u.PurchaseCurrency, o.PurchaseCurrency))
 	c.row("merchant_reference1", u.MerchantReference1, o.MerchantReference1, u.MerchantReference1 == o.MerchantReference1)
@@ -144,11 +153,10 @@ func (c *Comparison) notCaptured(of Case, o klarna.Order) {
 // made asks when it was made: under the key of the job, it was within the time in which requests were sent.
 func (c *Comparison) made(of Case, when time.Time) {
 	from, until := of.window()
-	job := "from " + at(from)
+	c.row("made from", at(from), at(when), of.since(when))
 	if !until.IsZero() {
-		job += " to " + at(until)
+		c.row("made until", at(until), at(when), of.until(when))
 	}
-	c.row("made", job, at(when), of.within(when))
 }
 
 // over says that Klarna captures nothing more of an order.

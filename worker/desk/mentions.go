@@ -63,9 +63,9 @@ func (m *Mentions) Read(ctx context.Context) error {
 	}
 	set, done := func(int64) {}, func() {}
 	defer func() { done() }()
-	read := int64(0)
+	read, whole := int64(0), m.next == 0
 	err = Scan(ctx, m.finder.JetStream, messages.StreamJournal, config, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
-		if read++; read == 1 {
+		if read++; read == 1 && whole {
 			set, done = m.finder.Progress("journal searched for other records of it", int64(meta.NumPending)+1)
 		}
 		m.take(meta.Sequence.Stream, msg)

@@ -22,7 +22,7 @@ func columns() []column {
 	when := func(of func(messages.Unresolved) time.Time) func(messages.Unresolved) string {
 		return func(u messages.Unresolved) string {
 			if t := of(u); !t.IsZero() {
-				return t.UTC().Format(time.RFC3339)
+				return t.UTC().Format(time.RFC3339Nano) // search_until is not to be rounded down
 			}
 			return ""
 		}
