@@ -299,7 +299,7 @@ func TestDeployedRolesDoTheirWork(t *testing.T) {
 	}
 	file := filepath.Join(d.dir, "jobs.jsonl")
 	write(t, file, string(lines))
-	if said := d.does("publisher", "publish", file); !strings.Contains(said, "accepted 5,") {
+	if said := d.does("publisher", "publish", "--untimely", file); !strings.Contains(said, "accepted 5,") {
 		t.Errorf("publish says %q", said)
 	}
 	results := func(kinds ...string) {

@@ -138,7 +138,7 @@ func TestMetricsAndLogFieldsAreDocumented(t *testing.T) {
 	table := documented(t)
 	metrics := map[string]told{}
 	worker.NewMetrics(registered{t: t, metrics: metrics})
-	fields := logged(t, "../worker", "../cmd/renewals")
+	fields := logged(t, "../worker", "../cmd/renewals", "../cmd/internal/cli")
 	if len(metrics) < 10 || len(fields) < 10 {
 		t.Fatalf("found %d metrics and %d log fields: the search is broken", len(metrics), len(fields))
 	}

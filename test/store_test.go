@@ -55,7 +55,7 @@ func TestDeployedStoreIsEncrypted(t *testing.T) {
 			}
 			file := filepath.Join(t.TempDir(), "jobs.jsonl")
 			write(t, file, string(lines))
-			d.does("publisher", "publish", file)
+			d.does("publisher", "publish", "--untimely", file)
 			await(t, 30*time.Second, "the jobs to be done with", func() bool {
 				status := d.as("monitor", "status", "--json")
 				status.exit(30 * time.Second)

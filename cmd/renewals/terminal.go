@@ -44,7 +44,8 @@ func (t *terminal) confirm(question string) bool {
 
 // secret asks for one line that is not shown. An interrupted question leaves the terminal as it was.
 func (t *terminal) secret(ctx context.Context, keyboard *os.File, question string) ([]byte, error) {
-	before, err := term.GetState(int(keyboard.Fd()))
+	fd := int(keyboard.Fd())
+	before, err := term.GetState(fd)
 	if err != nil {
 		return nil, err
 	}
@@ -56,14 +57,14 @@ func (t *terminal) secret(ctx context.Context, keyboard *os.File, question strin
 	}
 	typed := make(chan answer, 1)
 	go func() { // which ends with the process where nobody types
-		text, err := term.ReadPassword(int(keyboard.Fd()))
+		text, err := term.ReadPassword(fd)
 		typed <- answer{text, err}
 	}()
 	select {
 	case a := <-typed:
 		return a.text, a.err
 	case <-ctx.Done():
-		_ = term.Restore(int(keyboard.Fd()), before)
+		_ = term.Restore(fd, before)
 		return nil, ctx.Err()
 	}
 }
