@@ -213,3 +213,41 @@ func TestDeployedPublishersHeaders(t *testing.T) {
 	}
 	t.Logf("%d of 7 accepted", accepted)
 }
+
+// A consumer to which results are pushed, faster than it takes them, is not left waiting: it may answer flow control, as the older clients do
+// whose ordered consumers are of that sort.
+func TestDeployedFlowControl(t *testing.T) {
+	t.Parallel()
+	d := deploy(t, "node.conf", 1)
+	d.does("provisioner", "provision")
+	d.mirror(1)
+	operator, _ := d.jetStreamAs("operator")
+	const many = 100
+	for n := range many {
+		if _, err := operator.PublishAsync(fmt.Sprintf("renewals.cancelled.x.%d.0.default", n), make([]byte, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case <-operator.PublishAsyncComplete():
+	case <-time.After(30 * time.Second):
+		t.Fatal("the records are not stored")
+	}
+	nc, refused := d.connect("consumer")
+	js, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushed, err := js.SubscribeSync("renewals.cancelled.>", nats.OrderedConsumer(), nats.BindStream(messages.StreamJournal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range many {
+		if _, err := pushed.NextMsg(10 * time.Second); err != nil {
+			t.Fatalf("after %d of %d: %v", n, many, err)
+		}
+	}
+	if list := append(refused.seen(), d.log.seen()...); len(list) > 0 {
+		t.Errorf("refused:\n%s", strings.Join(list, "\n"))
+	}
+}

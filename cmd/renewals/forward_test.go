@@ -185,7 +185,7 @@ func TestWatchForwards(t *testing.T) {
 
 func TestForwardToNoEndpoint(t *testing.T) {
 	t.Parallel()
-	for _, to := range []string{"localhost:3000", "/results", "ftp://127.0.0.1/", "http://", "http://user:secret-password@127.0.0.1/", "http://a b/"} {
+	for _, to := range []string{"", "localhost:3000", "/results", "ftp://127.0.0.1/", "http://", "http://user:secret-password@127.0.0.1/", "http://a b/"} {
 		_, said := finish(t, exitUsage, nil, "", "watch", "--forward-to="+to)
 		if !strings.Contains(said, "--forward-to: expected an http or https URL") || strings.Contains(said, "secret-password") {
 			t.Errorf("%s: %s", to, said)

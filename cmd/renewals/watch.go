@@ -27,7 +27,7 @@ type watchCmd struct {
 	JSON  bool   `name:"json" help:"JSON Lines."`
 	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now." from:"command-line"`
 
-	ForwardTo string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is; the next ones wait." placeholder:"URL" from:"command-line"`
+	ForwardTo *string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is; the next ones wait." placeholder:"URL" from:"command-line"`
 }
 
 func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
@@ -36,8 +36,8 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return cli.Usage(err)
 	}
 	var forwarding *forwarder
-	if c.ForwardTo != "" {
-		if forwarding, err = newForwarder(c.ForwardTo, t.beside(c.JSON)); err != nil {
+	if c.ForwardTo != nil {
+		if forwarding, err = newForwarder(*c.ForwardTo, t.beside(c.JSON)); err != nil {
 			return err
 		}
 	}
