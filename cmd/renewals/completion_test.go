@@ -25,7 +25,7 @@ func TestOffers(t *testing.T) {
 		{"commands", []string{"pu"}, []string{"publish"}},
 		{"what is hidden is not offered", []string{"__"}, nil},
 		{"commands below a command", []string{"dead", "s"}, []string{"show"}},
-		{"flags", []string{"cancel", "--un"}, []string{"--undo"}},
+		{"flags", []string{"cancel", "--und"}, []string{"--undo"}},
 		{"flags of all commands", []string{"status", "--con"}, []string{"--config"}},
 		{"values of a flag", []string{"work", "--log-format", "c"}, []string{"console"}},
 		{"values behind =", []string{"work", "--log-format=c"}, []string{"--log-format=console"}},

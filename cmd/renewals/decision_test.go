@@ -44,7 +44,7 @@ var set = map[string][]string{
 		"replicas", "retention", "dead-retention", "ack-wait", "mixed-cadences", "merchant-name", "nats-monitoring-url", "system-context", "system-creds", "system-nkey",
 	},
 	"dev":      {"jobs", "keep-running", "store", "speed"},
-	"work":     {"try-timeout", "try-budget", "settle-delay", "retry-delays", "shutdown-timeout", "ops-addr", "pprof", "provision"},
+	"work":     {"try-timeout", "try-budget", "settle-delay", "retry-delays", "shutdown-timeout", "batches", "ops-addr", "pprof", "provision"},
 	"trigger":  {"wait", "within", "account"},
 	"sample":   {"jobs"},
 	"publish":  {"account"},
