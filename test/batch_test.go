@@ -25,7 +25,7 @@ import (
 // what became of them: every job still ends in one result, and Klarna has one order for each.
 func TestKilledInABatch(t *testing.T) {
 	t.Parallel()
-	const jobs = 64
+	const jobs = 48
 	together := []string{"RENEWALS_BATCHES=sync-always"}
 	for _, tt := range []struct {
 		step    string

@@ -250,7 +250,7 @@ func (d *demonstration) startWorker(ctx context.Context) (stop func() error, err
 		return nil, err
 	}
 	d.clock.set(&options)
-	options.Batching = journal.BatchSynced // see startBroker
+	options.Batching = journal.BatchSynced // as brokerOptions has it
 	options.Name, options.Accounts, options.Log = workerName(), []worker.Account{account}, d.log
 	// What a lease leaves beside the tries is for clocks that are apart, and is waited for where an answer was lost: the broker's and
 	// the worker's are one here.
