@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -235,29 +234,6 @@ func later(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-// money adds up amounts by verdict and currency.
-type money map[desk.Verdict]map[string]int64
-
-func (m *money) add(v desk.Verdict, minor int64, currency string) {
-	if *m == nil {
-		*m = money{}
-	}
-	if (*m)[v] == nil {
-		(*m)[v] = map[string]int64{}
-	}
-	(*m)[v][strings.ToUpper(currency)] += minor
-}
-
-func (m money) String() string {
-	var say []string
-	for _, v := range slices.Sorted(maps.Keys(m)) {
-		for _, currency := range slices.Sorted(maps.Keys(m[v])) {
-			say = append(say, fmt.Sprintf("%s %s", v, amount(m[v][currency], currency)))
-		}
-	}
-	return strings.Join(say, ", ")
 }
 
 // settle records the lines that fit, one after the other. What it has come to when it ends is in their fates.
