@@ -322,10 +322,10 @@ func TestNACKMakesWhatProvisionMakes(t *testing.T) {
 			t.Errorf("%s is nothing that provision makes", r.Kind)
 		}
 	}
-	if want := map[string]int{"Stream": 6, "KeyValue": 1, "Consumer": 3}; !reflect.DeepEqual(made, want) {
+	if want := map[string]int{"Stream": 7, "KeyValue": 1, "Consumer": 3}; !reflect.DeepEqual(made, want) {
 		t.Errorf("resources: %v, want %v", made, want)
 	}
-	for _, name := range []string{messages.StreamJobs, messages.StreamJournal, messages.StreamDead, messages.StreamLater, messages.StreamMarks, messages.StreamMarksCopy, "KV_" + topology.BucketWorkers} {
+	for _, name := range []string{messages.StreamJobs, messages.StreamJournal, messages.StreamDead, messages.StreamLater, messages.StreamMarks, messages.StreamMarksCopy, messages.StreamNews, "KV_" + topology.BucketWorkers} {
 		if got, want := streamConfig(t, theirs, name), streamConfig(t, ours, name); !reflect.DeepEqual(got, want) {
 			t.Errorf("stream %s:\n got %+v\nwant %+v", name, got, want)
 		}

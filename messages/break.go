@@ -15,6 +15,9 @@ import (
 // that was promised rests on it.
 const StreamNews = "RENEWAL_NEWS"
 
+// TokenNewsFilter is kept for what is found of customer tokens: renewals.token.<esc(subscription)>.<account>.
+const TokenNewsFilter = "renewals.token.*.*"
+
 // BreakKind says how the settlements and the journal differ.
 type BreakKind string
 

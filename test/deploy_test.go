@@ -456,6 +456,9 @@ const presenceStream = "KV_" + topology.BucketWorkers
 
 var allStreams = []string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, presenceStream}
 
+// withNews are those, and the one that nothing rests on.
+var withNews = append(slices.Clone(allStreams), messages.StreamNews)
+
 // mayDo is what each role is meant to be able to do, written down once more by hand: nothing else.
 var mayDo = map[string]struct {
 	prefix    string // of JetStream's API, by default $JS.API.
@@ -484,23 +487,23 @@ var mayDo = map[string]struct {
 	},
 	"consumer": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": {messages.StreamJournal}, "CONSUMER.CREATE.%s": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal},
-			"CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal},
-			"CONSUMER.DELETE.%s.x":         {messages.StreamJournal}, "CONSUMER.INFO.%s.x": {messages.StreamJournal}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
+			"STREAM.INFO.%s": {messages.StreamJournal, messages.StreamNews}, "CONSUMER.CREATE.%s": {messages.StreamJournal, messages.StreamNews}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal, messages.StreamNews}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, messages.StreamNews},
+			"CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal, messages.StreamNews},
+			"CONSUMER.DELETE.%s.x":         {messages.StreamJournal, messages.StreamNews}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, messages.StreamNews}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamNews},
 		},
-		other:     []string{"$JS.API.INFO", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0"},
+		other:     []string{"$JS.API.INFO", "$JS.FC.RENEWAL_NEWS.x", "$JS.ACK.RENEWAL_NEWS.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_NEWS.x.1.1.1.1.0", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.ACK.RENEWAL_JOURNAL.x.1.1.1.1.0", "$JS.ACK._.hash.RENEWAL_JOURNAL.x.1.1.1.1.0"},
 		subscribe: []string{"_INBOX_consumer.>"},
 	},
 	"operator": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy}, "STREAM.MSG.DELETE.%s": {messages.StreamDead},
+			"STREAM.INFO.%s": withNews, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, messages.StreamNews}, "STREAM.MSG.DELETE.%s": {messages.StreamDead},
 			"CONSUMER.CREATE.%s": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal, messages.StreamDead},
 			"CONSUMER.CREATE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, messages.StreamDead, presenceStream},
 			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, messages.StreamDead, presenceStream},
 			"CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamDead},
 		},
 		other: []string{
-			"renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
+			"renewals.break.missing.k.default", "renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
 			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.FC.RENEWAL_DEAD.x", "$JS.API.INFO", "$SYS.REQ.USER.INFO",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default",
 		},
@@ -508,7 +511,7 @@ var mayDo = map[string]struct {
 	},
 	"provisioner": {
 		api: streamsUnder{
-			"STREAM.CREATE.%s": allStreams, "STREAM.UPDATE.%s": allStreams, "STREAM.INFO.%s": allStreams,
+			"STREAM.CREATE.%s": withNews, "STREAM.UPDATE.%s": withNews, "STREAM.INFO.%s": withNews,
 			"STREAM.MSG.GET.%s": {messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy},
 		},
 		other: []string{
@@ -520,7 +523,7 @@ var mayDo = map[string]struct {
 	"monitor": {
 		prefix: "$JS.monitor.API.",
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy},
+			"STREAM.INFO.%s": withNews, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy, messages.StreamNews},
 			"CONSUMER.CREATE.%s": {presenceStream}, "CONSUMER.CREATE.%s.x": {presenceStream}, "CONSUMER.CREATE.%s.x.>": {presenceStream}, "CONSUMER.DELETE.%s.x": {presenceStream},
 			"CONSUMER.INFO.%s.x": {messages.StreamJobs, messages.StreamLater, presenceStream},
 		},

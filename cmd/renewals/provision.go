@@ -70,8 +70,8 @@ func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 		fmt.Fprintf(t.page(), "stream %s is accepted as it is; of what fell due before %s it may have forgotten something: workers charge that within the key window from its due_at, or leave it unresolved\n",
 			messages.StreamJournal, restored.Format(time.RFC3339))
 	}
-	fmt.Fprintf(t.page(), "streams %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
-		messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, topology.BucketWorkers)
+	fmt.Fprintf(t.page(), "streams %s, %s, %s, %s, %s, %s, %s and bucket %s are as they must be\n",
+		messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamDead, messages.StreamMarks, messages.StreamMarksCopy, messages.StreamNews, topology.BucketWorkers)
 	for _, name := range provisioning.Accounts {
 		fmt.Fprintf(t.page(), "consumers %s, %s and %s are ready for account %s\n", topology.ConsumerName(name), topology.LaterConsumerName(name), topology.CaptureConsumerName(name), name)
 	}

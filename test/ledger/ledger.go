@@ -21,13 +21,19 @@ type Ledger struct {
 	Renewals map[messages.RenewalKey]reconcile.Renewal
 	// Orders and References are those of any record of a renewal.
 	Orders, References map[string][]messages.RenewalKey
+	// Cadences of renewals, MONTH/1 where there is none here, and which of them are off their cycle.
+	Cadences map[messages.RenewalKey]messages.Cadence
+	OffCycle map[messages.RenewalKey]bool
 }
 
 var _ reconcile.Books = (*Ledger)(nil)
 
 // New is an empty ledger.
 func New() *Ledger {
-	return &Ledger{Renewals: map[messages.RenewalKey]reconcile.Renewal{}, Orders: map[string][]messages.RenewalKey{}, References: map[string][]messages.RenewalKey{}}
+	return &Ledger{
+		Renewals: map[messages.RenewalKey]reconcile.Renewal{}, Orders: map[string][]messages.RenewalKey{}, References: map[string][]messages.RenewalKey{},
+		Cadences: map[messages.RenewalKey]messages.Cadence{}, OffCycle: map[messages.RenewalKey]bool{},
+	}
 }
 
 // Add takes in a renewal.
@@ -48,28 +54,28 @@ func note(in map[string][]messages.RenewalKey, text string, key messages.Renewal
 // Read makes a ledger of a journal.
 func Read(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 	l := New()
-	records := map[messages.Renewal][]reconcile.Record{}
+	events, states := map[messages.Renewal][]messages.Event{}, map[messages.Renewal]journal.State{}
 	err := desk.Scan(ctx, js, messages.StreamJournal, jetstream.OrderedConsumerConfig{}, func(m jetstream.Msg, _ *jetstream.MsgMetadata) error {
 		address, err := messages.ParseRecordSubject(m.Subject())
 		if err != nil || address.Renewal.StandsIn() {
 			return err
 		}
-		state, err := journal.ParseState(m.Headers().Get(messages.HeaderState))
+		event, err := messages.DecodeEvent(address.Kind, m.Data())
 		if err != nil {
 			return err
 		}
-		records[address.Renewal] = append(records[address.Renewal], reconcile.Record{Kind: address.Kind, State: state, Body: slices.Clone(m.Data())})
-		return nil
+		events[address.Renewal] = append(events[address.Renewal], event)
+		states[address.Renewal], err = journal.ParseState(m.Headers().Get(messages.HeaderState))
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, of := range records {
-		r, err := reconcile.Fold(of)
-		if err != nil {
-			return nil, err
-		}
+	for of, s := range states {
+		r := reconcile.Fold(events[of])
+		r.Phase, r.DueAt = s.Phase, s.DueAt
 		l.Add(r)
+		l.Cadences[r.Key()], l.OffCycle[r.Key()] = s.Cadence, s.OffCycle
 	}
 	return l, nil
 }
@@ -116,6 +122,13 @@ func (l *Ledger) Neighbours(_ context.Context, r reconcile.Renewal, within time.
 		}
 	}
 	return near, nil
+}
+
+func (l *Ledger) Cadence(_ context.Context, r reconcile.Renewal) (messages.Cadence, bool, error) {
+	if cadence, ok := l.Cadences[r.Key()]; ok {
+		return cadence, l.OffCycle[r.Key()], nil
+	}
+	return "MONTH/1", l.OffCycle[r.Key()], nil
 }
 
 func (l *Ledger) Knows(_ context.Context, account messages.Account, subscription messages.SubscriptionID) (bool, error) {

@@ -128,6 +128,7 @@ func mayOperate(accounts []messages.Account) []string {
 		api("STREAM.MSG.DELETE", messages.StreamDead),
 		read(messages.StreamJournal), read(messages.StreamDead),
 		presences(),
+		info(messages.StreamNews), messagesOf(messages.StreamNews), []string{messages.BreakSubject("*", "*", "*")}, // what the settlements say
 		records(messages.KindPaid, messages.KindDunning, messages.KindCancelled, messages.KindCaptured, messages.KindCaptureFailed),
 	)
 	for _, a := range accounts {
@@ -140,8 +141,9 @@ func mayOperate(accounts []messages.Account) []string {
 }
 
 func mayProvision(accounts []messages.Account) []string {
+	made := append(slices.Clone(everyStream), messages.StreamNews)
 	may := slices.Concat(
-		quota, api("STREAM.CREATE", everyStream...), api("STREAM.UPDATE", everyStream...), info(everyStream...),
+		quota, api("STREAM.CREATE", made...), api("STREAM.UPDATE", made...), info(made...),
 		// A journal that was restored is accepted by a new mark, which names the journal's last record.
 		messagesOf(messages.StreamJournal), messagesOf(marks...), []string{messages.MarkSubjects},
 		mayList(accounts),
@@ -156,7 +158,8 @@ func mayMonitor() []string {
 	return slices.Concat(
 		quota, ownRights, info(everyStream...),
 		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal), // the oldest jobs, and what is unresolved
-		messagesOf(marks...), presences(),
+		messagesOf(marks...), info(messages.StreamNews), messagesOf(messages.StreamNews), // open breaks
+		presences(),
 		[]string{"$JS.API.CONSUMER.INFO." + messages.StreamJobs + ".*", "$JS.API.CONSUMER.INFO." + messages.StreamLater + ".*"},
 	)
 }

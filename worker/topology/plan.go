@@ -148,7 +148,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 	var todo plan
 	exist := map[string]jetstream.StreamConfig{}
 	asItIs := p
-	for _, c := range p.streams() {
+	for _, c := range slices.Concat(p.streams(), p.beside()) {
 		stream, err := js.Stream(ctx, c.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
@@ -168,7 +168,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 	if p.DeadRetention == 0 {
 		asItIs.DeadRetention = defaultDeadRetention
 	}
-	for _, wanted := range asItIs.streams() {
+	for _, wanted := range slices.Concat(asItIs.streams(), asItIs.beside()) {
 		found, ok := exist[wanted.Name]
 		if !ok {
 			todo.add(&todo.streams, []Change{{Stream: wanted.Name}}, func(ctx context.Context, js jetstream.JetStream) error {

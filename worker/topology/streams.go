@@ -64,6 +64,7 @@ const (
 	DefaultRetention     = 120 * 24 * time.Hour
 	defaultDeadRetention = 400 * 24 * time.Hour
 	minRetention         = 30 * 24 * time.Hour
+	newsRetention        = 400 * 24 * time.Hour
 	DefaultAckWait       = 2 * time.Minute
 	// retentionMargin is how much younger than the journal's age a period must
 	// be to be charged: its records must outlive every job for it.
@@ -81,6 +82,9 @@ var ErrJournalMissing = errors.New("stream " + messages.StreamJournal + " is mis
 func (p Provisioning) streams() []jetstream.StreamConfig {
 	return []jetstream.StreamConfig{p.later(), p.marks(messages.StreamMarks, messages.SubjectMark), p.marks(messages.StreamMarksCopy, messages.SubjectMarkCopy), p.Journal(), p.dead(), p.jobs(), p.workers()}
 }
+
+// beside are streams that nothing rests on: Provision makes them, and nobody refuses to charge for want of one.
+func (p Provisioning) beside() []jetstream.StreamConfig { return []jetstream.StreamConfig{p.news()} }
 
 // guardJournal refuses to let an empty journal take the place of a lost one, and to touch one of the contract's first edition.
 func (p Provisioning) guardJournal(ctx context.Context, js jetstream.JetStream) error {
@@ -176,6 +180,21 @@ func (p Provisioning) Consumer(a messages.Account, name, subject string) jetstre
 		MaxAckPending: 100_000, // delayed naks hold a place
 		MaxWaiting:    512,
 		// No BackOff: it would stretch every NakWithDelay.
+	}
+}
+
+// news is what other teams may want to know beside results.
+func (p Provisioning) news() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:        messages.StreamNews,
+		Description: "What was found beside results: where the settlements differ from the journal.",
+		Subjects:    []string{messages.TokenNewsFilter, messages.BreakSubject("*", "*", "*")},
+		Retention:   jetstream.LimitsPolicy,
+		Storage:     jetstream.FileStorage,
+		Replicas:    p.Replicas,
+		MaxAge:      newsRetention,
+		MaxMsgs:     -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1, MaxConsumers: -1,
+		Duplicates: 2 * time.Minute,
 	}
 }
 

@@ -25,7 +25,7 @@ var (
 func renewal(s string, change ...func(*reconcile.Renewal)) reconcile.Renewal {
 	r := reconcile.Renewal{
 		Account: "default", SubscriptionID: messages.SubscriptionID(s), Period: "2026-12", Phase: journal.PhasePaid, MessageID: messages.MessageID(s + "/2026-12/1"),
-		Amount: 1599, Currency: "EUR", Reference1: s + "-2026-12", DueAt: firstDay, Cadence: "MONTH/1",
+		Amount: 1599, Currency: "EUR", Reference1: s + "-2026-12", DueAt: firstDay,
 		OrderID: "order-" + s, PaidAt: firstDay.Add(time.Hour), Captured: true,
 	}
 	for _, c := range change {
@@ -168,7 +168,6 @@ func TestBreaks(t *testing.T) {
 		"a return of last year": {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("old", went(settlements.Return))}, unused: 1},
 		"a period of two names": {books: []reconcile.Renewal{renewal("1"), renewal("1", func(r *reconcile.Renewal) { r.Period, r.OrderID, r.DueAt = "december", "order-2", firstDay.Add(day) })}, rows: []settlements.Transaction{sold("1"), sold("2")}, want: []string{"close_periods order-1"}},
 		"two months":            {books: []reconcile.Renewal{renewal("1"), renewal("1", func(r *reconcile.Renewal) { r.Period, r.OrderID, r.DueAt = "2027-01", "order-2", firstDay.Add(31*day) })}, rows: []settlements.Transaction{sold("1"), sold("2")}},
-		"an extra charge":       {books: []reconcile.Renewal{renewal("1"), renewal("1", func(r *reconcile.Renewal) { r.Period, r.OrderID, r.OffCycle = "extra", "order-2", true })}, rows: []settlements.Transaction{sold("1"), sold("2")}},
 		"evidence":              {books: []reconcile.Renewal{renewal("1", unresolved)}, rows: []settlements.Transaction{sold("1")}, want: []string{"resolves order-1"}},
 		"evidence twice":        {books: []reconcile.Renewal{renewal("1", unresolved)}, rows: []settlements.Transaction{sold("1"), sold("1", of("order-x"))}, want: []string{"resolves order-1", "second_order order-x"}},
 		"no evidence":           {books: []reconcile.Renewal{renewal("1", unresolved)}},
@@ -253,6 +252,16 @@ func TestWhatMaySettle(t *testing.T) {
 	found, err := reconcile.Compare(t.Context(), books(known, renewal("3", func(r *reconcile.Renewal) { r.OrderID = "order-1" })), report(sold("1")), options())
 	if err != nil || len(found.Evidence) != 0 {
 		t.Errorf("an order of another record is evidence: %+v, %v", found.Evidence, err)
+	}
+}
+
+// TestExtraCharge is meant to fall between two periods.
+func TestExtraCharge(t *testing.T) {
+	extra := renewal("1", func(r *reconcile.Renewal) { r.Period, r.OrderID = "extra", "order-2" })
+	l := books(renewal("1"), extra)
+	l.OffCycle[extra.Key()] = true
+	if found, err := reconcile.Compare(t.Context(), l, report(sold("1"), sold("2")), options()); err != nil || len(found.Breaks) != 0 {
+		t.Errorf("found %q, %v", told(found), err)
 	}
 }
 

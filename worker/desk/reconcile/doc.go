@@ -26,8 +26,6 @@ type Renewal struct {
 	Reference1     string
 	Reference2     string
 	DueAt          time.Time
-	Cadence        messages.Cadence
-	OffCycle       bool
 
 	// OrderID on record; "" where there is none.
 	OrderID string
@@ -60,8 +58,11 @@ type Books interface {
 	ByReference(ctx context.Context, account messages.Account, reference string) ([]Renewal, error)
 	// Paid gives an account's renewals with an order or a capture of a moment in [from, to), in any order.
 	Paid(ctx context.Context, account messages.Account, from, to time.Time) iter.Seq2[Renewal, error]
-	// Neighbours gives a subscription's other periods that fall due less than a distance from this one.
+	// Neighbours gives a subscription's other periods with an order that fall due less than a distance from this one.
 	Neighbours(ctx context.Context, r Renewal, within time.Duration) ([]Renewal, error)
+	// Cadence says how often a renewal's subscription is charged, "" where that is not known, and whether this charge is meant to fall
+	// between two periods. It may be slow: few are asked for.
+	Cadence(ctx context.Context, r Renewal) (cadence messages.Cadence, offCycle bool, err error)
 	// Knows says whether there is any record of a subscription of the account.
 	Knows(ctx context.Context, account messages.Account, subscription messages.SubscriptionID) (bool, error)
 }

@@ -1,34 +1,20 @@
 package reconcile
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// Record is one of a renewal's, as the journal has it.
-type Record struct {
-	Kind  messages.Kind
-	State journal.State
-	Body  []byte
-}
-
-// Fold makes of a renewal's records, the oldest first, what is to be compared. What is filed in its place and is not about it, such
-// as a job that was rejected, changes nothing. An error is that of a record that cannot be read.
-func Fold(records []Record) (Renewal, error) {
+// Fold makes of a renewal's records, the oldest first, what is to be compared; the caller adds what only the state tells: phase, due
+// moment and cadence. What is filed in its place and is not about it, such as a job that was rejected, changes nothing.
+func Fold(records []messages.Event) Renewal {
 	var r Renewal
 	captures := map[messages.IdempotencyKey]Capture{}
 	var order []messages.IdempotencyKey
 	for _, record := range records {
-		r.Phase, r.DueAt, r.Cadence, r.OffCycle = record.State.Phase, record.State.DueAt, record.State.Cadence, record.State.OffCycle
-		event, err := messages.DecodeEvent(record.Kind, record.Body)
-		if err != nil {
-			return r, fmt.Errorf("read %s record: %w", record.Kind, err)
-		}
-		switch e := event.(type) {
+		switch e := record.(type) {
 		case messages.Charging:
 			r.charged(e.Record)
 		case messages.Pending:
@@ -66,7 +52,7 @@ func Fold(records []Record) (Renewal, error) {
 	for _, key := range order {
 		r.Captures = append(r.Captures, captures[key])
 	}
-	return r, nil
+	return r
 }
 
 // charged takes in what a record says of a charge.

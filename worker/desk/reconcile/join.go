@@ -221,29 +221,54 @@ func (c *comparison) wentBack(o *order, r Renewal) {
 	}
 }
 
+// closest is how near to each other two periods are looked at: half a month and some days. One period under two names is dated days
+// apart, if at all.
+const closest = 20 * 24 * time.Hour
+
 // neighbours looks for a period that was charged under two names.
 func (c *comparison) neighbours(o *order, r Renewal) error {
-	length := r.Cadence.Length()
-	if length == 0 || r.OffCycle || r.DueAt.IsZero() {
+	if r.DueAt.IsZero() {
 		return nil
 	}
-	near, err := c.books.Neighbours(c.ctx, r, length/2)
+	near, err := c.books.Neighbours(c.ctx, r, closest)
 	if err != nil {
 		return fmt.Errorf("look up the periods of %s: %w", r.name(), err)
 	}
 	for _, n := range near {
-		half := min(length, n.Cadence.Length()) / 2
-		if n.OffCycle || n.OrderID == "" || n.OrderID == r.OrderID || n.Period == r.Period || half == 0 || r.DueAt.Sub(n.DueAt).Abs() >= half {
+		if n.OrderID == "" || n.OrderID == r.OrderID {
 			continue
+		}
+		close, err := c.close(r, n)
+		if err != nil {
+			return err
 		}
 		pair := []string{string(r.Key()), string(n.Key())}
 		slices.Sort(pair)
 		b := about(messages.BreakClosePeriods, r, o, pair...)
-		if slices.ContainsFunc(c.report.Breaks, func(found messages.Break) bool { return found.ID == b.ID }) {
+		if !close || slices.ContainsFunc(c.report.Breaks, func(found messages.Break) bool { return found.ID == b.ID }) {
 			continue
 		}
 		b.ConflictsWith, b.OtherOrderID = n.Key(), n.OrderID
 		c.found(b, o.first(), "%s and %s are both paid and fell due %s apart: is it one period under two names?", r.name(), n.name(), r.DueAt.Sub(n.DueAt).Abs())
 	}
 	return nil
+}
+
+// close says that two periods fall due closer together than half the shorter of their cadences, and neither is meant to.
+func (c *comparison) close(r, n Renewal) (bool, error) {
+	shortest := time.Duration(0)
+	for _, one := range []Renewal{r, n} {
+		cadence, offCycle, err := c.books.Cadence(c.ctx, one)
+		if err != nil {
+			return false, fmt.Errorf("look up the cadence of %s: %w", one.name(), err)
+		}
+		length := cadence.Length()
+		if offCycle || length == 0 {
+			return false, nil
+		}
+		if shortest == 0 || length < shortest {
+			shortest = length
+		}
+	}
+	return r.DueAt.Sub(n.DueAt).Abs() < shortest/2, nil
 }

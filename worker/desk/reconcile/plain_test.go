@@ -165,7 +165,7 @@ func anyRenewals(t *rapid.T) (all []reconcile.Renewal) {
 	for i := range rapid.IntRange(1, 5).Draw(t, "renewals") {
 		r := renewal(fmt.Sprint("s", i), func(r *reconcile.Renewal) {
 			r.Account = rapid.SampledFrom([]messages.Account{"default", "default", "other"}).Draw(t, "account")
-			r.OrderID, r.Cadence = rapid.SampledFrom(orders).Draw(t, "order"), ""
+			r.OrderID = rapid.SampledFrom(orders).Draw(t, "order")
 			r.Amount = rapid.SampledFrom([]int64{100, 200}).Draw(t, "amount")
 			r.Currency = rapid.SampledFrom([]string{"EUR", "EUR", "SEK"}).Draw(t, "currency")
 			r.Reference1 = rapid.SampledFrom([]string{"ref-1", "ref-2", "ref-3"}).Draw(t, "reference")
