@@ -9,13 +9,18 @@ import (
 )
 
 // NewMessage checks a job and makes the message to publish, for those who publish in their own way; [Publish] does both.
-// The error is an [*InvalidError], or says what is wrong with the account.
-func NewMessage(account Account, job Job) (*nats.Msg, error) { return Rules{}.NewMessage(account, job) }
+// Options, such as [Stamped], alter the job before. The error is an [*InvalidError], or says what is wrong with the account.
+func NewMessage(account Account, job Job, options ...Option) (*nats.Msg, error) {
+	return Rules{}.NewMessage(account, job, options...)
+}
 
 // NewMessage is the function [NewMessage] by an account's own rules.
-func (rules Rules) NewMessage(account Account, job Job) (*nats.Msg, error) {
+func (rules Rules) NewMessage(account Account, job Job, options ...Option) (*nats.Msg, error) {
 	if _, err := ParseAccount(string(account)); err != nil {
 		return nil, err
+	}
+	for _, alter := range options {
+		alter(&job)
 	}
 	payload, _, err := job.encodeValid(rules)
 	if err != nil {

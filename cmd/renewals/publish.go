@@ -22,6 +22,8 @@ type publishCmd struct {
 	Log  logSettings  `embed:""`
 	Job  jobSettings  `embed:""`
 
+	Stamp bool `help:"Put the message ID into an empty merchant_reference2, by which Klarna's settlements then name the very attempt."`
+
 	File string `arg:"" optional:"" help:"JSON Lines, or one job over several lines. Default, and -: standard input."`
 }
 
@@ -29,6 +31,9 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	reader, err := c.Job.reader(s)
 	if err != nil {
 		return err
+	}
+	if c.Stamp && c.Job.Capture {
+		return usagef("--stamp: with --capture, expected charges: a capture has a reference of its own")
 	}
 	server, err := c.NATS.Server(s)
 	if err != nil {
@@ -48,7 +53,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	p := publication{kind: reader.kind, account: reader.account, name: name, bar: newProgress(t.stderr, "published", size)}
-	odd := oddities{printf: p.bar.Printf}
+	odd, again := oddities{printf: p.bar.Printf}, repeated{}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
 		p.bar.Set(read)
@@ -62,6 +67,11 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return nil
 		}
 		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, now)
+		if c.Stamp {
+			messages.Stamped(&reading.Job)
+		} else {
+			again.note(reading.Renewal(), reading.Facts.MerchantReference1, reading.Facts.MerchantReference2)
+		}
 		msg, err := p.kind.Message(reader.rules, reader.account, reading)
 		if err != nil {
 			return fmt.Errorf("%s:%d: %w", name, number, err)
@@ -71,6 +81,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	out.close()
 	p.bar.Done()
 	odd.report(t.margin())
+	again.report(t.margin())
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", p.accepted, p.duplicates, p.invalid, p.failed)
 	if err == nil {
 		err = lostConnection(ctx)
