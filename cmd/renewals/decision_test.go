@@ -47,7 +47,7 @@ var set = map[string][]string{
 	"work":     {"try-timeout", "try-budget", "settle-delay", "retry-delays", "shutdown-timeout", "batches", "ops-addr", "pprof", "provision"},
 	"trigger":  {"wait", "within", "account"},
 	"sample":   {"jobs"},
-	"publish":  {"account"},
+	"publish":  {"account", "stamp"},
 	"validate": {"account", "strict"},
 	"doctor": {
 		"strict", "prometheus", "unresolved-for",
