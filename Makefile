@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth deploy-check asyncapi schemas clients build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth bench-books deploy-check asyncapi schemas clients build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
@@ -23,8 +23,8 @@ staticcheck:
 tidy:
 	$(GO) mod tidy -diff
 
-build: ## one static binary, bin/renewals
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/renewals ./cmd/renewals
+build: ## two static binaries, bin/renewals and bin/renewals-desk
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/ ./cmd/renewals ./cmd/renewals-desk
 
 FUZZTIME ?= 30s
 fuzz: ## fuzz every input that comes from outside, 30 s each
@@ -53,6 +53,9 @@ bench-memory: ## the worker's memory while it drains a million jobs, with a plot
 
 bench-growth: ## every read command beside claims on a million renewals; 15 minutes, 8 GB; BENCH=quick for a tenth, BENCH_BUSY=1 beside busy loops
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench growth
+
+bench-books: ## two million records into the books, then find; at most 20 minutes, 6 GB; BOOKS_RENEWALS=50000 for a minute's worth
+	$(GO) test -run '^$$' -bench '^BenchmarkSync$$' -benchtime 1x -timeout 20m ./worker/desk/books
 
 deploy-check: ## put deploy/ to the tools that will read it; as root, installs Debian's packages that are missing
 	GO='$(GO)' bash deploy/check.sh

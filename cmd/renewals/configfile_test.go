@@ -53,7 +53,7 @@ func TestConfigProblems(t *testing.T) {
 		{"quotes that are not closed", "pprof: true\nnats_url: \"nats://me:hunter2@a\npprof: false\n", "f:2: nats_url: no YAML: found unexpected end of stream; look"},
 		{"a mapping that holds itself", "accounts:\n- &a\n  name: se\n  <<: *a\n", "f:2: accounts: yaml: anchor 'a' value contains itself"},
 	} {
-		_, err := cli.ParseConfig("f", []byte(row.text), flags)
+		_, err := cli.ParseConfig("f", []byte(row.text), flags, false)
 		if err == nil || !strings.HasPrefix(err.Error(), row.want) {
 			t.Errorf("%s:\n got %v\nwant %s", row.situation, err, row.want)
 		}
@@ -64,7 +64,7 @@ func TestConfigProblems(t *testing.T) {
 func TestConfigValues(t *testing.T) {
 	t.Parallel()
 	file, err := cli.ParseConfig("f", []byte("try_timeout: &long 50s\nsettle_delay: *long\nretry_delays: [5s, 10s]\nlatency: 0\npprof: true\nfaults: 5.0e-1\n"+
-		"accounts:\n- &first {name: a, endpoint: eu, rate: 5, min_attempt_gap: 0}\n- {<<: *first, name: b, max_attempts: 3}\n"), cli.SettingFlags(grammar(t)))
+		"accounts:\n- &first {name: a, endpoint: eu, rate: 5, min_attempt_gap: 0}\n- {<<: *first, name: b, max_attempts: 3}\n"), cli.SettingFlags(grammar(t)), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestConfigValues(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	for _, empty := range []string{"", "# nothing\n", "---\n", "{}\n"} {
-		if file, err := cli.ParseConfig("f", []byte(empty), nil); err != nil || len(file.Settings) > 0 {
+		if file, err := cli.ParseConfig("f", []byte(empty), nil, false); err != nil || len(file.Settings) > 0 {
 			t.Errorf("%q: %v, %v", empty, file, err)
 		}
 	}
@@ -143,7 +143,7 @@ func compareConfig(t *testing.T, schema *jsonschema.Schema, flags map[string]*ko
 		t.Fatal(err)
 	}
 	says := schema.Validate(instance)
-	_, read := cli.ParseConfig("f", []byte(text), flags)
+	_, read := cli.ParseConfig("f", []byte(text), flags, false)
 	if (says == nil) != (read == nil) {
 		t.Errorf("%s: the schema says %v, the program %v", text, says, read)
 	}

@@ -28,7 +28,7 @@ type FileSetting struct{ Text, Place string }
 
 // ParseConfig reads the file strictly, whatever the command uses of it: a key that nobody reads is a setting that somebody
 // believes in.
-func ParseConfig(path string, text []byte, flags map[string]*kong.Flag) (*ConfigFile, error) {
+func ParseConfig(path string, text []byte, flags map[string]*kong.Flag, shared bool) (*ConfigFile, error) {
 	file := &ConfigFile{Path: path, Settings: map[string]FileSetting{}}
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var document, second yaml.Node
@@ -47,7 +47,7 @@ func ParseConfig(path string, text []byte, flags map[string]*kong.Flag) (*Config
 	if root.ShortTag() == "!!null" {
 		return file, nil
 	}
-	c := configCheck{path: path}
+	c := configCheck{path: path, shared: shared}
 	c.value(root, "", fileShape(flags))
 	if err := c.problem(); err != nil {
 		return nil, err
@@ -57,6 +57,9 @@ func ParseConfig(path string, text []byte, flags map[string]*kong.Flag) (*Config
 			if err := file.readAccounts(resolved(p.value)); err != nil {
 				return nil, err
 			}
+			continue
+		}
+		if shared && flags[p.key.Value] == nil {
 			continue
 		}
 		file.Settings[p.key.Value] = FileSetting{nodeText(p.value), fmt.Sprintf("%s:%d: %s", path, p.key.Line, p.key.Value)}
@@ -85,6 +88,7 @@ func (file *ConfigFile) readAccounts(list *yaml.Node) error {
 // configCheck collects everything that is wrong with a file, so that it is put right in one go.
 type configCheck struct {
 	path     string
+	shared   bool // keys of the other program are left to it
 	problems []configProblem
 }
 
@@ -164,7 +168,9 @@ func (c *configCheck) mapping(node *yaml.Node, at string, s *shape) {
 	present := map[string]bool{}
 	for _, p := range pairs(node) {
 		present[p.key.Value] = true
-		if one := s.keys[p.key.Value]; one == nil {
+		if one := s.keys[p.key.Value]; one == nil && c.shared && at == "" {
+			continue
+		} else if one == nil {
 			c.unknown(p.key, at, s)
 		} else {
 			c.value(p.value, below(at, p.key.Value), one)

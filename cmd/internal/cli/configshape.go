@@ -49,6 +49,10 @@ func fileShape(flags map[string]*kong.Flag) *shape {
 	for key, flag := range flags {
 		file.keys[key] = flagShape(flag)
 	}
+	// The one setting of renewals-desk that renewals has not: one file is for both.
+	if file.keys["books"] == nil {
+		file.keys["books"] = &shape{is: isText, about: "File of the books, of renewals-desk. --books, RENEWALS_BOOKS."}
+	}
 	file.keys["accounts"] = &shape{is: isList, about: "Klarna merchant accounts.", of: structShape(reflect.TypeFor[AccountEntry]())}
 	return file
 }

@@ -18,6 +18,7 @@ type Environment func(name string) (string, bool)
 type Settings struct {
 	Env     Environment
 	Grammar *kong.Application
+	Shared  bool        // the file is another program's, too: what it has beside these settings is checked there
 	Command string      // as it was typed, without arguments: dead replay
 	File    *ConfigFile // nil until the first look
 
@@ -96,7 +97,7 @@ func (s *Settings) load(context *kong.Context) error {
 	if err != nil {
 		return Usagef("%s: %w", place, err)
 	}
-	file, err := ParseConfig(path, text, SettingFlags(s.Grammar))
+	file, err := ParseConfig(path, text, SettingFlags(s.Grammar), s.Shared)
 	if err == nil {
 		s.File = file
 	}

@@ -1,0 +1,179 @@
+package books
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
+)
+
+func open(t testing.TB, records []Record) *Books {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "books.db")
+	built(t, path, records, whole)
+	b, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+func TestExport(t *testing.T) {
+	records := charged(1, 3)
+	for i := range records {
+		records[i].Sequence, records[i].Stored = uint64(i+1), noon
+	}
+	records[3].Body = bytes.Replace(records[3].Body, []byte(`"merchant_reference1":"sub-2-2026-12"`), []byte(`"merchant_reference1":"=HYPERLINK(1)","actor":"-ada","note":"@a, \"b\"\nc"`), 1)
+	b := open(t, records)
+	for _, tt := range []struct {
+		name   string
+		filter Filter
+		want   []string // sequences
+	}{
+		{"all that announce something", Filter{}, []string{"2", "4"}},
+		{"claims", Filter{Kinds: []messages.Kind{messages.KindCharging}}, []string{"1", "3"}},
+		{"of another account", Filter{Accounts: []messages.Account{"se"}}, nil},
+		{"of this account, since then", Filter{Accounts: []messages.Account{"default", "se"}, Since: noon}, []string{"2", "4"}},
+		{"until then", Filter{Until: noon}, nil},
+	} {
+		var out bytes.Buffer
+		n, err := b.Export(t.Context(), &out, tt.filter)
+		lines, problem := csv.NewReader(&out).ReadAll()
+		if err != nil || problem != nil || n != int64(len(tt.want)) || len(lines) != len(tt.want)+1 {
+			t.Fatalf("%s: %d, %v, %v, %v", tt.name, n, lines, err, problem)
+		}
+		for i, want := range tt.want {
+			got := map[string]string{}
+			for c, name := range lines[0] {
+				got[name] = lines[i+1][c]
+			}
+			if got["sequence"] != want || got["amount"] != fmt.Sprintf("16.%02d", got2(got["amount_minor"])) || got["currency"] != "EUR" {
+				t.Errorf("%s: %v", tt.name, got)
+			}
+			if want == "4" && (got["merchant_reference1"] != "'=HYPERLINK(1)" || got["actor"] != "'-ada" || got["note"] != "'@a, \"b\"\nc") {
+				t.Errorf("not defused: %q, %q, %q", got["merchant_reference1"], got["actor"], got["note"])
+			}
+		}
+	}
+}
+
+func got2(minor string) (cents int64) {
+	_, _ = fmt.Sscan(minor, &cents)
+	return cents - 1600
+}
+
+func TestDefused(t *testing.T) {
+	for cell, want := range map[string]string{"": "", "a=b": "a=b", "=1": "'=1", "+1": "'+1", "-1": "'-1", "@x": "'@x", "\tx": "'\tx", "\rx": "'\rx", "ü": "ü", "'x": "'x"} {
+		if got := Defused(cell); got != want {
+			t.Errorf("%q: %q, want %q", cell, got, want)
+		}
+	}
+}
+
+// What the reports say, beside a plain reading of the same records.
+func TestReports(t *testing.T) {
+	var records []Record
+	type refused struct {
+		category string
+		paid     int64
+	}
+	first, reasons, paid := map[string]*refused{}, map[string]int64{}, map[string][2]int64{}
+	large(3000, func(r Record) {
+		records = append(records, r)
+		row := Read(r)
+		name, e := string(row.address.Renewal), row.event
+		day := e.At.Format(time.DateOnly)
+		switch row.address.Kind {
+		case messages.KindDunning:
+			reasons[day+" "+e.Reason]++
+			if first[name] == nil {
+				first[name] = &refused{category: e.Category}
+			}
+		case messages.KindPaid:
+			sum := paid[day+" "+e.PurchaseCurrency]
+			paid[day+" "+e.PurchaseCurrency] = [2]int64{sum[0] + 1, sum[1] + e.OrderAmount}
+			if first[name] != nil {
+				first[name].paid = e.Attempt
+			}
+		}
+	})
+	b := open(t, records)
+	recovered, err := b.Recovery(t.Context(), Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want []string
+	for _, r := range recovered {
+		got = append(got, fmt.Sprint(r.Category, r.Refused, r.Paid))
+	}
+	by := map[string]*Recovered{}
+	for _, f := range first {
+		if by[f.category] == nil {
+			by[f.category] = &Recovered{Paid: make([]int64, recoveredAttempts)}
+		}
+		by[f.category].Refused++
+		if f.paid > 0 {
+			by[f.category].Paid[min(f.paid-2, recoveredAttempts-1)]++
+		}
+	}
+	for category, r := range by {
+		want = append(want, fmt.Sprint(category, r.Refused, r.Paid))
+	}
+	if slices.Sort(want); !slices.Equal(got, want) || len(want) < 4 {
+		t.Errorf("recovered %v\nwant %v", got, want)
+	}
+	counted, err := b.Refusals(t.Context(), Filter{}, Days)
+	if err != nil || len(counted) != len(reasons) {
+		t.Errorf("%d counts of refusals, %v; want %d", len(counted), err, len(reasons))
+	}
+	for _, c := range counted {
+		if c.N != reasons[c.Day+" "+c.Of] {
+			t.Errorf("refusals %+v, want %d", c, reasons[c.Day+" "+c.Of])
+		}
+	}
+	money, err := b.Money(t.Context(), Filter{}, Days)
+	if err != nil || len(money) != len(paid) {
+		t.Errorf("%d sums of money, %v; want %d", len(money), err, len(paid))
+	}
+	for _, c := range money {
+		if sum := paid[c.Day+" "+c.Of]; c.N != sum[0] || c.Minor != sum[1] {
+			t.Errorf("money %+v, want %v", c, sum)
+		}
+	}
+}
+
+// A week begins on Monday, a month on its first day.
+func TestSpans(t *testing.T) {
+	records := charged(1, 2)
+	for i, day := range []string{"2026-11-29", "2026-11-30", "2026-12-06", "2026-12-07"} { // a Sunday, a Monday, a Sunday, a Monday
+		r := records[1]
+		r.Sequence, r.Stored = uint64(i+1), noon
+		r.Body = []byte(strings.ReplaceAll(string(r.Body), `"at":"2026-12-01T`, `"at":"`+day+"T"))
+		r.Body = []byte(strings.ReplaceAll(string(r.Body), "sub-1", fmt.Sprint("sub-1", i)))
+		r.Subject = strings.ReplaceAll(r.Subject, "sub-1", fmt.Sprint("sub-1", i))
+		records = append(records, r)
+	}
+	b := open(t, records[2:])
+	for span, want := range map[Span]string{
+		Days: "2026-11-29 1, 2026-11-30 1, 2026-12-06 1, 2026-12-07 1", Weeks: "2026-11-23 1, 2026-11-30 2, 2026-12-07 1", Months: "2026-11-01 2, 2026-12-01 2",
+	} {
+		money, err := b.Money(t.Context(), Filter{}, span)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range money {
+			got = append(got, fmt.Sprintf("%s %d", c.Day, c.N))
+		}
+		if strings.Join(got, ", ") != want {
+			t.Errorf("by %s: %v, want %s", span, got, want)
+		}
+	}
+}
