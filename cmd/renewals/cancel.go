@@ -61,15 +61,9 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 			return err
 		}
 	}
-	question, write := "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", f.Journal.Cancel
-	if err := h.state.Cancellable(); err != nil && !c.Undo {
-		return h.tooLate(err)
-	}
-	if c.Undo {
-		if err := h.state.Reinstatable(); err != nil {
-			return fmt.Errorf("cancel --undo: %w", err)
-		}
-		question, write = "Take back the cancellation of period %s of subscription %s on account %s? It may then be charged.", f.Journal.Reinstate
+	question, write, err := c.act(f.Journal, h)
+	if err != nil {
+		return err
 	}
 	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, printable(c.Period), printable(c.Subscription), account)); err != nil {
 		return err
@@ -77,9 +71,9 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := unchanged(ctx, f, h); err != nil {
 		return err
 	}
-	writing, cancel := context.WithTimeout(ctx, decisionTimeout)
+	one, cancel := context.WithTimeout(ctx, decisionTimeout)
 	defer cancel()
-	if err := write(writing, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
+	if err := write(one, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
 		return decisionProblem("cancel", err)
 	}
 	after, err := announce(ctx, f, t, h.renewal, c.JSON)
@@ -92,6 +86,23 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	return printBlocked(ctx, aside, dead, after.state, messages.ReasonCancelled)
 }
+
+// act is what is asked of a person and then written, where the renewal still allows it.
+func (c *cancelCmd) act(records *journal.Journal, h history) (question string, write writing, err error) {
+	if c.Undo {
+		if err := h.state.Reinstatable(); err != nil {
+			return "", nil, fmt.Errorf("cancel --undo: %w", err)
+		}
+		return "Take back the cancellation of period %s of subscription %s on account %s? It may then be charged.", records.Reinstate, nil
+	}
+	if err := h.state.Cancellable(); err != nil {
+		return "", nil, h.tooLate(err)
+	}
+	return "Cancel period %s of subscription %s on account %s? It will not be charged, whatever is published.", records.Cancel, nil
+}
+
+// writing writes a decision about a period.
+type writing func(context.Context, messages.Account, messages.SubscriptionID, messages.Period, journal.Decision) error
 
 // check says what is wrong with the arguments.
 func (c *cancelCmd) check(s *settings) error {
