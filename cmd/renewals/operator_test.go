@@ -233,7 +233,7 @@ func TestResolveNotCharged(t *testing.T) {
 // S23: what a person found in Klarna's books ends the renewal as paid, once.
 func TestResolvePaid(t *testing.T) {
 	o := newOffice(t)
-	o.publish(o.job("77", "created-cutx9-ok", "", 1), o.job("78", "500", "", 1))
+	o.publish(o.job("77", "created-cutx9-ok", "", 1), o.job("78", "500", "", 1), o.job("80", "500", "", 1))
 	o.work()
 
 	for _, row := range []struct {
@@ -273,11 +273,22 @@ func TestResolvePaid(t *testing.T) {
 	if paid.Verified == nil || !*paid.Verified || paid.Seen.OrderID != order || paid.Seen.OrderAmount != 1599 || paid.Seen.CapturedAmount != 1599 || paid.Seen.LookedAt.IsZero() || paid.FraudStatus != "ACCEPTED" {
 		t.Errorf("got %+v, want what Klarna said of the order", paid)
 	}
-	if letters := o.letters(); len(letters) != 1 || letters[0].SubscriptionID != "78" {
-		t.Errorf("dead letters %+v, want that of 78", letters)
+	if letters := o.letters(); len(letters) != 2 || letters[0].SubscriptionID == "77" || letters[1].SubscriptionID == "77" {
+		t.Errorf("dead letters %+v, want those of the other two", letters)
 	}
 
-	// What Klarna does not know is an operator's word alone, and the record says so.
+	// An order that does not fit is refused with each difference; on an operator's word alone the record says so, and what was seen.
+	other := []string{"resolve", "80/2026-12", "--paid", "--order-id", order, "--yes"}
+	out, told = o.run(exitFailed, other...)
+	o.expect(out, "merchant_reference1  op-80-", "NO")
+	o.expect(told, "nothing was recorded, since Klarna does not bear it out", "merchant_reference1: the job says op-80-", ", Klarna says op-77-", "named by another renewal, too: 77/2026-12, paid record ")
+	if got := o.state("80").Phase; got != journal.PhaseUnresolved {
+		t.Fatalf("phase %s, want unresolved", got)
+	}
+	out, _ = o.run(exitDone, append(other, "--unverified", "--json")...)
+	o.expect(out, `"verified":false,"seen":{"order_id":"`+order+`"`, `"merchant_reference1":"op-77-`, `"fraud_status":"ACCEPTED","captured":true`)
+
+	// So it is of one that Klarna does not know.
 	_, told = o.run(exitFailed, "resolve", "78/2026-12", "--paid", "--order-id=X", "--yes")
 	o.expect(told, "account default has no order X at Klarna: check the id, and whether the order is another account's", "nothing was recorded")
 	_, told = o.run(exitUsage, "resolve", "78/2026-12", "--paid", "--order-id=X", "--unverified", "--yes")
