@@ -29,15 +29,20 @@ type tokenSettings struct {
 	Argument string `arg:"" optional:"" name:"none" help:"Refused: whatever stands here can be read by others."`
 }
 
+// check refuses a secret where it does not belong, before anything else is looked at.
+func (s tokenSettings) check() error {
+	if s.Argument != "" {
+		return usagef("an argument, expected none: a customer token on a command line can be read by everybody on the machine and stays in the shell's history; give it by --token-file, on standard input or when asked")
+	}
+	return nil
+}
+
 // mostToken is more than any customer token has.
 const mostToken = 1 << 10
 
 // read asks a person where there is one to ask, and shows nothing of the answer.
 func (s tokenSettings) read(ctx context.Context, t *terminal) (messages.CustomerToken, error) {
 	var none messages.CustomerToken
-	if s.Argument != "" {
-		return none, usagef("an argument, expected none: a customer token on a command line can be read by everybody on the machine and stays in the shell's history; give it by --token-file, on standard input or when asked")
-	}
 	var text []byte
 	var err error
 	if asked, ok := t.stdin.(*os.File); (s.File == "" || s.File == "-") && ok && isTerminal(asked) {
@@ -97,6 +102,9 @@ func clientOf(a accountSettings, s *settings, log zerolog.Logger) (worker.Accoun
 }
 
 func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.Token.check(); err != nil {
+		return err
+	}
 	account, err := clientOf(c.Account, s, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err
@@ -124,6 +132,9 @@ func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 }
 
 func (c *tokenCancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+	if err := c.Token.check(); err != nil {
+		return err
+	}
 	account, err := clientOf(c.Account, s, c.Log.Logger(t.logs()))
 	if err != nil {
 		return err

@@ -103,7 +103,7 @@ func structShape(t reflect.Type) *shape {
 	s := &shape{is: isMapping, keys: map[string]*shape{}}
 	for field := range t.Fields() {
 		key := field.Tag.Get("yaml")
-		if !field.IsExported() || key == "" {
+		if !field.IsExported() || key == "" || key == "-" {
 			continue
 		}
 		one := typeShape(field.Type)

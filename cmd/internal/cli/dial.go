@@ -14,6 +14,9 @@ import (
 	"github.com/rs/zerolog"
 )
 
+// leastDial is what a server is given to answer, however little is left of the timeout.
+const leastDial = 200 * time.Millisecond
+
 // dial goes on until there is a server, or an answer that asking again will not change.
 func (server NATSServer) dial(ctx context.Context, log zerolog.Logger, dialer *dialer, options []nats.Option) (*nats.Conn, error) {
 	var deadline <-chan time.Time
@@ -21,7 +24,11 @@ func (server NATSServer) dial(ctx context.Context, log zerolog.Logger, dialer *d
 		deadline = time.After(server.Timeout)
 	}
 	options = append(options, nats.SetCustomDialer(dialer))
+	begun := time.Now()
 	for told := false; ; {
+		if server.Timeout > 0 {
+			options = append(options, nats.Timeout(min(nats.DefaultTimeout, max(server.Timeout-time.Since(begun), leastDial))))
+		}
 		nc, err := nats.Connect(server.URL, options...)
 		if err == nil {
 			if told {
