@@ -1,6 +1,8 @@
 package books
 
 import (
+	"errors"
+
 	"github.com/ncruces/go-sqlite3"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -10,6 +12,7 @@ import (
 type renewal struct {
 	id      int64
 	records int64
+	first   *Row
 	last    *Row // the last of them
 	about   *Row // the last that says amount and references
 	order   *Row // the last that names an order
@@ -43,32 +46,37 @@ func (r *renewal) take(row *Row) {
 	switch {
 	case row.claims():
 		r.claim = row
-	case row.stands.Phase != string(messages.KindCharging) && row.stands.Phase != string(messages.KindCapturing):
+	case !claimed(row.stands.Phase):
 		r.claim, r.closed = nil, true
 	}
 }
 
-// updateRenewal keeps by coalesce what the records do not say. Of a refusal ?10 says whether it still stands: -1 it is settled, 0 nothing
-// new, 1 it is new.
-const updateRenewal = `UPDATE renewals SET phase = ?2, due_at = coalesce(?3, due_at), attempts = ?4, account = ?5,
-	order_amount = coalesce(?6, order_amount), purchase_currency = coalesce(?7, purchase_currency),
-	merchant_reference1 = CASE WHEN ?7 IS NULL THEN merchant_reference1 ELSE ?8 END, merchant_reference2 = CASE WHEN ?7 IS NULL THEN merchant_reference2 ELSE ?9 END,
-	reason = CASE ?10 WHEN 0 THEN reason ELSE ?11 END, category = CASE ?10 WHEN 0 THEN category ELSE ?12 END,
-	order_id = coalesce(?13, order_id), paid_at = coalesce(?14, paid_at), captured_amount = coalesce(?15, captured_amount),
-	open_message_id = CASE WHEN ?2 IN ('charging', 'capturing') THEN coalesce(?16, iif(?20, NULL, open_message_id)) END,
-	open_key = CASE WHEN ?2 IN ('charging', 'capturing') THEN coalesce(?17, iif(?20, NULL, open_key)) END, last_sequence = ?18, records = records + ?19 WHERE id = ?1`
+// setRenewal makes the row of a renewal or changes it. What the records do not say stays as it is. ?24: they say how a refusal stands; ?25: what was
+// claimed before them has its end.
+const setRenewal = `INSERT INTO renewals (name, renewal_key, stands_in, subscription_id, period, account, phase, due_at, attempts, order_amount, purchase_currency,
+		merchant_reference1, merchant_reference2, reason, category, order_id, paid_at, captured_amount, open_message_id, open_key, first_sequence, last_sequence, records)
+	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
+	ON CONFLICT (name) DO UPDATE SET phase = excluded.phase, due_at = coalesce(excluded.due_at, due_at), attempts = excluded.attempts, account = excluded.account,
+		order_amount = coalesce(excluded.order_amount, order_amount), purchase_currency = coalesce(excluded.purchase_currency, purchase_currency),
+		merchant_reference1 = iif(excluded.purchase_currency IS NULL, merchant_reference1, excluded.merchant_reference1),
+		merchant_reference2 = iif(excluded.purchase_currency IS NULL, merchant_reference2, excluded.merchant_reference2),
+		reason = iif(?24, excluded.reason, reason), category = iif(?24, excluded.category, category),
+		order_id = coalesce(excluded.order_id, order_id), paid_at = coalesce(excluded.paid_at, paid_at), captured_amount = coalesce(excluded.captured_amount, captured_amount),
+		open_message_id = CASE WHEN excluded.phase IN ('charging', 'capturing') THEN coalesce(excluded.open_message_id, iif(?25, NULL, open_message_id)) END,
+		open_key = CASE WHEN excluded.phase IN ('charging', 'capturing') THEN coalesce(excluded.open_key, iif(?25, NULL, open_key)) END,
+		last_sequence = excluded.last_sequence, records = records + excluded.records
+	RETURNING id`
 
-// save writes what has changed.
+// save writes what has changed, and learns the id.
 func (r *renewal) save(s *sqlite3.Stmt) error {
 	b := bind(s)
-	b.number(r.id)
+	r.names(b)
 	b.text(r.last.stands.Phase)
 	b.time(r.last.stands.DueAt)
 	b.number(r.last.stands.Attempts)
-	b.text(string(r.last.address.Account))
-	about := &event{}
+	var about, why, order, claim event
 	if r.about != nil {
-		about = &r.about.event
+		about = r.about.event
 		b.number(about.OrderAmount)
 	} else {
 		b.maybe(nil)
@@ -76,39 +84,57 @@ func (r *renewal) save(s *sqlite3.Stmt) error {
 	b.text(about.PurchaseCurrency)
 	b.text(about.MerchantReference1)
 	b.text(about.MerchantReference2)
-	why := &event{}
-	switch {
-	case r.why != nil:
-		why = &r.why.event
-		b.number(1)
-	case r.paid != nil || r.taken != nil:
-		b.number(-1)
-	default:
-		b.number(0)
+	if r.why != nil {
+		why = r.why.event
 	}
 	b.text(why.Reason)
 	b.text(why.Category)
 	if r.order != nil {
-		b.text(r.order.event.OrderID)
-	} else {
-		b.text("")
+		order = r.order.event
 	}
+	b.text(order.OrderID)
 	if r.paid != nil {
 		b.time(r.paid.event.At)
 	} else {
 		b.text("")
 	}
 	b.maybe(r.captured())
-	open := &event{}
-	if r.claim != nil {
-		open = &r.claim.event
+	if r.claim != nil && claimed(r.last.stands.Phase) {
+		claim = r.claim.event
 	}
-	b.text(string(open.ID))
-	b.text(string(open.IdempotencyKey))
+	b.text(string(claim.ID))
+	b.text(string(claim.IdempotencyKey))
+	b.number(int64(r.first.Sequence))
 	b.number(int64(r.last.Sequence))
 	b.number(r.records)
+	b.flag(r.why != nil || r.paid != nil || r.taken != nil)
 	b.flag(r.closed)
-	return b.run()
+	id, found, err := b.id()
+	if err == nil && !found {
+		err = errors.New("no id for a renewal")
+	}
+	r.id = id
+	return err
+}
+
+// names binds what never changes, and the account.
+func (r *renewal) names(b *binder) {
+	name := r.first.address.Renewal
+	subscription, period := name.Split()
+	if name.StandsIn() { // what its job said, where that can be read
+		subscription, period = r.first.event.SubscriptionID, r.first.event.Period
+	}
+	b.text(string(name))
+	b.text(string(name.Key()))
+	b.flag(name.StandsIn())
+	b.text(string(subscription))
+	b.text(string(period))
+	b.text(string(r.last.address.Account))
+}
+
+// claimed says that somebody is asking Klarna in this phase.
+func claimed(phase string) bool {
+	return phase == string(messages.KindCharging) || phase == string(messages.KindCapturing)
 }
 
 // captured is how much of the order was taken, as far as these records say; nil where none does.

@@ -3,7 +3,6 @@ package books
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,12 +18,13 @@ type Writer struct {
 	lock *os.File
 	path string
 
-	find, create, update, record, correlation, unreadable, position *sqlite3.Stmt
+	renewal, record, correlation, unreadable, position *sqlite3.Stmt
 }
 
 // settings of the writer's connection. With WAL and synchronous NORMAL a loss of power takes the last commits, whole, and what they held is
-// read again; nothing is ever torn (https://sqlite.org/pragma.html#pragma_synchronous). 128 MiB of cache hold the indexes that every row touches at random.
-const settings = "_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=foreign_keys(1)&_pragma=cache_size(-131072)"
+// read again; nothing is ever torn (https://sqlite.org/pragma.html#pragma_synchronous). 128 MiB of cache hold the indexes that every row touches at random, and the log grows to 64 MiB before the file
+// is written, so that a page which many rows touch is written once.
+const settings = "_pragma=busy_timeout(60000)&_pragma=journal_mode(wal)&_pragma=synchronous(normal)&_pragma=foreign_keys(1)&_pragma=cache_size(-131072)&_pragma=wal_autocheckpoint(16384)"
 
 // Create opens the file for writing, makes it where there is none, and brings its schema up to date. holder says to others who writes. The
 // error is a [*BusyError] where somebody else does.
@@ -83,7 +83,7 @@ func (w *Writer) Close() error {
 }
 
 func (w *Writer) finalize() {
-	for _, s := range []**sqlite3.Stmt{&w.find, &w.create, &w.update, &w.record, &w.correlation, &w.unreadable, &w.position} {
+	for _, s := range []**sqlite3.Stmt{&w.renewal, &w.record, &w.correlation, &w.unreadable, &w.position} {
 		if *s != nil {
 			_ = (*s).Close()
 			*s = nil
@@ -93,7 +93,7 @@ func (w *Writer) finalize() {
 
 func (w *Writer) prepare() error {
 	for text, s := range map[string]**sqlite3.Stmt{
-		findRenewal: &w.find, createRenewal: &w.create, updateRenewal: &w.update, insertRecord: &w.record,
+		setRenewal: &w.renewal, insertRecord: &w.record,
 		insertCorrelation: &w.correlation, insertUnreadable: &w.unreadable, setPosition: &w.position,
 	} {
 		var err error
@@ -105,9 +105,6 @@ func (w *Writer) prepare() error {
 }
 
 const (
-	findRenewal   = `SELECT id FROM renewals WHERE name = ?`
-	createRenewal = `INSERT INTO renewals (name, renewal_key, stands_in, subscription_id, period, account, phase, first_sequence, last_sequence, records)
-		VALUES (?, ?, ?, ?, ?, ?, 'none', ?, 0, 0) RETURNING id`
 	insertCorrelation = `INSERT INTO correlations (correlation_id, sequence) VALUES (?, ?) ON CONFLICT DO NOTHING`
 	insertUnreadable  = `INSERT INTO unreadable (sequence, subject, problem) VALUES (?, ?, ?)`
 	setPosition       = `INSERT INTO journal (one, stream, created_at, last_sequence, fingerprint, stored_at) VALUES (1, ?, ?, ?, ?, ?)
@@ -153,36 +150,18 @@ func (w *Writer) Add(ctx context.Context, created string, rows []Row) error {
 func (w *Writer) failed(err error) error { return fmt.Errorf("write books %s: %w", w.path, err) }
 
 func (w *Writer) add(created string, rows []Row) error {
-	changed := map[messages.Renewal]*renewal{}
-	var order []*renewal // as they first appear: each gets the same id however the rows are cut into batches
+	renewals, err := w.renewals(rows)
+	if err != nil {
+		return err
+	}
 	for i := range rows {
 		row := &rows[i]
-		if row.problem != "" {
-			b := bind(w.unreadable)
-			b.number(int64(row.Sequence))
-			b.text(row.Subject)
-			b.text(row.problem)
-			if err := b.run(); err != nil {
-				return err
-			}
-			continue
+		if row.problem == "" {
+			err = w.insert(renewals[row.address.Renewal].id, row)
+		} else {
+			err = w.note(row)
 		}
-		r := changed[row.address.Renewal]
-		if r == nil {
-			r = &renewal{}
-			if err := w.locate(r, row); err != nil {
-				return err
-			}
-			changed[row.address.Renewal] = r
-			order = append(order, r)
-		}
-		r.take(row)
-		if err := w.insert(r.id, row); err != nil {
-			return err
-		}
-	}
-	for _, r := range order {
-		if err := r.save(w.update); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -196,29 +175,37 @@ func (w *Writer) add(created string, rows []Row) error {
 	return b.run()
 }
 
-// locate gives the renewal's id, which is made with its first record.
-func (w *Writer) locate(r *renewal, row *Row) error {
-	b := bind(w.find)
-	b.text(string(row.address.Renewal))
-	id, found, err := b.id()
-	if err != nil || found {
-		r.id = id
-		return err
+// renewals writes what the rows change of each renewal, in the order in which they first appear: each gets the same id however rows are cut
+// into batches.
+func (w *Writer) renewals(rows []Row) (map[messages.Renewal]*renewal, error) {
+	changed := map[messages.Renewal]*renewal{}
+	var order []*renewal
+	for i := range rows {
+		row := &rows[i]
+		if row.problem != "" {
+			continue
+		}
+		r := changed[row.address.Renewal]
+		if r == nil {
+			r = &renewal{first: row}
+			changed[row.address.Renewal] = r
+			order = append(order, r)
+		}
+		r.take(row)
 	}
-	b = bind(w.create)
-	b.text(string(row.address.Renewal))
-	b.text(string(row.address.Renewal.Key()))
-	b.flag(row.address.Renewal.StandsIn())
-	subscription, period := row.address.Renewal.Split()
-	if row.address.Renewal.StandsIn() { // what its job said, where that can be read
-		subscription, period = row.event.SubscriptionID, row.event.Period
+	for _, r := range order {
+		if err := r.save(w.renewal); err != nil {
+			return nil, err
+		}
 	}
-	b.text(string(subscription))
-	b.text(string(period))
-	b.text(string(row.address.Account))
+	return changed, nil
+}
+
+// note keeps what cannot be read.
+func (w *Writer) note(row *Row) error {
+	b := bind(w.unreadable)
 	b.number(int64(row.Sequence))
-	if r.id, found, err = b.id(); err == nil && !found {
-		err = errors.New("no id for a renewal")
-	}
-	return err
+	b.text(row.Subject)
+	b.text(row.problem)
+	return b.run()
 }
