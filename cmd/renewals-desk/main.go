@@ -24,10 +24,11 @@ func main() {
 
 // commands is the grammar. Settings are those of renewals: see its documentation.
 type commands struct {
-	Sync   syncCmd   `cmd:"" help:"Bring the books up to date with the journal."`
-	Find   findCmd   `cmd:"" help:"Find renewals by anything that anybody may name."`
-	Export exportCmd `cmd:"" help:"Write records as CSV."`
-	Report reportCmd `cmd:"" help:"What further attempts brought in, why Klarna refuses, and the money, day by day."`
+	Sync      syncCmd      `cmd:"" help:"Bring the books up to date with the journal."`
+	Find      findCmd      `cmd:"" help:"Find renewals by anything that anybody may name."`
+	Export    exportCmd    `cmd:"" help:"Write records as CSV."`
+	Report    reportCmd    `cmd:"" help:"What further attempts brought in, why Klarna refuses, and the money, day by day."`
+	Reconcile reconcileCmd `cmd:"" help:"Compare Klarna's settlement reports with the journal."`
 
 	Config  string           `help:"YAML file with settings, the same as that of renewals."`
 	Version kong.VersionFlag `help:"Print the version."`

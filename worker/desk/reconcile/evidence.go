@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -55,7 +56,7 @@ func (c *comparison) resolves(s stranger, r Renewal) {
 	}
 	id := c.found(b, s.first(), "%s has the reference of %s, which is unresolved: it was charged, %s", s.name(), r.name(), verdict)
 	at := s.first()
-	c.report.Evidence[id] = Evidence{Renewal: r, OrderID: s.id, Against: against, Note: fmt.Sprintf("settled in payout %s, line %d: SALE of %d %s for order %s", at.payout, at.line, s.sold(), s.sales[0].currency, s.id)}
+	c.report.Evidence[id] = Evidence{Renewal: r, OrderID: s.id, Against: against, Note: fmt.Sprintf("settled in payout %s, line %d: SALE of %s for order %s", at.payout, at.line, desk.Money(s.sold(), s.sales[0].currency), s.id)}
 }
 
 // against is what forbids to settle a renewal by an order: everything that must fit exactly and does not.
@@ -99,7 +100,7 @@ func (r Renewal) referred(o *order) bool {
 func (c *comparison) resolvesCapture(o *order, r Renewal, s *sale) {
 	b := about(messages.BreakResolves, r, o, string(r.Key()), o.id, s.captureID)
 	b.Amount, b.ExpectedAmount, b.CaptureID = s.amount, r.CapturingAmount, s.captureID
-	id := c.found(b, s.place, "%s was settled with a capture of %d that is unresolved in %s: it was taken; say so with `renewals resolve --captured`", o.name(), s.amount, r.name())
+	id := c.found(b, s.place, "%s was settled with a capture of %s that is unresolved in %s: it was taken; say so with `renewals resolve --captured`", o.name(), desk.Money(s.amount, r.Currency), r.name())
 	c.report.Evidence[id] = Evidence{Renewal: r, OrderID: o.id, Against: "it is a capture", Note: fmt.Sprintf("settled in payout %s, line %d", s.payout, s.line)}
 }
 
@@ -151,11 +152,11 @@ func (c *comparison) awaited(r Renewal, last, end time.Time) {
 		default:
 			b := about(messages.BreakMissing, r, nil, r.OrderID, p.ID)
 			b.CaptureID, b.ExpectedAmount = p.ID, p.Amount
-			c.found(b, place{}, "%d of order %s for %s were captured at %s and have not been settled within %s", p.Amount, r.OrderID, r.name(), p.At.UTC().Format(time.RFC3339), c.ExpectWithin)
+			c.found(b, place{}, "%s of order %s for %s were captured at %s and have not been settled within %s", desk.Money(p.Amount, r.Currency), r.OrderID, r.name(), p.At.UTC().Format(time.RFC3339), c.ExpectWithin)
 		}
 	}
 	if len(pieces) == 0 && len(o.sales) == 0 && r.OrderID != "" && !r.Captured && !r.PaidAt.Before(c.From) && !r.PaidAt.After(last) && r.Phase != journal.PhaseUnresolved {
-		c.found(about(messages.BreakNotCaptured, r, nil, r.OrderID), place{}, "order %s for %s was made at %s, and no money was taken of its %d", r.OrderID, r.name(), r.PaidAt.UTC().Format(time.RFC3339), r.Amount)
+		c.found(about(messages.BreakNotCaptured, r, nil, r.OrderID), place{}, "order %s for %s was made at %s, and no money was taken of its %s", r.OrderID, r.name(), r.PaidAt.UTC().Format(time.RFC3339), desk.Money(r.Amount, r.Currency))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/settlements"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 // join finds the renewals of each order: by its id, then by its references.
@@ -187,11 +188,11 @@ func (c *comparison) amounts(o *order, r Renewal) {
 	b.Amount, b.ExpectedAmount, b.CaptureID = sold, expected, at.captureID
 	switch {
 	case len(over) > 0 && len(pieces) == 0:
-		c.found(b, at.place, "%s was settled with %d, and no capture of %s is on record", o.name(), sold, r.name())
+		c.found(b, at.place, "%s was settled with %s, and no capture of %s is on record", o.name(), desk.Money(sold, r.Currency), r.name())
 	case len(over) > 0:
-		c.found(b, at.place, "%s was settled with %d in %d sales, on record are captures of %d in all", o.name(), sold, len(o.sales), expected)
+		c.found(b, at.place, "%s was settled with %s in %d sales, on record are captures of %s in all", o.name(), desk.Money(sold, r.Currency), len(o.sales), desk.Money(expected, r.Currency))
 	default:
-		c.found(b, at.place, "%s was settled with %d, captured were %d", o.name(), sold, expected)
+		c.found(b, at.place, "%s was settled with %s, captured were %s", o.name(), desk.Money(sold, r.Currency), desk.Money(expected, r.Currency))
 	}
 }
 
@@ -217,7 +218,7 @@ func (c *comparison) wentBack(o *order, r Renewal) {
 		}
 		b := about(kind, r, o, o.id, piece)
 		b.Amount, b.Currency, b.RefundID, b.SettledAt = back.amount, back.currency, back.refundID, back.at
-		c.found(b, back.place, "%d of %s %s, %s stays %s on record", back.amount, o.name(), what, r.name(), r.Phase)
+		c.found(b, back.place, "%s of %s %s, %s stays %s on record", desk.Money(back.amount, back.currency), o.name(), what, r.name(), r.Phase)
 	}
 }
 

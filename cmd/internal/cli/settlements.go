@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/settlements"
+)
+
+// Merchant is the account's merchant ID; "" where nothing tells it.
+func (e AccountEntry) Merchant() string {
+	if e.MID != "" || e.Username == "" {
+		return e.MID
+	}
+	if id := klarna.Merchant(e.Username); klarna.ValidMerchant(id) {
+		return id
+	}
+	return ""
+}
+
+// Settlements is a client of the account's settlements. An error names the setting that is missing or wrong.
+func (e AccountEntry) Settlements(allowHTTP bool, waiting func(err error, pause time.Duration)) (*settlements.Client, error) {
+	if e.Endpoint == "" {
+		return nil, fmt.Errorf("%s: %w", e.Where("endpoint"), errors.New("not set, expected eu, na, oc, their playgrounds, kustom, kustom-playground or an https URL"))
+	}
+	endpoint, err := klarna.ResolveEndpoint(e.Endpoint, allowHTTP)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", e.Where("endpoint"), err)
+	}
+	credentials, err := e.credentials()
+	if err != nil {
+		return nil, err
+	}
+	return settlements.New(settlements.Config{Endpoint: endpoint, Credentials: credentials, UserAgent: "renewals/" + Version(), Waiting: waiting})
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
+	"github.com/klarna-renewals/renewals/klarna/settlements"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk/books"
+	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
+	"github.com/klarna-renewals/renewals/worker/journal"
+)
+
+type reconcileCmd struct {
+	NATS   cli.NATSSettings    `embed:""`
+	Log    cli.LogSettings     `embed:""`
+	Klarna cli.AccountSettings `embed:""`
+	Books  booksSettings       `embed:""`
+
+	Account      string        `help:"The account whose settlements they are." required:"" from:"command-line"`
+	From         string        `help:"From this day on, UTC: payouts of Klarna's API, or what FILEs have all payouts of." from:"command-line"`
+	To           string        `help:"To this day, included." from:"command-line"`
+	ExpectWithin time.Duration `default:"21d" help:"How long Klarna may take from a capture to its payout."`
+	Delimiter    string        `help:"Of FILEs: , ; | or tab. Default: what parts the names in the first line." from:"command-line"`
+	Decimal      string        `help:"Of FILEs: the decimal sign, . or ,. Default: by each number." from:"command-line"`
+	Dates        string        `help:"Of FILEs: YYYY-MM-DD, DD/MM/YYYY or MM/DD/YYYY. Default: by each date, but for those with slashes." from:"command-line"`
+	Apply        bool          `help:"Record as paid what is unresolved and proven by exactly one sale." from:"command-line"`
+	JSON         bool          `name:"json" help:"All of it as one JSON document." from:"command-line"`
+
+	File []string `arg:"" optional:"" help:"CSV reports as the merchant downloads them. Default: Klarna's Settlements API."`
+}
+
+// span is the days that are asked for.
+type span struct{ from, to time.Time }
+
+func (c *reconcileCmd) span() (s span, err error) {
+	if (c.From == "") != (c.To == "") || c.From == "" && len(c.File) == 0 {
+		return s, cli.Usagef("--from and --to: expected both, days such as 2026-12-01, or FILEs")
+	}
+	if c.From == "" {
+		return s, nil
+	}
+	if s.from, err = time.Parse(time.DateOnly, c.From); err != nil {
+		return s, cli.Usagef("--from: %q, expected a day such as 2026-12-01", c.From)
+	}
+	if s.to, err = time.Parse(time.DateOnly, c.To); err != nil || s.to.Before(s.from) {
+		return s, cli.Usagef("--to: %q, expected a day such as 2026-12-01, not before --from", c.To)
+	}
+	s.to = s.to.Add(24*time.Hour - time.Second)
+	return s, nil
+}
+
+func (c *reconcileCmd) form() (form settlements.Form, err error) {
+	form.MinorUnits = messages.MinorUnits
+	switch c.Delimiter {
+	case "":
+	case "tab", "\t":
+		form.Delimiter = '\t'
+	case ",", ";", "|":
+		form.Delimiter = rune(c.Delimiter[0])
+	default:
+		return form, cli.Usagef("--delimiter: %q, expected one of , ; | and tab", c.Delimiter)
+	}
+	if c.Decimal != "" && c.Decimal != "." && c.Decimal != "," {
+		return form, cli.Usagef("--decimal: %q, expected . or ,", c.Decimal)
+	}
+	if c.Decimal != "" {
+		form.Decimal = rune(c.Decimal[0])
+	}
+	if form.Dates, err = settlements.ParseDates(c.Dates); err != nil {
+		return form, cli.Usagef("--dates: %w", err)
+	}
+	return form, nil
+}
+
+func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) error {
+	days, err := c.span()
+	if err != nil {
+		return err
+	}
+	form, err := c.form()
+	if err != nil {
+		return err
+	}
+	entry, err := c.entry(s)
+	if err != nil {
+		return err
+	}
+	path, err := c.Books.path(s)
+	if err != nil {
+		return err
+	}
+	server, err := c.NATS.Server(s)
+	if err != nil {
+		return err
+	}
+	log := c.Log.Logger(cli.Log{Program: "renewals-desk", Stderr: w.stderr, Margin: w.stderr})
+	report := c.files(form)
+	if len(c.File) == 0 {
+		client, err := entry.Settlements(c.Klarna.AllowHTTP, func(err error, pause time.Duration) {
+			log.Warn().Err(err).Str("pause", pause.Round(time.Second).String()).Msg("Klarna's settlements are asked again")
+		})
+		if err != nil {
+			return cli.Usage(err)
+		}
+		defer client.Close()
+		report = client.Records(ctx, days.from, days.to, "")
+	}
+	ctx, js, err := server.Connect(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer js.Conn().Close()
+	d := reconciler{js: js, path: path, log: log, streams: w}
+	found, err := d.compare(ctx, report, reconcile.Options{
+		Account: messages.Account(c.Account), Merchant: entry.Merchant(), From: days.from, To: days.to, ExpectWithin: c.ExpectWithin, Now: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	result, err := d.settle(ctx, found, c.Apply)
+	if err != nil {
+		return err
+	}
+	if err := result.print(w.stdout, c.JSON); err != nil {
+		return err
+	}
+	if len(result.Breaks) > 0 {
+		return cli.ErrReported
+	}
+	return nil
+}
+
+// entry is the account, which with FILEs needs no credentials.
+func (c *reconcileCmd) entry(s *cli.Settings) (entry cli.AccountEntry, err error) {
+	if _, err := messages.ParseAccount(c.Account); err != nil {
+		return entry, cli.Usagef("--account: %w", err)
+	}
+	entries, err := c.Klarna.Entries(s)
+	if err != nil {
+		return entry, cli.Usage(err)
+	}
+	i := slices.IndexFunc(entries, func(e cli.AccountEntry) bool { return e.Name == c.Account })
+	switch {
+	case i >= 0:
+		return entries[i], nil
+	case len(c.File) > 0:
+		return cli.AccountEntry{Name: c.Account}, nil
+	}
+	return entry, cli.Usagef("--account: %q is not configured: expected KLARNA_ACCOUNT, KLARNA_ENDPOINT and credentials of it, or an entry in --config", c.Account)
+}
+
+// files reads one report after the other.
+func (c *reconcileCmd) files(form settlements.Form) iter.Seq2[settlements.Record, error] {
+	return func(yield func(settlements.Record, error) bool) {
+		for _, name := range c.File {
+			f, err := os.Open(name)
+			if err != nil {
+				yield(settlements.Record{}, cli.Usagef("FILE: %w", err))
+				return
+			}
+			for record, err := range settlements.ReadCSV(f, form) {
+				if err != nil {
+					err = fmt.Errorf("%s: %w", name, err)
+				}
+				if !yield(record, err) || err != nil {
+					f.Close()
+					return
+				}
+			}
+			f.Close()
+		}
+	}
+}
+
+// reconciler is what a comparison works with.
+type reconciler struct {
+	*streams
+	js      jetstream.JetStream
+	journal *journal.Journal
+	path    string
+	log     zerolog.Logger
+}
+
+// compare brings the books up to date and puts the report beside them.
+func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.Record, error], options reconcile.Options) (found *reconcile.Report, err error) {
+	if d.journal, err = journal.Open(ctx, d.js, d.log); err != nil {
+		return nil, cli.JournalProblem(err)
+	}
+	if err := d.sync(ctx); err != nil {
+		return nil, err
+	}
+	b, err := books.Open(ctx, d.path)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	bar := cli.NewProgress(d.stderr, "rows read", 0)
+	defer bar.Done()
+	options.Progress = func(rows int) { bar.Set(int64(rows)) }
+	return reconcile.Compare(ctx, books.Compared{Books: b, Rhythm: func(ctx context.Context, r messages.Renewal) (messages.Cadence, bool, error) {
+		at, err := d.journal.Last(ctx, r)
+		return at.State.Cadence, at.State.OffCycle, err
+	}}, report, options)
+}
+
+// sync brings the books up to date. Where somebody else follows the journal with them, they are.
+func (d *reconciler) sync(ctx context.Context) error {
+	writer, err := books.Create(d.path, fmt.Sprintf("renewals-desk reconcile, process %d on %s", os.Getpid(), cli.Hostname()))
+	var busy *books.BusyError
+	if errors.As(err, &busy) {
+		fmt.Fprintf(d.stderr, "renewals-desk: %v; going on with the books as they are\n", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	_, err = books.Syncer{
+		JetStream: d.js, Writer: writer, Say: func(sentence string) { d.log.Warn().Msg(sentence) },
+		Progress: func(total int64) (func(int64), func()) {
+			bar := cli.NewProgress(d.stderr, "records read", total)
+			return bar.Set, bar.Done
+		},
+	}.Run(ctx)
+	return err
+}
+
+// settle applies what is proven, where that is asked for, and tells of the rest.
+func (d *reconciler) settle(ctx context.Context, found *reconcile.Report, apply bool) (result, error) {
+	r := result{Report: found}
+	news, err := reconcile.OpenNews(ctx, d.js)
+	if err != nil {
+		return r, err
+	}
+	if apply {
+		if r.Applied, err = reconcile.Apply(ctx, d.journal, found, time.Now); err != nil {
+			return r, err
+		}
+	}
+	for _, a := range r.Applied {
+		i := slices.IndexFunc(r.Breaks, func(b messages.Break) bool { return b.ID == a.Break })
+		if !a.Recorded || i < 0 {
+			continue
+		}
+		if err := news.Close(ctx, r.Breaks[i], reconcile.Actor, found.Evidence[a.Break].Note, time.Now()); err != nil {
+			return r, err
+		}
+		r.Breaks = slices.Delete(r.Breaks, i, i+1)
+	}
+	r.New, err = news.Publish(ctx, r.Breaks)
+	return r, err
+}
