@@ -2,7 +2,6 @@ package books
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -32,15 +31,15 @@ func (s Syncer) differs(ctx context.Context, stream jetstream.Stream, at Positio
 		case at.LastSequence < info.State.FirstSeq:
 			return "", nil // aged: nobody can tell
 		default:
-			m, err := stream.GetMsg(ctx, at.LastSequence)
-			if err == nil {
-				if recorded(m).Fingerprint() == at.Fingerprint {
+			r, err := s.at(ctx, at.LastSequence)
+			if err != nil {
+				return "", err
+			}
+			if r.Sequence == at.LastSequence {
+				if r.Fingerprint() == at.Fingerprint {
 					return "", nil
 				}
 				return fmt.Sprintf("%s was set back: its record %d is another than the books have read", messages.StreamJournal, at.LastSequence), nil
-			}
-			if !errors.Is(err, jetstream.ErrMsgNotFound) {
-				return "", fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 			}
 			why = fmt.Sprintf("%s has no record %d, which the books have read", messages.StreamJournal, at.LastSequence)
 		}
@@ -59,8 +58,39 @@ func (s Syncer) differs(ctx context.Context, stream jetstream.Stream, at Positio
 	}
 }
 
-func recorded(m *jetstream.RawStreamMsg) Record {
-	return Record{
-		Sequence: m.Sequence, Stored: m.Time, Subject: m.Subject, State: m.Header.Get(messages.HeaderState), EventID: m.Header.Get("ce-id"), Body: m.Data,
+// at reads the first record from a sequence on, by a consumer: whoever may only read results may do that.
+func (s Syncer) at(ctx context.Context, sequence uint64) (r Record, err error) {
+	consumer, err := s.JetStream.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: sequence, InactiveThreshold: 30 * time.Second,
+	})
+	if err != nil {
+		return r, fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 	}
+	iterator, err := consumer.Messages(jetstream.PullMaxMessages(1))
+	if err != nil {
+		return r, fmt.Errorf("read %s: %w", messages.StreamJournal, err)
+	}
+	defer iterator.Stop()
+	one, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	m, err := iterator.Next(jetstream.NextContext(one))
+	if err == nil {
+		r, _, err = received(m)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read record %d of %s: %w", sequence, messages.StreamJournal, err)
+	}
+	return r, nil
+}
+
+// received is a message of the journal as the books read it.
+func received(m jetstream.Msg) (Record, *jetstream.MsgMetadata, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return Record{}, nil, err
+	}
+	header := m.Headers()
+	return Record{
+		Sequence: meta.Sequence.Stream, Stored: meta.Timestamp, Subject: m.Subject(), State: header.Get(messages.HeaderState), EventID: header.Get("ce-id"), Body: m.Data(),
+	}, meta, nil
 }

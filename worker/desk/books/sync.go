@@ -236,7 +236,7 @@ func (s Syncer) fetch(ctx context.Context, consumer jetstream.Consumer, rows cha
 		if err != nil {
 			return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 		}
-		meta, err := m.Metadata()
+		r, meta, err := received(m)
 		if err != nil {
 			return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 		}
@@ -245,12 +245,8 @@ func (s Syncer) fetch(ctx context.Context, consumer jetstream.Consumer, rows cha
 			return errElsewhere
 		}
 		name = meta.Consumer
-		row := Read(Record{
-			Sequence: meta.Sequence.Stream, Stored: meta.Timestamp, Subject: m.Subject(),
-			State: m.Headers().Get(messages.HeaderState), EventID: m.Headers().Get("ce-id"), Body: m.Data(),
-		})
 		select {
-		case rows <- pendingRow{row, meta.NumPending}:
+		case rows <- pendingRow{Read(r), meta.NumPending}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
