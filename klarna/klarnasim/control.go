@@ -49,6 +49,10 @@ func (s *Simulator) control() {
 		}
 		return nil
 	}))
+	s.mux.HandleFunc("DELETE /sim/lies", func(w http.ResponseWriter, _ *http.Request) {
+		s.TellTheTruth()
+		w.WriteHeader(http.StatusNoContent)
+	})
 	s.mux.HandleFunc("POST /sim/lies", command(func(_ *http.Request, l *Lie) error { return s.Lie(*l) }))
 }
 

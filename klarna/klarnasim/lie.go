@@ -69,6 +69,14 @@ func (s *Simulator) Lie(l Lie) error {
 	return nil
 }
 
+// TellTheTruth forgets all lies.
+func (s *Simulator) TellTheTruth() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.lies)
+	s.settled = nil
+}
+
 // after is how much later than the sale.
 func (l Lie) after() time.Duration {
 	days := l.Days

@@ -116,7 +116,7 @@ func New(options Options) *Simulator {
 //	                           "columns":["type","amount"],"no_totals":true,"signed":true,"bom":true,"crlf":true}}: any of them
 //	PUT   /sim/tokens/{token}  {"behaviour":"soft-decline"} and {"status":"SUSPENDED"}: instead of what its beginning says
 //	PUT   /sim/orders/{order}  {"fraud_status":"ACCEPTED"}
-//	POST  /sim/lies            {"order_id":"…","lie":"row_missing"}: what the settlements say that is not so, see [Lie]
+//	POST  /sim/lies            {"order_id":"…","lie":"row_missing"}: what the settlements say that is not so, see [Lie]; DELETE forgets all
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // Change alters the options that can change while the simulator runs; the others are ignored.
