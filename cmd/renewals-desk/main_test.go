@@ -33,6 +33,12 @@ func example(t *testing.T, js jetstream.JetStream) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: messages.StreamJournal, Subjects: []string{"renewals.>"}}); err != nil {
 		t.Fatal(err)
 	}
+	exampleRecords(t, js)
+}
+
+// exampleRecords are those of the example.
+func exampleRecords(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
 	for _, r := range []struct{ kind, file string }{{"charging", "charging"}, {"dunning", "dunning"}, {"charging", "charging"}, {"paid", "paid"}} {
 		body, err := os.ReadFile("../../messages/testdata/" + r.file + ".json")
 		if err != nil {

@@ -61,7 +61,7 @@ func TestReadCSV(t *testing.T) {
 	}
 }
 
-// TestFormsOfOneReport writes one report in the ways in which merchants configure it: each reads as the same.
+// S67: a report with another delimiter. TestFormsOfOneReport writes one report in the ways in which merchants configure it: each reads as the same.
 func TestFormsOfOneReport(t *testing.T) {
 	want, payouts, _, err := read(t, strings.NewReader(portal(t)), settlements.Form{})
 	if err != nil {
@@ -114,7 +114,7 @@ func TestSepLineOfASpreadsheet(t *testing.T) {
 	}
 }
 
-// TestIncompleteReport takes from a report what nobody may miss.
+// S67: a report that does not add up. TestIncompleteReport takes from a report what nobody may miss.
 func TestIncompleteReport(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(portal(t)), "\n")
 	for name, text := range map[string]string{

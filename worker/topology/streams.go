@@ -84,7 +84,7 @@ func (p Provisioning) streams() []jetstream.StreamConfig {
 }
 
 // beside are streams that nothing rests on: Provision makes them, and nobody refuses to charge for want of one.
-func (p Provisioning) beside() []jetstream.StreamConfig { return []jetstream.StreamConfig{p.news()} }
+func (p Provisioning) beside() []jetstream.StreamConfig { return []jetstream.StreamConfig{p.News()} }
 
 // guardJournal refuses to let an empty journal take the place of a lost one, and to touch one of the contract's first edition.
 func (p Provisioning) guardJournal(ctx context.Context, js jetstream.JetStream) error {
@@ -183,8 +183,8 @@ func (p Provisioning) Consumer(a messages.Account, name, subject string) jetstre
 	}
 }
 
-// news is what other teams may want to know beside results.
-func (p Provisioning) news() jetstream.StreamConfig {
+// News is the stream of what other teams may want to know beside results.
+func (p Provisioning) News() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        messages.StreamNews,
 		Description: "What was found beside results: where the settlements differ from the journal.",

@@ -119,6 +119,7 @@ func told(r *reconcile.Report) (all []string) {
 	return all
 }
 
+// S67: two sales of one renewal, a row missing, a return: each is named, none invented.
 func TestBreaks(t *testing.T) {
 	captured := func(pieces ...int64) func(*reconcile.Renewal) {
 		return func(r *reconcile.Renewal) {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
+	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
+	"github.com/klarna-renewals/renewals/worker/topology"
+)
+
+// TestReconcileAskedWrongly: each mistake is named with its flag, before anything is asked of anybody.
+func TestReconcileAskedWrongly(t *testing.T) {
+	t.Parallel()
+	env := map[string]string{"NATS_URL": "nats://127.0.0.1:1", "XDG_STATE_HOME": t.TempDir()}
+	for want, args := range map[string][]string{
+		"--account":      {"--from=2026-12-01", "--to=2026-12-31"},
+		"--from":         {"--account=default"},
+		"--to":           {"--account=default", "--from=2026-12-31", "--to=2026-12-01"},
+		"--delimiter":    {"--account=default", "--delimiter=x", "r.csv"},
+		"--decimal":      {"--account=default", "--decimal=x", "r.csv"},
+		"--dates":        {"--account=default", "--dates=YY", "r.csv"},
+		"not configured": {"--account=nobody", "--from=2026-12-01", "--to=2026-12-31"},
+	} {
+		if code, out, told := asked(t, env, append([]string{"reconcile"}, args...)...); code != cli.ExitUsage || out != "" || !strings.Contains(told, want) {
+			t.Errorf("%v: %d, %q, %q; want %s", args, code, out, told, want)
+		}
+	}
+}
+
+// TestReconcileFiles: a file is compared, told and published once; a clean one ends with 0; a bad one says where.
+func TestReconcileFiles(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	example(t, js)
+	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": t.TempDir()}
+	file := func(name, rows string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte("type;order_id;amount;posting_currency\n"+rows), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const order = "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11"
+	clean, wrong, bad := file("clean.csv", "SALE;"+order+";15.99;EUR\n"), file("wrong.csv", "SALE;"+order+";15,98;EUR\n"), file("bad.csv", "SALE;x;free;EUR\n")
+	if code, _, told := asked(t, env, "reconcile", "--account=default", clean); code != cli.ExitFailed || !strings.Contains(told, "renewals provision") {
+		t.Errorf("without the stream: %d, %s", code, told)
+	}
+	news := topology.Provisioning{Replicas: 1}.News()
+	if err := js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), news); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), topology.Provisioning{Replicas: 1}.Journal()); err != nil {
+		t.Fatal(err)
+	}
+	exampleRecords(t, js)
+	if code, out, told := asked(t, env, "reconcile", "--account=default", clean); code != cli.ExitDone || !strings.Contains(out, "breaks 0") {
+		t.Errorf("clean: %d, %s%s", code, out, told)
+	}
+	for _, fresh := range []float64{1, 0} {
+		code, out, told := asked(t, env, "reconcile", "--account=default", "--json", wrong)
+		var said struct {
+			Breaks []messages.Break `json:"breaks"`
+			New    float64          `json:"new"`
+		}
+		if err := json.Unmarshal([]byte(out), &said); err != nil || code != cli.ExitFailed || len(said.Breaks) != 1 || said.Breaks[0].Kind != messages.BreakAmount || said.New != fresh {
+			t.Errorf("wrong: %d, %s%s, %v", code, out, told, err)
+		}
+	}
+	if code, _, told := asked(t, env, "reconcile", "--account=default", bad); code != cli.ExitFailed || !strings.Contains(told, "bad.csv: line 2, column 8 (amount)") {
+		t.Errorf("bad: %d, %s", code, told)
+	}
+}
