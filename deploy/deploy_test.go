@@ -239,7 +239,7 @@ type resource struct {
 var nackFields = map[string]map[string]string{
 	"Stream": {
 		"name": "name", "description": "description", "subjects": "subjects", "retention": "retention", "storage": "storage", "replicas": "num_replicas", "discard": "discard",
-		"maxMsgSize": "max_msg_size", "maxConsumers": "max_consumers", "maxMsgsPerSubject": "max_msgs_per_subject", "maxAge": "max_age", "duplicateWindow": "duplicate_window", "allowDirect": "allow_direct", "allowMsgSchedules": "allow_msg_schedules", "allowRollup": "allow_rollup_hdrs", "denyDelete": "deny_delete", "denyPurge": "deny_purge",
+		"maxMsgSize": "max_msg_size", "maxConsumers": "max_consumers", "maxMsgsPerSubject": "max_msgs_per_subject", "maxAge": "max_age", "duplicateWindow": "duplicate_window", "allowDirect": "allow_direct", "allowAtomicPublish": "allow_atomic", "allowMsgSchedules": "allow_msg_schedules", "allowRollup": "allow_rollup_hdrs", "denyDelete": "deny_delete", "denyPurge": "deny_purge",
 	},
 	"Consumer": {
 		"durableName": "durable_name", "description": "description", "filterSubject": "filter_subject", "deliverPolicy": "deliver_policy", "ackPolicy": "ack_policy", "ackWait": "ack_wait",
