@@ -11,11 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// StreamNews holds what other teams may want to know beside results: what a comparison with Klarna's settlements found. Nothing
+// StreamNews holds what other teams may want to know beside results: what a comparison with Klarna's settlements found, and that
+// a customer token was cancelled. Nothing
 // that was promised rests on it.
 const StreamNews = "RENEWAL_NEWS"
 
-// TokenNewsFilter is kept for what is found of customer tokens: renewals.token.<esc(subscription)>.<account>.
+// TokenNewsFilter matches what is known of customer tokens, see [TokenNews]: renewals.token.<esc(subscription)>.<account>.
 const TokenNewsFilter = "renewals.token.*.*"
 
 // BreakKind says how the settlements and the journal differ.

@@ -324,7 +324,7 @@ func TestAmountsHave64Bits(t *testing.T) {
 				}
 			}
 		}
-		if amounts == 0 {
+		if amounts == 0 && name != "token" {
 			t.Errorf("%s: found no amount", name)
 		}
 	}

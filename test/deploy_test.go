@@ -503,7 +503,7 @@ var mayDo = map[string]struct {
 			"CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal, messages.StreamDead},
 		},
 		other: []string{
-			"renewals.break.missing.k.default", "renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
+			"renewals.break.missing.k.default", "renewals.token.s.default", "renewals.due.default", "renewals.capture.default", "renewals.paid.s.p.0.default", "renewals.dunning.s.p.0.default", "renewals.cancelled.s.p.0.default",
 			"renewals.captured.s.p.0.default", "renewals.capture_failed.s.p.0.default", "renewals.paid.s.p.0.other", "renewals.dunning.s.p.0.other", "renewals.captured.s.p.0.other", "$JS.FC.KV_RENEWAL_WORKERS.x", "$JS.FC.RENEWAL_JOURNAL.x", "$JS.FC.RENEWAL_DEAD.x", "$JS.API.INFO", "$SYS.REQ.USER.INFO",
 			"$JS.API.CONSUMER.INFO.RENEWALS.charge-default", "$JS.API.CONSUMER.INFO.RENEWALS.capture-default", "$JS.API.CONSUMER.INFO.RENEWALS_LATER.later-default",
 		},

@@ -30,7 +30,7 @@ var decide = map[string][]string{
 	"dead replay":  {"all", "account", "reason", "yes"},
 	"dead drop":    {"all", "account", "reason", "yes"},
 	"token show":   {"token-file"},
-	"token cancel": {"token-file", "yes"},
+	"token cancel": {"token-file", "actor", "note", "yes", "subscription", "no-record"},
 	"trigger":      {"list"}, // which publishes nothing
 }
 

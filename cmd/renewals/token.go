@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna"
@@ -79,10 +81,14 @@ type tokenShowCmd struct {
 }
 
 type tokenCancelCmd struct {
-	Account accountSettings `embed:""`
-	Log     logSettings     `embed:""`
-	Token   tokenSettings   `embed:""`
-	Yes     bool            `help:"Do not ask." from:"command-line"`
+	NATS     natsSettings     `embed:""`
+	Account  accountSettings  `embed:""`
+	Log      logSettings      `embed:""`
+	Token    tokenSettings    `embed:""`
+	Decision decisionSettings `embed:""`
+
+	Subscription string `help:"The subscription that the token was for: the record is filed under it." from:"command-line"`
+	NoRecord     bool   `help:"Cancel without NATS, and leave no record of it." from:"command-line"`
 }
 
 const tokenTimeout = 30 * time.Second
@@ -131,25 +137,75 @@ func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	return nil
 }
 
+// Run records what was asked for before Klarna is asked, and then that Klarna has taken it on: whatever dies in between, somebody
+// can see that the token may be gone.
 func (c *tokenCancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err := c.Token.check(); err != nil {
 		return err
 	}
-	account, err := clientOf(c.Account, s, c.Log.Logger(t.logs()))
+	log := c.Log.Logger(t.logs())
+	account, err := clientOf(c.Account, s, log)
 	if err != nil {
 		return err
 	}
+	ctx, record, end, err := c.recorder(ctx, s, log)
+	if err != nil {
+		return err
+	}
+	defer end()
 	secret, err := c.Token.read(ctx, t)
 	if err != nil {
 		return err
 	}
-	if !c.Yes && !t.confirm(fmt.Sprintf("Cancel the customer token %s on account %s (%s)? It can never be charged again.",
-		secret.Fingerprint(), account.Name, account.Host)) {
-		return usagef("--yes: not set, and nobody confirmed; nothing was cancelled")
-	}
-	if err := account.Klarna.CancelToken(ctx, klarna.NewCustomerToken(secret.Reveal())); err != nil {
+	if err := t.agreed(c.Decision.Yes, fmt.Sprintf("Cancel the customer token %s on account %s (%s)? It can never be charged again.",
+		secret.Fingerprint(), account.Name, account.Host)); err != nil {
 		return err
 	}
+	decision := c.Decision.decision(time.Now())
+	news := messages.TokenNews{
+		Account: account.Name, SubscriptionID: messages.SubscriptionID(c.Subscription), TokenFingerprint: secret.Fingerprint(),
+		Finding: messages.TokenCancelling, At: decision.At, Actor: decision.Actor, Note: decision.Note,
+	}
+	if err := record(ctx, news); err != nil {
+		return fmt.Errorf("nothing was cancelled: %w", err)
+	}
+	if err := account.Klarna.CancelToken(ctx, klarna.NewCustomerToken(secret.Reveal())); err != nil {
+		return fmt.Errorf("%w; whether it is cancelled, renewals token show says", err)
+	}
 	fmt.Fprintln(t.stdout, "cancelled: Klarna has accepted it and carries it out within moments")
+	news.Finding, news.At = messages.TokenCancelled, time.Now()
+	if err := record(ctx, news); err != nil {
+		return fmt.Errorf("it is cancelled, but on record only that this was asked for: %w", err)
+	}
 	return nil
+}
+
+// recorder writes to the stream of news, unless nobody wants a record. The connection is made before anything else happens.
+func (c *tokenCancelCmd) recorder(ctx context.Context, s *settings, log zerolog.Logger) (_ context.Context, record func(context.Context, messages.TokenNews) error, end func(), err error) {
+	if c.NoRecord {
+		return ctx, func(context.Context, messages.TokenNews) error { return nil }, func() {}, nil
+	}
+	server, err := c.NATS.Server(s)
+	if err != nil {
+		return ctx, nil, nil, err
+	}
+	ctx, js, err := server.Connect(ctx, log)
+	if err != nil {
+		return ctx, nil, nil, fmt.Errorf("%w\n--no-record cancels without a record", err)
+	}
+	record = func(ctx context.Context, news messages.TokenNews) error {
+		m, err := news.Message()
+		if err != nil {
+			return err
+		}
+		_, err = js.PublishMsg(ctx, m, jetstream.WithExpectStream(messages.StreamNews))
+		if errors.Is(err, jetstream.ErrNoStreamResponse) {
+			return fmt.Errorf("stream %s is missing; run `renewals provision`, or with --no-record cancel without a record", messages.StreamNews)
+		}
+		if err != nil {
+			return fmt.Errorf("record it in %s: %w", messages.StreamNews, err)
+		}
+		return nil
+	}
+	return ctx, record, js.Conn().Close, nil
 }

@@ -1,10 +1,16 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 func TestToken(t *testing.T) {
@@ -21,14 +27,14 @@ func TestToken(t *testing.T) {
 		t.Errorf("token show says %q", out)
 	}
 	// Nobody is there to ask.
-	_, told := finish(t, exitUsage, env, token, "token", "cancel")
-	if !strings.Contains(told, "--yes: not set, and nobody confirmed; nothing was cancelled") {
+	_, told := finish(t, exitUsage, env, token, "token", "cancel", "--no-record")
+	if !strings.Contains(told, "--yes: not set, and standard input is no terminal to ask on; nothing was changed") {
 		t.Errorf("token cancel says %q", told)
 	}
 	if out, _ = finish(t, exitDone, env, "", "token", "show", "--json", "--token-file", file); !strings.Contains(out, `"status":"ACTIVE"`) {
 		t.Errorf("the token is %s, want ACTIVE", out)
 	}
-	out, _ = finish(t, exitDone, env, "", "token", "cancel", "--yes", "--token-file="+file)
+	out, _ = finish(t, exitDone, env, "", "token", "cancel", "--yes", "--no-record", "--token-file="+file)
 	if !strings.HasPrefix(out, "cancelled") {
 		t.Errorf("token cancel says %q", out)
 	}
@@ -64,6 +70,70 @@ func TestToken(t *testing.T) {
 		_, told := finish(t, exitUsage, env, row.stdin, append([]string{"token", "show"}, row.args...)...)
 		if !strings.Contains(told, row.want) || strings.Contains(told, token) {
 			t.Errorf("%s: got %q, want %s and no secret", row.situation, told, row.want)
+		}
+	}
+}
+
+// A cancellation is on record before Klarna is asked, and again once it is taken on. What is not on record is not asked for.
+func TestTokenCancellationIsRecorded(t *testing.T) {
+	t.Parallel()
+	sim := simulator(t)
+	env := environmentFor(broker(t, nil), sim)
+	const token = "ok-customer-4712"
+	status := func(want string) {
+		t.Helper()
+		if out, _ := finish(t, exitDone, env, token, "token", "show"); !strings.HasPrefix(out, "status "+want) {
+			t.Errorf("token show says %q, want %s", out, want)
+		}
+	}
+	cancel := func(exit int, env variables) string {
+		t.Helper()
+		_, told := finish(t, exit, env, token, "token", "cancel", "--yes", "--subscription=acme.4711", "--actor=ada", "--note=on request")
+		if strings.Contains(told, token) {
+			t.Errorf("the token is told: %s", told)
+		}
+		return told
+	}
+	if told := cancel(exitFailed, env); !strings.Contains(told, "nothing was cancelled: stream RENEWAL_NEWS is missing; run `renewals provision`") {
+		t.Errorf("without the stream: %q", told)
+	}
+	status("ACTIVE")
+	if told := cancel(exitFailed, env.with("NATS_URL", "nats://127.0.0.1:1", "RENEWALS_TIMEOUT", "200ms")); !strings.Contains(told, "--no-record") {
+		t.Errorf("without a server: %q", told)
+	}
+	status("ACTIVE")
+	finish(t, exitDone, env, "", "provision")
+	if told := cancel(exitFailed, env.with("KLARNA_ENDPOINT", "http://127.0.0.1:1")); !strings.Contains(told, "renewals token show says") {
+		t.Errorf("without Klarna: %q", told)
+	}
+	cancel(exitDone, env)
+	status("CANCELLED")
+
+	nc, err := nats.Connect(env["NATS_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), messages.StreamNews)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []messages.TokenFinding{messages.TokenCancelling, messages.TokenCancelling, messages.TokenCancelled} {
+		m, err := stream.GetMsg(t.Context(), uint64(i+1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got messages.TokenNews
+		if err := json.Unmarshal(m.Data, &got); err != nil {
+			t.Fatal(err)
+		}
+		if got.Finding != want || got.Actor != "ada" || got.Note != "on request" || got.TokenFingerprint != messages.NewCustomerToken(token).Fingerprint() ||
+			m.Subject != "renewals.token.acme%2E4711.default" || strings.Contains(string(m.Data), token) {
+			t.Errorf("record %d on %s: %s, want %s", i+1, m.Subject, m.Data, want)
 		}
 	}
 }

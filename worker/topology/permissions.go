@@ -128,7 +128,7 @@ func mayOperate(accounts []messages.Account) []string {
 		api("STREAM.MSG.DELETE", messages.StreamDead),
 		read(messages.StreamJournal), read(messages.StreamDead),
 		presences(),
-		info(messages.StreamNews), messagesOf(messages.StreamNews), []string{messages.BreakSubject("*", "*", "*")}, // what the settlements say
+		info(messages.StreamNews), messagesOf(messages.StreamNews), []string{messages.BreakSubject("*", "*", "*"), messages.TokenNewsFilter}, // what the settlements say, and cancelled tokens
 		records(messages.KindPaid, messages.KindDunning, messages.KindCancelled, messages.KindCaptured, messages.KindCaptureFailed),
 	)
 	for _, a := range accounts {
