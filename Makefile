@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model chaos bench bench-memory bench-growth bench-books deploy-check asyncapi schemas clients build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model long chaos bench bench-memory bench-growth bench-books deploy-check asyncapi schemas clients build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
@@ -40,6 +40,9 @@ fuzz: ## fuzz every input that comes from outside, 30 s each
 
 model: ## search every state of the model's small worlds; at most 10 minutes
 	$(GO) test -count=1 -timeout 20m -run '^TestModel' ./worker/journal -model.whole
+
+long: ## tests that a change should not wait for: every case of the simulator, dev at speed, a cluster's leader killed, settlements that lie; 5 minutes
+	LONG=1 $(GO) test -count=1 -timeout 15m -run '^(TestEveryCaseEndsAsListed|TestDevAtSpeed|TestLeaderKilledInABatch|TestReconcileNamesExactlyTheLies)$$' ./cmd/renewals ./test
 
 CHAOS ?= 100s
 chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 8 minutes

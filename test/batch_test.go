@@ -74,6 +74,7 @@ func (w *world) inBatches() (n int) {
 // TestLeaderKilledInABatch has four workers' journals commit batches on three nodes while the leader is killed, twice: whatever a writer
 // was told is stored is stored, once, where it was told, and what it was not told is stored at most once.
 func TestLeaderKilledInABatch(t *testing.T) {
+	long(t)
 	t.Parallel()
 	w, nodes := clusterWorld(t, 3, klarnasim.Options{})
 	await(t, 30*time.Second, "the streams", func() bool {

@@ -42,6 +42,7 @@ func (w *world) settled(t interface{ Fatal(...any) }, l *ledger.Ledger, form kla
 // charges renewals in several currencies, captures in parts and refuses some; refunds are made; then Klarna's reports lie at random, in a
 // random form, and what reconcile names are exactly the lies.
 func TestReconcileNamesExactlyTheLies(t *testing.T) {
+	long(t)
 	w := newWorld(t, klarnasim.Options{})
 	w.provision()
 	w.start(nil, "work")

@@ -319,3 +319,11 @@ func await(t *testing.T, within time.Duration, what string, condition func() boo
 		}
 	}
 }
+
+// long is for what takes longer than a change should wait.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LONG") == "" {
+		t.Skip("make long runs it")
+	}
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -147,5 +148,13 @@ func environmentFor(b *server.Server, s *klarnasim.Server) variables {
 	return variables{
 		"NATS_URL": b.ClientURL(), "KLARNA_ENDPOINT": s.URL, "KLARNA_USERNAME": testUser, "KLARNA_PASSWORD": testPassword,
 		"RENEWALS_SETTLE_DELAY": "1s", "RENEWALS_RETRY_DELAYS": "200ms", "RENEWALS_OPS_ADDR": "off",
+	}
+}
+
+// long is for what takes longer than a change should wait.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("LONG") == "" {
+		t.Skip("make long runs it")
 	}
 }

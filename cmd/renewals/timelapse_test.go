@@ -37,6 +37,7 @@ func TestTimelapse(t *testing.T) {
 
 // A customer who could not pay is asked again when the worker said, days later, and pays: seen within seconds.
 func TestDevAtSpeed(t *testing.T) {
+	long(t)
 	t.Parallel()
 	p := start(t, variables{}, "", "dev", "--speed=1000000", "--json", "--jobs=1")
 	var first, second record

@@ -13,6 +13,7 @@ import (
 
 // What the list says of each case is what becomes of it, whichever Klarna does.
 func TestEveryCaseEndsAsListed(t *testing.T) {
+	long(t)
 	t.Parallel()
 	soon, late := newHurry(t), newHurry(t, "RENEWALS_KEY_WINDOW", "12s")
 	var walks sync.WaitGroup
