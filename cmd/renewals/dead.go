@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -30,26 +31,44 @@ type deadCmd struct {
 type letterFilter struct {
 	Account []string `help:"Accounts. Default: all." from:"command-line"`
 	Reason  []string `help:"Reasons, such as invalid or already_paid. Default: all." from:"command-line"`
+
+	Subscription string `help:"Those of one subscription, as far as their jobs can be read. Default: all." from:"command-line"`
+	Since        string `help:"Those filed since then: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: all." from:"command-line"`
+	Until        string `help:"Those filed until then. Default: all." from:"command-line"`
 }
 
-func (f letterFilter) check() error {
+// picks reads the flags.
+func (f letterFilter) picks(now time.Time) (takes func(desk.Letter) bool, err error) {
+	since, err := momentOf("--since", f.Since, now)
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
+	until, err := momentOf("--until", f.Until, now)
+	if err != nil {
+		return nil, cli.Usage(err)
+	}
 	for _, name := range f.Account {
 		if _, err := messages.ParseAccount(name); err != nil {
-			return usagef("--account: %w", err)
+			return nil, usagef("--account: %w", err)
 		}
 	}
 	known := slices.Concat(messages.Reasons(messages.KindRejected), messages.Reasons(messages.KindUnresolved), desk.NeedRefund())
 	for _, reason := range f.Reason {
 		if !slices.Contains(known, messages.Reason(reason)) {
-			return usagef("--reason: %q, expected one of %s", reason, join(known))
+			return nil, usagef("--reason: %q, expected one of %s", reason, join(known))
 		}
 	}
-	return nil
+	return func(l desk.Letter) bool {
+		return (f.Subscription == "" || string(l.Reading.Job.SubscriptionID) == f.Subscription) &&
+			!l.At.Before(since) && (until.IsZero() || !l.At.After(until)) &&
+			(len(f.Account) == 0 || slices.Contains(f.Account, string(l.Account))) &&
+			(len(f.Reason) == 0 || slices.Contains(f.Reason, string(l.Reason)))
+	}, nil
 }
 
-func (f letterFilter) takes(l desk.Letter) bool {
-	return (len(f.Account) == 0 || slices.Contains(f.Account, string(l.Account))) &&
-		(len(f.Reason) == 0 || slices.Contains(f.Reason, string(l.Reason)))
+// narrows says that it does not take every letter.
+func (f letterFilter) narrows() bool {
+	return len(f.Account)+len(f.Reason) > 0 || f.Subscription+f.Since+f.Until != ""
 }
 
 // entry is a dead letter as JSON.
@@ -104,7 +123,8 @@ type deadListCmd struct {
 }
 
 func (c *deadListCmd) Run(ctx context.Context, s *settings, t *terminal) error {
-	if err := c.Filter.check(); err != nil {
+	takes, err := c.Filter.picks(time.Now())
+	if err != nil {
 		return err
 	}
 	ctx, d, err := deadLetters(ctx, c.NATS, s, t, c.Log)
@@ -113,7 +133,7 @@ func (c *deadListCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer d.JetStream.Conn().Close()
 	n, now, table := 0, time.Now(), letterTable()
-	err = d.All(ctx, c.Filter.takes, func(l desk.Letter) error {
+	err = d.All(ctx, takes, func(l desk.Letter) error {
 		n++
 		if c.JSON {
 			return json.NewEncoder(t.stdout).Encode(entryOf(l))
@@ -211,7 +231,7 @@ func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 // letterChoice says which dead letters are meant.
 type letterChoice struct {
 	Sequences []uint64     `arg:"" optional:"" name:"seq" help:"Sequences, from renewals dead list."`
-	All       bool         `help:"All that --account and --reason leave." from:"command-line"`
+	All       bool         `help:"All that --account, --reason and the other filters leave." from:"command-line"`
 	Filter    letterFilter `embed:""`
 	JSON      bool         `name:"json" help:"What became of each, as JSON Lines."`
 }
@@ -222,10 +242,11 @@ func (c letterChoice) check() error {
 		return usagef("SEQ: given beside --all, expected one of them")
 	case !c.All && len(c.Sequences) == 0:
 		return usagef("SEQ: none, expected sequences of `renewals dead list`, or --all")
-	case !c.All && len(c.Filter.Account)+len(c.Filter.Reason) > 0:
-		return usagef("--account, --reason: for --all only")
+	case !c.All && c.Filter.narrows():
+		return usagef("--account, --reason, --subscription, --since, --until: for --all only")
 	}
-	return c.Filter.check()
+	_, err := c.Filter.picks(time.Now())
+	return err
 }
 
 // read collects the sequences of what was chosen, counted by reason: what a replay brings forth is not among them.
@@ -238,7 +259,11 @@ func (c letterChoice) read(ctx context.Context, d desk.DeadLetters) (sequences [
 		return nil
 	}
 	if c.All {
-		return sequences, reasons, d.All(ctx, c.Filter.takes, note)
+		takes, err := c.Filter.picks(time.Now())
+		if err != nil {
+			return nil, nil, err
+		}
+		return sequences, reasons, d.All(ctx, takes, note)
 	}
 	for _, sequence := range slices.Compact(slices.Sorted(slices.Values(c.Sequences))) {
 		switch l, err := d.Get(ctx, sequence); {

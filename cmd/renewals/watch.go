@@ -25,7 +25,9 @@ type watchCmd struct {
 	Subscription string `help:"The subscription to show, all its periods. Default: all of them." from:"command-line"`
 
 	JSON  bool   `name:"json" help:"JSON Lines."`
+	CSV   bool   `name:"csv" help:"As CSV, a row for each, for a spreadsheet." from:"command-line"`
 	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now." from:"command-line"`
+	Until string `help:"End there, written as --since. Default: when interrupted." from:"command-line"`
 
 	ForwardTo *string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is; the next ones wait." placeholder:"URL" from:"command-line"`
 }
@@ -37,7 +39,7 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	var forwarding *forwarder
 	if c.ForwardTo != nil {
-		if forwarding, err = newForwarder(*c.ForwardTo, t.beside(c.JSON)); err != nil {
+		if forwarding, err = newForwarder(*c.ForwardTo, t.beside(c.JSON || c.CSV)); err != nil {
 			return err
 		}
 	}
@@ -52,6 +54,9 @@ func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	defer js.Conn().Close()
 	each := func(r record) error { return printRecord(t, r, c.JSON) }
+	if c.CSV {
+		each = recordRows(t.stdout)
+	}
 	if forwarding != nil {
 		forwarding.begin()
 		defer forwarding.end()
@@ -70,18 +75,22 @@ type wish struct {
 	accounts     []messages.Account // none: all
 	subscription messages.SubscriptionID
 	since        time.Time // zero: from now on
+	until        time.Time // by the broker's clock; zero: for ever
 }
 
 // wish reads the flags.
 func (c *watchCmd) wish(now time.Time) (w wish, err error) {
-	if c.Since != "" {
-		if w.since, err = time.Parse(time.RFC3339, c.Since); err != nil {
-			d, err := parseDuration(c.Since)
-			if err != nil {
-				return w, fmt.Errorf("--since: %w, or a time such as 2026-12-01T00:00:00Z", err)
-			}
-			w.since = now.Add(-d)
-		}
+	if c.CSV && c.JSON {
+		return w, errors.New("--csv: beside --json, expected one of them")
+	}
+	if w.since, err = momentOf("--since", c.Since, now); err != nil {
+		return w, err
+	}
+	if w.until, err = momentOf("--until", c.Until, now); err != nil {
+		return w, err
+	}
+	if from := cmp.Or(c.Since, "now"); !w.until.IsZero() && (w.since.IsZero() && w.until.Before(now) || w.until.Before(w.since)) {
+		return w, fmt.Errorf("--until: %s is before --since, %s", c.Until, from)
 	}
 	w.kinds = slices.DeleteFunc(messages.Kinds(), isClaim)
 	if len(c.Kind) > 0 {
@@ -136,7 +145,57 @@ func (w wish) watch(ctx context.Context, js jetstream.JetStream, each func(recor
 		}
 		config = after(last)
 	}
-	return follow(ctx, js, config, w.takes, each)
+	if w.until.IsZero() {
+		return follow(ctx, js, config, w.takes, each)
+	}
+	return w.followUntil(ctx, js, config, each)
+}
+
+// followUntil ends at the moment that somebody named, or, where that is past, at the end of the journal.
+func (w wish) followUntil(ctx context.Context, js jetstream.JetStream, config jetstream.OrderedConsumerConfig, each func(record) error) error {
+	if left := time.Until(w.until); left > 0 {
+		ending, cancel := context.WithTimeout(ctx, left)
+		defer cancel()
+		err := follow(ending, js, config, w.takes, func(r record) error {
+			config = after(r.sequence)
+			return each(r)
+		})
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	err := desk.Scan(ctx, js, messages.StreamJournal, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		if meta.Timestamp.After(w.until) {
+			return desk.ErrStop
+		}
+		if a, err := messages.ParseRecordSubject(m.Subject()); err != nil || !w.takes(a) {
+			return nil
+		}
+		r, err := readRecord(m)
+		if err != nil {
+			return err
+		}
+		return each(r)
+	})
+	if errors.Is(err, desk.ErrStop) {
+		return nil
+	}
+	return err
+}
+
+// momentOf reads a flag that is a duration before now, or a time; zero where it is not set.
+func momentOf(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	d, err := parseDuration(text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%s: %w, or a time such as 2026-12-01T00:00:00Z", flag, err)
+	}
+	return now.Add(-d), nil
 }
 
 // past reads the records that are wanted of a subscription, the oldest first, and says how far in the journal these are all.
@@ -159,7 +218,7 @@ func (w wish) past(ctx context.Context, js jetstream.JetStream) (past []record, 
 		}
 		one := jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject}}
 		err := desk.Scan(ctx, js, messages.StreamJournal, one, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
-			if meta.Sequence.Stream > last || meta.Timestamp.Before(w.since) {
+			if meta.Sequence.Stream > last || meta.Timestamp.Before(w.since) || !w.until.IsZero() && meta.Timestamp.After(w.until) {
 				return nil
 			}
 			r, err := readRecord(m)
