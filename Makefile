@@ -7,7 +7,7 @@ dev: ## run everything in one process on sample jobs: broker, Klarna simulator, 
 	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
 
 test: ## all tests, with the race detector
-	$(GO) test -race -shuffle=on -parallel 3 -timeout 20m ./...
+	$(GO) test -race -shuffle=on -parallel 4 -timeout 20m ./...
 
 check: fmt vet staticcheck tidy test ## what a change must pass
 
