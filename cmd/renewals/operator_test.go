@@ -19,6 +19,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	testbroker "github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -332,21 +333,6 @@ func TestMovedOn(t *testing.T) {
 	}
 }
 
-// unheard stores what is published and loses the first answer.
-type unheard struct {
-	jetstream.JetStream
-	lost *bool
-}
-
-func (u unheard) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	ack, err := u.JetStream.PublishMsg(ctx, m, opts...)
-	if err == nil && !*u.lost {
-		*u.lost = true
-		return nil, nats.ErrTimeout
-	}
-	return ack, err
-}
-
 // A decision that was stored is no refusal of itself, whoever lost its answer.
 func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 	o := newOffice(t)
@@ -363,7 +349,7 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 		{"cancel", func(j *journal.Journal) error { return j.Cancel(t.Context(), devAccount, "1", "2026-12", decision) }},
 	} {
 		before, lost := o.count(messages.StreamJournal), false
-		records, err := journal.Open(t.Context(), unheard{o.js, &lost}, zerolog.Nop())
+		records, err := journal.Open(t.Context(), testbroker.Unheard{JetStream: o.js, Lost: &lost}, zerolog.Nop())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -279,7 +280,7 @@ func TestRecordSaysWhatWasSeen(t *testing.T) {
 		t.Fatalf("%v; %d records, want the two there were", err, b.count("1"))
 	}
 	lost := false
-	if err := c.Write(t.Context(), b.open(unheard{b.js, &lost}), r, comparison.Captured, decision(comparison)); err != nil || !lost {
+	if err := c.Write(t.Context(), b.open(broker.Unheard{JetStream: b.js, Lost: &lost}), r, comparison.Captured, decision(comparison)); err != nil || !lost {
 		t.Fatalf("got %v, an answer was lost: %t", err, lost)
 	}
 	entries, err := b.records.Records(t.Context(), renewal("1"))

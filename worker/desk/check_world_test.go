@@ -1,7 +1,6 @@
 package desk_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -225,19 +224,4 @@ func contains(t *testing.T, text string, parts ...string) {
 			t.Errorf("got %q, want %q in it", text, part)
 		}
 	}
-}
-
-// unheard stores what is published and loses the first answer.
-type unheard struct {
-	jetstream.JetStream
-	lost *bool
-}
-
-func (u unheard) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
-	ack, err := u.JetStream.PublishMsg(ctx, m, opts...)
-	if err == nil && !*u.lost {
-		*u.lost = true
-		return nil, nats.ErrTimeout
-	}
-	return ack, err
 }
