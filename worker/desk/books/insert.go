@@ -7,14 +7,28 @@ const insertRecord = `INSERT INTO records (sequence, renewal_id, kind, account, 
 	capture_id, captured_amount, total_captured_amount, remaining_amount, capture_reference, correlation_id, corrects, reason, category, fix_by, notify_customer,
 	retryable, next_attempt_at, final, http_status, error_code, token_status, undecided_tries, first_sent_at, last_sent_at, search_until, conflicts_with, undone,
 	actor, note, detail, metadata)
-	VALUES (?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?)`
+	VALUES (?,?, ?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?)`
 
-// insert writes a record as it is; the order of the values is that of the statement.
+// insert writes a record as it is. The order of the values is that of the statement, and of its groups.
 func (w *Writer) insert(renewal int64, row *Row) error {
-	e := &row.event
 	b := bind(w.record)
 	b.number(int64(row.Sequence))
 	b.number(renewal)
+	row.job(b)
+	row.order(b)
+	row.outcome(b)
+	if err := row.decision(b); err != nil {
+		return err
+	}
+	if err := b.run(); err != nil {
+		return err
+	}
+	return w.correlate(row)
+}
+
+// job is what was asked for.
+func (row *Row) job(b *binder) {
+	e := &row.event
 	b.text(string(row.address.Kind))
 	b.text(string(row.address.Account))
 	b.time(e.At)
@@ -29,19 +43,22 @@ func (w *Writer) insert(renewal int64, row *Row) error {
 		b.some(e.OrderAmount)
 	}
 	b.text(e.PurchaseCurrency)
-
 	b.text(e.MerchantReference1)
 	b.text(e.MerchantReference2)
 	b.number(int64(e.Tries))
 	b.number(int64(e.Deliveries))
 	b.text(e.Worker)
 	b.text(e.TokenFingerprint)
+}
+
+// order is what Klarna made of it.
+func (row *Row) order(b *binder) {
+	e := &row.event
 	b.text(e.OrderID)
 	b.text(e.FraudStatus)
 	b.maybeFlag(e.Captured)
 	b.time(e.CaptureBefore)
 	b.text(e.PaymentMethod.Type)
-
 	b.text(e.CaptureID)
 	b.maybe(e.CapturedAmount)
 	b.maybe(e.TotalCapturedAmount)
@@ -49,11 +66,15 @@ func (w *Writer) insert(renewal int64, row *Row) error {
 	b.text(e.Reference)
 	b.text(e.CorrelationID)
 	b.text(e.Corrects)
+}
+
+// outcome is why it came to nothing, or is not known.
+func (row *Row) outcome(b *binder) {
+	e := &row.event
 	b.text(e.Reason)
 	b.text(e.Category)
 	b.text(e.FixBy)
 	b.maybeFlag(e.NotifyCustomer)
-
 	b.maybeFlag(e.Retryable)
 	if e.NextAttemptAt != nil {
 		b.time(*e.NextAttemptAt)
@@ -70,7 +91,11 @@ func (w *Writer) insert(renewal int64, row *Row) error {
 	b.time(e.SearchUntil)
 	b.text(e.ConflictsWith)
 	b.maybeFlag(e.Undone)
+}
 
+// decision is a person's word, and what the job's publisher wants back.
+func (row *Row) decision(b *binder) error {
+	e := &row.event
 	b.text(e.Actor)
 	b.text(e.Note)
 	b.text(row.detail())
@@ -83,10 +108,7 @@ func (w *Writer) insert(renewal int64, row *Row) error {
 		metadata = string(text)
 	}
 	b.text(metadata)
-	if err := b.run(); err != nil {
-		return err
-	}
-	return w.correlate(row)
+	return nil
 }
 
 // correlate keeps the correlation IDs of what has several.

@@ -124,9 +124,6 @@ func synced(t testing.TB, js jetstream.JetStream, path string, syncer Syncer) Su
 
 // A process that writes the books is killed with -9 again and again; the next goes on where it was, without a row lost or doubled.
 func TestKilledWhileSyncing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("kills processes")
-	}
 	js := broker.JetStream(t)
 	newJournal(t, js, charged(0, 1500))
 	dir := t.TempDir()
