@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -52,36 +53,21 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	p := publication{kind: reader.kind, account: reader.account, name: name, bar: newProgress(t.stderr, "published", size)}
-	odd, again := oddities{printf: p.bar.Printf}, repeated{}
+	bar := newProgress(t.stderr, "published", size)
+	p := publication{kind: reader.kind, account: reader.account, name: name, bar: bar, stamp: c.Stamp, odd: oddities{printf: bar.Printf}}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
-		p.bar.Set(read)
-		reading, now := reader.read(text, time.Now())
-		switch {
-		case len(reading.Problems) > 0:
-			p.refuse(number, text, reading.Problems)
-			return nil
-		case len(now) > 0 && !reader.untimely:
-			p.refuseNow(number, now)
-			return nil
+		bar.Set(read)
+		id, msg, err := p.message(reader, number, text)
+		if err != nil || msg == nil {
+			return err
 		}
-		odd.note(fmt.Sprintf("%s:%d", name, number), reading.Warnings, now)
-		if c.Stamp {
-			messages.Stamped(&reading.Job)
-		} else {
-			again.note(reading.Renewal(), reading.Facts.MerchantReference1, reading.Facts.MerchantReference2)
-		}
-		msg, err := p.kind.Message(reader.rules, reader.account, reading)
-		if err != nil {
-			return fmt.Errorf("%s:%d: %w", name, number, err)
-		}
-		return out.put(number, reading.Job.ID, msg)
+		return out.put(number, id, msg)
 	})
 	out.close()
-	p.bar.Done()
-	odd.report(t.margin())
-	again.report(t.margin())
+	bar.Done()
+	p.odd.report(t.margin())
+	p.again.report(t.margin())
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", p.accepted, p.duplicates, p.invalid, p.failed)
 	if err == nil {
 		err = lostConnection(ctx)
@@ -98,8 +84,36 @@ type publication struct {
 	account messages.Account
 	name    string // of the file
 	bar     *progress
+	stamp   bool
+
+	odd   oddities
+	again repeated
 
 	accepted, duplicates, invalid, failed int
+}
+
+// message reads one job; it is nil where that is not published, which was told.
+func (p *publication) message(reader jobReader, number int, text []byte) (messages.MessageID, *nats.Msg, error) {
+	reading, now := reader.read(text, time.Now())
+	switch {
+	case len(reading.Problems) > 0:
+		p.refuse(number, text, reading.Problems)
+		return "", nil, nil
+	case len(now) > 0 && !reader.untimely:
+		p.refuseNow(number, now)
+		return "", nil, nil
+	}
+	p.odd.note(fmt.Sprintf("%s:%d", p.name, number), reading.Warnings, now)
+	if p.stamp {
+		messages.Stamped(&reading.Job)
+	} else {
+		p.again.note(reading.Renewal(), reading.Facts.MerchantReference1, reading.Facts.MerchantReference2)
+	}
+	msg, err := p.kind.Message(reader.rules, p.account, reading)
+	if err != nil {
+		return "", nil, fmt.Errorf("%s:%d: %w", p.name, number, err)
+	}
+	return reading.Job.ID, msg, nil
 }
 
 // told takes in what became of one; abort ends what cannot go on.
