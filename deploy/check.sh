@@ -46,12 +46,12 @@ if unshare --mount true 2>/dev/null; then
 	for link in bin lib lib64 sbin; do [ ! -L /$link ] || ln -s "$(readlink /$link)" "$root/$link"; done
 	cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 	echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
-	images config --env "PATH=$($go env GOROOT)/bin:/usr/bin:/bin" --env GOPATH=/go --env "GOPROXY=$($go env GOPROXY)" "$base"
+	images config --env "PATH=$($go env GOROOT)/bin:/usr/bin:/bin" --env GOPATH=/go --env GOCACHE=/go/cache --env "GOPROXY=$($go env GOPROXY)" "$base"
 	images commit --quiet "$base" docker.io/library/golang:1.26 >/dev/null
 	goroot=$($go env GOROOT)
 	case $goroot in /usr/*) goroot= ;; esac
 	images build --quiet --pull-never --volume /usr:/usr:ro ${goroot:+--volume "$goroot:$goroot:ro"} \
-		--volume "$($go env GOMODCACHE):/go/pkg/mod" --volume "$($go env GOCACHE):/root/.cache/go-build" \
+		--volume "$($go env GOMODCACHE):/go/pkg/mod" --volume "$($go env GOCACHE):/go/cache" \
 		-f "$work/src/deploy/Dockerfile" -t renewals "$work/src" >/dev/null
 	container=$(images from --pull-never localhost/renewals)
 	root=$(images mount "$container")
