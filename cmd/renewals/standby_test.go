@@ -21,11 +21,11 @@ func TestStandby(t *testing.T) {
 			var b strings.Builder
 			s := newStandby(&page{Writer: &b, width: row.width})
 			s.begin("waiting for two results")
-			time.Sleep(standbyAfter / 2) // of the bubble's time
+			<-time.After(standbyAfter / 2) // of the bubble's time
 			s.begin("waiting for the last of many results")
-			time.Sleep(2*standbyAfter + standbyAfter/2)
+			<-time.After(2*standbyAfter + standbyAfter/2)
 			s.end()
-			time.Sleep(3 * standbyAfter)
+			<-time.After(3 * standbyAfter)
 			synctest.Wait()
 			if got := b.String(); got != row.want {
 				t.Errorf("%s: got %q, want %q", row.name, got, row.want)

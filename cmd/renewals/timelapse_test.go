@@ -27,7 +27,7 @@ func TestTimelapse(t *testing.T) {
 			{"what was lost is made good", soon.AddDate(1, 0, 0), 4 * 999 * leapEvery},
 			{"no faster than it should be", soon.AddDate(1, 0, 0), 5 * 999 * leapEvery},
 		} {
-			time.Sleep(leapEvery) // of the bubble's time
+			<-time.After(leapEvery) // of the bubble's time
 			if c.leap(time.Since(began), row.next); c.lead() != row.want {
 				t.Errorf("%s: %s ahead, want %s", row.name, c.lead(), row.want)
 			}

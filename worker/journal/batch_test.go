@@ -198,7 +198,7 @@ func TestBatchThatIsNotConfirmed(t *testing.T) {
 					}
 				}
 				if tt.rests {
-					time.Sleep(batchRest)
+					<-time.After(batchRest) // of the bubble's time
 					if g.worthwhile() == 0 {
 						t.Error("no batch for longer than it rests")
 					}
