@@ -67,7 +67,7 @@ func TestDeadLettersOfOneSubscription(t *testing.T) {
 	for _, row := range []struct {
 		flag string
 		want int
-	}{{"--subscription=one", 1}, {"--subscription=on", 0}, {"--since=1h", 2}, {"--until=1h", 0}, {"--until=2099-01-01T00:00:00Z", 2}} {
+	}{{"--subscription=one", 1}, {"--subscription=on", 0}, {"--since=1h", 2}, {"--since=2099-01-01T00:00:00Z", 0}, {"--until=1h", 0}, {"--until=2099-01-01T00:00:00Z", 2}} {
 		if letters := o.letters(row.flag); len(letters) != row.want {
 			t.Errorf("%s: %d letters, want %d", row.flag, len(letters), row.want)
 		}
