@@ -151,7 +151,7 @@ func environmentFor(b *server.Server, s *klarnasim.Server) variables {
 	}
 }
 
-// long is for what takes longer than a change should wait.
+// long is for what takes longer than a change should wait: make long runs it, and so does .ci/run.
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("LONG") == "" {
