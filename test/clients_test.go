@@ -12,7 +12,7 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 )
 
-// clients is the folder in which `make clients` has installed what the official clients of other languages need.
+// clients is the folder in which `make clients`, which .ci/run calls, has installed what the official clients of other languages need.
 func clients(t *testing.T) string {
 	t.Helper()
 	dir := os.Getenv("CLIENTS")
@@ -53,13 +53,9 @@ func script(t *testing.T, dir, interpreter, name string, args ...string) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, name), string(text))
-	p := &process{cmd: exec.Command(interpreter, append([]string{name}, args...)...), done: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p, p
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.err = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(p.kill)
+	cmd := exec.Command(interpreter, append([]string{name}, args...)...)
+	cmd.Dir = dir
+	p := launch(t, cmd)
 	code := p.exit(2 * time.Minute)
 	if code != 0 {
 		t.Errorf("%s %s: exit code %d", interpreter, name, code)

@@ -195,23 +195,12 @@ func (v *violations) seen() []string {
 // as starts a command as one of the users.
 func (d *deployed) as(user string, args ...string) *process {
 	d.t.Helper()
-	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
-	p.cmd.Env = append([]string{
+	cmd := exec.Command(program, args...)
+	cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + d.dir, "RENEWALS_OPS_ADDR=127.0.0.1:0", "NATS_CONTEXT=" + d.context(user), "KLARNA_ENDPOINT=" + d.klarna.URL,
 		"KLARNA_USERNAME=merchant", "KLARNA_PASSWORD=secret-password", "RENEWALS_KEY_WINDOW=2s",
 	}, quick...)
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	if err := p.cmd.Start(); err != nil {
-		d.t.Fatal(err)
-	}
-	go func() { p.err = p.cmd.Wait(); close(p.done) }()
-	d.t.Cleanup(func() {
-		p.kill()
-		if d.t.Failed() {
-			d.t.Logf("as %s: renewals %s said:\n%s", user, strings.Join(args, " "), p.text())
-		}
-	})
-	return p
+	return launch(d.t, cmd)
 }
 
 // does runs a command to its end, expects exit code 0, or 1 where "!" comes first, and returns what it said.
@@ -1048,23 +1037,12 @@ func TestDeployedCompose(t *testing.T) {
 	hosts := strings.NewReplacer("nats:4222", natsAddr, "0.0.0.0:4222", natsAddr, "klarna:8089", klarnaAddr, "0.0.0.0:8089", klarnaAddr, "0.0.0.0:9464", "127.0.0.1:0", "0.0.0.0:8222", "127.0.0.1:0", "/data", dir, "$$", "$")
 	write(t, filepath.Join(dir, "nats.conf"), hosts.Replace(compose.Configs["nats"].Content))
 	run := func(binary string, args []string, env map[string]string, stdin string) *process {
-		p := &process{cmd: exec.Command(binary, args...), done: make(chan struct{})}
-		p.cmd.Env = []string{"HOME=" + dir}
+		cmd := exec.Command(binary, args...)
+		cmd.Env, cmd.Stdin = []string{"HOME=" + dir}, strings.NewReader(stdin)
 		for name, value := range env {
-			p.cmd.Env = append(p.cmd.Env, name+"="+hosts.Replace(value))
+			cmd.Env = append(cmd.Env, name+"="+hosts.Replace(value))
 		}
-		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = strings.NewReader(stdin), p, p
-		if err := p.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		go func() { p.err = p.cmd.Wait(); close(p.done) }()
-		t.Cleanup(func() {
-			p.kill()
-			if t.Failed() {
-				t.Logf("%v said:\n%s", args, p.text())
-			}
-		})
-		return p
+		return launch(t, cmd)
 	}
 	service := func(name, stdin string) *process {
 		s, ok := compose.Services[name]
@@ -1116,18 +1094,7 @@ func scrape(t *testing.T, every time.Duration, ops string) (web string) {
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yaml")
 	write(t, config, fmt.Sprintf("global: {scrape_interval: %s, evaluation_interval: 1s}\nrule_files: [%q]\nscrape_configs:\n- job_name: renewals\n  static_configs:\n  - targets: [%q]\n", every, rules, ops))
-	p := &process{cmd: exec.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+web), done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { p.err = p.cmd.Wait(); close(p.done) }()
-	t.Cleanup(func() {
-		p.kill()
-		if t.Failed() {
-			t.Logf("prometheus said:\n%s", p.text())
-		}
-	})
+	launch(t, exec.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+web))
 	return web
 }
 

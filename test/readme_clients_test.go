@@ -89,21 +89,11 @@ func asShown(t *testing.T, dir, publisher, consumer, extension string) {
 		if extension != "" {
 			args = []string{name + extension}
 		}
-		p := &process{cmd: exec.Command(command, args...), done: make(chan struct{})}
-		p.cmd.Dir, p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = dir, strings.NewReader(stdin), p, p
+		cmd := exec.Command(command, args...)
+		cmd.Dir, cmd.Stdin = dir, strings.NewReader(stdin)
 		file := func(name string) string { return filepath.Join(d.dir, name) }
-		p.cmd.Env = append(os.Environ(), "NATS_URL="+d.servers[0].ClientURL(), "NATS_NKEY="+file(user+".nk"), "NATS_CA="+file("ca.pem"), "NATS_CERT="+file("client.pem"), "NATS_KEY="+file("client.key"))
-		if err := p.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		go func() { p.err = p.cmd.Wait(); close(p.done) }()
-		t.Cleanup(func() {
-			p.kill()
-			if t.Failed() {
-				t.Logf("%s said:\n%s", name, p.text())
-			}
-		})
-		return p
+		cmd.Env = append(os.Environ(), "NATS_URL="+d.servers[0].ClientURL(), "NATS_NKEY="+file(user+".nk"), "NATS_CA="+file("ca.pem"), "NATS_CERT="+file("client.pem"), "NATS_KEY="+file("client.key"))
+		return launch(t, cmd)
 	}
 
 	// The stream is not there yet: nobody answers, and a publisher goes on trying.

@@ -144,22 +144,29 @@ func (p *process) kill() {
 	<-p.done
 }
 
-func (w *world) start(env []string, args ...string) *process {
-	w.t.Helper()
-	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
-	p.cmd.Env = append(append(w.env(), quick...), env...)
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	if err := p.cmd.Start(); err != nil {
-		w.t.Fatal(err)
+// launch starts a command. The end of the test kills it, and tells what it said where the test has failed.
+func launch(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p, p
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
 	}
-	go func() { p.err = p.cmd.Wait(); close(p.done) }()
-	w.t.Cleanup(func() {
+	go func() { p.err = cmd.Wait(); close(p.done) }()
+	t.Cleanup(func() {
 		p.kill()
-		if w.t.Failed() {
-			w.t.Logf("renewals %s said:\n%s", strings.Join(args, " "), p.text())
+		if t.Failed() {
+			t.Logf("%s said:\n%s", strings.Join(cmd.Args, " "), p.text())
 		}
 	})
 	return p
+}
+
+func (w *world) start(env []string, args ...string) *process {
+	w.t.Helper()
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(append(w.env(), quick...), env...)
+	return launch(w.t, cmd)
 }
 
 // env is a clean environment: nothing of the machine's own settings.
@@ -320,7 +327,7 @@ func await(t *testing.T, within time.Duration, what string, condition func() boo
 	}
 }
 
-// long is for what takes longer than a change should wait.
+// long is for what takes longer than a change should wait: make long runs it, and so does .ci/run.
 func long(t *testing.T) {
 	t.Helper()
 	if os.Getenv("LONG") == "" {
