@@ -99,7 +99,8 @@ func (a *account) bind(ctx context.Context, listed topology.Listing) (unfit, err
 	}
 	if window := a.shared.timing.KeyWindow; window < ackWait {
 		off := &topology.Deviation{Stream: messages.StreamJobs, Consumer: topology.ConsumerName(a.config.Name), Setting: "ack_wait", Got: ackWait.String(),
-			Want: fmt.Sprintf("at most the key window of %s: a key would end under a claim", window)}
+			Want:   fmt.Sprintf("at most the key window of %s: a key would end under a claim", window),
+			Advice: fmt.Sprintf("give keys a window of %s or more (RENEWALS_KEY_WINDOW, by default 23h)", ackWait)}
 		if !a.config.local() {
 			return nil, off
 		}

@@ -88,7 +88,7 @@ func TestKeyWindowBelowTheLease(t *testing.T) {
 			t.Errorf("%s: got %v, want it refused: %t", endpoint, err, refused)
 		}
 	}
-	if lines := strings.Count(told.String(), "\n"); lines != 1 || !strings.Contains(told.String(), "at most the key window of 1m59s: a key would end under a claim") {
+	if lines := strings.Count(told.String(), "\n"); lines != 1 || !strings.Contains(told.String(), "at most the key window of 1m59s: a key would end under a claim; give keys a window of 2m0s or more (RENEWALS_KEY_WINDOW, by default 23h)") {
 		t.Errorf("where it is not refused it is told: got %q", told.String())
 	}
 }

@@ -23,6 +23,9 @@ import (
 type Deviation struct {
 	Stream, Consumer, Setting, Got, Want string
 
+	// Advice is what to do where that is not to put the setting right; "" otherwise.
+	Advice string
+
 	firstEdition bool // subjects of the contract's first edition are among what was found
 }
 
@@ -47,6 +50,8 @@ var fixedSettings = map[string]bool{
 // Remedy says what to do, and sends nobody to a command that does not do it.
 func (d *Deviation) Remedy() string {
 	switch {
+	case d.Advice != "":
+		return d.Advice
 	case d.Setting == "pause_until":
 		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
 	case d.Setting == "subjects" && d.firstEdition:
