@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/worker"
 )
@@ -19,7 +20,7 @@ func TestRateByDefault(t *testing.T) {
 		"eu": 180, "na": 180, "oc": 180, "kustom": 180, "eu-playground": 45, "na-playground": 45, "oc-playground": 45, "kustom-playground": 45,
 		"https://gateway.example.com/klarna": 180, "http://127.0.0.1:8088": 0,
 	} {
-		e := accountEntry{Name: "shop", Endpoint: endpoint, Username: "K1_a", Password: testPassword, Where: func(key string) string { return key }}
+		e := cli.AccountEntry{Name: "shop", Endpoint: endpoint, Username: "K1_a", Password: testPassword, Where: func(key string) string { return key }}
 		a, err := e.Client(time.Minute, false, zerolog.Nop())
 		if err != nil || a.Rate != want {
 			t.Errorf("%s: rate %v, %v; want %v", endpoint, a.Rate, err, want)
@@ -51,7 +52,7 @@ func TestGuardsOfAnAccount(t *testing.T) {
 		{attempts: number(0), fault: "max_attempts: 0, expected 1 to 256 attempts at a renewal"},
 		{attempts: number(257), fault: "max_attempts: 257, expected 1 to 256 attempts at a renewal"},
 	} {
-		e := accountEntry{Name: "shop", Endpoint: "eu", Username: "K1_a", Password: testPassword, MinAttemptGap: row.gap, MaxAttempts: row.attempts, Where: func(key string) string { return key }}
+		e := cli.AccountEntry{Name: "shop", Endpoint: "eu", Username: "K1_a", Password: testPassword, MinAttemptGap: row.gap, MaxAttempts: row.attempts, Where: func(key string) string { return key }}
 		a, err := e.Client(time.Minute, false, zerolog.Nop())
 		if fault := fmt.Sprint(err); row.fault != "" && fault != row.fault {
 			t.Errorf("%q: got %q, want %q", row.gap, fault, row.fault)
@@ -71,7 +72,7 @@ func TestAccountNamesItsMerchant(t *testing.T) {
 		{name: "the setting", endpoint: "kustom", username: "K123456-abcdef", mid: "K123456", wantEndpoint: "https://api.kustom.co", wantMerchant: "K123456"},
 		{name: "no merchant ID", endpoint: "eu", username: "K123456_abcdef", mid: "K 1"},
 	} {
-		e := accountEntry{Name: "shop", Endpoint: row.endpoint, Username: row.username, MID: row.mid, Password: testPassword, Where: func(key string) string { return "KLARNA_" + strings.ToUpper(key) }}
+		e := cli.AccountEntry{Name: "shop", Endpoint: row.endpoint, Username: row.username, MID: row.mid, Password: testPassword, Where: func(key string) string { return "KLARNA_" + strings.ToUpper(key) }}
 		a, err := e.Client(time.Minute, false, zerolog.Nop())
 		if row.wantMerchant == "" {
 			if err == nil || !strings.HasPrefix(err.Error(), "KLARNA_MID: ") {

@@ -7,14 +7,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type cancelCmd struct {
-	NATS     natsSettings     `embed:""`
-	Log      logSettings      `embed:""`
+	NATS     cli.NATSSettings `embed:""`
+	Log      cli.LogSettings  `embed:""`
 	Decision decisionSettings `embed:""`
 
 	Subscription string        `arg:"" help:"The subscription."`
@@ -26,7 +27,7 @@ type cancelCmd struct {
 	KeyWindow    time.Duration `default:"${key_window}" hidden:""`
 }
 
-func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *cancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.check(s); err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, printable(c.Period), printable(c.Subscription), account)); err != nil {
+	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, cli.Printable(c.Period), cli.Printable(c.Subscription), account)); err != nil {
 		return err
 	}
 	if err := unchanged(ctx, f, h); err != nil {
@@ -105,33 +106,33 @@ func (c *cancelCmd) act(records *journal.Journal, h history) (question string, w
 type writing func(context.Context, messages.Account, messages.SubscriptionID, messages.Period, journal.Decision) error
 
 // check says what is wrong with the arguments.
-func (c *cancelCmd) check(s *settings) error {
+func (c *cancelCmd) check(s *cli.Settings) error {
 	for _, one := range []struct{ name, value string }{{"SUBSCRIPTION", c.Subscription}, {"PERIOD", c.Period}} {
 		_, err := messages.ParseMessageID(one.value)
 		if err == nil && len(one.value) > 64 {
 			err = fmt.Errorf("found %d bytes, expected 1 to 64", len(one.value))
 		}
 		if err != nil {
-			return usagef("%s: %s", one.name, strings.TrimPrefix(err.Error(), "message ID: "))
+			return cli.Usagef("%s: %s", one.name, strings.TrimPrefix(err.Error(), "message ID: "))
 		}
 	}
 	if c.Account != "" {
 		if _, err := messages.ParseAccount(c.Account); err != nil {
-			return usagef("%s: %w", s.Place("account"), err)
+			return cli.Usagef("%s: %w", s.Place("account"), err)
 		}
 	}
 	return nil
 }
 
 // account is that of the renewal, of which what is known is shown.
-func (c *cancelCmd) account(s *settings, w *page, h history, instead string) (messages.Account, error) {
+func (c *cancelCmd) account(s *cli.Settings, w *page, h history, instead string) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
 		h.print(w, time.Now(), c.KeyWindow)
 		if of := h.about().Account; account == "" {
 			account = of
 		} else if account != of {
-			return "", usagef("%s: %s, but the records of this renewal are of account %s", s.Place("account"), account, of)
+			return "", cli.Usagef("%s: %s, but the records of this renewal are of account %s", s.Place("account"), account, of)
 		}
 	} else {
 		fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)
@@ -150,7 +151,7 @@ func (h history) tooLate(why error) error {
 	switch {
 	case o != nil:
 	case h.state.Phase == journal.PhasePaid:
-		return fmt.Errorf("cancel: too late: the renewal is paid with order %s: refund it in Klarna's portal", printable(h.state.Claim.OrderID))
+		return fmt.Errorf("cancel: too late: the renewal is paid with order %s: refund it in Klarna's portal", cli.Printable(h.state.Claim.OrderID))
 	default:
 		return fmt.Errorf("cancel: %w", why)
 	}
@@ -161,9 +162,9 @@ func (h history) tooLate(why error) error {
 	case h.state.Phase == journal.PhaseCapturing:
 		captures = "a capture of it is under way"
 	case o.Captured > 0:
-		captures = amount(o.Captured, o.Currency) + " of it are captured: refund them in Klarna's portal"
+		captures = cli.Amount(o.Captured, o.Currency) + " of it are captured: refund them in Klarna's portal"
 	}
-	return fmt.Errorf("cancel: too late: the renewal is paid with order %s, %s", printable(o.ID), captures)
+	return fmt.Errorf("cancel: too late: the renewal is paid with order %s, %s", cli.Printable(o.ID), captures)
 }
 
 // heardOf refuses a period of which there is neither a record nor a job: a typing error would be recorded, and the period that was meant
@@ -178,14 +179,14 @@ func (c *cancelCmd) heardOf(ctx context.Context, f desk.Finder, r messages.Renew
 		waits = "the queue is too long to be searched for a job of it"
 	}
 	return fmt.Errorf("cancel: nothing is recorded of period %s of subscription %s, and %s%s; if both are right, --unknown cancels it before anybody publishes it",
-		printable(c.Period), printable(c.Subscription), waits, instead)
+		cli.Printable(c.Period), cli.Printable(c.Subscription), waits, instead)
 }
 
 // printParked tells of the early jobs of a period that is about to be cancelled, and says how many there are.
 func printParked(ctx context.Context, f desk.Finder, w io.Writer, subscription messages.SubscriptionID, period messages.Period) (int, error) {
 	parked, err := f.Parked(ctx, subscription, period)
 	for _, j := range parked {
-		fmt.Fprintf(w, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", printable(string(j.ID)), clock(j.ParkedUntil))
+		fmt.Fprintf(w, "job %s of it is parked until %s; once the period is cancelled it is rejected then\n", cli.Printable(string(j.ID)), clock(j.ParkedUntil))
 	}
 	return len(parked), err
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -33,7 +34,7 @@ func (o *office) capture(captures ...messages.Capture) {
 		}
 		lines.Write(append(line, '\n'))
 	}
-	out, told := finish(o.T, exitDone, o.env, lines.String(), "publish", "--capture")
+	out, told := finish(o.T, cli.ExitDone, o.env, lines.String(), "publish", "--capture")
 	if want := fmt.Sprintf("accepted %d, ", len(captures)); !strings.HasPrefix(out, want) {
 		o.Fatalf("publish --capture: got %q, want %q\n%s", out, want, told)
 	}
@@ -57,32 +58,32 @@ func TestDelayedCapture(t *testing.T) {
 	watch := start(t, o.env, "", "watch", "--json", "--since=1h", "--kind=captured,capturing,paid")
 	o.publish(o.authorised("1", "ok"), o.job("2", "ok", "", 1))
 	o.work()
-	out, _ := o.run(exitDone, "show", "1/2026-12")
+	out, _ := o.run(cli.ExitDone, "show", "1/2026-12")
 	o.expect(out, "to be captured before ", ": 15.99 EUR authorised, capture before ", "publish a capture job: `renewals publish --capture`")
-	out, _ = o.run(exitDone, "show", "2/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "2/2026-12")
 	o.expect(out, "captured with the charge", "!publish a capture job")
-	_, told := o.run(exitFailed, "cancel", "1", "2026-12", "--yes")
+	_, told := o.run(cli.ExitFailed, "cancel", "1", "2026-12", "--yes")
 	o.expect(told, "cancel: too late: the renewal is paid with order ", "nothing of it is captured: cancel the order in Klarna's portal")
 
 	o.capture(messages.Capture{ID: "inv 7", SubscriptionID: "1", CapturedAmount: 800})
-	out, _ = o.run(exitDone, "show", "inv 7")
+	out, _ = o.run(cli.ExitDone, "show", "inv 7")
 	o.expect(out, "state: paid with order ", "queue: capture job inv 7, sequence ", "no worker has claimed it")
-	out, _ = o.run(exitDone, "show", "inv 7", "--json")
+	out, _ = o.run(cli.ExitDone, "show", "inv 7", "--json")
 	o.expect(out, `{"kind":"capture","sequence":`, `"captured_amount":800`, "!due_at")
-	out, _ = o.run(exitFailed, "status", "--json")
+	out, _ = o.run(cli.ExitFailed, "status", "--json")
 	o.expect(out, `"backlog":1,"captures":1`)
 	o.work()
 	for _, name := range []string{"1/2026-12", "inv 7", "1/2026-12/1"} {
-		out, _ = o.run(exitDone, "show", name)
+		out, _ = o.run(cli.ExitDone, "show", name)
 		o.expect(out, "of message ID inv 7\n", "claimed to capture 8.00 EUR", " 8.00 EUR, order ", "7.99 EUR remain to be captured",
 			"state: captured in part: 8.00 EUR of 15.99 EUR of order ", "7.99 EUR remain, capture before ")
 	}
-	_, told = o.run(exitFailed, "cancel", "1", "2026-12", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "1", "2026-12", "--yes")
 	o.expect(told, "8.00 EUR of it are captured: refund them in Klarna's portal")
 
 	o.capture(messages.Capture{ID: "1/2026-12/c2", SubscriptionID: "1"})
 	o.work()
-	out, _ = o.run(exitDone, "show", "1/2026-12/c2")
+	out, _ = o.run(cli.ExitDone, "show", "1/2026-12/c2")
 	o.expect(out, " 7.99 EUR, order ", "nothing remains", "state: captured in full: 15.99 EUR of order ")
 	again := o.job("1", "ok", "", 2)
 	o.publish(again)
@@ -114,18 +115,18 @@ func TestCaptureFailed(t *testing.T) {
 	o.work()
 	o.capture(messages.Capture{ID: "1/c", SubscriptionID: "1", CapturedAmount: 500}, messages.Capture{ID: "2/c", SubscriptionID: "2", CapturedAmount: 500})
 	o.work()
-	out, _ := o.run(exitDone, "show", "1/2026-12")
+	out, _ := o.run(cli.ExitDone, "show", "1/2026-12")
 	o.expect(out, " 5.00 EUR, order ", "payment_method_failed, soft_decline, next capture ", "state: capture failed: payment_method_failed; of order ", " 0.00 EUR of 15.99 EUR are captured, 15.99 EUR remain",
 		"another capture under a new message ID, suggested at ")
-	out, _ = o.run(exitDone, "dead", "list")
+	out, _ = o.run(cli.ExitDone, "dead", "list")
 	o.expect(out, "!capture")
-	_, told := o.run(exitFailed, "cancel", "1", "2026-12", "--yes")
+	_, told := o.run(cli.ExitFailed, "cancel", "1", "2026-12", "--yes")
 	o.expect(told, "nothing of it is captured: cancel the order")
 
 	o.sim.Simulator.Advance(40 * 24 * time.Hour)
 	o.capture(messages.Capture{ID: "2/d", SubscriptionID: "2"})
 	o.work()
-	out, _ = o.run(exitDone, "show", "2/d")
+	out, _ = o.run(cli.ExitDone, "show", "2/d")
 	o.expect(out, "state: capture failed: order_expired; of order ", " 5.00 EUR of 15.99 EUR are captured", "next: no further capture is suggested; since the period has an order, nothing new is charged")
 	if got := o.books(); got["1"] != 0 || got["2"] != 500 {
 		t.Errorf("Klarna has taken %v, want 500 for subscription 2", got)
@@ -145,13 +146,13 @@ func TestResolveCapture(t *testing.T) {
 	o.publish(o.job("1", "ok", "", 2), o.job("3", "ok", "", 2))
 	o.work()
 
-	out, _ := o.run(exitFailed, "status")
+	out, _ := o.run(cli.ExitFailed, "status")
 	o.expect(out, "1/2026-12  default  capture  5.00 EUR   idempotency_window_expired", "3/2026-12  default  charge   15.99 EUR  idempotency_window_expired")
-	out, _ = o.run(exitDone, "show", "1/c1")
+	out, _ = o.run(cli.ExitDone, "show", "1/c1")
 	o.expect(out, "capture of order ", "undecided tries: ", "state: unresolved capture: idempotency_window_expired; whether Klarna captured 5.00 EUR of order ", "renewals resolve 1/2026-12 --captured --capture-id CAPTURE   or   renewals resolve 1/2026-12 --not-captured")
-	_, told := o.run(exitFailed, "cancel", "1", "2026-12", "--yes")
+	_, told := o.run(cli.ExitFailed, "cancel", "1", "2026-12", "--yes")
 	o.expect(told, "a capture of it is unresolved")
-	_, told = o.run(exitFailed, "dead", "replay", o.letterFor("1/c1"))
+	_, told = o.run(cli.ExitFailed, "dead", "replay", o.letterFor("1/c1"))
 	o.expect(told, "refused: it may have been captured: look it up in Klarna's portal, then `renewals resolve 1/2026-12`")
 
 	records := o.count(messages.StreamJournal)
@@ -165,7 +166,7 @@ func TestResolveCapture(t *testing.T) {
 		{[]string{"3/2026-12", "--captured", "--capture-id=X"}, "--captured: what is unresolved is a charge, not a capture; expected --paid --order-id ORDER, or --not-charged"},
 		{[]string{"3/2026-12", "--not-captured"}, "--not-captured: what is unresolved is a charge"},
 	} {
-		_, told := o.run(exitUsage, append([]string{"resolve", "--yes"}, row.args...)...)
+		_, told := o.run(cli.ExitUsage, append([]string{"resolve", "--yes"}, row.args...)...)
 		o.expect(told, row.want)
 	}
 	if n := o.count(messages.StreamJournal); n != records {
@@ -180,11 +181,11 @@ func TestResolveCapture(t *testing.T) {
 		}
 	}
 	blocked := o.letterFor("1/c2")
-	out, _ = o.run(exitDone, "resolve", "1/2026-12", "--captured", "--capture-id", made, "--yes", "--actor=anna", "--note=it is there")
+	out, _ = o.run(cli.ExitDone, "resolve", "1/2026-12", "--captured", "--capture-id", made, "--yes", "--actor=anna", "--note=it is there")
 	o.expect(out, "recorded: captured 5.00 EUR, order ", "capture "+made+", 10.99 EUR remain to be captured, corrects unresolved, by anna, verified at Klarna, note: it is there", "dead letter ", "renewals dead replay "+blocked+"\n")
-	out, _ = o.run(exitDone, "resolve", "2/c1", "--not-captured", "--yes", "--json")
+	out, _ = o.run(cli.ExitDone, "resolve", "2/c1", "--not-captured", "--yes", "--json")
 	o.expect(out, `{"kind":"capture_failed"`, `"reason":"not_captured"`, `"captured_amount":500`, `"corrects":"unresolved"`)
-	out, _ = o.run(exitDone, "dead", "replay", "--all", "--reason=blocked_by_unresolved")
+	out, _ = o.run(cli.ExitDone, "dead", "replay", "--all", "--reason=blocked_by_unresolved")
 	o.expect(out, "4 replayed")
 
 	// In the queue the replay is the capture job it was.
@@ -209,7 +210,7 @@ func TestResolveCapture(t *testing.T) {
 
 	// What an unresolved charge blocked makes sense only once there is an order.
 	jobs, captures := o.letterFor("3/2026-12/2"), o.letterFor("3/c1")
-	out, _ = o.run(exitDone, "resolve", "3/2026-12", "--paid", "--order-id=X", "--captured=false", "--unverified", "--yes")
+	out, _ = o.run(cli.ExitDone, "resolve", "3/2026-12", "--paid", "--order-id=X", "--captured=false", "--unverified", "--yes")
 	o.expect(out, "to be captured, corrects unresolved", "renewals dead drop "+jobs+"\n", "renewals dead replay "+captures+"\n")
 }
 
@@ -247,12 +248,12 @@ func TestPublishCapture(t *testing.T) {
 	capture := `{"id":"c1","subscription_id":"a-0","period":"2026-12","captured_amount":800}`
 	late := strings.Replace(capture, "c1", id, 1) // under the ID of the job
 
-	out, told := finish(t, exitFailed, o.env, capture+"\n"+charge+"\n{\n", "publish")
+	out, told := finish(t, cli.ExitFailed, o.env, capture+"\n"+charge+"\n{\n", "publish")
 	if want := "accepted 1, duplicates 0, invalid 2, failed 0\n"; out != want {
 		t.Errorf("publish says %q, want %q", out, want)
 	}
 	o.expect(told, "stdin:1: not published: this looks like a capture job: add --capture\n", "stdin:3: not published: invalid job: ")
-	out, told = finish(t, exitFailed, o.env, charge+"\n"+capture+"\n"+capture+"\n"+late+"\n"+strings.Replace(capture, "800", "0", 1), "publish", "--capture")
+	out, told = finish(t, cli.ExitFailed, o.env, charge+"\n"+capture+"\n"+capture+"\n"+late+"\n"+strings.Replace(capture, "800", "0", 1), "publish", "--capture")
 	if want := "accepted 1, duplicates 2, invalid 2, failed 0\n"; out != want {
 		t.Errorf("publish --capture says %q, want %q", out, want)
 	}
@@ -271,7 +272,7 @@ func TestPublishCapture(t *testing.T) {
 	o.work()
 	stray := o.letterFor("stray")
 	for _, args := range [][]string{{"dead", "list"}, {"dead", "show", stray}, {"dead", "show", stray, "--json"}, {"show", "stray"}} {
-		out, told := o.run(exitDone, args...)
+		out, told := o.run(cli.ExitDone, args...)
 		o.expect(out+told, "!ok-a-", "capture")
 	}
 }

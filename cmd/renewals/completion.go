@@ -7,6 +7,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -59,13 +60,13 @@ complete -c renewals -F -n 'not count (__renewals_offers) >/dev/null'
 
 // completeCmd is what the shells run for each Tab.
 type completeCmd struct {
-	Account accountSettings `embed:""`
+	Account cli.AccountSettings `embed:""`
 
 	Shell string   `arg:"" enum:"bash,zsh,fish"`
 	Words []string `arg:"" optional:"" help:"Those of the command line so far, without the program's name; the last one is to be completed."`
 }
 
-func (c *completeCmd) Run(s *settings, t *terminal) error {
+func (c *completeCmd) Run(s *cli.Settings, t *terminal) error {
 	words := c.Words
 	if len(words) == 0 {
 		words = []string{""}

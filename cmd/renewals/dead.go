@@ -49,13 +49,13 @@ func (f letterFilter) picks(now time.Time) (takes func(desk.Letter) bool, err er
 	}
 	for _, name := range f.Account {
 		if _, err := messages.ParseAccount(name); err != nil {
-			return nil, usagef("--account: %w", err)
+			return nil, cli.Usagef("--account: %w", err)
 		}
 	}
 	known := slices.Concat(messages.Reasons(messages.KindRejected), messages.Reasons(messages.KindUnresolved), desk.NeedRefund())
 	for _, reason := range f.Reason {
 		if !slices.Contains(known, messages.Reason(reason)) {
-			return nil, usagef("--reason: %q, expected one of %s", reason, join(known))
+			return nil, cli.Usagef("--reason: %q, expected one of %s", reason, join(known))
 		}
 	}
 	return func(l desk.Letter) bool {
@@ -99,7 +99,7 @@ func entryOf(l desk.Letter) entry {
 }
 
 // deadLetters opens the dead letters for one command.
-func deadLetters(ctx context.Context, n natsSettings, s *settings, t *terminal, l logSettings) (context.Context, desk.DeadLetters, error) {
+func deadLetters(ctx context.Context, n cli.NATSSettings, s *cli.Settings, t *terminal, l cli.LogSettings) (context.Context, desk.DeadLetters, error) {
 	server, err := n.Server(s)
 	if err != nil {
 		return nil, desk.DeadLetters{}, err
@@ -116,13 +116,13 @@ func deadLetters(ctx context.Context, n natsSettings, s *settings, t *terminal, 
 }
 
 type deadListCmd struct {
-	NATS   natsSettings `embed:""`
-	Log    logSettings  `embed:""`
-	Filter letterFilter `embed:""`
-	JSON   bool         `name:"json" help:"JSON Lines."`
+	NATS   cli.NATSSettings `embed:""`
+	Log    cli.LogSettings  `embed:""`
+	Filter letterFilter     `embed:""`
+	JSON   bool             `name:"json" help:"JSON Lines."`
 }
 
-func (c *deadListCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *deadListCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	takes, err := c.Filter.picks(time.Now())
 	if err != nil {
 		return err
@@ -157,32 +157,32 @@ func letterTable() *table {
 }
 
 func cellsOf(l desk.Letter, now time.Time) []any {
-	return []any{l.Number, age(now, l.At), printable(cmp.Or(string(l.Account), "-")), l.Kind, printable(cmp.Or(string(l.Reason), "-")),
-		printable(cmp.Or(string(l.Reading.Job.ID), "-")), whyOf(l)}
+	return []any{l.Number, age(now, l.At), cli.Printable(cmp.Or(string(l.Account), "-")), l.Kind, cli.Printable(cmp.Or(string(l.Reason), "-")),
+		cli.Printable(cmp.Or(string(l.Reading.Job.ID), "-")), whyOf(l)}
 }
 
 // why is the first thing that is wrong.
 func whyOf(l desk.Letter) string {
 	switch {
 	case l.Fault != nil:
-		return printable("not written by a worker: " + l.Fault.Error())
+		return cli.Printable("not written by a worker: " + l.Fault.Error())
 	case len(l.Errors) == 0:
 		return ""
 	case len(l.Errors) > 1:
-		return printable(fmt.Sprintf("%s: %s (and %d more)", l.Errors[0].Path, l.Errors[0].Message, len(l.Errors)-1))
+		return cli.Printable(fmt.Sprintf("%s: %s (and %d more)", l.Errors[0].Path, l.Errors[0].Message, len(l.Errors)-1))
 	}
-	return printable(l.Errors[0].Path + ": " + l.Errors[0].Message)
+	return cli.Printable(l.Errors[0].Path + ": " + l.Errors[0].Message)
 }
 
 type deadShowCmd struct {
-	NATS        natsSettings `embed:""`
-	Log         logSettings  `embed:""`
-	Sequence    uint64       `arg:"" name:"seq" help:"Its sequence, from renewals dead list."`
-	RevealToken bool         `help:"Show the customer token: whoever has it can charge." from:"command-line"`
-	JSON        bool         `name:"json" help:"As JSON, the payload as a string."`
+	NATS        cli.NATSSettings `embed:""`
+	Log         cli.LogSettings  `embed:""`
+	Sequence    uint64           `arg:"" name:"seq" help:"Its sequence, from renewals dead list."`
+	RevealToken bool             `help:"Show the customer token: whoever has it can charge." from:"command-line"`
+	JSON        bool             `name:"json" help:"As JSON, the payload as a string."`
 }
 
-func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *deadShowCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	ctx, d, err := deadLetters(ctx, c.NATS, s, t, c.Log)
 	if err != nil {
 		return err
@@ -218,10 +218,10 @@ func (c *deadShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		}{entryOf(l), l.Filed, l.Stored, header, string(payload)})
 	}
 	page := t.page()
-	fmt.Fprintf(page, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.Number, messages.StreamDead, clock(l.Stored), age(time.Now(), l.Stored), printable(l.Filed))
+	fmt.Fprintf(page, "sequence %d of %s, stored %s, %s ago\nsubject %s\n\n", l.Number, messages.StreamDead, clock(l.Stored), age(time.Now(), l.Stored), cli.Printable(l.Filed))
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		for _, v := range header[name] {
-			fmt.Fprintf(page, "%s: %s\n", printable(name), printable(v))
+			fmt.Fprintf(page, "%s: %s\n", cli.Printable(name), cli.Printable(v))
 		}
 	}
 	fmt.Fprintln(page)
@@ -239,11 +239,11 @@ type letterChoice struct {
 func (c letterChoice) check() error {
 	switch {
 	case c.All && len(c.Sequences) > 0:
-		return usagef("SEQ: given beside --all, expected one of them")
+		return cli.Usagef("SEQ: given beside --all, expected one of them")
 	case !c.All && len(c.Sequences) == 0:
-		return usagef("SEQ: none, expected sequences of `renewals dead list`, or --all")
+		return cli.Usagef("SEQ: none, expected sequences of `renewals dead list`, or --all")
 	case !c.All && c.Filter.narrows():
-		return usagef("--account, --reason, --subscription, --since, --until: for --all only")
+		return cli.Usagef("--account, --reason, --subscription, --since, --until: for --all only")
 	}
 	_, err := c.Filter.picks(time.Now())
 	return err
@@ -282,14 +282,14 @@ func (c letterChoice) read(ctx context.Context, d desk.DeadLetters) (sequences [
 type fates struct {
 	t      *terminal
 	asJSON bool
-	bar    *progress
+	bar    *cli.Progress
 	counts map[string]int
 	seen   int64
 	failed bool
 }
 
 func newFates(t *terminal, asJSON bool, label string, total int) *fates {
-	return &fates{t: t, asJSON: asJSON, bar: newProgress(t.stderr, label, int64(total)), counts: map[string]int{}}
+	return &fates{t: t, asJSON: asJSON, bar: cli.NewProgress(t.stderr, label, int64(total)), counts: map[string]int{}}
 }
 
 // tell notes one fate; why is there where it is not what was asked for.
@@ -309,7 +309,7 @@ func (f *fates) tell(l desk.Letter, fate, why string) {
 		return
 	}
 	if why != "" {
-		f.bar.Printf("%d: %s: %s: %s\n", l.Number, printable(cmp.Or(string(l.Reading.Job.ID), "-")), fate, printable(why))
+		f.bar.Printf("%d: %s: %s: %s\n", l.Number, cli.Printable(cmp.Or(string(l.Reading.Job.ID), "-")), fate, cli.Printable(why))
 	}
 }
 
@@ -319,19 +319,19 @@ func (f *fates) close(nothing string) error {
 		fmt.Fprintln(f.t.stdout, cmp.Or(counted(f.counts), nothing))
 	}
 	if f.failed {
-		return errReported
+		return cli.ErrReported
 	}
 	return nil
 }
 
 type deadReplayCmd struct {
-	NATS   natsSettings `embed:""`
-	Log    logSettings  `embed:""`
-	Choice letterChoice `embed:""`
-	Yes    bool         `help:"Do not ask." from:"command-line"`
+	NATS   cli.NATSSettings `embed:""`
+	Log    cli.LogSettings  `embed:""`
+	Choice letterChoice     `embed:""`
+	Yes    bool             `help:"Do not ask." from:"command-line"`
 }
 
-func (c *deadReplayCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *deadReplayCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.Choice.check(); err != nil {
 		return err
 	}
@@ -350,9 +350,9 @@ func (c *deadReplayCmd) Run(ctx context.Context, s *settings, t *terminal) error
 	}
 	// Without a terminal nobody is asked: a replay passes every check of a fresh job and keeps its key, so a mistaken one
 	// charges nothing that may not be charged.
-	if len(sequences) > 0 && !c.Yes && isTerminal(t.stdin) && !t.confirm(fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))) {
+	if len(sequences) > 0 && !c.Yes && cli.IsTerminal(t.stdin) && !t.confirm(fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))) {
 		fmt.Fprintln(t.stderr, "nothing was changed")
-		return errReported
+		return cli.ErrReported
 	}
 	told := newFates(t, c.Choice.JSON, "replayed", len(sequences))
 	for _, sequence := range sequences {
@@ -384,19 +384,19 @@ func (c *deadReplayCmd) replay(ctx context.Context, records *journal.Journal, d 
 // asked is the error of a dead letter that was asked for.
 func asked(sequence uint64, err error) error {
 	if errors.Is(err, desk.ErrNoLetter) {
-		return usagef("SEQ: %d, expected a sequence that `renewals dead list` shows", sequence)
+		return cli.Usagef("SEQ: %d, expected a sequence that `renewals dead list` shows", sequence)
 	}
 	return err
 }
 
 type deadDropCmd struct {
-	NATS   natsSettings `embed:""`
-	Log    logSettings  `embed:""`
-	Choice letterChoice `embed:""`
-	Yes    bool         `help:"Do not ask." from:"command-line"`
+	NATS   cli.NATSSettings `embed:""`
+	Log    cli.LogSettings  `embed:""`
+	Choice letterChoice     `embed:""`
+	Yes    bool             `help:"Do not ask." from:"command-line"`
 }
 
-func (c *deadDropCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *deadDropCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.Choice.check(); err != nil {
 		return err
 	}
@@ -435,7 +435,7 @@ func (c *deadDropCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 // printPayload writes a payload for a person, line by line so that nothing in it steers the terminal.
 func printPayload(w io.Writer, payload []byte) error {
 	for line := range strings.Lines(indented(payload)) {
-		if _, err := fmt.Fprintln(w, printable(strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", "  "))); err != nil {
+		if _, err := fmt.Fprintln(w, cli.Printable(strings.ReplaceAll(strings.TrimRight(line, "\r\n"), "\t", "  "))); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -28,7 +29,7 @@ func TestReplay(t *testing.T) {
 	o.publish(o.job("3", "ok", "another ID", 2))
 	o.work()
 
-	out, _ := o.run(exitDone, "dead", "list")
+	out, _ := o.run(cli.ExitDone, "dead", "list")
 	o.expect(out, "SEQ", "blocked_by_unresolved", "invoice 2", "idempotency_window_expired", "already_paid", "another ID", "invalid", "!ok-not-a-job")
 	if letters := o.letters("--reason=already_paid,invalid", "--account=default"); len(letters) != 2 {
 		t.Errorf("filtered: %+v, want 2", letters)
@@ -36,18 +37,18 @@ func TestReplay(t *testing.T) {
 	if letters := o.letters("--account=se"); len(letters) != 0 {
 		t.Errorf("of another account: %+v, want none", letters)
 	}
-	_, told := o.run(exitDone, "dead", "list", "--account=se")
+	_, told := o.run(cli.ExitDone, "dead", "list", "--account=se")
 	o.expect(told, "no dead letters")
 
 	unresolved, blocked := o.letterFor("2/2026-12/1"), o.letterFor("invoice 2")
-	_, told = o.run(exitFailed, "dead", "replay", unresolved)
+	_, told = o.run(cli.ExitFailed, "dead", "replay", unresolved)
 	o.expect(told, unresolved+": 2/2026-12/1: refused: it may have been charged", "`renewals resolve 2/2026-12`")
-	out, told = o.run(exitFailed, "dead", "replay", "--all", "--reason=blocked_by_unresolved,idempotency_window_expired")
+	out, told = o.run(cli.ExitFailed, "dead", "replay", "--all", "--reason=blocked_by_unresolved,idempotency_window_expired")
 	o.expect(out, "1 refused, 1 replayed")
 	o.expect(told, "refused: it may have been charged")
 
 	// In the queue it is the job it was, with nothing of its dead letter.
-	out, _ = o.run(exitDone, "show", "invoice 2")
+	out, _ = o.run(cli.ExitDone, "show", "invoice 2")
 	o.expect(out, "queue: job invoice 2", "no worker has claimed it\n", "state: unresolved")
 	stream, err := o.js.Stream(t.Context(), messages.StreamJobs)
 	if err != nil {
@@ -60,7 +61,7 @@ func TestReplay(t *testing.T) {
 	if string(m.Data) != withoutID || m.Header.Get(messages.HeaderReplay) != blocked || m.Header.Get(messages.HeaderReason) != "" || m.Header.Get("traceparent") == "" || !strings.HasPrefix(m.Header.Get(nats.MsgIdHdr), "RENEWAL_DEAD/"+blocked+"/") {
 		t.Errorf("replayed as %v %s", m.Header, m.Data)
 	}
-	o.run(exitDone, "resolve", "2/2026-12", "--not-charged", "--yes")
+	o.run(cli.ExitDone, "resolve", "2/2026-12", "--not-charged", "--yes")
 	o.work()
 	renewal := messages.NewRenewalKey("2", "2026-12")
 	if s := o.state("2"); s.Phase != journal.PhasePaid || s.Claim.Key != messages.NewIdempotencyKey(renewal, "invoice 2") {
@@ -68,16 +69,16 @@ func TestReplay(t *testing.T) {
 	}
 
 	// What is gone was done by the run before, and what was never there is a mistake.
-	_, told = o.run(exitDone, "dead", "replay", blocked)
+	_, told = o.run(cli.ExitDone, "dead", "replay", blocked)
 	o.expect(told, blocked+": -: gone: replayed, resolved or dropped before")
-	_, told = o.run(exitUsage, "dead", "replay", "4711")
+	_, told = o.run(cli.ExitUsage, "dead", "replay", "4711")
 	o.expect(told, "SEQ: 4711, expected a sequence that `renewals dead list` shows")
 }
 
 // A replay that ended between publishing and dropping is made good by the next: one job, one result, one charge.
 func TestReplayTwice(t *testing.T) {
 	o := newOffice(t)
-	o.run(exitDone, "cancel", "1", "2026-12", "--unknown", "--yes")
+	o.run(cli.ExitDone, "cancel", "1", "2026-12", "--unknown", "--yes")
 	o.publish(o.job("1", "ok", "", 1))
 	o.work()
 	dead, err := desk.OpenDeadLetters(t.Context(), o.js)
@@ -91,7 +92,7 @@ func TestReplayTwice(t *testing.T) {
 	if err := l.Publish(t.Context(), o.js); err != nil { // and the operator's machine loses power
 		t.Fatal(err)
 	}
-	o.run(exitDone, "dead", "replay", "1")
+	o.run(cli.ExitDone, "dead", "replay", "1")
 	if n := o.count(messages.StreamJobs); n != 1 {
 		t.Errorf("jobs in the queue: %d, want 1", n)
 	}
@@ -118,19 +119,19 @@ func TestDrop(t *testing.T) {
 		o.publishRaw([]byte(fmt.Sprint("no job ", n)), nil)
 	}
 	o.work()
-	_, told := o.run(exitUsage, "dead", "drop", "1")
+	_, told := o.run(cli.ExitUsage, "dead", "drop", "1")
 	o.expect(told, "--yes: not set")
 	if n := o.count(messages.StreamDead); n != 3 {
 		t.Fatalf("dead letters: %d, want 3", n)
 	}
-	out, _ := o.run(exitDone, "dead", "drop", "2", "2", "--yes")
+	out, _ := o.run(cli.ExitDone, "dead", "drop", "2", "2", "--yes")
 	o.expect(out, "1 dropped")
-	out, told = o.run(exitDone, "dead", "drop", "1", "2", "--yes", "--json")
+	out, told = o.run(cli.ExitDone, "dead", "drop", "1", "2", "--yes", "--json")
 	o.expect(out, `{"sequence":1,"fate":"dropped"}`, `{"sequence":2,"fate":"gone","why":`)
 	o.expect(told, "!gone")
-	out, _ = o.run(exitDone, "dead", "drop", "--all", "--reason=expired", "--yes")
+	out, _ = o.run(cli.ExitDone, "dead", "drop", "--all", "--reason=expired", "--yes")
 	o.expect(out, "nothing to drop")
-	out, _ = o.run(exitDone, "dead", "drop", "--all", "--yes")
+	out, _ = o.run(cli.ExitDone, "dead", "drop", "--all", "--yes")
 	o.expect(out, "1 dropped")
 	if n := o.count(messages.StreamDead); n != 0 {
 		t.Errorf("dead letters: %d, want none", n)
@@ -145,10 +146,10 @@ func TestDrop(t *testing.T) {
 		{[]string{"replay", "--all", "--reason=payed"}, `--reason: "payed", expected one of invalid, `},
 		{[]string{"list", "--account=Default"}, "--account: "},
 	} {
-		_, told := o.run(exitUsage, append([]string{"dead"}, row.args...)...)
+		_, told := o.run(cli.ExitUsage, append([]string{"dead"}, row.args...)...)
 		o.expect(told, row.want)
 	}
-	_, told = o.run(exitFailed, "dead", "show", "1")
+	_, told = o.run(cli.ExitFailed, "dead", "show", "1")
 	o.expect(told, "dead letter 1 is gone")
 }
 
@@ -176,21 +177,21 @@ func TestDeadShow(t *testing.T) {
 			second = s
 		}
 	}
-	out, _ := o.run(exitDone, "dead", "show", first)
+	out, _ := o.run(cli.ExitDone, "dead", "show", first)
 	o.expect(out, "Renewals-Reason: invalid", `"customer_token": "[redacted]"`, `"merchant_data": "[redacted]"`, "Renewals-Orig-X-Customer: [redacted]", `"order_amount": 1600`, "!"+token, "!\x1b")
-	out, _ = o.run(exitDone, "dead", "show", first, "--json")
+	out, _ = o.run(cli.ExitDone, "dead", "show", first, "--json")
 	o.expect(out, `"customer_token\":\"[redacted]\"`, "!"+token)
-	out, _ = o.run(exitDone, "dead", "show", first, "--reveal-token")
+	out, _ = o.run(cli.ExitDone, "dead", "show", first, "--reveal-token")
 	o.expect(out, `"customer_token": "`+token+`"`)
-	out, _ = o.run(exitDone, "dead", "show", second)
+	out, _ = o.run(cli.ExitDone, "dead", "show", second)
 	o.expect(out, "no JSON and may hold a customer token anywhere", "!"+token)
-	out, _ = o.run(exitDone, "dead", "show", second, "--reveal-token")
+	out, _ = o.run(cli.ExitDone, "dead", "show", second, "--reveal-token")
 	o.expect(out, token)
 
 	// What somebody else has put there is listed, and not replayed.
-	out, _ = o.run(exitDone, "dead", "list")
+	out, _ = o.run(cli.ExitDone, "dead", "list")
 	o.expect(out, "not written by a worker: ")
-	_, told := o.run(exitFailed, "dead", "replay", "1")
+	_, told := o.run(cli.ExitFailed, "dead", "replay", "1")
 	o.expect(told, "1: -: refused: not written by a worker")
 }
 
@@ -199,7 +200,7 @@ func TestReplayTooLarge(t *testing.T) {
 	o := newOffice(t)
 	o.publishRaw([]byte(strings.Repeat("x", 512<<10)), nil)
 	o.work()
-	_, told := o.run(exitFailed, "dead", "replay", "1")
+	_, told := o.run(cli.ExitFailed, "dead", "replay", "1")
 	o.expect(told, "too large for RENEWALS, it can never be charged: `renewals dead drop 1`")
 	if n := o.count(messages.StreamDead); n != 1 {
 		t.Errorf("dead letters: %d, want 1", n)
@@ -218,7 +219,7 @@ func TestReplayAll(t *testing.T) {
 	<-o.js.PublishAsyncComplete()
 	p := start(t, o.env, "", "work")
 	o.empty(p)
-	out, _ := o.run(exitDone, "dead", "replay", "--all")
+	out, _ := o.run(cli.ExitDone, "dead", "replay", "--all")
 	o.expect(out, "50 replayed")
 	o.empty(p)
 	if got := o.count(messages.StreamDead); got != n {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -44,11 +45,11 @@ func (t *terminal) agreed(yes bool, question string) error {
 	switch {
 	case yes:
 		return nil
-	case !isTerminal(t.stdin):
-		return usagef("--yes: not set, and standard input is no terminal to ask on; nothing was changed")
+	case !cli.IsTerminal(t.stdin):
+		return cli.Usagef("--yes: not set, and standard input is no terminal to ask on; nothing was changed")
 	case !t.confirm(question):
 		fmt.Fprintln(t.margin(), "nothing was changed")
-		return errReported
+		return cli.ErrReported
 	}
 	return nil
 }

@@ -89,7 +89,7 @@ func TestNothingInAnEnvironmentDecides(t *testing.T) {
 	type named struct{ command, flag string }
 	there := map[named]bool{}
 	types := map[string]string{} // of each key of the file
-	obeyed := &settings{Env: func(variable string) (string, bool) { return "true", true }, File: &cli.ConfigFile{}}
+	obeyed := &cli.Settings{Env: func(variable string) (string, bool) { return "true", true }, File: &cli.ConfigFile{}}
 	grammar := eachFlag(t, func(command string, flag *kong.Flag) {
 		if command == "" && (flag.Name == "help" || flag.Name == "version") {
 			return
@@ -146,7 +146,7 @@ func TestFileDoesNotDecide(t *testing.T) {
 		if err := os.WriteFile(file, []byte(line+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, told := finish(t, exitUsage, variables{"RENEWALS_CONFIG": file}, "", "dead", "drop", "--all"); !strings.Contains(told, ":1: unknown key ") {
+		if _, told := finish(t, cli.ExitUsage, variables{"RENEWALS_CONFIG": file}, "", "dead", "drop", "--all"); !strings.Contains(told, ":1: unknown key ") {
 			t.Errorf("%s: got %q", line, told)
 		}
 	}
@@ -166,8 +166,8 @@ func TestVariablesDoNotDecide(t *testing.T) {
 	} {
 		env := variables{}.with(row.variables...)
 		var told strings.Builder
-		if code := run(t.Context(), row.args, strings.NewReader(""), io.Discard, &told, env.lookup); code != exitUsage || !strings.Contains(told.String(), row.want) {
-			t.Errorf("%v with %v: exit code %d and %q, want %d and %q", row.args, row.variables, code, told.String(), exitUsage, row.want)
+		if code := run(t.Context(), row.args, strings.NewReader(""), io.Discard, &told, env.lookup); code != cli.ExitUsage || !strings.Contains(told.String(), row.want) {
+			t.Errorf("%v with %v: exit code %d and %q, want %d and %q", row.args, row.variables, code, told.String(), cli.ExitUsage, row.want)
 		}
 	}
 }

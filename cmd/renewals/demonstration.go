@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
@@ -32,7 +33,7 @@ type demonstration struct {
 
 	position uint64 // in the journal: what was read of it
 	kept     *promise
-	bar      *progress
+	bar      *cli.Progress
 	out      *outbox
 	quiet    *standby
 }
@@ -49,10 +50,10 @@ func (d *demonstration) run(ctx context.Context) error {
 	defer func() { _ = stopWorker() }()
 
 	samples := variants(newRun(), time.Now())
-	d.kept, d.bar = newPromise(), newProgress(io.Discard, "", 0)
+	d.kept, d.bar = newPromise(), cli.NewProgress(io.Discard, "", 0)
 	if d.jobs > 0 {
 		samples = mixture(newRun(), d.jobs, time.Now())
-		d.bar = newProgress(d.t.stderr, "results", int64(d.jobs))
+		d.bar = cli.NewProgress(d.t.stderr, "results", int64(d.jobs))
 	}
 	if d.position, err = lastSequence(ctx, d.js); err != nil {
 		return err
@@ -94,10 +95,10 @@ func (d *demonstration) keep(ctx context.Context, up func()) error {
 	up()
 	if d.clock.speed == 1 {
 		err = follow(ctx, d.js, after(d.position), everyRecord, func(r record) error { return d.show(r, nil) })
-		return errors.Join(err, stopWorker(), lostConnection(ctx))
+		return errors.Join(err, stopWorker(), cli.LostConnection(ctx))
 	}
 	err = d.lapse(ctx)
-	return errors.Join(err, stopWorker(), lostConnection(ctx))
+	return errors.Join(err, stopWorker(), cli.LostConnection(ctx))
 }
 
 // lapse shows what becomes of everybody's jobs while months pass, and bills some subscribers in them.
@@ -113,7 +114,7 @@ func (d *demonstration) lapse(ctx context.Context) error {
 		b.take(r)
 		return d.show(r, nil)
 	})
-	return errors.Join(err, lostConnection(ctx))
+	return errors.Join(err, cli.LostConnection(ctx))
 }
 
 // verdict compares what was promised with Klarna's books.
@@ -124,7 +125,7 @@ func (d *demonstration) verdict(books klarnasim.Books) error {
 		for _, b := range broken {
 			fmt.Fprintln(d.t.margin(), d.t.margin().paint(alarm, "PROMISE BROKEN:"), b)
 		}
-		return errReported
+		return cli.ErrReported
 	}
 	fmt.Fprintln(d.aside, "every job has one result, no renewal has two orders, no money was taken twice: the promise holds")
 	return nil
@@ -243,7 +244,7 @@ func variantLayout() layout {
 // startWorker runs a worker with the pauses that nobody wants to watch cut short. stop returns when it is quiet, and
 // may be called again.
 func (d *demonstration) startWorker(ctx context.Context) (stop func() error, err error) {
-	entry := accountEntry{Name: string(devAccount), Endpoint: d.simulator.URL, Username: devUser, Password: devPassword, Where: func(key string) string { return key }}
+	entry := cli.AccountEntry{Name: string(devAccount), Endpoint: d.simulator.URL, Username: devUser, Password: devPassword, Where: func(key string) string { return key }}
 	options := worker.DefaultOptions()
 	account, err := entry.Client(options.TryTimeout, false, d.log)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -22,7 +23,7 @@ type devCmd struct {
 
 const (
 	mostSpeed   = 1_000_000 // eleven days a second
-	devAccount  = messages.Account(defaultAccount)
+	devAccount  = messages.Account(cli.DefaultAccount)
 	devUser     = "dev"
 	devPassword = "dev"
 	devPatience = 30 * time.Second // without a single further result
@@ -30,10 +31,10 @@ const (
 
 func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Jobs < 0 {
-		return usagef("--jobs: %d, expected 0 or more", c.Jobs)
+		return cli.Usagef("--jobs: %d, expected 0 or more", c.Jobs)
 	}
 	if c.Speed < 1 || c.Speed > mostSpeed {
-		return usagef("--speed: %v, expected 1 to %d", c.Speed, mostSpeed)
+		return cli.Usagef("--speed: %v, expected 1 to %d", c.Speed, mostSpeed)
 	}
 	c.KeepRunning = c.KeepRunning || c.Speed > 1
 	store, err := c.directory()
@@ -55,8 +56,8 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	}
 	defer simulator.Close()
 
-	log := logSettings{Level: c.LogLevel, Format: "auto"}.Logger(t.logs())
-	ctx, js, err := natsServer{URL: broker.ClientURL()}.Connect(ctx, log)
+	log := cli.LogSettings{Level: c.LogLevel, Format: "auto"}.Logger(t.logs())
+	ctx, js, err := cli.NATSServer{URL: broker.ClientURL()}.Connect(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -67,9 +68,9 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	if !c.KeepRunning || ctx.Err() != nil {
 		return err
 	}
-	if err != nil && !errors.Is(err, errReported) {
+	if err != nil && !errors.Is(err, cli.ErrReported) {
 		fmt.Fprintln(t.margin(), "renewals:", err)
-		err = errReported
+		err = cli.ErrReported
 	}
 	return errors.Join(err, d.keep(ctx, func() {
 		fmt.Fprintf(d.aside, "\nup until interrupted, with a worker; in another terminal:\n%s  renewals trigger --list\n\n", reach)
@@ -84,7 +85,7 @@ func (c *devCmd) directory() (string, error) {
 		return os.MkdirTemp("", "renewals-dev-")
 	}
 	if err := os.MkdirAll(c.Store, 0o700); err != nil {
-		return "", usagef("--store: %w", err)
+		return "", cli.Usagef("--store: %w", err)
 	}
 	return c.Store, nil
 }

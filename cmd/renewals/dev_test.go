@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -37,7 +38,7 @@ func streamMessages(t *testing.T, url string) uint64 {
 
 func TestDev(t *testing.T) {
 	t.Parallel()
-	out, told := finish(t, exitDone, variables{}, "", "dev", "--json")
+	out, told := finish(t, cli.ExitDone, variables{}, "", "dev", "--json")
 	kinds := map[messages.MessageID]messages.Kind{}
 	for line := range strings.Lines(out) {
 		var r struct {
@@ -86,7 +87,7 @@ func TestDevLoadKeepsItsStore(t *testing.T) {
 	t.Parallel()
 	store := t.TempDir()
 	for range 2 { // the second run finds what the first left
-		out, told := finish(t, exitDone, variables{"RENEWALS_STORE": store}, "", "dev", "--json", "--jobs=100")
+		out, told := finish(t, cli.ExitDone, variables{"RENEWALS_STORE": store}, "", "dev", "--json", "--jobs=100")
 		if got := strings.Count(out, "\n"); got != 100 || !strings.Contains(told, "100 jobs, 92 paid") || !strings.Contains(told, "the promise holds") {
 			t.Errorf("got %d results and %q", got, told)
 		}
@@ -108,13 +109,13 @@ func TestDevKeepsRunning(t *testing.T) {
 		}
 	}
 	watch := start(t, env, "", "watch", "--json", "--since=1h")
-	finish(t, exitDone, env, jobLines(t, "g", 1), "publish")
+	finish(t, cli.ExitDone, env, jobLines(t, "g", 1), "publish")
 	eventually(t, "a result in both terminals", func() bool {
 		return strings.Contains(watch.stdout.String(), `"id":"g-0/`) && strings.Contains(p.stdout.String(), `"id":"g-0/`)
 	})
-	finish(t, exitDone, env, "", "trigger", "--wait", "soft-decline")
+	finish(t, cli.ExitDone, env, "", "trigger", "--wait", "soft-decline")
 	p.stop()
-	if code := p.wait(t); code != exitDone {
+	if code := p.wait(t); code != cli.ExitDone {
 		t.Errorf("dev exited with %d: %s", code, p.stderr.String())
 	}
 }
@@ -228,16 +229,16 @@ func TestKlarnaSim(t *testing.T) {
 	p := start(t, variables{}, "", "klarna-sim", "--addr=127.0.0.1:0")
 	eventually(t, "the endpoint", func() bool { return strings.HasSuffix(p.stdout.String(), "\n") })
 	endpoint := strings.TrimPrefix(strings.TrimSpace(p.stdout.String()), "KLARNA_ENDPOINT=")
-	out, _ := finish(t, exitDone, variables{"KLARNA_ENDPOINT": endpoint, "KLARNA_USERNAME": "anybody", "KLARNA_PASSWORD": "anything"}, "suspended-1", "token", "show")
+	out, _ := finish(t, cli.ExitDone, variables{"KLARNA_ENDPOINT": endpoint, "KLARNA_USERNAME": "anybody", "KLARNA_PASSWORD": "anything"}, "suspended-1", "token", "show")
 	if !strings.HasPrefix(out, "status SUSPENDED") {
 		t.Errorf("token show says %q", out)
 	}
 	p.stop()
-	if code := p.wait(t); code != exitDone {
+	if code := p.wait(t); code != cli.ExitDone {
 		t.Errorf("exit code %d, want 0", code)
 	}
-	finish(t, exitUsage, variables{}, "", "klarna-sim", "--faults=2")
-	finish(t, exitUsage, variables{}, "", "klarna-sim", "--outage=nonsense")
+	finish(t, cli.ExitUsage, variables{}, "", "klarna-sim", "--faults=2")
+	finish(t, cli.ExitUsage, variables{}, "", "klarna-sim", "--outage=nonsense")
 }
 
 // A demonstration that fails says how and exits with 1.
@@ -249,15 +250,15 @@ func TestDevBrokenPromise(t *testing.T) {
 	}
 	t.Cleanup(sim.Close)
 	var out, told screen
-	ctx, js, err := natsServer{URL: broker(t, nil).ClientURL()}.Connect(t.Context(), zerolog.Nop())
+	ctx, js, err := cli.NATSServer{URL: broker(t, nil).ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer js.Conn().Close()
 	d := demonstration{t: &terminal{stdout: &out, stderr: &told}, aside: &page{Writer: &out}, log: zerolog.Nop(), js: js, simulator: sim, clock: newTimelapse(1)}
 	err = d.run(ctx)
-	if !errors.Is(err, errReported) {
-		t.Errorf("got %v, want %v", err, errReported)
+	if !errors.Is(err, cli.ErrReported) {
+		t.Errorf("got %v, want %v", err, cli.ErrReported)
 	}
 	if !strings.Contains(told.String(), "(standard renewal): dunning token_cancelled, expected paid") || strings.Contains(out.String(), "the promise holds") {
 		t.Errorf("got %s%s", out.String(), told.String())

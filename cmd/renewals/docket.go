@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -65,14 +66,14 @@ func (c *resolveCmd) many(ctx context.Context, acts *settling, t *terminal) erro
 	err = d.settle(ctx)
 	d.summary()
 	if err == nil && d.tally[fateRefused] > 0 {
-		err = errReported
+		err = cli.ErrReported
 	}
 	return err
 }
 
 // look compares every line with Klarna and with the journal, and says what does not fit.
 func (d *docket) look(ctx context.Context) error {
-	bar := newProgress(d.t.stderr, "lines looked up at Klarna", int64(len(d.entries)))
+	bar := cli.NewProgress(d.t.stderr, "lines looked up at Klarna", int64(len(d.entries)))
 	made, renewals := map[string]int{}, map[messages.IdempotencyKey]int{}
 	for i := range d.entries {
 		e := &d.entries[i]
@@ -113,7 +114,7 @@ func (d *docket) consider(ctx context.Context, e *ruled) error {
 	if err == nil {
 		e.unresolved, err = h.unresolved()
 	}
-	var usage usageError
+	var usage cli.UsageError
 	switch key := e.unresolved.GaveUp.IdempotencyKey; {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -193,7 +194,7 @@ func (d *docket) elsewhere(ctx context.Context) error {
 
 func (d *docket) refuse(e *ruled, why string) {
 	e.fate = fateRefused
-	fmt.Fprintf(d.aside, "%s:%d: %s refused: %s\n", printable(d.file), e.Number, printable(e.Name()), printable(why))
+	fmt.Fprintf(d.aside, "%s:%d: %s refused: %s\n", cli.Printable(d.file), e.Number, cli.Printable(e.Name()), cli.Printable(why))
 }
 
 // question is what a person agrees to, with every line that is to be recorded above it; "" where there is none.
@@ -216,7 +217,7 @@ func (d *docket) question() string {
 		n++
 		u := e.unresolved.GaveUp
 		total.add(e.Verdict, desk.Asked(u), u.PurchaseCurrency)
-		table.add(fmt.Sprint(e.Number), printable(e.Name()), string(e.Verdict), amount(desk.Asked(u), u.PurchaseCurrency), cmp.Or(printable(e.Made()), "-"), checked)
+		table.add(fmt.Sprint(e.Number), cli.Printable(e.Name()), string(e.Verdict), cli.Amount(desk.Asked(u), u.PurchaseCurrency), cmp.Or(cli.Printable(e.Made()), "-"), checked)
 	}
 	if n == 0 {
 		return ""
@@ -253,7 +254,7 @@ func (d *docket) settle(ctx context.Context) error {
 				return err
 			}
 		case "":
-			fmt.Fprintf(d.aside, "%s:%d: %s\n", printable(d.file), e.Number, printable(e.Name()))
+			fmt.Fprintf(d.aside, "%s:%d: %s\n", cli.Printable(d.file), e.Number, cli.Printable(e.Name()))
 			recorded, err := d.write(ctx, e.unresolved, e.Ruling, e.comparison, d.mentions, e.comparison.Captured, e.Note)
 			if recorded {
 				e.fate = fateSettled

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -25,7 +26,7 @@ func (o *office) ordersAt() map[string]string {
 // fill writes verdicts into the list of status, by subscription: verdict, order, capture.
 func (o *office) fill(verdicts map[string][3]string) string {
 	o.Helper()
-	out, _ := o.run(exitDone, "status", "--unresolved", "--csv")
+	out, _ := o.run(cli.ExitDone, "status", "--unresolved", "--csv")
 	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	if err != nil {
 		o.Fatal(err)
@@ -67,10 +68,10 @@ func TestResolveFrom(t *testing.T) {
 	o.work()
 	at := o.ordersAt()
 
-	list, _ := o.run(exitDone, "status", "--unresolved")
+	list, _ := o.run(cli.ExitDone, "status", "--unresolved")
 	o.expect(list, "1/2026-12  charge  15.99 EUR  account default  idempotency_window_expired\n  an order of 15.99 EUR, merchant reference op-1-", ", made between ", "idempotency key ",
 		", customer token with fingerprint ", "6/2026-12  capture  5.00 EUR  ", "a capture of 5.00 EUR of order "+at["6"], "Klarna's correlation ids: ", "renewals resolve --from FILE")
-	lines, _ := o.run(exitDone, "status", "--unresolved", "--json")
+	lines, _ := o.run(cli.ExitDone, "status", "--unresolved", "--json")
 	all := o.lines(lines)
 	if len(all) != 6 || all[5]["subscription_id"] != "6" || all[5]["captured_amount"] != 500.0 || all[0]["kind"] != "unresolved" || all[0]["token_fingerprint"] == "" {
 		t.Errorf("got %d lines, the last %v, want the capture last", len(all), all[len(all)-1])
@@ -83,12 +84,12 @@ func TestResolveFrom(t *testing.T) {
 		}
 	}
 	path := o.fill(map[string][3]string{"1": {"paid", at["1"]}, "2": {"Paid", at["1"]}, "3": {"not-charged"}, "4": {"paid", "bogus"}, "6": {"captured", "", capture}})
-	_, told := o.run(exitUsage, "resolve", "--from", path)
+	_, told := o.run(cli.ExitUsage, "resolve", "--from", path)
 	o.expect(told, "--yes: not set, and standard input is no terminal to ask on; nothing was changed")
 	if s := o.state("1"); s.Phase != journal.PhaseUnresolved {
 		t.Fatalf("phase %s before anybody agreed", s.Phase)
 	}
-	out, told := o.run(exitFailed, "resolve", "--from", path, "--yes", "--actor=anna@billing")
+	out, told := o.run(cli.ExitFailed, "resolve", "--from", path, "--yes", "--actor=anna@billing")
 	o.expect(out+told,
 		"2/2026-12 refused: merchant_reference1: the job says op-2-", ", Klarna says op-1-",
 		"4/2026-12 refused: account default has no order bogus at Klarna",
@@ -103,13 +104,13 @@ func TestResolveFrom(t *testing.T) {
 		{"1", "2026-12", "paid", at["1"], ""}, {"2", "2026-12", "paid", at["2"], ""}, {"3", "2026-12", "not_charged", "", ""},
 		{"5", "2026-12", "", "", ""}, {"6", "2026-12", "captured", "", capture}, {"nobody", "2026-12", "not_charged", "", ""},
 	})
-	out, told = o.run(exitFailed, "resolve", "--from", mended, "--yes")
+	out, told = o.run(cli.ExitFailed, "resolve", "--from", mended, "--yes")
 	o.expect(out+told, "verdicts.csv:7: nobody/2026-12 refused: no record of it in RENEWAL_JOURNAL", "1 settled, 3 already settled the same way, 1 refused, 1 left open, without a verdict\n")
 	if n := o.count(messages.StreamJournal) - records; n != 1 {
 		t.Errorf("%d records more, want 1", n)
 	}
 	other := o.file([][]string{{"id", "verdict", "order_id"}, {"1/2026-12/1", "not_charged", ""}, {"3/2026-12", "paid", "x"}, {"5/2026-12", "not_charged", ""}, {"5/2026-12/1", "not_charged", ""}})
-	out, told = o.run(exitFailed, "resolve", "--from", other, "--yes")
+	out, told = o.run(cli.ExitFailed, "resolve", "--from", other, "--yes")
 	o.expect(out+told, "verdicts.csv:2: 1/2026-12/1 refused: it is settled as paid "+at["1"]+" already", "verdicts.csv:3: 3/2026-12 refused: it is settled as not_charged already", "verdicts.csv:5: 5/2026-12/1 refused: line 4 is about it, too", "1 settled, 3 refused\n")
 	if n := o.count(messages.StreamJournal) - records; n != 2 {
 		t.Errorf("%d records more, want one for each that was left", n)
@@ -143,11 +144,11 @@ func TestResolveFromInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stdout, stderr := tripwire{text: "recorded: ", trip: cancel}, screen{}
 	code := run(ctx, []string{"resolve", "--from", path, "--yes"}, strings.NewReader(""), &stdout, &stderr, o.env.lookup)
-	if code != exitInterrupted {
-		t.Errorf("exit code %d, want %d: %s", code, exitInterrupted, stderr.String())
+	if code != cli.ExitInterrupted {
+		t.Errorf("exit code %d, want %d: %s", code, cli.ExitInterrupted, stderr.String())
 	}
 	o.expect(stdout.String(), "dead letter ", "1 settled, 2 not done: run the same command again\n")
-	out, _ := o.run(exitDone, "resolve", "--from", path, "--yes")
+	out, _ := o.run(cli.ExitDone, "resolve", "--from", path, "--yes")
 	o.expect(out, "2 settled, 1 already settled the same way\n")
 	if letters := o.letters(); len(letters) != 0 {
 		t.Errorf("dead letters %+v, want none", letters)

@@ -17,11 +17,11 @@ import (
 )
 
 type doctorCmd struct {
-	NATS    natsSettings    `embed:""`
-	Account accountSettings `embed:""`
-	Log     logSettings     `embed:""`
-	Tries   trySettings     `embed:""`
-	View    viewSettings    `embed:""`
+	NATS    cli.NATSSettings    `embed:""`
+	Account cli.AccountSettings `embed:""`
+	Log     cli.LogSettings     `embed:""`
+	Tries   trySettings         `embed:""`
+	View    viewSettings        `embed:""`
 
 	Prometheus    string        `help:"URL of the Prometheus that scrapes the workers, to see whether the alerts are loaded."`
 	Retention     time.Duration `help:"How long the journal is meant to remember, as provision was told."`
@@ -31,7 +31,7 @@ type doctorCmd struct {
 }
 
 // Run fails where something is not safe. What is not answered within the timeout of the whole is not seen.
-func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *doctorCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	until := time.Now().Add(c.NATS.Timeout)
 	patient, err := c.patient(s, t)
 	if err != nil {
@@ -49,7 +49,7 @@ func (c *doctorCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
-	patient.JS, patient.InClear = js, inClear(js.Conn())
+	patient.JS, patient.InClear = js, cli.InClear(js.Conn())
 	leave, err := c.View.sight(ctx, c.NATS, s, &patient)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (c *doctorCmd) examine(ctx context.Context, p doctor.Patient, t *terminal) 
 		fmt.Fprintf(t.page(), "\n%s\n", summary(counts))
 	}
 	if counts[doctor.NotSafe] > 0 || doctor.Blind(found) || c.Strict && counts[doctor.OK] < len(found) {
-		return errReported
+		return cli.ErrReported
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ var verdictText = map[doctor.Verdict]string{doctor.OK: "ok", doctor.Warn: "warn"
 
 func printFinding(p *page, f doctor.Finding) {
 	colour := map[doctor.Verdict]style{doctor.OK: green, doctor.Warn: yellow, doctor.NotSafe: alarm}[f.Verdict]
-	row := []string{p.paint(colour, verdictText[f.Verdict]), strings.ReplaceAll(f.Check, "_", " "), printable(findingText(f))}
+	row := []string{p.paint(colour, verdictText[f.Verdict]), strings.ReplaceAll(f.Check, "_", " "), cli.Printable(findingText(f))}
 	_ = p.lines(layout{widths: []int{8, 12}, prose: true, indent: 4}.format(row, p.width)...)
 }
 
@@ -125,17 +125,17 @@ func findingText(f doctor.Finding) string {
 }
 
 // patient is everything but the connections.
-func (c *doctorCmd) patient(s *settings, t *terminal) (p doctor.Patient, err error) {
+func (c *doctorCmd) patient(s *cli.Settings, t *terminal) (p doctor.Patient, err error) {
 	if err := c.Tries.check(s); err != nil {
 		return p, cli.Usage(err)
 	}
 	p = doctor.Patient{
 		LeaseNeeded: journal.Timing{TryTimeout: c.Tries.TryTimeout, TryBudget: c.Tries.TryBudget}.LeaseNeeded(),
-		Retention:   c.Retention, UnresolvedFor: c.UnresolvedFor, Version: version(),
+		Retention:   c.Retention, UnresolvedFor: c.UnresolvedFor, Version: cli.Version(),
 	}
 	if c.Prometheus != "" {
 		if p.Prometheus, err = webURL(c.Prometheus); err != nil {
-			return p, usagef("%s: %w", s.Place("prometheus"), err)
+			return p, cli.Usagef("%s: %w", s.Place("prometheus"), err)
 		}
 	}
 	if p.Alerts, err = alertNames(deploy.Rules); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/deploy"
 	"github.com/klarna-renewals/renewals/worker/doctor"
 )
@@ -16,8 +17,8 @@ func TestDoctor(t *testing.T) {
 	t.Parallel()
 	b := broker(t, func(o *server.Options) { o.HTTPHost, o.HTTPPort = "127.0.0.1", server.RANDOM_PORT })
 	env := environmentFor(b, simulator(t)).with("NATS_MONITORING_URL", "http://"+b.MonitorAddr().String())
-	finish(t, exitDone, env, "", "provision")
-	out, _ := finish(t, exitFailed, env, "", "doctor")
+	finish(t, cli.ExitDone, env, "", "provision")
+	out, _ := finish(t, cli.ExitFailed, env, "", "doctor")
 	for _, want := range []string{
 		"NOT SAFE  fsync         every 2m on renewals-dev, one copy of the journal: a power cut can lose the records of the last 2m, and so the memory of what was charged; put sync_interval: always",
 		"ok        klarna        default: 127.0.0.1:", " lets this account in",
@@ -32,17 +33,17 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("the API key is told:\n%s", out)
 	}
 
-	out, _ = finish(t, exitDone, env, "", "status")
+	out, _ = finish(t, cli.ExitDone, env, "", "status")
 	if want := "warning: fsync: every 2m on renewals-dev, one copy of the journal: a power cut can lose the records of the last 2m, and so the memory of what was charged (renewals doctor)"; !strings.Contains(out, want) {
 		t.Errorf("%q is not in:\n%s", want, out)
 	}
-	out, _ = finish(t, exitDone, env.with("NATS_MONITORING_URL", ""), "", "status", "--json")
+	out, _ = finish(t, cli.ExitDone, env.with("NATS_MONITORING_URL", ""), "", "status", "--json")
 	if !strings.Contains(out, `"needs_human":[]`) || strings.Contains(out, "fsync") {
 		t.Errorf("status tells of what it does not see:\n%s", out)
 	}
 
 	// Without a sight of the disks nothing is unsafe that can be seen.
-	out, _ = finish(t, exitDone, env.with("NATS_MONITORING_URL", ""), "", "doctor", "--json")
+	out, _ = finish(t, cli.ExitDone, env.with("NATS_MONITORING_URL", ""), "", "doctor", "--json")
 	var report struct {
 		Verdict  doctor.Verdict
 		Counts   map[doctor.Verdict]int
@@ -54,7 +55,7 @@ func TestDoctor(t *testing.T) {
 	if report.Verdict != doctor.Unseen || report.Counts[doctor.NotSafe] != 0 || report.Counts[doctor.OK] < 5 || len(report.Findings) < len(doctor.Checks()) {
 		t.Errorf("as JSON: %s", out)
 	}
-	finish(t, exitFailed, env.with("NATS_MONITORING_URL", ""), "", "doctor", "--strict")
+	finish(t, cli.ExitFailed, env.with("NATS_MONITORING_URL", ""), "", "doctor", "--strict")
 
 	// What a worker says of itself.
 	p := start(t, env, "", "work")
@@ -74,7 +75,7 @@ func TestDoctor(t *testing.T) {
 	p.stop()
 
 	// Nobody's accounts are configured where an operator sits.
-	out, _ = finish(t, exitDone, variables{"NATS_URL": b.ClientURL()}, "", "doctor")
+	out, _ = finish(t, cli.ExitDone, variables{"NATS_URL": b.ClientURL()}, "", "doctor")
 	if want := "not seen  klarna        cannot be seen from here: no Klarna account is configured here; run it with"; !strings.Contains(out, want) {
 		t.Errorf("%q is not in:\n%s", want, out)
 	}
@@ -91,7 +92,7 @@ func TestDoctorAskedInVain(t *testing.T) {
 		{[]string{"--system-nkey=/nowhere"}, "system account: --nats-nkey: "},
 		{[]string{"--try-timeout=0s"}, "--try-timeout"},
 	} {
-		if _, told := finish(t, exitUsage, nil, "", append([]string{"doctor"}, row.args...)...); !strings.Contains(told, row.want) {
+		if _, told := finish(t, cli.ExitUsage, nil, "", append([]string{"doctor"}, row.args...)...); !strings.Contains(told, row.want) {
 			t.Errorf("%v: got %q, want %q", row.args, told, row.want)
 		}
 	}

@@ -99,7 +99,7 @@ func (f *forwarder) post(ctx context.Context, r record) (status int, said string
 	}
 	said = response.Status
 	if first, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n"); response.StatusCode >= 300 && first != "" {
-		said += fmt.Sprintf(": %.200s", printable(first))
+		said += fmt.Sprintf(": %.200s", cli.Printable(first))
 	}
 	return response.StatusCode, said, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -168,8 +169,8 @@ func TestWatchForwards(t *testing.T) {
 	o.work()
 	eventually(t, "what comes next", func() bool { return strings.Count(watch.stdout.String(), "→ 204 No Content\n") == 3 })
 	watch.stop()
-	if code := watch.wait(t); code != exitInterrupted {
-		t.Errorf("exit code %d, want %d", code, exitInterrupted)
+	if code := watch.wait(t); code != cli.ExitInterrupted {
+		t.Errorf("exit code %d, want %d", code, cli.ExitInterrupted)
 	}
 	o.expect(watch.stdout.String(), "forwarding to "+e.URL+", one result after the other", "→ 502 Bad Gateway; again in 0.", "forwarded 3, refused 0\n")
 	if len(e.bodies) != 4 || e.bodies[0] != e.bodies[1] || !strings.Contains(e.bodies[1], `"subscription_id":"one"`) || !strings.Contains(e.bodies[2], `"payment_method_failed"`) || !strings.Contains(e.bodies[3], `"subscription_id":"three"`) {
@@ -186,7 +187,7 @@ func TestWatchForwards(t *testing.T) {
 func TestForwardToNoEndpoint(t *testing.T) {
 	t.Parallel()
 	for _, to := range []string{"", "localhost:3000", "/results", "ftp://127.0.0.1/", "http://", "http://user:secret-password@127.0.0.1/", "http://a b/"} {
-		_, said := finish(t, exitUsage, nil, "", "watch", "--forward-to="+to)
+		_, said := finish(t, cli.ExitUsage, nil, "", "watch", "--forward-to="+to)
 		if !strings.Contains(said, "--forward-to: expected an http or https URL") || strings.Contains(said, "secret-password") {
 			t.Errorf("%s: %s", to, said)
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/topology"
@@ -29,7 +30,7 @@ func (s jobSettings) kind() desk.JobKind {
 }
 
 // reader is what jobs are read by.
-func (s jobSettings) reader(from *settings) (jobReader, error) {
+func (s jobSettings) reader(from *cli.Settings) (jobReader, error) {
 	entry, err := accountOf(from, s.Account)
 	r := jobReader{
 		kind: s.kind(), account: messages.Account(entry.Name), untimely: s.Untimely, memory: messages.DefaultMemory,
@@ -46,15 +47,15 @@ func (s jobSettings) reader(from *settings) (jobReader, error) {
 
 // accountOf is the entry of the one account that jobs are for: the one that is named, else the only one of the file or that which is called
 // "default". Without a file the entry has a name alone.
-func accountOf(s *settings, name string) (accountEntry, error) {
+func accountOf(s *cli.Settings, name string) (cli.AccountEntry, error) {
 	if s.File == nil || len(s.File.Accounts) == 0 {
 		if name == "" {
-			name = defaultAccount
+			name = cli.DefaultAccount
 		}
 		if _, err := messages.ParseAccount(name); err != nil {
-			return accountEntry{}, usagef("%s: %w", s.Place("account"), err)
+			return cli.AccountEntry{}, cli.Usagef("%s: %w", s.Place("account"), err)
 		}
-		return accountEntry{Name: name}, nil
+		return cli.AccountEntry{Name: name}, nil
 	}
 	accounts := s.File.Accounts
 	if name == "" && len(accounts) == 1 {
@@ -62,9 +63,9 @@ func accountOf(s *settings, name string) (accountEntry, error) {
 	}
 	sought := name
 	if name == "" {
-		sought = defaultAccount
+		sought = cli.DefaultAccount
 	}
-	i := slices.IndexFunc(accounts, func(e accountEntry) bool { return e.Name == sought })
+	i := slices.IndexFunc(accounts, func(e cli.AccountEntry) bool { return e.Name == sought })
 	if i >= 0 {
 		return accounts[i], nil
 	}
@@ -76,9 +77,9 @@ func accountOf(s *settings, name string) (accountEntry, error) {
 		names = append(names[:mostNamed], "…")
 	}
 	if name == "" {
-		return accountEntry{}, usagef("%s: not set, expected one of the accounts of %s: %s", s.Place("account"), s.File.Path, strings.Join(names, ", "))
+		return cli.AccountEntry{}, cli.Usagef("%s: not set, expected one of the accounts of %s: %s", s.Place("account"), s.File.Path, strings.Join(names, ", "))
 	}
-	return accountEntry{}, usagef("%s: %q is not among the accounts of %s: %s", s.Place("account"), name, s.File.Path, strings.Join(names, ", "))
+	return cli.AccountEntry{}, cli.Usagef("%s: %q is not among the accounts of %s: %s", s.Place("account"), name, s.File.Path, strings.Join(names, ", "))
 }
 
 // mostNamed accounts are listed in a message.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 )
 
@@ -21,12 +22,12 @@ type klarnaSimCmd struct {
 	Bodies   bool          `default:"true" negatable:"" help:"Keep the bodies of orders in the books."`
 }
 
-func (c *klarnaSimCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *klarnaSimCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if c.Faults < 0 || c.Faults > 1 {
-		return usagef("--faults: %v, expected 0 to 1", c.Faults)
+		return cli.Usagef("--faults: %v, expected 0 to 1", c.Faults)
 	}
 	if err := klarnasim.CheckOutage(c.Outage); err != nil {
-		return usagef("--outage: %w", err)
+		return cli.Usagef("--outage: %w", err)
 	}
 	simulator, err := klarnasim.Start(klarnasim.Options{
 		Addr: c.Addr, Latency: c.Latency, LatencyP99: c.P99, Seed: c.Seed, Rate: c.Rate, Faults: c.Faults, LateBy: c.LateBy, Outage: c.Outage,

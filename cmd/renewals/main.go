@@ -51,12 +51,12 @@ type commands struct {
 }
 
 // run is the whole program; ctx ends with the first signal. It returns the exit code when all is quiet.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env environment) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env cli.Environment) int {
 	t := newTerminal(stdin, stdout, stderr, env)
 	program := cli.Program{
 		Name:        "renewals",
 		Description: "Charges Klarna subscription renewals from NATS JetStream. Every setting has an environment variable, named with its flag; a flag wins over the environment, the environment over the file of --config, that over the default.",
-		Settings:    &settings{Env: env}, Stdout: stdout, Stderr: stderr, Margin: t.margin(),
+		Settings:    &cli.Settings{Env: env}, Stdout: stdout, Stderr: stderr, Margin: t.margin(),
 	}
 	return program.Run(ctx, &commands{}, args, defaults(), kong.Bind(t))
 }

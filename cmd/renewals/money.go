@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
@@ -26,7 +27,7 @@ func (m money) String() string {
 	var say []string
 	for _, v := range slices.Sorted(maps.Keys(m)) {
 		for _, currency := range slices.Sorted(maps.Keys(m[v])) {
-			say = append(say, fmt.Sprintf("%s %s", v, amount(m[v][currency], currency)))
+			say = append(say, fmt.Sprintf("%s %s", v, cli.Amount(m[v][currency], currency)))
 		}
 	}
 	return strings.Join(say, ", ")

@@ -30,10 +30,10 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := variables{"NATS_URL": b.ClientURL()}
-	if _, told := finish(t, exitFailed, env, "", "provision"); !strings.Contains(told, "check NATS_CA") {
+	if _, told := finish(t, cli.ExitFailed, env, "", "provision"); !strings.Contains(told, "check NATS_CA") {
 		t.Errorf("a certificate that nobody knows: got %q", told)
 	}
-	finish(t, exitDone, env.with("NATS_CA", ca), "", "provision")
+	finish(t, cli.ExitDone, env.with("NATS_CA", ca), "", "provision")
 }
 
 // The pair of the NATS documentation:
@@ -48,10 +48,10 @@ func TestNKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := variables{"NATS_URL": b.ClientURL()}
-	finish(t, exitFailed, env, "", "provision")
-	finish(t, exitDone, env.with("NATS_NKEY", seed), "", "provision")
+	finish(t, cli.ExitFailed, env, "", "provision")
+	finish(t, cli.ExitDone, env.with("NATS_NKEY", seed), "", "provision")
 	// Half of one kind of credentials and half of another is nobody's.
-	if _, told := finish(t, exitUsage, env.with("NATS_NKEY", seed, "NATS_USER", "me"), "", "provision"); !strings.Contains(told, "expected one kind of credentials") {
+	if _, told := finish(t, cli.ExitUsage, env.with("NATS_NKEY", seed, "NATS_USER", "me"), "", "provision"); !strings.Contains(told, "expected one kind of credentials") {
 		t.Errorf("got %q", told)
 	}
 }
@@ -64,7 +64,7 @@ func TestRedactURLs(t *testing.T) {
 		{"me:s@cret@a", "nats://[redacted]@a"},
 		{"localhost", "nats://localhost"},
 	} {
-		if got := redactURLs(row.url); got != row.want {
+		if got := cli.RedactURLs(row.url); got != row.want {
 			t.Errorf("redactURLs(%q) = %q, want %q", row.url, got, row.want)
 		}
 	}
@@ -75,7 +75,7 @@ func TestRedactURLs(t *testing.T) {
 func TestNothingIsSentLater(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
-	server, err := reachSettings{URL: b.ClientURL()}.Server(&settings{Env: func(string) (string, bool) { return "", false }})
+	server, err := cli.ReachSettings{URL: b.ClientURL()}.Server(&cli.Settings{Env: func(string) (string, bool) { return "", false }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,17 +108,17 @@ func TestConnectionInClear(t *testing.T) {
 		}
 	}
 	env := environmentFor(broker(t, nil), simulator(t))
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	const loud = "is not encrypted: whoever is on its way reads customer tokens"
-	if out, _ := finish(t, exitDone, env, "", "status"); strings.Contains(out, loud) {
+	if out, _ := finish(t, cli.ExitDone, env, "", "status"); strings.Contains(out, loud) {
 		t.Errorf("status on loopback says %s", out)
 	}
 	// By a name that is not one of loopback's, though it is.
 	env = env.with("NATS_URL", strings.Replace(env["NATS_URL"], "127.0.0.1", "0.0.0.0", 1))
-	if out, _ := finish(t, exitDone, env, "", "status"); !strings.Contains(out, "\n  warning: the connection to nats://0.0.0.0:") || !strings.Contains(out, loud) {
+	if out, _ := finish(t, cli.ExitDone, env, "", "status"); !strings.Contains(out, "\n  warning: the connection to nats://0.0.0.0:") || !strings.Contains(out, loud) {
 		t.Errorf("status says %s", out)
 	}
-	if out, _ := finish(t, exitDone, env, "", "status", "--json"); !strings.Contains(out, `"warnings":["the connection to `) {
+	if out, _ := finish(t, cli.ExitDone, env, "", "status", "--json"); !strings.Contains(out, `"warnings":["the connection to `) {
 		t.Errorf("status --json says %s", out)
 	}
 	p := start(t, env, "", "work")

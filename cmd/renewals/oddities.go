@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -28,7 +29,7 @@ func (o *oddities) note(where string, warnings, now []messages.Problem) {
 				o.counts = map[string]int{}
 			}
 			if o.counts[what]++; o.counts[what] == 1 {
-				o.printf("%s: %s: %s: %s\n", where, list.severity, printable(p.Path), printable(p.Message))
+				o.printf("%s: %s: %s: %s\n", where, list.severity, cli.Printable(p.Path), cli.Printable(p.Message))
 			}
 		}
 	}

@@ -25,7 +25,7 @@ var oneShots = [][]string{
 func TestOneShotsEndWithoutServer(t *testing.T) {
 	t.Parallel()
 	for _, args := range oneShots {
-		_, told := finish(t, exitFailed, variables{"NATS_URL": "nats://me:hunter2@127.0.0.1:1"}, "", append(args, "--timeout=20ms")...)
+		_, told := finish(t, cli.ExitFailed, variables{"NATS_URL": "nats://me:hunter2@127.0.0.1:1"}, "", append(args, "--timeout=20ms")...)
 		last := told[strings.LastIndex(strings.TrimSpace(told), "\n")+1:]
 		if !strings.HasPrefix(last, "renewals: no NATS server at nats://[redacted]@127.0.0.1:1 (NATS_URL) within 20ms: dial tcp 127.0.0.1:1: ") || strings.Contains(told, "{") || strings.Contains(told, "hunter2") {
 			t.Errorf("%v: got %q", args, told)
@@ -44,21 +44,21 @@ func TestOneShotsNameWhatIsRefused(t *testing.T) {
 		}
 	})
 	env := variables{"NATS_URL": b.ClientURL(), "NATS_PASSWORD": "p"}
-	finish(t, exitDone, env.with("NATS_USER", "operator"), "", "provision")
+	finish(t, cli.ExitDone, env.with("NATS_USER", "operator"), "", "provision")
 	for _, args := range oneShots {
 		if args[0] == "publish" {
 			continue // it may
 		}
-		_, told := finish(t, exitFailed, env.with("NATS_USER", "silent"), "", args...)
+		_, told := finish(t, cli.ExitFailed, env.with("NATS_USER", "silent"), "", args...)
 		if !strings.Contains(told, `Permissions Violation for Publish to "$JS.API.`) || !strings.Contains(told, "with NATS_USER at nats://127.0.0.1") || !strings.Contains(told, "--print-permissions") {
 			t.Errorf("%v: got %q", args, told)
 		}
-		_, told = finish(t, exitFailed, env.with("NATS_USER", "deaf"), "", args...)
+		_, told = finish(t, cli.ExitFailed, env.with("NATS_USER", "deaf"), "", args...)
 		if !strings.Contains(told, `Permissions Violation for Subscription to "_INBOX.`) || !strings.Contains(told, "set NATS_INBOX_PREFIX") {
 			t.Errorf("%v: got %q", args, told)
 		}
 	}
-	finish(t, exitDone, env.with("NATS_USER", "deaf", "NATS_INBOX_PREFIX", "answers.me"), "", "status")
+	finish(t, cli.ExitDone, env.with("NATS_USER", "deaf", "NATS_INBOX_PREFIX", "answers.me"), "", "status")
 }
 
 func TestOneShotsWithoutJetStream(t *testing.T) {
@@ -68,7 +68,7 @@ func TestOneShotsWithoutJetStream(t *testing.T) {
 		if args[0] == "publish" {
 			continue // nothing
 		}
-		if _, told := finish(t, exitFailed, variables{"NATS_URL": b.ClientURL()}, "", args...); !strings.Contains(told, "JetStream is off on this server") {
+		if _, told := finish(t, cli.ExitFailed, variables{"NATS_URL": b.ClientURL()}, "", args...); !strings.Contains(told, "JetStream is off on this server") {
 			t.Errorf("%v: got %q", args, told)
 		}
 	}
@@ -79,13 +79,13 @@ func TestOneShotsOutliveNoOutage(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
 	env := variables{"NATS_URL": b.ClientURL(), "RENEWALS_TIMEOUT": "300ms"}
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	watch := start(t, env, "", "watch")
 	publish, in := startWithInput(t, env, "publish")
 	t.Cleanup(func() { in.Close() })
 	eventually(t, "both connect", func() bool { return b.NumClients() == 2 })
 	stopBroker(b)
-	if code := publish.wait(t); code != exitFailed || !strings.Contains(publish.stderr.String(), "was lost, and no server answered for 300ms") {
+	if code := publish.wait(t); code != cli.ExitFailed || !strings.Contains(publish.stderr.String(), "was lost, and no server answered for 300ms") {
 		t.Errorf("publish exits with %d and says %q", code, publish.stderr.String())
 	}
 	select {
@@ -107,16 +107,16 @@ func TestInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := broker(t, nil)
-	finish(t, exitDone, variables{"NATS_URL": b.ClientURL()}, "", "provision")
+	finish(t, cli.ExitDone, variables{"NATS_URL": b.ClientURL()}, "", "provision")
 	for _, row := range []struct {
 		url  string
 		args []string
 		want int
 	}{
-		{"nats://127.0.0.1:1", []string{"status", "--timeout=1h"}, exitInterrupted},
-		{b.ClientURL(), []string{"watch"}, exitInterrupted},
-		{b.ClientURL(), []string{"status", "--watch"}, exitInterrupted},
-		{b.ClientURL(), []string{"klarna-sim", "--addr=127.0.0.1:0"}, exitDone}, // a server, which is told to stop
+		{"nats://127.0.0.1:1", []string{"status", "--timeout=1h"}, cli.ExitInterrupted},
+		{b.ClientURL(), []string{"watch"}, cli.ExitInterrupted},
+		{b.ClientURL(), []string{"status", "--watch"}, cli.ExitInterrupted},
+		{b.ClientURL(), []string{"klarna-sim", "--addr=127.0.0.1:0"}, cli.ExitDone}, // a server, which is told to stop
 	} {
 		command := exec.Command(program, row.args...)
 		command.Env = append(os.Environ(), "NATS_URL="+row.url)
@@ -154,7 +154,7 @@ func TestConnectionsSayWhoTheyAre(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
 	env := environmentFor(b, simulator(t))
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	start(t, env, "", "watch")
 	start(t, env, "", "work")
 	host := cli.Hostname()

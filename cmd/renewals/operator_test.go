@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	testbroker "github.com/klarna-renewals/renewals/test/broker"
@@ -44,8 +45,8 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	o := &office{T: t, sim: sim, due: time.Now(), env: environmentFor(b, sim).with("RENEWALS_KEY_WINDOW", "300ms", "RENEWALS_RETRY_DELAYS", "100ms", "RENEWALS_TRY_BUDGET", "1ms", "RENEWALS_CONFIG", config)}
-	finish(t, exitDone, o.env, "", "provision")
-	_, js, err := natsServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
+	finish(t, cli.ExitDone, o.env, "", "provision")
+	_, js, err := cli.NATSServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +91,7 @@ func (o *office) work() {
 	p := start(o.T, o.env, "", "work")
 	o.empty(p)
 	p.stop()
-	if code := p.wait(o.T); code != exitDone {
+	if code := p.wait(o.T); code != cli.ExitDone {
 		o.Fatalf("the worker exited with %d:\n%s", code, p.stderr.String())
 	}
 }
@@ -140,7 +141,7 @@ func (o *office) expect(text string, wants ...string) {
 // letters are the dead letters, as dead list tells programs.
 func (o *office) letters(args ...string) (letters []entry) {
 	o.Helper()
-	out, _ := o.run(exitDone, append([]string{"dead", "list", "--json"}, args...)...)
+	out, _ := o.run(cli.ExitDone, append([]string{"dead", "list", "--json"}, args...)...)
 	for line := range strings.Lines(out) {
 		var e entry
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
@@ -184,33 +185,33 @@ func TestResolveNotCharged(t *testing.T) {
 	o.publish(o.job("1234834", "ok", "", 2))
 	o.work()
 
-	out, _ := o.run(exitFailed, "status")
+	out, _ := o.run(cli.ExitFailed, "status")
 	o.expect(out, "NEEDS A HUMAN", "account default: unresolved renewals, dead letters", "no worker is live", "1234834/2026-12  default  charge  15.99 EUR  idempotency_window_expired")
-	out, _ = o.run(exitDone, "show", "1234834/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "1234834/2026-12")
 	o.expect(out, "subscription 1234834, period 2026-12, 15.99 EUR", "of message ID 1234834/2026-12/1", "claimed\n", "klarna answered 500",
 		"state: unresolved: idempotency_window_expired", "renewals resolve 1234834/2026-12 --not-charged")
 
 	// Nobody is there to ask.
-	_, told := o.run(exitUsage, "resolve", "1234834/2026-12", "--not-charged")
+	_, told := o.run(cli.ExitUsage, "resolve", "1234834/2026-12", "--not-charged")
 	o.expect(told, "--yes: not set, and standard input is no terminal to ask on; nothing was changed")
 	if got := o.state("1234834").Phase; got != journal.PhaseUnresolved {
 		t.Fatalf("phase %s, want unresolved", got)
 	}
 
 	blocked := o.letterFor("1234834/2026-12/2")
-	out, _ = o.run(exitDone, "resolve", "1234834/2026-12/1", "--not-charged", "--yes", "--actor=anna@billing", "--note=no order in the portal")
+	out, _ = o.run(cli.ExitDone, "resolve", "1234834/2026-12/1", "--not-charged", "--yes", "--actor=anna@billing", "--note=no order in the portal")
 	o.expect(out, "recorded: dunning not_charged", "by anna@billing, by word alone, note: no order in the portal", "dead letter ", "renewals dead replay "+blocked)
 	if letters := o.letters(); len(letters) != 1 || letters[0].Reason != messages.ReasonBlockedByUnresolved {
 		t.Errorf("dead letters %+v, want the blocked job's only", letters)
 	}
-	_, told = o.run(exitFailed, "resolve", "1234834/2026-12", "--not-charged", "--yes")
+	_, told = o.run(cli.ExitFailed, "resolve", "1234834/2026-12", "--not-charged", "--yes")
 	o.expect(told, "resolve: only an unresolved renewal can be resolved: this one is dunning")
 
 	// The attempt that it blocked goes on under its own key.
-	out, _ = o.run(exitDone, "dead", "replay", blocked)
+	out, _ = o.run(cli.ExitDone, "dead", "replay", blocked)
 	o.expect(out, "1 replayed")
 	o.work()
-	out, _ = o.run(exitDone, "show", "1234834/2026-12", "--json")
+	out, _ = o.run(cli.ExitDone, "show", "1234834/2026-12", "--json")
 	var kinds []string
 	for line := range strings.Lines(out) {
 		var r struct{ Kind, ID, Actor, Corrects string }
@@ -224,7 +225,7 @@ func TestResolveNotCharged(t *testing.T) {
 	if got, want := strings.Join(kinds, ", "), "unresolved 1, rejected 2, dunning 1anna@billingunresolved, paid 2rejected"; got != want {
 		t.Errorf("results %q, want %q", got, want)
 	}
-	out, _ = o.run(exitDone, "status")
+	out, _ = o.run(cli.ExitDone, "status")
 	o.expect(out, "nothing needs a human")
 	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {
 		t.Errorf("orders at Klarna: %d, want 1", orders)
@@ -252,14 +253,14 @@ func TestResolvePaid(t *testing.T) {
 		{[]string{"resolve", "77/2026-12", "--paid", "--order-id=1", "--capture-id=1", "--yes"}, "--capture-id: for --captured without --paid only"},
 		{[]string{"resolve", "77/2026-12", "--paid", "--order-id=a b", "--yes"}, `--order-id: "a b", expected`},
 	} {
-		_, told := o.run(exitUsage, row.args...)
+		_, told := o.run(cli.ExitUsage, row.args...)
 		o.expect(told, row.want)
 	}
-	_, told := o.run(exitFailed, "resolve", "79/2026-12", "--not-charged", "--yes")
+	_, told := o.run(cli.ExitFailed, "resolve", "79/2026-12", "--not-charged", "--yes")
 	o.expect(told, "79/2026-12: no record of it in RENEWAL_JOURNAL")
 
 	order := o.sim.Simulator.Books().Orders[0].OrderID
-	out, told := o.run(exitDone, "resolve", "77/2026-12", "--paid", "--order-id", order, "--yes", "--json")
+	out, told := o.run(cli.ExitDone, "resolve", "77/2026-12", "--paid", "--order-id", order, "--yes", "--json")
 	var paid struct {
 		messages.Paid
 		Kind messages.Kind
@@ -280,23 +281,23 @@ func TestResolvePaid(t *testing.T) {
 
 	// An order that does not fit is refused with each difference; on an operator's word alone the record says so, and what was seen.
 	other := []string{"resolve", "80/2026-12", "--paid", "--order-id", order, "--yes"}
-	out, told = o.run(exitFailed, other...)
+	out, told = o.run(cli.ExitFailed, other...)
 	o.expect(out, "merchant_reference1  op-80-", "NO")
 	o.expect(told, "nothing was recorded, since Klarna does not bear it out", "merchant_reference1: the job says op-80-", ", Klarna says op-77-", "named by another renewal, too: 77/2026-12, paid record ")
 	if got := o.state("80").Phase; got != journal.PhaseUnresolved {
 		t.Fatalf("phase %s, want unresolved", got)
 	}
-	out, _ = o.run(exitDone, append(other, "--unverified", "--json")...)
+	out, _ = o.run(cli.ExitDone, append(other, "--unverified", "--json")...)
 	o.expect(out, `"verified":false,"seen":{"order_id":"`+order+`"`, `"merchant_reference1":"op-77-`, `"fraud_status":"ACCEPTED","captured":true`)
 
 	// So it is of one that Klarna does not know.
-	_, told = o.run(exitFailed, "resolve", "78/2026-12", "--paid", "--order-id=X", "--yes")
+	_, told = o.run(cli.ExitFailed, "resolve", "78/2026-12", "--paid", "--order-id=X", "--yes")
 	o.expect(told, "account default has no order X at Klarna: check the id, and whether the order is another account's", "nothing was recorded")
-	_, told = o.run(exitUsage, "resolve", "78/2026-12", "--paid", "--order-id=X", "--unverified", "--yes")
+	_, told = o.run(cli.ExitUsage, "resolve", "78/2026-12", "--paid", "--order-id=X", "--unverified", "--yes")
 	o.expect(told, "--captured: not set, and Klarna was not asked")
-	out, _ = o.run(exitDone, "resolve", "78/2026-12", "--paid", "--order-id=X", "--captured=false", "--unverified", "--yes")
+	out, _ = o.run(cli.ExitDone, "resolve", "78/2026-12", "--paid", "--order-id=X", "--captured=false", "--unverified", "--yes")
 	o.expect(out, "not looked up: account default has no order X at Klarna", "order X, to be captured", "by word alone", "!ACCEPTED")
-	out, _ = o.run(exitDone, "show", "78/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "78/2026-12")
 	o.expect(out, "state: paid with order X: 15.99 EUR authorised, Klarna has not said until when", "publish a capture job")
 }
 
@@ -365,39 +366,39 @@ func TestDecisionWhoseAnswerIsLost(t *testing.T) {
 // S15: a period that an operator cancels is not charged any more.
 func TestCancelByAnOperator(t *testing.T) {
 	o := newOffice(t)
-	_, told := o.run(exitUsage, "cancel", "9", "2026-12", "--unknown")
+	_, told := o.run(cli.ExitUsage, "cancel", "9", "2026-12", "--unknown")
 	o.expect(told, "--yes: not set")
-	_, told = o.run(exitFailed, "cancel", "zzz", "2026-13", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "zzz", "2026-13", "--yes")
 	o.expect(told, "cancel: nothing is recorded of period 2026-13 of subscription zzz, and no job of it waits; if both are right, --unknown cancels it before anybody publishes it")
 	if n := o.count(messages.StreamJournal); n != 0 {
 		t.Fatalf("%d records, want none", n)
 	}
-	_, told = o.run(exitUsage, "cancel", "9", " ", "--yes")
+	_, told = o.run(cli.ExitUsage, "cancel", "9", " ", "--yes")
 	o.expect(told, "PERIOD: found a space")
-	_, told = o.run(exitUsage, "cancel", strings.Repeat("9", 65), "2026-12", "--yes")
+	_, told = o.run(cli.ExitUsage, "cancel", strings.Repeat("9", 65), "2026-12", "--yes")
 	o.expect(told, "SUBSCRIPTION: found 65 bytes, expected 1 to 64")
 
-	out, _ := o.run(exitDone, "cancel", "9", "2026-12", "--unknown", "--yes", "--actor=anna", "--note=left us")
+	out, _ := o.run(cli.ExitDone, "cancel", "9", "2026-12", "--unknown", "--yes", "--actor=anna", "--note=left us")
 	o.expect(out, "nothing is recorded of this renewal yet", "recorded: cancelled by anna, note: left us")
 	o.publish(o.job("8", "ok", "", 1)) // which no worker has seen
-	out, _ = o.run(exitDone, "cancel", "8", "2026-12", "--yes")
+	out, _ = o.run(cli.ExitDone, "cancel", "8", "2026-12", "--yes")
 	o.expect(out, "recorded: cancelled")
 	o.publish(o.job("9", "ok", "", 1))
 	o.work()
-	out, _ = o.run(exitDone, "show", "9/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "9/2026-12")
 	o.expect(out, "state: cancelled: this period will not be charged", "rejected", "15.99 EUR")
-	_, told = o.run(exitFailed, "cancel", "9", "2026-12", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "9", "2026-12", "--yes")
 	o.expect(told, "cancel: the renewal is cancelled already")
 
 	o.publish(o.job("10", "ok", "", 1), o.job("11", "soft-decline", "", 1), o.job("12", "500", "", 1))
 	o.work()
-	_, told = o.run(exitFailed, "cancel", "10", "2026-12", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "10", "2026-12", "--yes")
 	o.expect(told, "cancel: too late: the renewal is paid with order ", "refund it in Klarna's portal")
-	_, told = o.run(exitFailed, "cancel", "12", "2026-12", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "12", "2026-12", "--yes")
 	o.expect(told, "it may have been charged: resolve it first")
-	_, told = o.run(exitUsage, "cancel", "11", "2026-12", "--yes", "--account=se")
+	_, told = o.run(cli.ExitUsage, "cancel", "11", "2026-12", "--yes", "--account=se")
 	o.expect(told, "--account: se, but the records of this renewal are of account default")
-	out, _ = o.run(exitDone, "cancel", "11", "2026-12", "--yes", "--json")
+	out, _ = o.run(cli.ExitDone, "cancel", "11", "2026-12", "--yes", "--json")
 	o.expect(out, `{"kind":"cancelled"`, `"account":"default"`)
 	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {
 		t.Errorf("orders at Klarna: %d, want 1", orders)
@@ -432,14 +433,14 @@ func TestShowFinds(t *testing.T) {
 		{"inv <3>", []string{"subscription 3, ", "state: nothing recorded: no worker has claimed it yet", "queue: job inv <3>"}},
 		{"4/2026-12", []string{"subscription 4, ", "queue: job 4/2026-12/1"}},
 	} {
-		out, _ := o.run(exitDone, "show", row.name)
+		out, _ := o.run(cli.ExitDone, "show", row.name)
 		o.expect(out, append(row.wants, "!ok-op-", "!ok-another")...)
 	}
-	out, _ := o.run(exitDone, "show", "--json", "4/2026-12/1")
+	out, _ := o.run(cli.ExitDone, "show", "--json", "4/2026-12/1")
 	o.expect(out, `{"kind":"due","sequence":`, `"id":"4/2026-12/1","account":"default","subscription_id":"4"`, "!ok-op-")
-	_, told := o.run(exitFailed, "show", "2041")
+	_, told := o.run(cli.ExitFailed, "show", "2041")
 	o.expect(told, "show 2041: neither a record in RENEWAL_JOURNAL nor a job in RENEWALS")
-	_, told = o.run(exitUsage, "show", "")
+	_, told = o.run(cli.ExitUsage, "show", "")
 	o.expect(told, "ID: found nothing")
 }
 
@@ -492,37 +493,37 @@ func TestCorrectedByAnother(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("91", "500", "", 1), o.job("92", "500", "", 1))
 	o.work()
-	o.run(exitDone, "resolve", "91/2026-12", "--not-charged", "--yes", "--actor=anna@billing")
+	o.run(cli.ExitDone, "resolve", "91/2026-12", "--not-charged", "--yes", "--actor=anna@billing")
 
-	_, told := o.run(exitFailed, "resolve", "91/2026-12", "--paid", "--order-id=X", "--captured=true", "--yes")
+	_, told := o.run(cli.ExitFailed, "resolve", "91/2026-12", "--paid", "--order-id=X", "--captured=true", "--yes")
 	o.expect(told, "this one is dunning; an operator decided that: put it right with --correct")
-	_, told = o.run(exitFailed, "resolve", "92/2026-12", "--correct", "--not-charged", "--yes")
+	_, told = o.run(cli.ExitFailed, "resolve", "92/2026-12", "--correct", "--not-charged", "--yes")
 	o.expect(told, "there is no decision to correct yet")
-	out, _ := o.run(exitDone, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--unverified", "--yes", "--actor=ben@billing", "--note=wrong tab")
+	out, _ := o.run(cli.ExitDone, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--unverified", "--yes", "--actor=ben@billing", "--note=wrong tab")
 	o.expect(out, "recorded: paid order X, corrects dunning", "by ben@billing, by word alone, note: wrong tab")
-	out, _ = o.run(exitDone, "show", "91/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "91/2026-12")
 	o.expect(out, "anna@billing", "ben@billing", "paid with order X")
-	o.run(exitDone, "resolve", "91/2026-12", "--correct", "--not-charged", "--yes")
+	o.run(cli.ExitDone, "resolve", "91/2026-12", "--correct", "--not-charged", "--yes")
 
 	o.publish(o.job("91", "ok", "", 2))
 	o.work()
-	_, told = o.run(exitFailed, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--yes")
+	_, told = o.run(cli.ExitFailed, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--yes")
 	o.expect(told, "only what an operator decided can be corrected")
 }
 
 func TestCancellationTakenBack(t *testing.T) {
 	o := newOffice(t)
-	o.run(exitDone, "cancel", "93", "2026-12", "--unknown", "--yes", "--actor=anna@billing")
+	o.run(cli.ExitDone, "cancel", "93", "2026-12", "--unknown", "--yes", "--actor=anna@billing")
 	o.publish(o.job("93", "ok", "", 1))
 	o.work()
 	turnedAway := o.letterFor("93/2026-12/1")
-	out, _ := o.run(exitDone, "cancel", "93", "2026-12", "--undo", "--yes", "--actor=ben@billing")
+	out, _ := o.run(cli.ExitDone, "cancel", "93", "2026-12", "--undo", "--yes", "--actor=ben@billing")
 	o.expect(out, "recorded: cancelled taken back: the period may be charged again, by ben@billing", "renewals dead replay "+turnedAway)
-	_, told := o.run(exitFailed, "cancel", "93", "2026-12", "--undo", "--yes")
+	_, told := o.run(cli.ExitFailed, "cancel", "93", "2026-12", "--undo", "--yes")
 	o.expect(told, "cancel --undo: only a cancelled renewal can be reinstated: this one is none")
-	o.run(exitDone, "dead", "replay", turnedAway, "--yes")
+	o.run(cli.ExitDone, "dead", "replay", turnedAway, "--yes")
 	o.work()
-	out, _ = o.run(exitDone, "show", "93/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "93/2026-12")
 	o.expect(out, "anna@billing", "ben@billing", "state: paid")
 	if orders := o.sim.Simulator.Counts().Orders; orders != 1 {
 		t.Errorf("orders at Klarna: %d, want 1", orders)

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -67,7 +68,7 @@ func (o *operations) listen(s opsSettings, place string, log zerolog.Logger) err
 		return nil
 	}
 	if err != nil {
-		return usagef("%s: %w, expected a free host:port, or off", place, err)
+		return cli.Usagef("%s: %w, expected a free host:port, or off", place, err)
 	}
 	o.server = &http.Server{
 		Handler: o.handler(s.Pprof), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,

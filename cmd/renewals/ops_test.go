@@ -18,6 +18,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/worker"
 )
@@ -84,10 +85,10 @@ func TestWrongPasswordUntilItsFileChanges(t *testing.T) {
 		p := start(t, o.env, "", "status", "--json")
 		code := p.wait(t)
 		status = p.stdout.String()
-		return code == exitFailed && strings.Contains(status, `"not_evaluated":"Klarna turns requests away unread`)
+		return code == cli.ExitFailed && strings.Contains(status, `"not_evaluated":"Klarna turns requests away unread`)
 	})
 	o.expect(status, `"needs_human":["account default: paused"]`, `"backlog":1`)
-	out, _ := o.run(exitFailed, "status")
+	out, _ := o.run(cli.ExitFailed, "status")
 	o.expect(out, "account default: paused", "default paused, not_evaluated: Klarna turns requests away unread", "no rate limit")
 	_, metrics := get(t, address+"/metrics")
 	o.expect(metrics, `renewals_account_paused{account="default",reason="not_evaluated"} 1`, "go_goroutines", "process_", "go_build_info", "!"+testPassword)
@@ -100,7 +101,7 @@ func TestWrongPasswordUntilItsFileChanges(t *testing.T) {
 	o.expect(metrics, `renewals_account_paused{account="default",reason="not_evaluated"} 0`, `renewals_results_total{account="default",kind="paid",reason=""} 1`,
 		`renewals_results_total{account="default",kind="dunning",reason="payment_method_failed"} 0`)
 	p.stop()
-	if code := p.wait(t); code != exitDone {
+	if code := p.wait(t); code != cli.ExitDone {
 		t.Errorf("exit code %d, want 0", code)
 	}
 	if _, err := http.Get(address + "/healthz"); err == nil {
@@ -139,7 +140,7 @@ func TestRotation(t *testing.T) {
 	}
 	now := time.Now()
 	write(file, "a", now)
-	r, stop := newRotation([]accountEntry{{PasswordFile: file}, {Password: "from the environment"}, {PasswordFile: late}})
+	r, stop := newRotation([]cli.AccountEntry{{PasswordFile: file}, {Password: "from the environment"}, {PasswordFile: late}})
 	defer stop()
 	for _, row := range []struct {
 		situation string
@@ -168,7 +169,7 @@ func TestRotationRetries(t *testing.T) {
 	if err := os.WriteFile(file, []byte("a"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r, stop := newRotation([]accountEntry{{PasswordFile: file}})
+	r, stop := newRotation([]cli.AccountEntry{{PasswordFile: file}})
 	stop() // a real signal is another test's
 	ctx, end := context.WithCancel(t.Context())
 	retried, ended := make(chan struct{}, 10), make(chan struct{})
@@ -194,9 +195,9 @@ func TestOpsAddress(t *testing.T) {
 	}
 	defer taken.Close()
 	o.env = o.env.with("RENEWALS_OPS_ADDR", taken.Addr().String())
-	_, told := o.run(exitUsage, "work")
+	_, told := o.run(cli.ExitUsage, "work")
 	o.expect(told, "renewals: RENEWALS_OPS_ADDR: listen tcp "+taken.Addr().String(), "address already in use, expected a free host:port, or off")
-	_, told = o.run(exitUsage, "work", "--ops-addr=9464")
+	_, told = o.run(cli.ExitUsage, "work", "--ops-addr=9464")
 	o.expect(told, "--ops-addr: ", "missing port in address")
 
 	for _, off := range []string{"--ops-addr=off", "--ops-addr="} {

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // An outage of the broker is told when it begins and when it is over, and by nothing in between: eight warnings were eight
@@ -16,7 +18,7 @@ func TestOutageIsToldOnce(t *testing.T) {
 	b := broker(t, func(o *server.Options) { o.StoreDir = store })
 	sim := simulator(t)
 	env := environmentFor(b, sim)
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	worker := start(t, env, "", "work")
 	eventually(t, "the worker charges", func() bool { return strings.Contains(worker.stderr.String(), "charging renewals") })
 	port := b.Addr().(*net.TCPAddr).Port
@@ -26,7 +28,7 @@ func TestOutageIsToldOnce(t *testing.T) {
 	eventually(t, "pulls had time to fail", func() bool { polls++; return polls > 300 })
 	again := broker(t, func(o *server.Options) { o.StoreDir, o.Port = store, port })
 	env["NATS_URL"] = again.ClientURL()
-	finish(t, exitDone, env, jobLines(t, "outage", 1), "publish")
+	finish(t, cli.ExitDone, env, jobLines(t, "outage", 1), "publish")
 	eventually(t, "the job is charged", func() bool { return strings.Contains(worker.stderr.String(), `"recorded"`) })
 	worker.stop()
 	worker.wait(t)

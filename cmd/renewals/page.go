@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // A page is where text for a person goes. It folds lines to its width, so that no terminal breaks them inside a word; what
@@ -37,7 +39,7 @@ func (t *terminal) beside(asJSON bool) *page {
 
 func newPage(w io.Writer, plain bool) *page {
 	p := &page{Writer: w}
-	if f, ok := w.(*os.File); ok && isTerminal(f) {
+	if f, ok := w.(*os.File); ok && cli.IsTerminal(f) {
 		p.colour = !plain
 		if columns, _, err := term.GetSize(int(f.Fd())); err == nil && columns > 0 {
 			p.width = max(columns, leastWidth)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -22,15 +23,15 @@ func TestParkedJobIsSeen(t *testing.T) {
 	}
 	until := "parked, it waits outside the queue until " + clock(job.DueAt)
 	for _, name := range []string{"early/2026-12", string(job.ID), "an ID of its own"} {
-		out, _ := o.run(exitDone, "show", name)
+		out, _ := o.run(cli.ExitDone, "show", name)
 		o.expect(out, until, "of "+messages.StreamLater, "account default")
 	}
-	out, _ := o.run(exitDone, "show", "--json", "early/2026-12")
+	out, _ := o.run(cli.ExitDone, "show", "--json", "early/2026-12")
 	o.expect(out, `"id":"an ID of its own"`, `"parked_until":"`+job.DueAt.Format(time.RFC3339)+`"`, "!ok-op-")
-	out, _ = o.run(exitDone, "status")
+	out, _ = o.run(cli.ExitDone, "status")
 	o.expect(out, "default parked: 2 jobs", "by "+clock(job.DueAt))
 
-	out, _ = o.run(exitDone, "cancel", "early", "2026-12", "--yes")
+	out, _ = o.run(cli.ExitDone, "cancel", "early", "2026-12", "--yes")
 	o.expect(out, "job "+string(job.ID)+" of it is parked until "+clock(job.DueAt), "cancelled")
 	p.stop()
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
@@ -23,15 +24,15 @@ type permissionSettings struct {
 func (p permissionSettings) check() error {
 	switch {
 	case !p.PrintPermissions && p.Role != "":
-		return usagef("--role: set without --print-permissions")
+		return cli.Usagef("--role: set without --print-permissions")
 	case !p.PrintPermissions && len(p.Account) > 0:
-		return usagef("--account: set without --print-permissions; the accounts to provision are KLARNA_ACCOUNT, or those of --config")
+		return cli.Usagef("--account: set without --print-permissions; the accounts to provision are KLARNA_ACCOUNT, or those of --config")
 	case p.Role != "" && !slices.Contains(topology.Roles, topology.Role(p.Role)):
-		return usagef("--role: %q, expected one of %s", p.Role, rolesText())
+		return cli.Usagef("--role: %q, expected one of %s", p.Role, rolesText())
 	}
 	for _, name := range p.Account {
 		if _, err := messages.ParseAccount(name); err != nil {
-			return usagef("--account: %w", err)
+			return cli.Usagef("--account: %w", err)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -36,7 +37,7 @@ func TestPrintPermissions(t *testing.T) {
 			want: []string{"publisher fi", "publisher no"},
 		},
 	} {
-		out, _ := finish(t, exitDone, row.env, "", append([]string{"provision", "--print-permissions", "--json"}, row.args...)...)
+		out, _ := finish(t, cli.ExitDone, row.env, "", append([]string{"provision", "--print-permissions", "--json"}, row.args...)...)
 		var grants []topology.Grant
 		if err := json.Unmarshal([]byte(out), &grants); err != nil {
 			t.Fatalf("%s: %v\n%s", row.situation, err, out)
@@ -72,7 +73,7 @@ func TestPrintPermissions(t *testing.T) {
 // A list says what one account's users need, and nothing of another account.
 func TestPermissionsNameTheirAccounts(t *testing.T) {
 	t.Parallel()
-	out, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
+	out, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
 	for _, want := range []string{`"$JS.ACK.RENEWALS.charge-de.>"`, `"$JS.API.CONSUMER.MSG.NEXT.RENEWALS.charge-se"`, "renewals_worker: {"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("a worker of two accounts lacks %s:\n%s", want, out)
@@ -88,8 +89,8 @@ func TestPermissionsNameTheirAccounts(t *testing.T) {
 // S73: whoever is on call drops dead letters; no job, no record and no stream.
 func TestOperatorChangesNoStream(t *testing.T) {
 	t.Parallel()
-	operator, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=operator")
-	provisioner, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=provisioner")
+	operator, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions", "--role=operator")
+	provisioner, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions", "--role=provisioner")
 	const drops = `"$JS.API.STREAM.MSG.DELETE.RENEWAL_DEAD"`
 	if !strings.Contains(operator, drops) {
 		t.Errorf("the operator lacks %s", drops)
@@ -109,7 +110,7 @@ func TestOperatorChangesNoStream(t *testing.T) {
 // A worker of few accounts speaks for no other, but settles what others abandoned; of many, one list serves all.
 func TestWorkersOwnRecords(t *testing.T) {
 	t.Parallel()
-	few, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
+	few, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account=se,de")
 	for _, kind := range []string{"charging", "pending", "paid", "dunning", "rejected", "capturing", "captured", "capture_failed"} {
 		if strings.Contains(few, `"renewals.`+kind+`.*.*.*.*"`) || !strings.Contains(few, `"renewals.`+kind+`.*.*.*.se"`) || !strings.Contains(few, `"renewals.`+kind+`.*.*.*.de"`) {
 			t.Errorf("records of kind %s, of two accounts:\n%s", kind, few)
@@ -124,7 +125,7 @@ func TestWorkersOwnRecords(t *testing.T) {
 	for n := range 20 + 1 {
 		names = append(names, "a"+strconv.Itoa(n))
 	}
-	many, _ := finish(t, exitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account="+strings.Join(names, ","))
+	many, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions", "--role=worker", "--account="+strings.Join(names, ","))
 	if !strings.Contains(many, `"renewals.charging.*.*.*.*"`) || strings.Contains(many, `"renewals.charging.*.*.*.a1"`) {
 		t.Errorf("records of %d accounts are listed one by one", len(names))
 	}
@@ -154,7 +155,7 @@ func TestPermissionsAskedForInVain(t *testing.T) {
 		{[]string{"--print-permissions", "--role=admin"}, `--role: "admin", expected one of publisher, worker, consumer, operator, provisioner, monitor`},
 		{[]string{"--print-permissions", "--account=*"}, "--account: "},
 	} {
-		if _, told := finish(t, exitUsage, nil, "", append([]string{"provision"}, row.args...)...); !strings.Contains(told, row.want) {
+		if _, told := finish(t, cli.ExitUsage, nil, "", append([]string{"provision"}, row.args...)...); !strings.Contains(told, row.want) {
 			t.Errorf("%v: got %q, want %q", row.args, told, row.want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -16,9 +17,9 @@ import (
 )
 
 type provisionCmd struct {
-	NATS         natsSettings         `embed:""`
-	Account      accountSettings      `embed:""`
-	Log          logSettings          `embed:""`
+	NATS         cli.NATSSettings     `embed:""`
+	Account      cli.AccountSettings  `embed:""`
+	Log          cli.LogSettings      `embed:""`
 	Provisioning provisioningSettings `embed:""`
 	Permissions  permissionSettings   `embed:""`
 
@@ -35,7 +36,7 @@ type provisioningSettings struct {
 	AcceptEmptyJournal bool          `help:"Create a missing journal although jobs wait: the memory of what was charged is gone, and you take that on." from:"command-line"`
 }
 
-func (c *provisionCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *provisionCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.Permissions.check(); err != nil {
 		return err
 	}
@@ -91,26 +92,26 @@ func warnOfFew(ctx context.Context, js jetstream.JetStream, t *terminal) error {
 }
 
 // provisioning needs the names of the accounts, not their credentials.
-func (p provisioningSettings) provisioning(a accountSettings, s *settings) (topology.Provisioning, error) {
+func (p provisioningSettings) provisioning(a cli.AccountSettings, s *cli.Settings) (topology.Provisioning, error) {
 	switch p.Replicas {
 	case 0, 1, 3, 5:
 	default:
-		return topology.Provisioning{}, usagef("%s: %d, expected 1, 3 or 5", s.Place("replicas"), p.Replicas)
+		return topology.Provisioning{}, cli.Usagef("%s: %d, expected 1, 3 or 5", s.Place("replicas"), p.Replicas)
 	}
 	for _, age := range []struct {
 		flag  string
 		value time.Duration
 	}{{"retention", p.Retention}, {"dead-retention", p.DeadRetention}} {
 		if age.value != 0 && age.value < 30*24*time.Hour {
-			return topology.Provisioning{}, usagef("%s: %s, expected at least 30d", s.Place(age.flag), age.value)
+			return topology.Provisioning{}, cli.Usagef("%s: %s, expected at least 30d", s.Place(age.flag), age.value)
 		}
 	}
 	if p.AckWait != 0 && p.AckWait < time.Second {
-		return topology.Provisioning{}, usagef("%s: %s, expected at least 1s", s.Place("ack-wait"), p.AckWait)
+		return topology.Provisioning{}, cli.Usagef("%s: %s, expected at least 1s", s.Place("ack-wait"), p.AckWait)
 	}
 	for _, name := range p.Force {
 		if !slices.Contains(topology.Forcible, name) {
-			return topology.Provisioning{}, usagef("--force: %q, expected some of %s", name, strings.Join(topology.Forcible, ", "))
+			return topology.Provisioning{}, cli.Usagef("--force: %q, expected some of %s", name, strings.Join(topology.Forcible, ", "))
 		}
 	}
 	names, err := a.Names(s)

@@ -14,27 +14,28 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 type publishCmd struct {
-	NATS natsSettings `embed:""`
-	Log  logSettings  `embed:""`
-	Job  jobSettings  `embed:""`
+	NATS cli.NATSSettings `embed:""`
+	Log  cli.LogSettings  `embed:""`
+	Job  jobSettings      `embed:""`
 
 	Stamp bool `help:"Put the message ID into an empty merchant_reference2, by which Klarna's settlements then name the very attempt."`
 
 	File string `arg:"" optional:"" help:"JSON Lines, or one job over several lines. Default, and -: standard input."`
 }
 
-func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *publishCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	reader, err := c.Job.reader(s)
 	if err != nil {
 		return err
 	}
 	if c.Stamp && c.Job.Capture {
-		return usagef("--stamp: with --capture, expected charges: a capture has a reference of its own")
+		return cli.Usagef("--stamp: with --capture, expected charges: a capture has a reference of its own")
 	}
 	server, err := c.NATS.Server(s)
 	if err != nil {
@@ -53,7 +54,7 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	bar := newProgress(t.stderr, "published", size)
+	bar := cli.NewProgress(t.stderr, "published", size)
 	p := publication{kind: reader.kind, account: reader.account, name: name, bar: bar, stamp: c.Stamp, odd: oddities{printf: bar.Printf}}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
 	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
@@ -70,10 +71,10 @@ func (c *publishCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	p.again.report(t.margin())
 	fmt.Fprintf(t.stdout, "accepted %d, duplicates %d, invalid %d, failed %d\n", p.accepted, p.duplicates, p.invalid, p.failed)
 	if err == nil {
-		err = lostConnection(ctx)
+		err = cli.LostConnection(ctx)
 	}
 	if err == nil && p.invalid+p.failed > 0 {
-		err = errReported
+		err = cli.ErrReported
 	}
 	return err
 }
@@ -83,7 +84,7 @@ type publication struct {
 	kind    desk.JobKind
 	account messages.Account
 	name    string // of the file
-	bar     *progress
+	bar     *cli.Progress
 	stamp   bool
 
 	odd   oddities
@@ -118,7 +119,7 @@ func (p *publication) message(reader jobReader, number int, text []byte) (messag
 
 // told takes in what became of one; abort ends what cannot go on.
 func (p *publication) told(ctx context.Context, abort context.CancelCauseFunc, o outgoing, f fate) {
-	where := fmt.Sprintf("%s:%d: %s", p.name, o.line, printable(string(o.id)))
+	where := fmt.Sprintf("%s:%d: %s", p.name, o.line, cli.Printable(string(o.id)))
 	switch {
 	case f.err != nil && ctx.Err() != nil:
 		p.failed++ // what was on its way when the command was told to stop
@@ -159,7 +160,7 @@ func openInput(path string, t *terminal) (in io.ReadCloser, name string, size in
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", 0, usagef("FILE: %w", err)
+		return nil, "", 0, cli.Usagef("FILE: %w", err)
 	}
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 		size = info.Size()

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // The streams are in the domain of a hub, and everybody connects to a leaf that has a JetStream of its own.
@@ -25,7 +27,7 @@ func TestStreamsInTheDomainOfAHub(t *testing.T) {
 	})
 	eventually(t, "the leaf is connected", func() bool { return leaf.NumLeafNodes() == 1 })
 	env := environmentFor(leaf, simulator(t)).with("NATS_JS_DOMAIN", "hub")
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	if account, err := hub.LookupAccount("$G"); err != nil || !account.JetStreamEnabled() {
 		t.Fatalf("the hub's account: %v, %v", account, err)
 	}
@@ -37,15 +39,15 @@ func TestStreamsInTheDomainOfAHub(t *testing.T) {
 	}
 	start(t, env, "", "work")
 	watch := start(t, env, "", "watch", "--json")
-	if out, _ := finish(t, exitDone, env, jobLines(t, "hub", 1), "publish"); !strings.HasPrefix(out, "accepted 1,") {
+	if out, _ := finish(t, cli.ExitDone, env, jobLines(t, "hub", 1), "publish"); !strings.HasPrefix(out, "accepted 1,") {
 		t.Errorf("publish says %s", out)
 	}
 	eventually(t, "the result", func() bool { return strings.Contains(watch.stdout.String(), `"kind":"paid"`) })
-	if out, _ := finish(t, exitDone, env, "", "status"); !strings.Contains(out, "default (") {
+	if out, _ := finish(t, cli.ExitDone, env, "", "status"); !strings.Contains(out, "default (") {
 		t.Errorf("status sees no worker: %s", out)
 	}
 	// Without the domain the leaf's own JetStream is asked, which has nothing.
-	if _, told := finish(t, exitFailed, env.with("NATS_JS_DOMAIN", ""), "", "show", "hub-0"); !strings.Contains(told, "RENEWAL_JOURNAL is missing") {
+	if _, told := finish(t, cli.ExitFailed, env.with("NATS_JS_DOMAIN", ""), "", "show", "hub-0"); !strings.Contains(told, "RENEWAL_JOURNAL is missing") {
 		t.Errorf("got %q", told)
 	}
 }
@@ -93,7 +95,7 @@ func TestEveryCommandReachesTheSameBroker(t *testing.T) {
 	write(".config/nats/context.txt", "work\n")
 	write(".config/nats/context/work.json", fmt.Sprintf(`{"url": %q}`, b.ClientURL()))
 	write(".config/nats/context/gone.json", `{"url": "nats://127.0.0.1:1"}`)
-	finish(t, exitDone, variables{"RENEWALS_CONFIG": config}, "", "provision")
+	finish(t, cli.ExitDone, variables{"RENEWALS_CONFIG": config}, "", "provision")
 	for _, row := range []struct {
 		situation string
 		env       variables
@@ -110,9 +112,9 @@ func TestEveryCommandReachesTheSameBroker(t *testing.T) {
 		{"the file beside a selected context", variables{"HOME": home, "RENEWALS_CONFIG": write("other.yaml", "nats_url: nats://127.0.0.1:1\ntimeout: 10ms\n")}, nil, false},
 	} {
 		for _, command := range [][]string{{"status"}, {"dead", "list"}, {"publish"}} {
-			want := exitDone
+			want := cli.ExitDone
 			if !row.found {
-				want = exitFailed
+				want = cli.ExitFailed
 			}
 			_, told := finish(t, want, row.env, "", append(command, row.flags...)...)
 			if !row.found && !strings.Contains(told, "no NATS server at nats://127.0.0.1:1 (") {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	testbroker "github.com/klarna-renewals/renewals/test/broker"
 )
@@ -29,13 +30,13 @@ func TestReadersSearchNothing(t *testing.T) {
 		{args: []string{"show", "acme.4711/2026-11/1"}},
 		{args: []string{"show", "gave-up/2026-12", "--json"}},
 		{args: []string{"show", "another job for it"}},
-		{args: []string{"show", "nobody"}, code: exitFailed},
-		{args: []string{"show", "nobody/2026-10"}, code: exitFailed},
-		{args: []string{"status"}, code: exitFailed}, // somebody has to look
-		{args: []string{"status", "--json"}, code: exitFailed},
+		{args: []string{"show", "nobody"}, code: cli.ExitFailed},
+		{args: []string{"show", "nobody/2026-10"}, code: cli.ExitFailed},
+		{args: []string{"status"}, code: cli.ExitFailed}, // somebody has to look
+		{args: []string{"status", "--json"}, code: cli.ExitFailed},
 		{args: []string{"status", "--unresolved"}},
-		{args: []string{"resolve", "nobody", "--not-charged", "--yes"}, code: exitFailed},
-		{args: []string{"resolve", "gave-up/2026-12", "--paid", "--order-id=X", "--captured", "--unverified"}, code: exitUsage}, // nobody is there to ask
+		{args: []string{"resolve", "nobody", "--not-charged", "--yes"}, code: cli.ExitFailed},
+		{args: []string{"resolve", "gave-up/2026-12", "--paid", "--order-id=X", "--captured", "--unverified"}, code: cli.ExitUsage}, // nobody is there to ask
 	} {
 		o.run(row.code, row.args...)
 		testbroker.Asked(t, strings.Join(row.args, " "), journal)
@@ -55,12 +56,12 @@ func TestReadersSearchNothing(t *testing.T) {
 	}
 	o.publish(o.job("waits", "ok", "", 1))
 	jobs := testbroker.Searches(t, o.js, messages.StreamJobs)
-	o.run(exitFailed, "status")
+	o.run(cli.ExitFailed, "status")
 	testbroker.Asked(t, "status, of the oldest jobs", jobs)
 	dead() // what was asked for so far is not about dead letters alone
-	o.run(exitDone, "dead", "list")
-	o.run(exitDone, "dead", "show", letter)
-	o.run(exitDone, "resolve", "gave-up/2026-12", "--not-charged", "--yes") // looks for those that it has blocked
+	o.run(cli.ExitDone, "dead", "list")
+	o.run(cli.ExitDone, "dead", "show", letter)
+	o.run(cli.ExitDone, "resolve", "gave-up/2026-12", "--not-charged", "--yes") // looks for those that it has blocked
 	testbroker.Asked(t, "dead letters", dead)
 	testbroker.Asked(t, "resolve", journal)
 }

@@ -24,7 +24,7 @@ var shownCommand = regexp.MustCompile("(?m)^(?:    |\\$ )(?:[A-Z_]+=\\S+ )*renew
 func TestPagesShowCommandsThatExist(t *testing.T) {
 	t.Parallel()
 	var grammar commands
-	parser, err := kong.New(&grammar, kong.Resolvers(&settings{}), cli.Durations(), defaults())
+	parser, err := kong.New(&grammar, kong.Resolvers(&cli.Settings{}), cli.Durations(), defaults())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestReadmeHasTheDunningTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, problems strings.Builder
-	if code := run(t.Context(), []string{"dunning-table", "--markdown"}, strings.NewReader(""), &out, &problems, func(string) (string, bool) { return "", false }); code != exitDone {
+	if code := run(t.Context(), []string{"dunning-table", "--markdown"}, strings.NewReader(""), &out, &problems, func(string) (string, bool) { return "", false }); code != cli.ExitDone {
 		t.Fatalf("exit %d: %s", code, problems.String())
 	}
 	_, rest, _ := strings.Cut(string(readme), "<!-- dunning-table -->\n")
@@ -93,7 +93,7 @@ func TestReadmeHasCaptures(t *testing.T) {
 	}
 	_, example, _ := strings.Cut(string(readme), "$ cat captures.jsonl\n")
 	jobs, rest, _ := strings.Cut(example, "$ renewals publish --capture")
-	if _, told := finish(t, exitDone, variables{}, jobs, "validate", "--capture"); !strings.Contains(told, "2 jobs, 0 invalid, 0 warnings") {
+	if _, told := finish(t, cli.ExitDone, variables{}, jobs, "validate", "--capture"); !strings.Contains(told, "2 jobs, 0 invalid, 0 warnings") {
 		t.Errorf("validate --capture says %q of the README's example", told)
 	}
 	key := messages.NewCaptureKey(messages.NewRenewalKey("1234834", "2026-12"), "1234834/2026-12/c1")
@@ -118,7 +118,7 @@ func TestReadmeHasAJobOfToday(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, told := finish(t, exitDone, variables{}, string(job), "validate"); !strings.Contains(told, "1 jobs, 0 invalid, 0 warnings") {
+	if _, told := finish(t, cli.ExitDone, variables{}, string(job), "validate"); !strings.Contains(told, "1 jobs, 0 invalid, 0 warnings") {
 		t.Errorf("validate says %q of the README's example", told)
 	}
 	if key := messages.NewIdempotencyKey(messages.NewRenewalKey("1234834", "2026-12"), "1234834/2026-12/1"); !strings.Contains(string(job), "1234834/2026-12/1") || key != "066fb987-94e8-5d9a-9b0b-0d279f430fd1" {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -79,7 +80,7 @@ func recordLayout() layout { return layout{widths: []int{8, 23, 20, 10, 14}, pro
 func (r record) cells(p *page) []string {
 	return []string{
 		p.paint(dim, r.At.Local().Format(time.TimeOnly)), p.paint(tone(r.Kind), "renewals."+string(r.Kind)),
-		printable(cmp.Or(string(r.SubscriptionID), "-")), printable(cmp.Or(string(r.Period), "-")), fmt.Sprintf("%14s", r.money()), r.outcome(),
+		cli.Printable(cmp.Or(string(r.SubscriptionID), "-")), cli.Printable(cmp.Or(string(r.Period), "-")), fmt.Sprintf("%14s", r.money()), r.outcome(),
 	}
 }
 
@@ -100,7 +101,7 @@ func tone(kind messages.Kind) style {
 
 // money is what was asked for: of a capture its own amount, which may be a part of the order's.
 func (r record) money() string {
-	return amount(cmp.Or(r.Amount, r.OrderAmount), r.Currency)
+	return cli.Amount(cmp.Or(r.Amount, r.OrderAmount), r.Currency)
 }
 
 // outcome says what the record announces.
@@ -154,7 +155,7 @@ func (r record) outcome() string {
 	if r.LastError != "" {
 		outcome += ": " + r.LastError
 	}
-	return printable(strings.TrimPrefix(outcome, ": "))
+	return cli.Printable(strings.TrimPrefix(outcome, ": "))
 }
 
 // printRecord writes one record, for a person or for a program.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -22,7 +23,7 @@ func TestAmount(t *testing.T) {
 		{1599, "JPY", "1599 JPY"}, {1599, "KWD", "1.599 KWD"}, {100, "XXQ", "100 XXQ"}, {100, "", "-"},
 		{1<<63 - 1, "EUR", "92233720368547758.07 EUR"}, {-1 << 63, "EUR", "-92233720368547758.08 EUR"}, {1, "\x1b[2J", "1 \uFFFD[2J"},
 	} {
-		if got := amount(row.minor, row.currency); got != row.want {
+		if got := cli.Amount(row.minor, row.currency); got != row.want {
 			t.Errorf("amount(%d, %q) = %q, want %q", row.minor, row.currency, got, row.want)
 		}
 	}

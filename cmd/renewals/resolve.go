@@ -7,16 +7,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type resolveCmd struct {
-	NATS     natsSettings     `embed:""`
-	Account  accountSettings  `embed:""`
-	Log      logSettings      `embed:""`
-	Decision decisionSettings `embed:""`
+	NATS     cli.NATSSettings    `embed:""`
+	Account  cli.AccountSettings `embed:""`
+	Log      cli.LogSettings     `embed:""`
+	Decision decisionSettings    `embed:""`
 
 	ID          string        `arg:"" optional:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
 	From        string        `placeholder:"FILE" help:"Settle many: CSV with a header, or JSON Lines, with verdict, order_id, capture_id and note for each id, or subscription and period; renewals status --unresolved --csv makes one. - is standard input." from:"command-line"`
@@ -58,7 +59,7 @@ func (c *resolveCmd) ruling() desk.Ruling {
 // decisionTimeout bounds the writing of a decision: somebody is waiting for it.
 const decisionTimeout = 30 * time.Second
 
-func (c *resolveCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *resolveCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -118,15 +119,15 @@ func (c *resolveCmd) one(ctx context.Context, acts *settling, t *terminal) error
 // --unverified neither is an error.
 func (c *resolveCmd) look(ctx context.Context, acts *settling, unresolved desk.Case, r desk.Ruling) (desk.Comparison, *desk.Mentions, error) {
 	comparison, err := acts.checker.Look(ctx, unresolved, r)
-	var usage usageError
+	var usage cli.UsageError
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
 		return comparison, nil, err
 	case c.Unverified:
-		fmt.Fprintln(acts.aside, "not looked up:", printable(err.Error()))
+		fmt.Fprintln(acts.aside, "not looked up:", cli.Printable(err.Error()))
 		if c.Paid && c.Captured == nil {
-			return comparison, nil, usagef("--captured: not set, and Klarna was not asked; expected --captured=true or --captured=false")
+			return comparison, nil, cli.Usagef("--captured: not set, and Klarna was not asked; expected --captured=true or --captured=false")
 		}
 	case errors.As(err, &usage):
 		return comparison, nil, err
@@ -139,7 +140,7 @@ func (c *resolveCmd) look(ctx context.Context, acts *settling, unresolved desk.C
 	}
 	printComparison(acts.aside, comparison, unresolved.GaveUp.Account)
 	if no := comparison.Differences(); len(no) > 0 && !c.Unverified {
-		return comparison, nil, fmt.Errorf("resolve: nothing was recorded, since Klarna does not bear it out:\n  %s\nsettle it as it is at Klarna; or with --unverified on your word alone", printable(strings.Join(no, "; ")))
+		return comparison, nil, fmt.Errorf("resolve: nothing was recorded, since Klarna does not bear it out:\n  %s\nsettle it as it is at Klarna; or with --unverified on your word alone", cli.Printable(strings.Join(no, "; ")))
 	}
 	return comparison, mentions, nil
 }
@@ -149,11 +150,11 @@ func (c *resolveCmd) question(h history, comparison desk.Comparison, captured bo
 	var question string
 	switch c.verdict() {
 	case desk.VerdictPaid:
-		question = fmt.Sprintf("Record %s as paid with order %s, captured: %t?", h.name(), printable(c.OrderID), captured)
+		question = fmt.Sprintf("Record %s as paid with order %s, captured: %t?", h.name(), cli.Printable(c.OrderID), captured)
 	case desk.VerdictNotCharged:
 		question = fmt.Sprintf("Record that %s was not charged? Its next attempt may then be made.", h.name())
 	case desk.VerdictCaptured:
-		question = fmt.Sprintf("Record that capture %s took %s, for %s?", printable(c.CaptureID), h.capture(), h.name())
+		question = fmt.Sprintf("Record that capture %s took %s, for %s?", cli.Printable(c.CaptureID), h.capture(), h.name())
 	case desk.VerdictNotCaptured:
 		question = fmt.Sprintf("Record that %s were not captured, for %s? They may then be captured by another job.", h.capture(), h.name())
 	}
@@ -191,31 +192,31 @@ func (c *resolveCmd) check() error {
 	v := c.verdict()
 	switch {
 	case c.From != "" && (c.ID != "" || v != "" || c.Captured != nil || c.OrderID != "" || c.CaptureID != ""):
-		return usagef("--from: the file says which renewals and what became of them, expected neither ID nor verdict beside it")
+		return cli.Usagef("--from: the file says which renewals and what became of them, expected neither ID nor verdict beside it")
 	case c.From != "" && (c.Unverified || c.Correct):
-		return usagef("--from: what Klarna does not bear out, and what was decided wrongly, is settled one by one, expected neither --unverified nor --correct beside it")
+		return cli.Usagef("--from: what Klarna does not bear out, and what was decided wrongly, is settled one by one, expected neither --unverified nor --correct beside it")
 	case c.From != "":
 		return nil
 	case c.ID == "":
-		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID, or --from FILE")
+		return cli.Usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD or a message ID, or --from FILE")
 	case v == "" && c.Captured != nil:
-		return usagef("--captured: false without --paid, expected --not-captured")
+		return cli.Usagef("--captured: false without --paid, expected --not-captured")
 	case v == "":
-		return usagef("missing flags: --paid or --not-charged of a charge, --captured or --not-captured of a capture")
+		return cli.Usagef("missing flags: --paid or --not-charged of a charge, --captured or --not-captured of a capture")
 	case v != desk.VerdictPaid && v != desk.VerdictCaptured && c.Captured != nil:
-		return usagef("--captured: with %s, expected one of them", v.Flag())
+		return cli.Usagef("--captured: with %s, expected one of them", v.Flag())
 	case v == desk.VerdictPaid && c.OrderID == "":
-		return usagef("--order-id: not set, expected the order that Klarna's portal shows")
+		return cli.Usagef("--order-id: not set, expected the order that Klarna's portal shows")
 	case v != desk.VerdictPaid && c.OrderID != "":
-		return usagef("--order-id: for --paid only")
+		return cli.Usagef("--order-id: for --paid only")
 	case v == desk.VerdictCaptured && c.CaptureID == "":
-		return usagef("--capture-id: not set, expected the capture that Klarna's portal shows")
+		return cli.Usagef("--capture-id: not set, expected the capture that Klarna's portal shows")
 	case v != desk.VerdictCaptured && c.CaptureID != "":
-		return usagef("--capture-id: for --captured without --paid only")
+		return cli.Usagef("--capture-id: for --captured without --paid only")
 	}
 	for _, one := range []struct{ flag, id string }{{"--order-id", c.OrderID}, {"--capture-id", c.CaptureID}} {
 		if err := desk.CheckID(one.id); err != nil {
-			return usagef("%s: %w", one.flag, err)
+			return cli.Usagef("%s: %w", one.flag, err)
 		}
 	}
 	return nil
@@ -225,9 +226,9 @@ func (c *resolveCmd) check() error {
 func (h history) takes(v desk.Verdict) error {
 	switch {
 	case h.state.Capturing() && !v.OfCapture():
-		return usagef("%s: the renewal is paid, what is unresolved is a capture of %s; expected --captured --capture-id CAPTURE, or --not-captured", v.Flag(), h.capture())
+		return cli.Usagef("%s: the renewal is paid, what is unresolved is a capture of %s; expected --captured --capture-id CAPTURE, or --not-captured", v.Flag(), h.capture())
 	case !h.state.Capturing() && v.OfCapture():
-		return usagef("%s: what is unresolved is a charge, not a capture; expected --paid --order-id ORDER, or --not-charged", v.Flag())
+		return cli.Usagef("%s: what is unresolved is a charge, not a capture; expected --paid --order-id ORDER, or --not-charged", v.Flag())
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -25,7 +26,7 @@ type rotation struct {
 const rotationEvery = time.Second
 
 // newRotation begins to catch SIGHUP, which would end the process otherwise. stop lets go of it.
-func newRotation(entries []accountEntry) (r *rotation, stop func()) {
+func newRotation(entries []cli.AccountEntry) (r *rotation, stop func()) {
 	r = &rotation{signal: make(chan os.Signal, 1)}
 	signal.Notify(r.signal, syscall.SIGHUP)
 	for _, e := range entries {

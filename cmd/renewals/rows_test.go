@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -19,7 +20,7 @@ func TestWatchUntil(t *testing.T) {
 	o.work()
 	rows := func(flags ...string) (ids []string) {
 		t.Helper()
-		out, _ := o.run(exitDone, append([]string{"watch", "--csv"}, flags...)...)
+		out, _ := o.run(cli.ExitDone, append([]string{"watch", "--csv"}, flags...)...)
 		all, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 		if err != nil {
 			t.Fatal(err)
@@ -52,7 +53,7 @@ func TestWatchUntil(t *testing.T) {
 		{[]string{"--until=1h"}, "--until: 1h is before --since, now"},
 		{[]string{"--since=1h", "--until=yesterday"}, `--until: "yesterday", expected a duration`},
 	} {
-		_, told := o.run(exitUsage, append([]string{"watch"}, row.flags...)...)
+		_, told := o.run(cli.ExitUsage, append([]string{"watch"}, row.flags...)...)
 		o.expect(told, row.want)
 	}
 }
@@ -72,15 +73,15 @@ func TestDeadLettersOfOneSubscription(t *testing.T) {
 			t.Errorf("%s: %d letters, want %d", row.flag, len(letters), row.want)
 		}
 	}
-	out, _ := o.run(exitDone, "dead", "drop", "--all", "--until=1h", "--yes")
+	out, _ := o.run(cli.ExitDone, "dead", "drop", "--all", "--until=1h", "--yes")
 	o.expect(out, "nothing to drop")
-	out, _ = o.run(exitDone, "dead", "drop", "--all", "--since=1h", "--subscription=two", "--yes")
+	out, _ = o.run(cli.ExitDone, "dead", "drop", "--all", "--since=1h", "--subscription=two", "--yes")
 	o.expect(out, "1 dropped")
 	if left := o.letters("--subscription=one"); len(left) != 1 || o.count(messages.StreamDead) != 1 {
 		t.Errorf("left: %+v, want that of the other subscription", left)
 	}
-	_, told := o.run(exitUsage, "dead", "drop", "1", "--subscription=one", "--yes")
+	_, told := o.run(cli.ExitUsage, "dead", "drop", "1", "--subscription=one", "--yes")
 	o.expect(told, "for --all only")
-	_, told = o.run(exitUsage, "dead", "list", "--since=soon")
+	_, told = o.run(cli.ExitUsage, "dead", "list", "--since=soon")
 	o.expect(told, "--since: ")
 }

@@ -15,7 +15,7 @@ type schemaCmd struct {
 // configSchema is the one that is not of a message.
 const configSchema = "config"
 
-func (c *schemaCmd) Run(s *settings, t *terminal) error {
+func (c *schemaCmd) Run(s *cli.Settings, t *terminal) error {
 	names := append(messages.SchemaNames(), configSchema)
 	if c.Name == "" {
 		_, err := fmt.Fprintln(t.stdout, strings.Join(names, "\n"))
@@ -26,7 +26,7 @@ func (c *schemaCmd) Run(s *settings, t *terminal) error {
 	}
 	text, ok := messages.Schema(c.Name)
 	if !ok {
-		return usagef("NAME: %q, expected one of %s", c.Name, strings.Join(names, ", "))
+		return cli.Usagef("NAME: %q, expected one of %s", c.Name, strings.Join(names, ", "))
 	}
 	_, err := t.stdout.Write(text)
 	return err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -15,7 +16,7 @@ import (
 func (h history) sought() []string {
 	event, err := messages.DecodeEvent(messages.KindUnresolved, h.of(messages.KindUnresolved).body)
 	if err != nil {
-		return []string{printable(err.Error())}
+		return []string{cli.Printable(err.Error())}
 	}
 	capture := ""
 	if h.state.Capturing() {
@@ -26,7 +27,7 @@ func (h history) sought() []string {
 
 // sought is the same of the record alone; capture is what was to be captured, "" of a charge. Records of earlier versions say less.
 func sought(u messages.Unresolved, capture string) (say []string) {
-	what := "an order of " + amount(u.OrderAmount, u.PurchaseCurrency)
+	what := "an order of " + cli.Amount(u.OrderAmount, u.PurchaseCurrency)
 	if capture != "" {
 		what = "a capture of " + capture
 	}
@@ -55,7 +56,7 @@ func sought(u messages.Unresolved, capture string) (say []string) {
 	}
 	say = append(say, key)
 	for i := range say {
-		say[i] = printable(say[i])
+		say[i] = cli.Printable(say[i])
 	}
 	return say
 }
@@ -103,17 +104,17 @@ func one(ctx context.Context, f desk.Finder, name string) (history, error) {
 		if err != nil {
 			return history{}, err
 		}
-		return history{}, fmt.Errorf("%s: no record of it in %s%s", printable(name), messages.StreamJournal, instead)
+		return history{}, fmt.Errorf("%s: no record of it in %s%s", cli.Printable(name), messages.StreamJournal, instead)
 	}
 	names := make([]string, len(found))
 	for i, h := range found {
 		names[i] = h.name()
 	}
-	return history{}, fmt.Errorf("%s: %d renewals go by it: %s", printable(name), len(found), strings.Join(names, "; "))
+	return history{}, fmt.Errorf("%s: %d renewals go by it: %s", cli.Printable(name), len(found), strings.Join(names, "; "))
 }
 
 // name is the renewal as a person says it.
 func (h history) name() string {
 	about := h.about()
-	return fmt.Sprintf("period %s of subscription %s (%s)", printable(string(about.Period)), printable(string(about.SubscriptionID)), amount(about.OrderAmount, about.Currency))
+	return fmt.Sprintf("period %s of subscription %s (%s)", cli.Printable(string(about.Period)), cli.Printable(string(about.SubscriptionID)), cli.Amount(about.OrderAmount, about.Currency))
 }

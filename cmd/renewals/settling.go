@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -22,7 +23,7 @@ import (
 const lookTimeout = 30 * time.Second
 
 // merchants finds the accounts whose orders are to be looked at.
-func merchants(a accountSettings, s *settings, log zerolog.Logger) func(messages.Account) (desk.Merchant, error) {
+func merchants(a cli.AccountSettings, s *cli.Settings, log zerolog.Logger) func(messages.Account) (desk.Merchant, error) {
 	return func(name messages.Account) (none desk.Merchant, _ error) {
 		entries, err := a.Entries(s)
 		if err != nil {
@@ -34,11 +35,11 @@ func merchants(a accountSettings, s *settings, log zerolog.Logger) func(messages
 			}
 			account, err := e.Client(lookTimeout, a.AllowHTTP, log)
 			if err != nil {
-				return none, usagef("%w; the order is looked up at Klarna first, with the settings of account %s", err, name)
+				return none, cli.Usagef("%w; the order is looked up at Klarna first, with the settings of account %s", err, name)
 			}
 			return desk.Merchant{Orders: account.Klarna, Endpoint: account.Endpoint, ID: account.Merchant, Rate: account.Rate}, nil
 		}
-		return none, usagef("account %s: not configured here; the order is looked up at Klarna first: set KLARNA_ACCOUNT=%[1]s and its endpoint, user name and key, or RENEWALS_CONFIG to the file that lists it", name)
+		return none, cli.Usagef("account %s: not configured here; the order is looked up at Klarna first: set KLARNA_ACCOUNT=%[1]s and its endpoint, user name and key, or RENEWALS_CONFIG to the file that lists it", name)
 	}
 }
 
@@ -119,7 +120,7 @@ func (s *settling) unnamed(ctx context.Context, c desk.Case, r desk.Ruling, ment
 		return err
 	}
 	if at := mentions.Elsewhere(r.Made(), c.GaveUp.IdempotencyKey); at != nil && was == nil {
-		return fmt.Errorf("%s %w: %s/%s, record %d", printable(r.Made()), errNamed, printable(string(at.SubscriptionID)), printable(string(at.Period)), at.Sequence)
+		return fmt.Errorf("%s %w: %s/%s, record %d", cli.Printable(r.Made()), errNamed, cli.Printable(string(at.SubscriptionID)), cli.Printable(string(at.Period)), at.Sequence)
 	}
 	return nil
 }
@@ -141,7 +142,7 @@ func (s *settling) clear(ctx context.Context, letters []desk.Letter) error {
 // printComparison shows what was asked for beside what Klarna shows.
 func printComparison(w *page, c desk.Comparison, account messages.Account) {
 	if c.Seen != nil {
-		fmt.Fprintf(w, "Klarna's order %s of account %s, looked up %s:\n", printable(c.Seen.OrderID), account, second(c.Seen.LookedAt))
+		fmt.Fprintf(w, "Klarna's order %s of account %s, looked up %s:\n", cli.Printable(c.Seen.OrderID), account, second(c.Seen.LookedAt))
 	}
 	table := newTable("", "THE JOB SAYS", "KLARNA SAYS", "FITS")
 	for _, r := range c.Rows {
@@ -149,7 +150,7 @@ func printComparison(w *page, c desk.Comparison, account messages.Account) {
 		if !r.Fits {
 			fits = "NO"
 		}
-		table.add("  "+r.What, printable(r.Job), printable(r.Klarna), fits)
+		table.add("  "+r.What, cli.Printable(r.Job), cli.Printable(r.Klarna), fits)
 	}
 	table.print(w)
 }

@@ -12,14 +12,15 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 type showCmd struct {
-	NATS natsSettings `embed:""`
-	Log  logSettings  `embed:""`
+	NATS cli.NATSSettings `embed:""`
+	Log  cli.LogSettings  `embed:""`
 
 	ID        string        `arg:"" help:"SUBSCRIPTION/PERIOD, the message ID of a job or a capture job, or SUBSCRIPTION for its periods."`
 	As        string        `enum:",message-id,subscription" default:"" help:"What ID is, message-id or subscription, where it may be both. Default: what is found first, in the order above." from:"command-line"`
@@ -34,9 +35,9 @@ const (
 	asSubscription = "subscription"
 )
 
-func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *showCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if c.ID == "" {
-		return usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD, a message ID or SUBSCRIPTION")
+		return cli.Usagef("ID: found nothing, expected SUBSCRIPTION/PERIOD, a message ID or SUBSCRIPTION")
 	}
 	ctx, f, err := finder(ctx, c.NATS, s, t, c.Log.Logger(t.logs()))
 	if err != nil {
@@ -81,7 +82,7 @@ func (c *showCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	case shown == 0:
 		return c.unknown(ctx, f)
 	case of.known():
-		fmt.Fprintf(t.beside(c.JSON), "  %s is the name of a subscription, too: `renewals show --as=%s %s` lists its periods\n", printable(c.ID), asSubscription, desk.Argument(c.ID))
+		fmt.Fprintf(t.beside(c.JSON), "  %s is the name of a subscription, too: `renewals show --as=%s %s` lists its periods\n", cli.Printable(c.ID), asSubscription, desk.Argument(c.ID))
 	}
 	if !complete && !c.JSON {
 		fmt.Fprintf(t.page(), "  the queue holds more than %d jobs and was not searched for further ones of this renewal\n", desk.QuickQueue)
@@ -163,14 +164,14 @@ func (c *showCmd) unknown(ctx context.Context, f desk.Finder) error {
 		return err
 	}
 	if instead == "" && c.As == "" && !strings.Contains(c.ID, "/") {
-		instead = "; a period is named with its subscription, as in " + printable(desk.Argument(c.ID+"/2026-12"))
+		instead = "; a period is named with its subscription, as in " + cli.Printable(desk.Argument(c.ID+"/2026-12"))
 	}
 	return fmt.Errorf("show %s: neither a record in %s nor a job in %s or %s has it as %s%s; the journal forgets a renewal after its retention",
-		printable(c.ID), messages.StreamJournal, messages.StreamJobs, messages.StreamLater, what, instead)
+		cli.Printable(c.ID), messages.StreamJournal, messages.StreamJobs, messages.StreamLater, what, instead)
 }
 
 // finder connects and opens the journal.
-func finder(ctx context.Context, n natsSettings, s *settings, t *terminal, log zerolog.Logger) (context.Context, desk.Finder, error) {
+func finder(ctx context.Context, n cli.NATSSettings, s *cli.Settings, t *terminal, log zerolog.Logger) (context.Context, desk.Finder, error) {
 	server, err := n.Server(s)
 	if err != nil {
 		return nil, desk.Finder{}, err
@@ -182,10 +183,10 @@ func finder(ctx context.Context, n natsSettings, s *settings, t *terminal, log z
 	journal, err := journal.Open(ctx, js, log)
 	if err != nil {
 		js.Conn().Close()
-		return nil, desk.Finder{}, journalProblem(err)
+		return nil, desk.Finder{}, cli.JournalProblem(err)
 	}
 	return ctx, desk.Finder{JetStream: js, Journal: journal, Progress: func(label string, total int64) (func(int64), func()) {
-		bar := newProgress(t.stderr, label, total)
+		bar := cli.NewProgress(t.stderr, label, total)
 		return bar.Set, bar.Done
 	}}, nil
 }
@@ -269,12 +270,12 @@ func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 	if h.renewal != "" {
 		key = string(h.renewal.Key())
 	}
-	fmt.Fprintf(w, "subscription %s, period %s, %s, %s, account %s\nrenewal key %s\n", printable(cmp.Or(string(about.SubscriptionID), "-")),
-		printable(cmp.Or(string(about.Period), "-")), amount(about.OrderAmount, about.Currency), printable(cmp.Or(strings.TrimPrefix(references(about.Reference, about.Reference2), ", "), "merchant reference -")), about.Account, key)
+	fmt.Fprintf(w, "subscription %s, period %s, %s, %s, account %s\nrenewal key %s\n", cli.Printable(cmp.Or(string(about.SubscriptionID), "-")),
+		cli.Printable(cmp.Or(string(about.Period), "-")), cli.Amount(about.OrderAmount, about.Currency), cli.Printable(cmp.Or(strings.TrimPrefix(references(about.Reference, about.Reference2), ", "), "merchant reference -")), about.Account, key)
 	keys := map[messages.IdempotencyKey]bool{}
 	for _, e := range h.records {
 		if !keys[e.IdempotencyKey] && e.ID != "" {
-			fmt.Fprintf(w, "key %s… is %s of message ID %s\n", short(e.IdempotencyKey), e.IdempotencyKey, printable(string(e.ID)))
+			fmt.Fprintf(w, "key %s… is %s of message ID %s\n", short(e.IdempotencyKey), e.IdempotencyKey, cli.Printable(string(e.ID)))
 		}
 		keys[e.IdempotencyKey] = true
 	}
@@ -286,7 +287,7 @@ func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 		for i, e := range h.records {
 			since := ""
 			if i > 0 {
-				since = "+" + lapse(e.At.Sub(h.records[i-1].At))
+				since = "+" + cli.Lapse(e.At.Sub(h.records[i-1].At))
 			}
 			outcome := e.told()
 			if isClaim(e.Kind) {
@@ -295,7 +296,7 @@ func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 				}
 				deliveries[e.IdempotencyKey] = e.Deliveries
 			}
-			table.add(e.At.UTC().Format(instants), since, w.paint(tone(e.Kind), string(e.Kind)), e.Attempt, short(e.IdempotencyKey), e.Tries, e.Deliveries, printable(e.Worker), outcome)
+			table.add(e.At.UTC().Format(instants), since, w.paint(tone(e.Kind), string(e.Kind)), e.Attempt, short(e.IdempotencyKey), e.Tries, e.Deliveries, cli.Printable(e.Worker), outcome)
 		}
 		table.print(w)
 	}
@@ -357,13 +358,13 @@ func (e episode) told() string {
 	if e.Note != "" {
 		parts = append(parts, "note: "+e.Note)
 	}
-	return printable(strings.Join(parts, ", "))
+	return cli.Printable(strings.Join(parts, ", "))
 }
 
 // standing says in words where the renewal stands and what happens next.
 func (h history) standing(now time.Time, keyWindow time.Duration) []string {
 	var say []string
-	add := func(format string, args ...any) { say = append(say, printable(fmt.Sprintf(format, args...))) }
+	add := func(format string, args ...any) { say = append(say, cli.Printable(fmt.Sprintf(format, args...))) }
 	s := h.state
 	say = append(say, h.leftOut()...)
 	if h.stuck() {
@@ -439,7 +440,7 @@ func (h history) order(now time.Time, add func(string, ...any)) {
 		return
 	}
 	rest := o.Amount - o.Captured
-	total, captured, remain := amount(o.Amount, o.Currency), amount(o.Captured, o.Currency), amount(rest, o.Currency)
+	total, captured, remain := cli.Amount(o.Amount, o.Currency), cli.Amount(o.Captured, o.Currency), cli.Amount(rest, o.Currency)
 	why := h.of(messages.KindCaptureFailed)
 	until := "Klarna has not said until when"
 	if !o.CaptureBefore.IsZero() {
@@ -458,7 +459,7 @@ func (h history) order(now time.Time, add func(string, ...any)) {
 	}
 	switch late := !o.CaptureBefore.IsZero() && !now.Before(o.CaptureBefore); {
 	case late:
-		add("next: the authorisation ended %s ago: Klarna captures nothing more of it", lapse(now.Sub(o.CaptureBefore)))
+		add("next: the authorisation ended %s ago: Klarna captures nothing more of it", cli.Lapse(now.Sub(o.CaptureBefore)))
 	case h.state.Phase != journal.PhaseCaptureFailed:
 		add("next: to take the money, publish a capture job: `renewals publish --capture`")
 	case why.NextAttemptAt != nil:
@@ -480,7 +481,7 @@ func (h history) claim(now time.Time, keyWindow time.Duration, add func(string, 
 	case c.FirstSentAt.IsZero():
 		add("key:   Klarna has not read a request under it yet; its time does not run")
 	case left > 0:
-		add("key:   in use since %s, may be used for another %s; after that the renewal is unresolved", clock(c.FirstSentAt), lapse(left))
+		add("key:   in use since %s, may be used for another %s; after that the renewal is unresolved", clock(c.FirstSentAt), cli.Lapse(left))
 	default:
 		add("key:   in use since %s, may no longer be used: the next delivery or the sweep makes the renewal unresolved", clock(c.FirstSentAt))
 	}
@@ -499,9 +500,9 @@ func (h history) claim(now time.Time, keyWindow time.Duration, add func(string, 
 	case c.Released:
 		add("next: the next delivery of the job tries again under the same key")
 	case left > 0:
-		add("next: worker %s holds the claim for another %s; then any worker goes on under the same key", c.Worker, lapse(left))
+		add("next: worker %s holds the claim for another %s; then any worker goes on under the same key", c.Worker, cli.Lapse(left))
 	default:
-		add("next: the claim of worker %s ended %s ago: the next delivery of the job goes on under the same key", c.Worker, lapse(-left))
+		add("next: the claim of worker %s ended %s ago: the next delivery of the job goes on under the same key", c.Worker, cli.Lapse(-left))
 	}
 }
 
@@ -520,7 +521,7 @@ func (h history) capture() string {
 	c := h.state.Claim.Capture
 	what := "the rest" // Klarna has not been asked yet how much that is
 	if c.Amount > 0 {
-		what = amount(c.Amount, h.about().Currency)
+		what = cli.Amount(c.Amount, h.about().Currency)
 	}
-	return fmt.Sprintf("%s of order %s", what, printable(c.OrderID))
+	return fmt.Sprintf("%s of order %s", what, cli.Printable(c.OrderID))
 }

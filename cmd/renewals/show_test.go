@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -157,7 +158,7 @@ func TestLapse(t *testing.T) {
 		{0, "0s"}, {340 * time.Millisecond, "340ms"}, {1500 * time.Millisecond, "1.5s"}, {59900 * time.Millisecond, "59.9s"}, {time.Minute, "1m"}, {3*time.Minute + 5*time.Second, "3m5s"},
 		{2*time.Hour + 7*time.Minute + 3*time.Second, "2h7m"}, {20 * time.Hour, "20h"}, {24 * time.Hour, "1d"}, {147 * time.Hour, "6d3h"}, {-90 * time.Second, "-1m30s"},
 	} {
-		if got := lapse(row.d); got != row.want {
+		if got := cli.Lapse(row.d); got != row.want {
 			t.Errorf("lapse(%v) = %q, want %q", row.d, got, row.want)
 		}
 	}

@@ -25,7 +25,7 @@ type viewSettings struct {
 }
 
 // check says what is wrong with the settings.
-func (v viewSettings) check(as reachSettings, s *settings) error {
+func (v viewSettings) check(as cli.ReachSettings, s *cli.Settings) error {
 	if _, err := monitoringURLs(v.Monitoring, s); err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (v viewSettings) check(as reachSettings, s *settings) error {
 }
 
 // sight gives a patient the ways in which servers are seen, until it is told to leave.
-func (v viewSettings) sight(ctx context.Context, n natsSettings, s *settings, p *doctor.Patient) (leave func(), err error) {
+func (v viewSettings) sight(ctx context.Context, n cli.NATSSettings, s *cli.Settings, p *doctor.Patient) (leave func(), err error) {
 	if p.Monitoring, err = monitoringURLs(v.Monitoring, s); err != nil {
 		return nil, err
 	}
@@ -53,11 +53,11 @@ func (v viewSettings) sight(ctx context.Context, n natsSettings, s *settings, p 
 }
 
 // system is how to connect as a user of the system account; nil where nothing says so. Passwords in the environment are another user's.
-func (v viewSettings) system(as reachSettings, s *settings) (*natsServer, error) {
+func (v viewSettings) system(as cli.ReachSettings, s *cli.Settings) (*cli.NATSServer, error) {
 	if v.Context == "" && v.Creds == "" && v.NKey == "" {
 		return nil, nil
 	}
-	if as == (reachSettings{}) { // the selected context says where the servers are
+	if as == (cli.ReachSettings{}) { // the selected context says where the servers are
 		as.Context, _ = cli.SelectedContext(s.Env)
 	}
 	as.User, as.Creds, as.NKey, as.Inbox, as.Domain = "", v.Creds, v.NKey, "", ""
@@ -68,19 +68,19 @@ func (v viewSettings) system(as reachSettings, s *settings) (*natsServer, error)
 		}
 		return s.Env(name)
 	}
-	server, err := as.Server(&settings{Env: without, Command: s.Command})
-	var usage usageError
+	server, err := as.Server(&cli.Settings{Env: without, Command: s.Command})
+	var usage cli.UsageError
 	if errors.As(err, &usage) {
-		return nil, usagef("system account: %w", usage.Err)
+		return nil, cli.Usagef("system account: %w", usage.Err)
 	}
 	return &server, err
 }
 
-func monitoringURLs(texts []string, s *settings) (all []*url.URL, err error) {
+func monitoringURLs(texts []string, s *cli.Settings) (all []*url.URL, err error) {
 	for _, text := range texts {
 		u, err := webURL(text)
 		if err != nil {
-			return nil, usagef("%s: %w", s.Place("nats-monitoring-url"), err)
+			return nil, cli.Usagef("%s: %w", s.Place("nats-monitoring-url"), err)
 		}
 		all = append(all, u)
 	}
@@ -90,7 +90,7 @@ func monitoringURLs(texts []string, s *settings) (all []*url.URL, err error) {
 func webURL(text string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" {
-		shown := redactURLs(text)
+		shown := cli.RedactURLs(text)
 		if !strings.Contains(text, "://") {
 			_, shown, _ = strings.Cut(shown, "://")
 		}
@@ -105,7 +105,7 @@ func webClient(ca string) (*http.Client, error) {
 	if ca != "" {
 		text, err := os.ReadFile(ca)
 		if err != nil {
-			return nil, usagef("--nats-ca: %w", err)
+			return nil, cli.Usagef("--nats-ca: %w", err)
 		}
 		roots, err := x509.SystemCertPool()
 		if err != nil {

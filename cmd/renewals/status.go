@@ -13,15 +13,16 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/doctor"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 type statusCmd struct {
-	NATS natsSettings `embed:""`
-	Log  logSettings  `embed:""`
-	View viewSettings `embed:""`
+	NATS cli.NATSSettings `embed:""`
+	Log  cli.LogSettings  `embed:""`
+	View viewSettings     `embed:""`
 
 	JSON  bool `name:"json" help:"As JSON, one line."`
 	Watch bool `help:"Again every 2s, until interrupted." from:"command-line"`
@@ -38,14 +39,14 @@ const (
 )
 
 // Run fails where something needs a human, or where it cannot be seen whether something does.
-func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *statusCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	switch {
 	case c.CSV && !c.Unresolved:
-		return usagef("--csv: without --unresolved, expected both")
+		return cli.Usagef("--csv: without --unresolved, expected both")
 	case c.CSV && c.JSON:
-		return usagef("--csv: beside %s, expected one of them", s.Place("json"))
+		return cli.Usagef("--csv: beside %s, expected one of them", s.Place("json"))
 	case c.Unresolved && c.Watch:
-		return usagef("--watch: with --unresolved, expected one of them")
+		return cli.Usagef("--watch: with --unresolved, expected one of them")
 	}
 	if err := c.View.check(c.NATS.Reach, s); err != nil {
 		return err
@@ -63,7 +64,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if c.Unresolved {
 		return c.list(ctx, js, c.Log.Logger(t.logs()), t)
 	}
-	patient := doctor.Patient{JS: js, Version: version()}
+	patient := doctor.Patient{JS: js, Version: cli.Version()}
 	leave, err := c.View.sight(ctx, c.NATS, s, &patient)
 	if err != nil {
 		return err
@@ -73,7 +74,7 @@ func (c *statusCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	if !c.Watch {
 		calm, err := c.look(ctx, js, glance, t)
 		if err == nil && !calm {
-			err = errReported
+			err = cli.ErrReported
 		}
 		return err
 	}
@@ -99,7 +100,7 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, g *glance,
 	if err != nil {
 		return false, err
 	}
-	if warning := inClear(js.Conn()); warning != "" {
+	if warning := cli.InClear(js.Conn()); warning != "" {
 		o.Warnings = append(o.Warnings, warning)
 	}
 	if warning := g.worst(one, o.At); warning != "" {
@@ -115,12 +116,12 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, g *glance,
 		return len(human) == 0, err
 	}
 	var screen strings.Builder
-	if c.Watch && isTerminal(t.stdout) {
+	if c.Watch && cli.IsTerminal(t.stdout) {
 		screen.WriteString("\x1b[H\x1b[J") // to the top, and clear what is below
 	}
 	shown := t.page()
 	printStatus(&page{&screen, shown.width, shown.colour}, o, human, c.KeyWindow)
-	if c.Watch && !isTerminal(t.stdout) {
+	if c.Watch && !cli.IsTerminal(t.stdout) {
 		screen.WriteString("\n")
 	}
 	_, err = io.WriteString(t.stdout, screen.String())
@@ -173,11 +174,11 @@ func printStatus(w *page, o desk.Overview, human []string, keyWindow time.Durati
 		fmt.Fprintln(w, w.paint(alarm, "NEEDS A HUMAN"))
 	}
 	for _, sentence := range human {
-		fmt.Fprintln(w, "  "+w.paint(alarm, "!"), printable(sentence))
+		fmt.Fprintln(w, "  "+w.paint(alarm, "!"), cli.Printable(sentence))
 	}
 
 	for _, warning := range o.Warnings {
-		fmt.Fprintln(w, "  "+w.paint(yellow, "warning:"), printable(warning))
+		fmt.Fprintln(w, "  "+w.paint(yellow, "warning:"), cli.Printable(warning))
 	}
 	printAccounts(w, o, keyWindow)
 	printWorkers(w, o)
@@ -200,10 +201,10 @@ func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
 			}
 			if !a.Undecided.IsZero() {
 				undecided = age(o.At, a.Undecided)
-				left = lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
+				left = cli.Lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
 			}
 			table.add(a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
-				printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
+				cli.Printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
 		}
 		table.print(w)
 	}
@@ -215,10 +216,10 @@ func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
 			fmt.Fprintf(w, "%s parked: %d jobs that came early wait outside the queue, the next comes back by %s\n", a.Name, a.Parked, clock(a.ParkedUntil))
 		}
 		for _, consumer := range slices.Sorted(maps.Keys(a.NearlyFull)) {
-			fmt.Fprintf(w, "%s: jobs that wait take %.0f %% of max_ack_pending of consumer %s; at 100 %% nothing is handed out, whatever is due\n", a.Name, 100*a.NearlyFull[consumer], printable(consumer))
+			fmt.Fprintf(w, "%s: jobs that wait take %.0f %% of max_ack_pending of consumer %s; at 100 %% nothing is handed out, whatever is due\n", a.Name, 100*a.NearlyFull[consumer], cli.Printable(consumer))
 		}
 		for _, reason := range slices.Sorted(maps.Keys(a.Paused)) {
-			fmt.Fprintf(w, "%s paused, %s: %s\n", a.Name, printable(reason), printable(a.Paused[reason]))
+			fmt.Fprintf(w, "%s paused, %s: %s\n", a.Name, cli.Printable(reason), cli.Printable(a.Paused[reason]))
 		}
 	}
 }
@@ -236,7 +237,7 @@ func printWorkers(w *page, o desk.Overview) {
 		table.prose = true
 		slices.SortFunc(o.Workers, func(a, b topology.Presence) int { return strings.Compare(a.Name, b.Name) })
 		for _, p := range o.Workers {
-			table.add(printable(p.Name), age(o.At, p.Started), printable(serves(p)))
+			table.add(cli.Printable(p.Name), age(o.At, p.Started), cli.Printable(serves(p)))
 		}
 		table.print(w)
 	}
@@ -259,8 +260,8 @@ func printUnresolved(w *page, o desk.Overview) {
 		if u.CapturedAmount > 0 {
 			what = desk.CaptureJob
 		}
-		table.add("  "+printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
-			amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), printable(string(u.Reason)), age(o.At, u.At)+" ago")
+		table.add("  "+cli.Printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
+			cli.Amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), cli.Printable(string(u.Reason)), age(o.At, u.At)+" ago")
 	}
 	table.print(w)
 	if more := len(o.Unresolved) - mostUnresolved; more > 0 {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/topology"
@@ -92,18 +93,18 @@ func TestStatusForPeople(t *testing.T) {
 
 func TestStatus(t *testing.T) {
 	o := newOffice(t)
-	out, _ := o.run(exitDone, "status")
+	out, _ := o.run(cli.ExitDone, "status")
 	o.expect(out, "nothing needs a human")
 	watch := start(t, o.env, "", "status", "--watch", "--json")
 
 	o.publish(o.job("1", "ok", "", 1))
-	out, _ = o.run(exitFailed, "status")
+	out, _ = o.run(cli.ExitFailed, "status")
 	o.expect(out, "account default: no worker serves it", "default  1 ")
 	p := start(t, o.env, "", "work")
 	o.empty(p)
 	eventually(t, "the worker is listed", func() bool {
 		p := start(t, o.env, "", "status")
-		return p.wait(t) == exitDone && strings.Contains(p.stdout.String(), "default (0 in flight, no rate limit)")
+		return p.wait(t) == cli.ExitDone && strings.Contains(p.stdout.String(), "default (0 in flight, no rate limit)")
 	})
 
 	// Somebody has touched the journal.
@@ -116,12 +117,12 @@ func TestStatus(t *testing.T) {
 	if _, err := o.js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	out, _ = o.run(exitFailed, "status")
+	out, _ = o.run(cli.ExitFailed, "status")
 	o.expect(out, "NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting max_msgs_per_subject")
 
 	eventually(t, "watch shows it too", func() bool { return strings.Contains(watch.stdout.String(), "max_msgs_per_subject") })
 	watch.stop()
-	if code := watch.wait(t); code != exitInterrupted {
+	if code := watch.wait(t); code != cli.ExitInterrupted {
 		t.Errorf("watch exited with %d, want 130: %s", code, watch.stderr.String())
 	}
 	for line := range strings.Lines(watch.stdout.String()) {
@@ -139,7 +140,7 @@ func TestStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, command := range [][]string{{"status"}, {"show", "1/2026-12"}, {"resolve", "1/2026-12", "--not-charged"}, {"cancel", "1", "2026-12"}} {
-		_, told := o.run(exitFailed, command...)
+		_, told := o.run(cli.ExitFailed, command...)
 		o.expect(told, "RENEWAL_JOURNAL", "run `renewals provision`")
 	}
 }
@@ -157,7 +158,7 @@ func TestStatusSaysWhenTheBacklogIsDone(t *testing.T) {
 	eventually(t, "the moment, from what both workers may ask", func() bool {
 		p := start(t, o.env, "", "status", "--json")
 		var seen desk.Overview
-		if p.wait(t) != exitDone || json.Unmarshal([]byte(p.stdout.String()), &seen) != nil || len(seen.Accounts) != 1 {
+		if p.wait(t) != cli.ExitDone || json.Unmarshal([]byte(p.stdout.String()), &seen) != nil || len(seen.Accounts) != 1 {
 			return false
 		}
 		for _, w := range seen.Workers {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -74,7 +75,7 @@ func (c *showCmd) list(t *terminal, of subscription) error {
 	}
 	if !of.searched {
 		fmt.Fprintf(w, "  if %s is a message ID, too, none of the last %d records has it: `renewals show --as=%s %s` searches all\n",
-			printable(c.ID), desk.SearchStep, asMessageID, desk.Argument(c.ID))
+			cli.Printable(c.ID), desk.SearchStep, asMessageID, desk.Argument(c.ID))
 	}
 	return nil
 }
@@ -82,14 +83,14 @@ func (c *showCmd) list(t *terminal, of subscription) error {
 // print is for a person: a line for each period, then what waits.
 func (s subscription) print(w *page, now time.Time) {
 	if len(s.periods) == 0 {
-		fmt.Fprintf(w, "subscription %s: nothing is recorded of it yet\n", printable(string(s.id)))
+		fmt.Fprintf(w, "subscription %s: nothing is recorded of it yet\n", cli.Printable(string(s.id)))
 	} else {
-		fmt.Fprintf(w, "subscription %s: periods with records: %d, the newest first\n\n", printable(string(s.id)), len(s.periods)+s.older)
+		fmt.Fprintf(w, "subscription %s: periods with records: %d, the newest first\n\n", cli.Printable(string(s.id)), len(s.periods)+s.older)
 		table := newTable("PERIOD", "DUE (UTC)", "STATE", "AMOUNT", "RECORDS", "OUTCOME")
 		table.prose = true
 		for _, p := range s.periods {
 			line := lineOf(p)
-			table.add(printable(string(line.Period)), line.due(), w.paint(tone(messages.Kind(line.Phase)), line.Phase), amount(line.OrderAmount, line.Currency), p.Records, line.outcome)
+			table.add(cli.Printable(string(line.Period)), line.due(), w.paint(tone(messages.Kind(line.Phase)), line.Phase), cli.Amount(line.OrderAmount, line.Currency), p.Records, line.outcome)
 		}
 		table.print(w)
 	}
@@ -97,7 +98,7 @@ func (s subscription) print(w *page, now time.Time) {
 		fmt.Fprintln(w)
 	}
 	for _, j := range s.jobs {
-		fmt.Fprintf(w, "  queue: period %s: %s\n", printable(string(j.Period)), printable(queued(j, s.state(j.Renewal), now)))
+		fmt.Fprintf(w, "  queue: period %s: %s\n", cli.Printable(string(j.Period)), cli.Printable(queued(j, s.state(j.Renewal), now)))
 	}
 }
 
@@ -163,7 +164,7 @@ func lineOf(s desk.Standing) periodLine {
 		}
 	}
 	if s.Unreadable != nil {
-		line.Phase, line.outcome = "unreadable", printable(s.Unreadable.Error())
+		line.Phase, line.outcome = "unreadable", cli.Printable(s.Unreadable.Error())
 		return line
 	}
 	if a, err := messages.ParseRecordSubject(s.Record.Subject); err == nil {
@@ -199,13 +200,13 @@ func periodsInstead(ctx context.Context, f desk.Finder, text string) (string, er
 		}
 		var names []string
 		for _, p := range periods[:min(len(periods), mostInstead)] {
-			names = append(names, printable(string(p.Name())))
+			names = append(names, cli.Printable(string(p.Name())))
 		}
 		if more := len(periods) - len(names); more > 0 {
 			names = append(names, fmt.Sprintf("and %d older ones", more))
 		}
 		if len(names) > 0 {
-			fmt.Fprintf(&say, "; subscription %s has the periods %s", printable(text[:i]), strings.Join(names, ", "))
+			fmt.Fprintf(&say, "; subscription %s has the periods %s", cli.Printable(text[:i]), strings.Join(names, ", "))
 		}
 	}
 	return say.String(), nil

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -71,7 +72,7 @@ func (o *office) customer() (paid, declined, parked time.Time) {
 	o.work()
 	o.publish(again)
 	o.work()
-	out, _ := o.run(exitDone, "cancel", "acme.4711", "2027-03", "--unknown", "--yes")
+	out, _ := o.run(cli.ExitDone, "cancel", "acme.4711", "2027-03", "--unknown", "--yes")
 	o.expect(out, "nothing is recorded of this renewal yet; subscription acme.4711 has the periods 2026-11, 2026-10\n")
 	o.publish(in("2026-12", now, o.job("acme.4711", "ok", "", 1)), in("2026-12", now, o.job("queued only", "ok", "", 1)))
 	return paid, declined, parked
@@ -81,7 +82,7 @@ func (o *office) customer() (paid, declined, parked time.Time) {
 func TestShowSubscription(t *testing.T) {
 	o := newOffice(t)
 	paid, declined, parked := o.customer()
-	out, _ := o.run(exitDone, "show", "acme.4711", "--as=subscription")
+	out, _ := o.run(cli.ExitDone, "show", "acme.4711", "--as=subscription")
 	rows := strings.Split(out, "\n")
 	want := [][]string{
 		{"subscription acme.4711: periods with records: 3, the newest first"}, {}, {"PERIOD", "DUE (UTC)", "STATE", "AMOUNT", "OUTCOME", "RECORDS"},
@@ -99,7 +100,7 @@ func TestShowSubscription(t *testing.T) {
 	}
 	o.expect(out, "!ok-op", "!soft-decline-op")
 
-	out, told := o.run(exitDone, "show", "acme.4711", "--as=subscription", "--json")
+	out, told := o.run(cli.ExitDone, "show", "acme.4711", "--as=subscription", "--json")
 	lines := o.lines(out)
 	if len(lines) != 5 || told != "" {
 		t.Fatalf("%d lines, want 5 and nothing beside:\n%s\n%s", len(lines), out, told)
@@ -133,15 +134,15 @@ func TestShowByEveryName(t *testing.T) {
 		{"other", []string{"subscription other: periods with records: 1", "2026-12", "!may also"}},
 		{"queued only", []string{"subscription queued only: nothing is recorded of it yet", "queue: period 2026-12: job queued only/2026-12/1"}},
 	} {
-		out, _ := o.run(exitDone, "show", row.name)
+		out, _ := o.run(cli.ExitDone, "show", row.name)
 		o.expect(out, row.wants...)
 	}
-	out, told := o.run(exitDone, "show", "one-off", "--json")
+	out, told := o.run(cli.ExitDone, "show", "one-off", "--json")
 	o.expect(told, "one-off is the name of a subscription, too")
 	if lines := o.lines(out); len(lines) != 2 || lines[1]["kind"] != "paid" {
 		t.Errorf("got %v, want the records of the message ID, as ever", lines)
 	}
-	out, _ = o.run(exitDone, "show", "acme.4711", "--as=message-id")
+	out, _ = o.run(cli.ExitDone, "show", "acme.4711", "--as=message-id")
 	o.expect(out, "subscription other", "!is the name")
 
 	for _, row := range []struct {
@@ -157,7 +158,7 @@ func TestShowByEveryName(t *testing.T) {
 		{[]string{"resolve", "queued only", "--not-charged", "--yes"}, []string{"queued only: no record of it in RENEWAL_JOURNAL", "!has the periods"}},
 		{[]string{"resolve", "other", "--not-charged", "--yes"}, []string{"other: no record of it in RENEWAL_JOURNAL; subscription other has the periods 2026-12"}},
 	} {
-		_, told := o.run(exitFailed, row.args...)
+		_, told := o.run(cli.ExitFailed, row.args...)
 		o.expect(told, row.wants...)
 	}
 }
@@ -191,17 +192,17 @@ func TestShowLongSubscription(t *testing.T) {
 		o.store("12", fmt.Sprintf("p%02d", n), messages.KindRejected, o.due.AddDate(0, 0, -n), "")
 	}
 	o.store("12", "p00", messages.KindPaid, o.due, "no state")
-	out, _ := o.run(exitDone, "show", "12")
+	out, _ := o.run(cli.ExitDone, "show", "12")
 	o.expect(out, "subscription 12: periods with records: 53, the newest first", "p00     "+o.due.UTC().Format(time.DateOnly)+"  unreadable",
 		"p01 ", "none", "invalid", "p49 ", "!p50 ", "3 more fell due before: `renewals show --all 12` lists them, too")
-	out, _ = o.run(exitDone, "show", "12", "--all")
+	out, _ = o.run(cli.ExitDone, "show", "12", "--all")
 	o.expect(out, "p52 ", "!more fell due")
-	out, told := o.run(exitDone, "show", "12", "--json")
+	out, told := o.run(cli.ExitDone, "show", "12", "--json")
 	o.expect(told, "3 more fell due before")
 	if lines := o.lines(out); len(lines) != mostPeriods || lines[0]["phase"] != "unreadable" || lines[0]["records"] != 2.0 {
 		t.Errorf("got %d lines, the first %v, want %d, the first unreadable", len(lines), lines[0], mostPeriods)
 	}
-	_, told = o.run(exitFailed, "show", "12/2026-12")
+	_, told = o.run(cli.ExitFailed, "show", "12/2026-12")
 	o.expect(told, "subscription 12 has the periods p00, p01, p02, p03, p04, p05, and 47 older ones")
 }
 

@@ -20,7 +20,7 @@ type terminal struct {
 	plain          bool // no colours, whatever it can show
 }
 
-func newTerminal(stdin io.Reader, stdout, stderr io.Writer, env environment) *terminal {
+func newTerminal(stdin io.Reader, stdout, stderr io.Writer, env cli.Environment) *terminal {
 	noColor, _ := env("NO_COLOR") // https://no-color.org
 	kind, _ := env("TERM")
 	return &terminal{stdin, stdout, stderr, noColor != "" || kind == "dumb"}
@@ -33,7 +33,7 @@ func (t *terminal) logs() cli.Log {
 
 // confirm asks a person, and answers no where there is none.
 func (t *terminal) confirm(question string) bool {
-	if !isTerminal(t.stdin) {
+	if !cli.IsTerminal(t.stdin) {
 		return false
 	}
 	fmt.Fprintf(t.margin(), "%s [y/N] ", question)

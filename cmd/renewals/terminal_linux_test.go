@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -53,7 +54,7 @@ func TestAsking(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if isTerminal(null) {
+	if cli.IsTerminal(null) {
 		t.Error("the null device is taken for a terminal")
 	}
 	o.publish(o.job("1", "500", "", 1), o.authorised("3", "ok"))
@@ -69,27 +70,27 @@ func TestAsking(t *testing.T) {
 		question string
 		code     int
 	}{
-		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Record that period 2026-12 of subscription 1 (15.99 EUR) was not charged?", code: exitFailed},
-		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Too early: Klarna may be at work on it until ", code: exitFailed},
-		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Sought at Klarna: an order of 15.99 EUR, merchant reference op-1-", code: exitFailed},
+		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Record that period 2026-12 of subscription 1 (15.99 EUR) was not charged?", code: cli.ExitFailed},
+		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Too early: Klarna may be at work on it until ", code: cli.ExitFailed},
+		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "n\n", question: "Sought at Klarna: an order of 15.99 EUR, merchant reference op-1-", code: cli.ExitFailed},
 		{
 			args: []string{"resolve", "1/2026-12", "--paid", "--order-id=X", "--unverified", "--captured"}, typed: "\n", question: "Record period 2026-12 of subscription 1 (15.99 EUR) as paid with order X, captured: true?",
-			code: exitFailed,
+			code: cli.ExitFailed,
 		},
-		{args: []string{"cancel", "2", "2026-12", "--unknown"}, typed: "nope\n", question: "Cancel period 2026-12 of subscription 2 on account default?", code: exitFailed},
-		{args: []string{"dead", "replay", invalid}, typed: "N\n", question: "Publish 1 jobs again (1 invalid)?", code: exitFailed},
-		{args: []string{"dead", "drop", "--all"}, typed: "no\n", question: "Drop 3 dead letters (2 idempotency_window_expired, 1 invalid)?", code: exitFailed},
+		{args: []string{"cancel", "2", "2026-12", "--unknown"}, typed: "nope\n", question: "Cancel period 2026-12 of subscription 2 on account default?", code: cli.ExitFailed},
+		{args: []string{"dead", "replay", invalid}, typed: "N\n", question: "Publish 1 jobs again (1 invalid)?", code: cli.ExitFailed},
+		{args: []string{"dead", "drop", "--all"}, typed: "no\n", question: "Drop 3 dead letters (2 idempotency_window_expired, 1 invalid)?", code: cli.ExitFailed},
 		{
 			args: []string{"resolve", "3/2026-12", "--captured", "--capture-id=X", "--unverified"}, typed: "n\n",
-			question: "Record that capture X took 5.00 EUR of order " + order + ", for period 2026-12 of subscription 3 (15.99 EUR)?", code: exitFailed,
+			question: "Record that capture X took 5.00 EUR of order " + order + ", for period 2026-12 of subscription 3 (15.99 EUR)?", code: cli.ExitFailed,
 		},
 		{
 			args: []string{"resolve", "3/2026-12", "--not-captured"}, typed: "y\n", question: "Record that 5.00 EUR of order " + order + " were not captured, for period 2026-12 of subscription 3 (15.99 EUR)?",
-			code: exitDone,
+			code: cli.ExitDone,
 		},
-		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "y\n", question: "was not charged?", code: exitDone},
-		{args: []string{"cancel", "2", "2026-12", "--unknown"}, typed: "yes\n", question: "Cancel period", code: exitDone},
-		{args: []string{"dead", "replay", invalid}, typed: "Y\n", question: "Publish 1 jobs again", code: exitDone},
+		{args: []string{"resolve", "1/2026-12", "--not-charged"}, typed: "y\n", question: "was not charged?", code: cli.ExitDone},
+		{args: []string{"cancel", "2", "2026-12", "--unknown"}, typed: "yes\n", question: "Cancel period", code: cli.ExitDone},
+		{args: []string{"dead", "replay", invalid}, typed: "Y\n", question: "Publish 1 jobs again", code: cli.ExitDone},
 	} {
 		records, letters, jobs := o.count(messages.StreamJournal), o.count(messages.StreamDead), o.count(messages.StreamJobs)
 		var stdout, stderr screen
@@ -98,10 +99,10 @@ func TestAsking(t *testing.T) {
 			t.Errorf("%v, typed %q: exit code %d, want %d, and %q in %q", row.args, row.typed, code, row.code, row.question, stderr.String())
 		}
 		changed := records != o.count(messages.StreamJournal) || letters != o.count(messages.StreamDead) || jobs != o.count(messages.StreamJobs)
-		if changed != (row.code == exitDone) {
+		if changed != (row.code == cli.ExitDone) {
 			t.Errorf("%v, typed %q: changed %t", row.args, row.typed, changed)
 		}
-		if row.code == exitFailed && !strings.Contains(stderr.String(), "nothing was changed") {
+		if row.code == cli.ExitFailed && !strings.Contains(stderr.String(), "nothing was changed") {
 			t.Errorf("%v: got %q", row.args, stderr.String())
 		}
 	}
@@ -112,7 +113,7 @@ func TestTokenIsAskedFor(t *testing.T) {
 	sim := simulator(t)
 	env := variables{"KLARNA_ENDPOINT": sim.URL, "KLARNA_USERNAME": testUser, "KLARNA_PASSWORD": testPassword}
 	var stdout, stderr screen
-	if code := run(t.Context(), []string{"token", "show"}, typing(t, "ok-customer-4711\n"), &stdout, &stderr, env.lookup); code != exitDone {
+	if code := run(t.Context(), []string{"token", "show"}, typing(t, "ok-customer-4711\n"), &stdout, &stderr, env.lookup); code != cli.ExitDone {
 		t.Errorf("exit code %d: %s", code, stderr.String())
 	}
 	if out := stdout.String(); !strings.HasPrefix(out, "status ACTIVE") || !strings.Contains(stderr.String(), "Customer token: ") || strings.Contains(out+stderr.String(), "4711") {
@@ -132,8 +133,8 @@ func TestTokenIsAskedFor(t *testing.T) {
 		return err == nil && *now != *before
 	})
 	interrupt()
-	if code := <-done; code != exitInterrupted {
-		t.Errorf("interrupted: exit code %d, want %d", code, exitInterrupted)
+	if code := <-done; code != cli.ExitInterrupted {
+		t.Errorf("interrupted: exit code %d, want %d", code, cli.ExitInterrupted)
 	}
 	if now, err := term.GetState(int(pts.Fd())); err != nil || *now != *before {
 		t.Errorf("the terminal is not as it was: %v, %v", now, err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -24,7 +25,7 @@ func clockFrom(now, t time.Time) string {
 }
 
 // age is how long ago something was. What the broker's clock puts into the future of this machine's has just happened.
-func age(now, t time.Time) string { return lapse(max(now.Sub(t), 0)) }
+func age(now, t time.Time) string { return cli.Lapse(max(now.Sub(t), 0)) }
 
 // before says until when an order can be captured, where that is known.
 func before(t time.Time) string {
@@ -39,7 +40,7 @@ func left(minor int64, currency string) string {
 	if minor <= 0 {
 		return "nothing remains"
 	}
-	return amount(minor, currency) + " remain to be captured"
+	return cli.Amount(minor, currency) + " remain to be captured"
 }
 
 // join lists the words of a closed set, each once.

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -64,10 +65,10 @@ func TestDevAtSpeed(t *testing.T) {
 		t.Errorf("%s at %s, next attempt suggested at %v, %s at %s", first.ID, first.At, first.NextAttemptAt, second.ID, second.At)
 	}
 	p.stop()
-	if code := p.wait(t); code != exitDone {
+	if code := p.wait(t); code != cli.ExitDone {
 		t.Errorf("dev exited with %d: %s", code, p.stderr.String())
 	}
 	for _, speed := range []string{"0.5", "-3", "2000000"} {
-		finish(t, exitUsage, variables{}, "", "dev", "--speed="+speed)
+		finish(t, cli.ExitUsage, variables{}, "", "dev", "--speed="+speed)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
@@ -34,7 +35,7 @@ type tokenSettings struct {
 // check refuses a secret where it does not belong, before anything else is looked at.
 func (s tokenSettings) check() error {
 	if s.Argument != "" {
-		return usagef("an argument, expected none: a customer token on a command line can be read by everybody on the machine and stays in the shell's history; give it by --token-file, on standard input or when asked")
+		return cli.Usagef("an argument, expected none: a customer token on a command line can be read by everybody on the machine and stays in the shell's history; give it by --token-file, on standard input or when asked")
 	}
 	return nil
 }
@@ -47,14 +48,14 @@ func (s tokenSettings) read(ctx context.Context, t *terminal) (messages.Customer
 	var none messages.CustomerToken
 	var text []byte
 	var err error
-	if asked, ok := t.stdin.(*os.File); (s.File == "" || s.File == "-") && ok && isTerminal(asked) {
+	if asked, ok := t.stdin.(*os.File); (s.File == "" || s.File == "-") && ok && cli.IsTerminal(asked) {
 		text, err = t.secret(ctx, asked, "Customer token: ")
 	} else {
 		in := t.stdin
 		if s.File != "" && s.File != "-" {
 			file, err := os.Open(s.File)
 			if err != nil {
-				return none, usagef("--token-file: %w", err)
+				return none, cli.Usagef("--token-file: %w", err)
 			}
 			defer file.Close()
 			in = file
@@ -66,7 +67,7 @@ func (s tokenSettings) read(ctx context.Context, t *terminal) (messages.Customer
 	}
 	token := strings.TrimSpace(string(text))
 	if !customerToken.MatchString(token) {
-		return none, usagef("customer token: found %d bytes, expected 1 to 255 of A-Z, a-z, 0-9, dot, _, ~ and -, by --token-file or on standard input", len(token))
+		return none, cli.Usagef("customer token: found %d bytes, expected 1 to 255 of A-Z, a-z, 0-9, dot, _, ~ and -, by --token-file or on standard input", len(token))
 	}
 	return messages.NewCustomerToken(token), nil
 }
@@ -74,18 +75,18 @@ func (s tokenSettings) read(ctx context.Context, t *terminal) (messages.Customer
 var customerToken = regexp.MustCompile(`^[A-Za-z0-9._~-]{1,255}$`)
 
 type tokenShowCmd struct {
-	Account accountSettings `embed:""`
-	Log     logSettings     `embed:""`
-	Token   tokenSettings   `embed:""`
-	JSON    bool            `name:"json" help:"As JSON."`
+	Account cli.AccountSettings `embed:""`
+	Log     cli.LogSettings     `embed:""`
+	Token   tokenSettings       `embed:""`
+	JSON    bool                `name:"json" help:"As JSON."`
 }
 
 type tokenCancelCmd struct {
-	NATS     natsSettings     `embed:""`
-	Account  accountSettings  `embed:""`
-	Log      logSettings      `embed:""`
-	Token    tokenSettings    `embed:""`
-	Decision decisionSettings `embed:""`
+	NATS     cli.NATSSettings    `embed:""`
+	Account  cli.AccountSettings `embed:""`
+	Log      cli.LogSettings     `embed:""`
+	Token    tokenSettings       `embed:""`
+	Decision decisionSettings    `embed:""`
 
 	Subscription string `help:"The subscription that the token was for: the record is filed under it." from:"command-line"`
 	NoRecord     bool   `help:"Cancel without NATS, and leave no record of it." from:"command-line"`
@@ -94,7 +95,7 @@ type tokenCancelCmd struct {
 const tokenTimeout = 30 * time.Second
 
 // clientOf is the one account that is meant: KLARNA_ACCOUNT, or the only one.
-func clientOf(a accountSettings, s *settings, log zerolog.Logger) (worker.Account, error) {
+func clientOf(a cli.AccountSettings, s *cli.Settings, log zerolog.Logger) (worker.Account, error) {
 	accounts, err := a.Accounts(s, tokenTimeout, log)
 	if err != nil {
 		return worker.Account{}, err
@@ -104,10 +105,10 @@ func clientOf(a accountSettings, s *settings, log zerolog.Logger) (worker.Accoun
 			return account, nil
 		}
 	}
-	return worker.Account{}, usagef("%s: not set, expected one of the accounts of %s", s.Place("klarna-account"), s.File.Path)
+	return worker.Account{}, cli.Usagef("%s: not set, expected one of the accounts of %s", s.Place("klarna-account"), s.File.Path)
 }
 
-func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *tokenShowCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.Token.check(); err != nil {
 		return err
 	}
@@ -126,12 +127,12 @@ func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 	if c.JSON {
 		return json.NewEncoder(t.stdout).Encode(token)
 	}
-	fmt.Fprintf(t.stdout, "status %s, payment method %s", printable(token.Status), printable(token.PaymentMethodType))
+	fmt.Fprintf(t.stdout, "status %s, payment method %s", cli.Printable(token.Status), cli.Printable(token.PaymentMethodType))
 	if card := token.Card; card != nil {
-		fmt.Fprintf(t.stdout, ", card %s %s until %s", printable(card.Brand), printable(card.MaskedNumber), printable(card.ExpiryDate))
+		fmt.Fprintf(t.stdout, ", card %s %s until %s", cli.Printable(card.Brand), cli.Printable(card.MaskedNumber), cli.Printable(card.ExpiryDate))
 	}
 	if debit := token.DirectDebit; debit != nil {
-		fmt.Fprintf(t.stdout, ", direct debit %s", printable(debit.MaskedNumber))
+		fmt.Fprintf(t.stdout, ", direct debit %s", cli.Printable(debit.MaskedNumber))
 	}
 	fmt.Fprintln(t.stdout)
 	return nil
@@ -139,7 +140,7 @@ func (c *tokenShowCmd) Run(ctx context.Context, s *settings, t *terminal) error 
 
 // Run records what was asked for before Klarna is asked, and then that Klarna has taken it on: whatever dies in between, somebody
 // can see that the token may be gone.
-func (c *tokenCancelCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *tokenCancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if err := c.Token.check(); err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func (c *tokenCancelCmd) Run(ctx context.Context, s *settings, t *terminal) erro
 }
 
 // recorder writes to the stream of news, unless nobody wants a record. The connection is made before anything else happens.
-func (c *tokenCancelCmd) recorder(ctx context.Context, s *settings, log zerolog.Logger) (_ context.Context, record func(context.Context, messages.TokenNews) error, end func(), err error) {
+func (c *tokenCancelCmd) recorder(ctx context.Context, s *cli.Settings, log zerolog.Logger) (_ context.Context, record func(context.Context, messages.TokenNews) error, end func(), err error) {
 	if c.NoRecord {
 		return ctx, func(context.Context, messages.TokenNews) error { return nil }, func() {}, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -22,23 +23,23 @@ func TestToken(t *testing.T) {
 	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := finish(t, exitDone, env, token+"\n", "token", "show")
+	out, _ := finish(t, cli.ExitDone, env, token+"\n", "token", "show")
 	if !strings.HasPrefix(out, "status ACTIVE, payment method ") {
 		t.Errorf("token show says %q", out)
 	}
 	// Nobody is there to ask.
-	_, told := finish(t, exitUsage, env, token, "token", "cancel", "--no-record")
+	_, told := finish(t, cli.ExitUsage, env, token, "token", "cancel", "--no-record")
 	if !strings.Contains(told, "--yes: not set, and standard input is no terminal to ask on; nothing was changed") {
 		t.Errorf("token cancel says %q", told)
 	}
-	if out, _ = finish(t, exitDone, env, "", "token", "show", "--json", "--token-file", file); !strings.Contains(out, `"status":"ACTIVE"`) {
+	if out, _ = finish(t, cli.ExitDone, env, "", "token", "show", "--json", "--token-file", file); !strings.Contains(out, `"status":"ACTIVE"`) {
 		t.Errorf("the token is %s, want ACTIVE", out)
 	}
-	out, _ = finish(t, exitDone, env, "", "token", "cancel", "--yes", "--no-record", "--token-file="+file)
+	out, _ = finish(t, cli.ExitDone, env, "", "token", "cancel", "--yes", "--no-record", "--token-file="+file)
 	if !strings.HasPrefix(out, "cancelled") {
 		t.Errorf("token cancel says %q", out)
 	}
-	if out, _ = finish(t, exitDone, env, token+"\n", "token", "show"); !strings.HasPrefix(out, "status CANCELLED") {
+	if out, _ = finish(t, cli.ExitDone, env, token+"\n", "token", "show"); !strings.HasPrefix(out, "status CANCELLED") {
 		t.Errorf("token show says %q", out)
 	}
 	for _, row := range []struct {
@@ -51,7 +52,7 @@ func TestToken(t *testing.T) {
 		{situation: "our password is wrong", env: env.with("KLARNA_PASSWORD", "hunter3"), token: token, want: "401"},
 		{situation: "Klarna is not reachable", env: env.with("KLARNA_ENDPOINT", "http://127.0.0.1:1"), token: token, want: "get token: "},
 	} {
-		_, told := finish(t, exitFailed, row.env, row.token, "token", "show")
+		_, told := finish(t, cli.ExitFailed, row.env, row.token, "token", "show")
 		if !strings.Contains(told, row.want) || strings.Contains(told, row.token) || strings.Contains(told, "hunter") {
 			t.Errorf("%s: got %q, want %s and no secret", row.situation, told, row.want)
 		}
@@ -67,7 +68,7 @@ func TestToken(t *testing.T) {
 		{"two tokens", token + "\n" + token, nil, "customer token: found 33 bytes, expected"},
 		{"no file", "", []string{"--token-file=nowhere"}, "--token-file: open nowhere: no such file"},
 	} {
-		_, told := finish(t, exitUsage, env, row.stdin, append([]string{"token", "show"}, row.args...)...)
+		_, told := finish(t, cli.ExitUsage, env, row.stdin, append([]string{"token", "show"}, row.args...)...)
 		if !strings.Contains(told, row.want) || strings.Contains(told, token) {
 			t.Errorf("%s: got %q, want %s and no secret", row.situation, told, row.want)
 		}
@@ -82,7 +83,7 @@ func TestTokenCancellationIsRecorded(t *testing.T) {
 	const token = "ok-customer-4712"
 	status := func(want string) {
 		t.Helper()
-		if out, _ := finish(t, exitDone, env, token, "token", "show"); !strings.HasPrefix(out, "status "+want) {
+		if out, _ := finish(t, cli.ExitDone, env, token, "token", "show"); !strings.HasPrefix(out, "status "+want) {
 			t.Errorf("token show says %q, want %s", out, want)
 		}
 	}
@@ -94,19 +95,19 @@ func TestTokenCancellationIsRecorded(t *testing.T) {
 		}
 		return told
 	}
-	if told := cancel(exitFailed, env); !strings.Contains(told, "nothing was cancelled: stream RENEWAL_NEWS is missing; run `renewals provision`") {
+	if told := cancel(cli.ExitFailed, env); !strings.Contains(told, "nothing was cancelled: stream RENEWAL_NEWS is missing; run `renewals provision`") {
 		t.Errorf("without the stream: %q", told)
 	}
 	status("ACTIVE")
-	if told := cancel(exitFailed, env.with("NATS_URL", "nats://127.0.0.1:1", "RENEWALS_TIMEOUT", "200ms")); !strings.Contains(told, "--no-record") {
+	if told := cancel(cli.ExitFailed, env.with("NATS_URL", "nats://127.0.0.1:1", "RENEWALS_TIMEOUT", "200ms")); !strings.Contains(told, "--no-record") {
 		t.Errorf("without a server: %q", told)
 	}
 	status("ACTIVE")
-	finish(t, exitDone, env, "", "provision")
-	if told := cancel(exitFailed, env.with("KLARNA_ENDPOINT", "http://127.0.0.1:1")); !strings.Contains(told, "renewals token show says") {
+	finish(t, cli.ExitDone, env, "", "provision")
+	if told := cancel(cli.ExitFailed, env.with("KLARNA_ENDPOINT", "http://127.0.0.1:1")); !strings.Contains(told, "renewals token show says") {
 		t.Errorf("without Klarna: %q", told)
 	}
-	cancel(exitDone, env)
+	cancel(cli.ExitDone, env)
 	status("CANCELLED")
 
 	nc, err := nats.Connect(env["NATS_URL"])

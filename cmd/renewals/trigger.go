@@ -20,8 +20,8 @@ import (
 )
 
 type triggerCmd struct {
-	NATS natsSettings `embed:""`
-	Log  logSettings  `embed:""`
+	NATS cli.NATSSettings `embed:""`
+	Log  cli.LogSettings  `embed:""`
 
 	Case    string        `arg:"" optional:"" help:"What the simulator shall do, such as ok, soft-decline or 503x2-soft-decline."`
 	List    bool          `help:"List the cases." from:"command-line"`
@@ -31,7 +31,7 @@ type triggerCmd struct {
 	JSON    bool          `name:"json" help:"As JSON Lines."`
 }
 
-func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *triggerCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	if c.List {
 		if c.JSON {
 			return writeCases(t.stdout)
@@ -40,14 +40,14 @@ func (c *triggerCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 	}
 	account, err := messages.ParseAccount(c.Account)
 	if err != nil {
-		return usagef("%s: %w", s.Place("account"), err)
+		return cli.Usagef("%s: %w", s.Place("account"), err)
 	}
 	if c.Case == "" {
-		return usagef("CASE: none, expected one of `renewals trigger --list`")
+		return cli.Usagef("CASE: none, expected one of `renewals trigger --list`")
 	}
 	triggered, err := caseSample(newRun(), c.Case, time.Now())
 	if err != nil {
-		return usagef("CASE: %w; `renewals trigger --list` has all", err)
+		return cli.Usagef("CASE: %w; `renewals trigger --list` has all", err)
 	}
 	if err := forSimulator(s.Lookup("KLARNA_ENDPOINT")); err != nil {
 		return cli.Usage(err)
@@ -152,7 +152,7 @@ func (c *triggerCmd) wait(ctx context.Context, js jetstream.JetStream, position 
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("no result of %s within %s; `renewals status` says whether a worker runs, `renewals show %s` how far it has come", job.ID, lapse(c.Within),
+	return fmt.Errorf("no result of %s within %s; `renewals status` says whether a worker runs, `renewals show %s` how far it has come", job.ID, cli.Lapse(c.Within),
 		desk.Argument(string(job.SubscriptionID)+"/"+string(job.Period)))
 }
 
@@ -194,7 +194,7 @@ type sampleCmd struct {
 
 func (c *sampleCmd) Run(t *terminal) error {
 	if c.Jobs < 0 {
-		return usagef("--jobs: %d, expected 0 or more", c.Jobs)
+		return cli.Usagef("--jobs: %d, expected 0 or more", c.Jobs)
 	}
 	cases := c.Case
 	for _, one := range klarnasim.Cases() {
@@ -207,7 +207,7 @@ func (c *sampleCmd) Run(t *terminal) error {
 		name := cases[i%len(cases)]
 		s, err := caseSample(fmt.Sprintf("%s-%d", run, printed[name]), name, now)
 		if err != nil {
-			return usagef("CASE: %w; `renewals trigger --list` has all", err)
+			return cli.Usagef("CASE: %w; `renewals trigger --list` has all", err)
 		}
 		printed[name]++
 		line, err := s.job.Encode()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -29,10 +30,10 @@ func TestEveryCaseEndsAsListed(t *testing.T) {
 		}
 		walks.Go(func() {
 			if want.byHand {
-				finish(t, exitFailed, env, "", "trigger", "--wait", "--within=2s", c.Name)
+				finish(t, cli.ExitFailed, env, "", "trigger", "--wait", "--within=2s", c.Name)
 				return
 			}
-			out, _ := finish(t, exitDone, env, "", "trigger", "--wait", "--json", c.Name)
+			out, _ := finish(t, cli.ExitDone, env, "", "trigger", "--wait", "--json", c.Name)
 			last := out[strings.LastIndex(strings.TrimSpace(out), "\n")+1:]
 			var r record
 			if err := json.Unmarshal([]byte(last), &struct {
@@ -50,7 +51,7 @@ func TestEveryCaseEndsAsListed(t *testing.T) {
 func newHurry(t *testing.T, pairs ...string) variables {
 	t.Helper()
 	env := environmentFor(broker(t, nil), simulator(t)).with("RENEWALS_TRY_TIMEOUT", "4s", "RENEWALS_TRY_BUDGET", "3s", "RENEWALS_ACK_WAIT", "9s").with(pairs...)
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	w := start(t, env, "", "work")
 	t.Cleanup(func() {
 		w.stop()
@@ -62,30 +63,30 @@ func newHurry(t *testing.T, pairs ...string) variables {
 func TestTriggerSays(t *testing.T) {
 	t.Parallel()
 	env := newHurry(t)
-	out, _ := finish(t, exitDone, env, "", "trigger", "503x1-soft-decline")
+	out, _ := finish(t, cli.ExitDone, env, "", "trigger", "503x1-soft-decline")
 	if !strings.Contains(out, "-503x1-soft-decline/") || !strings.Contains(out, "renewals watch --since 5m --subscription ") || strings.Contains(out, "expected:") {
 		t.Errorf("got %q", out)
 	}
-	if out, _ = finish(t, exitDone, env, "", "trigger", "cancelled", "--wait"); !strings.Contains(out, "expected:  dunning, token_cancelled") || !strings.Contains(out, "renewals.dunning") {
+	if out, _ = finish(t, cli.ExitDone, env, "", "trigger", "cancelled", "--wait"); !strings.Contains(out, "expected:  dunning, token_cancelled") || !strings.Contains(out, "renewals.dunning") {
 		t.Errorf("got %q", out)
 	}
-	finish(t, exitDone, env, "", "trigger", strings.Repeat("slow-1-", 25)+"ok", "--wait")
+	finish(t, cli.ExitDone, env, "", "trigger", strings.Repeat("slow-1-", 25)+"ok", "--wait")
 	for _, row := range []struct {
 		args string
 		env  variables
 		want string
 		code int
 	}{
-		{"", env, "CASE: none, expected one of `renewals trigger --list`", exitUsage},
-		{"nonsense", env, `CASE: "nonsense" is no behaviour of the simulator; `, exitUsage},
-		{strings.Repeat("503x1-", 60) + "ok", env, "CASE: it has 362 characters, and 200 fit", exitUsage},
-		{"ok", env.with("KLARNA_ENDPOINT", "eu"), "KLARNA_ENDPOINT: api.klarna.com is not the simulator", exitUsage},
-		{"ok", env.with("NATS_URL", broker(t, nil).ClientURL()), "no stream takes it; run `renewals provision`", exitFailed},
-		{"ok --wait --within=1s --account=nobody", env, "no result of ", exitFailed},
+		{"", env, "CASE: none, expected one of `renewals trigger --list`", cli.ExitUsage},
+		{"nonsense", env, `CASE: "nonsense" is no behaviour of the simulator; `, cli.ExitUsage},
+		{strings.Repeat("503x1-", 60) + "ok", env, "CASE: it has 362 characters, and 200 fit", cli.ExitUsage},
+		{"ok", env.with("KLARNA_ENDPOINT", "eu"), "KLARNA_ENDPOINT: api.klarna.com is not the simulator", cli.ExitUsage},
+		{"ok", env.with("NATS_URL", broker(t, nil).ClientURL()), "no stream takes it; run `renewals provision`", cli.ExitFailed},
+		{"ok --wait --within=1s --account=nobody", env, "no result of ", cli.ExitFailed},
 	} {
 		args := append([]string{"trigger"}, strings.Fields(row.args)...)
-		if row.code == exitFailed && strings.Contains(row.want, "no result") {
-			finish(t, exitDone, row.env.with("KLARNA_ACCOUNT", "nobody"), "", "provision")
+		if row.code == cli.ExitFailed && strings.Contains(row.want, "no result") {
+			finish(t, cli.ExitDone, row.env.with("KLARNA_ACCOUNT", "nobody"), "", "provision")
 		}
 		if _, told := finish(t, row.code, row.env, "", args...); !strings.Contains(told, row.want) {
 			t.Errorf("%s: got %q, want %q", row.args, told, row.want)
@@ -95,8 +96,8 @@ func TestTriggerSays(t *testing.T) {
 
 func TestTriggerList(t *testing.T) {
 	t.Parallel()
-	out, _ := finish(t, exitDone, variables{}, "", "trigger", "--list")
-	asJSON, _ := finish(t, exitDone, variables{}, "", "trigger", "--list", "--json")
+	out, _ := finish(t, cli.ExitDone, variables{}, "", "trigger", "--list")
+	asJSON, _ := finish(t, cli.ExitDone, variables{}, "", "trigger", "--list", "--json")
 	for _, c := range klarnasim.Cases() {
 		if !strings.Contains(out, "\n"+c.Name+" ") || !strings.Contains(out, c.Answers) || !strings.Contains(asJSON, fmt.Sprintf(`{"case":%q,`, c.Name)) {
 			t.Errorf("%s is not listed", c.Name)
@@ -108,18 +109,18 @@ func TestTriggerList(t *testing.T) {
 func TestSample(t *testing.T) {
 	t.Parallel()
 	env := newHurry(t)
-	all, _ := finish(t, exitDone, env, "", "sample")
+	all, _ := finish(t, cli.ExitDone, env, "", "sample")
 	if got, want := strings.Count(all, "\n"), len(klarnasim.Cases()); got != want {
 		t.Errorf("%d lines, want %d", got, want)
 	}
-	if _, told := finish(t, exitDone, env, all, "validate"); !strings.Contains(told, " 0 invalid") {
+	if _, told := finish(t, cli.ExitDone, env, all, "validate"); !strings.Contains(told, " 0 invalid") {
 		t.Errorf("validate says %q", told)
 	}
-	some, _ := finish(t, exitDone, env, "", "sample", "ok", "cancelled", "ok", "--jobs=5")
-	if out, _ := finish(t, exitDone, env, some, "publish"); out != "accepted 5, duplicates 0, invalid 0, failed 0\n" {
+	some, _ := finish(t, cli.ExitDone, env, "", "sample", "ok", "cancelled", "ok", "--jobs=5")
+	if out, _ := finish(t, cli.ExitDone, env, some, "publish"); out != "accepted 5, duplicates 0, invalid 0, failed 0\n" {
 		t.Errorf("publish says %q", out)
 	}
-	if _, told := finish(t, exitUsage, env, "", "sample", "ok", "nonsense"); !strings.Contains(told, "renewals trigger --list") {
+	if _, told := finish(t, cli.ExitUsage, env, "", "sample", "ok", "nonsense"); !strings.Contains(told, "renewals trigger --list") {
 		t.Errorf("got %q", told)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
@@ -18,14 +19,14 @@ func (h history) stuck() bool {
 func (h history) leftOut() (say []string) {
 	slices.SortFunc(h.unreadable, func(a, b *journal.UnreadableError) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	for _, e := range h.unreadable {
-		say = append(say, printable("left out: "+e.Error()))
+		say = append(say, cli.Printable("left out: "+e.Error()))
 	}
 	if h.stuck() {
 		subscription, period := h.renewal.Split()
 		say = append(say,
 			"state: not known: the last record cannot be read, and until another follows no worker charges the renewal and nothing settles or cancels it",
 			"next: where a newer version has written it, run this command from that version; else find out who may publish to the journal",
-			printable(fmt.Sprintf("      (renewals doctor), keep the record, and look for an order of %s in Klarna's portal", desk.Argument(string(subscription)+"/"+string(period)))))
+			cli.Printable(fmt.Sprintf("      (renewals doctor), keep the record, and look for an order of %s in Klarna's portal", desk.Argument(string(subscription)+"/"+string(period)))))
 	}
 	return say
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -43,19 +44,19 @@ func TestUnreadableRecord(t *testing.T) {
 	o.work()
 	o.putBack("1", messages.KindDunning, `{"v":99}`)
 	for _, name := range []string{"1/2026-12", "1/2026-12/1"} {
-		out, _ := o.run(exitDone, "show", name)
+		out, _ := o.run(cli.ExitDone, "show", name)
 		o.expect(out, "payment_method_failed", "left out: record 3 of RENEWAL_JOURNAL, on renewals.dunning.1.2026-12.", "version 99, this program knows 1",
 			"state: not known: the last record cannot be read", "look for an order of 1/2026-12 in Klarna's portal", "!next: the billing system")
 	}
-	out, told := o.run(exitDone, "show", "1/2026-12", "--json")
+	out, told := o.run(cli.ExitDone, "show", "1/2026-12", "--json")
 	if lines := o.lines(out); len(lines) != 2 {
 		t.Errorf("%d lines, want the two records that can be read", len(lines))
 	}
 	o.expect(told, "left out: record ")
 	records := o.count(messages.StreamJournal)
-	_, told = o.run(exitFailed, "cancel", "1", "2026-12", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "1", "2026-12", "--yes")
 	o.expect(told, "cancel: nothing was changed\nleft out: record ", "nothing settles or cancels it", "run this command from that version")
-	_, told = o.run(exitFailed, "resolve", "1/2026-12", "--not-charged", "--yes")
+	_, told = o.run(cli.ExitFailed, "resolve", "1/2026-12", "--not-charged", "--yes")
 	o.expect(told, "version 99, this program knows 1")
 	if n := o.count(messages.StreamJournal); n != records {
 		t.Errorf("%d records, want %d", n, records)
@@ -72,15 +73,15 @@ func TestUnreadableRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.putBack("1", messages.KindDunning, first.Header.Get(messages.HeaderState))
-	out, _ = o.run(exitDone, "show", "1/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "1/2026-12")
 	o.expect(out, "left out: record ", "state: dunning: payment_method_failed", "!not known")
-	out, _ = o.run(exitDone, "cancel", "1", "2026-12", "--yes")
+	out, _ = o.run(cli.ExitDone, "cancel", "1", "2026-12", "--yes")
 	o.expect(out, "left out: record ", "recorded: cancelled")
 
 	// Of a period whose only record cannot be read, that is all there is to tell.
 	o.store("2", "2026-12", messages.KindPaid, o.due, "no state")
-	out, _ = o.run(exitDone, "show", "2/2026-12")
+	out, _ = o.run(cli.ExitDone, "show", "2/2026-12")
 	o.expect(out, "subscription 2, period 2026-12", "left out: record ", "state: not known")
-	_, told = o.run(exitFailed, "cancel", "2", "2026-12", "--yes")
+	_, told = o.run(cli.ExitFailed, "cancel", "2", "2026-12", "--yes")
 	o.expect(told, "cancel: nothing was changed")
 }

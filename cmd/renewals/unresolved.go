@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -19,7 +20,7 @@ import (
 func (c *statusCmd) list(ctx context.Context, js jetstream.JetStream, log zerolog.Logger, t *terminal) error {
 	records, err := journal.Open(ctx, js, log)
 	if err != nil {
-		return journalProblem(err)
+		return cli.JournalProblem(err)
 	}
 	all, err := records.Unresolved(ctx)
 	if err != nil {
@@ -57,9 +58,9 @@ func (c *statusCmd) list(ctx context.Context, js jetstream.JetStream, log zerolo
 func printSearch(w io.Writer, u messages.Unresolved) {
 	capture := ""
 	if desk.What(u) == desk.CaptureJob {
-		capture = amount(u.CapturedAmount, u.PurchaseCurrency) + " of order " + u.OrderID
+		capture = cli.Amount(u.CapturedAmount, u.PurchaseCurrency) + " of order " + u.OrderID
 	}
-	fmt.Fprintf(w, "%s  %s  %s  account %s  %s\n", printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), desk.What(u), amount(desk.Asked(u), u.PurchaseCurrency), u.Account, printable(string(u.Reason)))
+	fmt.Fprintf(w, "%s  %s  %s  account %s  %s\n", cli.Printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), desk.What(u), cli.Amount(desk.Asked(u), u.PurchaseCurrency), u.Account, cli.Printable(string(u.Reason)))
 	for _, line := range sought(u, capture) {
 		fmt.Fprintf(w, "  %s\n", line)
 	}

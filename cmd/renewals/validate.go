@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -36,10 +37,10 @@ func (f finding) String() string {
 	if f.Severity != "error" {
 		severity = f.Severity + ": "
 	}
-	return fmt.Sprintf("%s:%d: %s%s: %s", f.File, f.Line, severity, printable(f.Path), printable(f.Message))
+	return fmt.Sprintf("%s:%d: %s%s: %s", f.File, f.Line, severity, cli.Printable(f.Path), cli.Printable(f.Message))
 }
 
-func (c *validateCmd) Run(s *settings, t *terminal) error {
+func (c *validateCmd) Run(s *cli.Settings, t *terminal) error {
 	reader, err := c.Job.reader(s)
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (c *validateCmd) Run(s *settings, t *terminal) error {
 	case found == 0:
 		return errors.New("no job found")
 	case invalid > 0, untimely > 0 && !reader.untimely, c.Strict && warnings+untimely > 0:
-		return errReported
+		return cli.ErrReported
 	}
 	return nil
 }

@@ -16,8 +16,8 @@ import (
 )
 
 type watchCmd struct {
-	NATS natsSettings `embed:""`
-	Log  logSettings  `embed:""`
+	NATS cli.NATSSettings `embed:""`
+	Log  cli.LogSettings  `embed:""`
 
 	Kind    []string `help:"Kinds to show: charging, pending, paid, dunning, unresolved, rejected, cancelled, capturing, captured, capture_failed. Default: all but charging and capturing." from:"command-line"`
 	Account []string `help:"Accounts to show. Default: all." from:"command-line"`
@@ -32,7 +32,7 @@ type watchCmd struct {
 	ForwardTo *string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is; the next ones wait." placeholder:"URL" from:"command-line"`
 }
 
-func (c *watchCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *watchCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	wanted, err := c.wish(time.Now())
 	if err != nil {
 		return cli.Usage(err)
@@ -191,7 +191,7 @@ func momentOf(flag, text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	d, err := parseDuration(text)
+	d, err := cli.ParseDuration(text)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%s: %w, or a time such as 2026-12-01T00:00:00Z", flag, err)
 	}

@@ -20,11 +20,11 @@ import (
 )
 
 type workCmd struct {
-	NATS    reachSettings   `embed:""`
-	Account accountSettings `embed:""`
-	Log     logSettings     `embed:""`
-	Tries   trySettings     `embed:""`
-	Ops     opsSettings     `embed:""`
+	NATS    cli.ReachSettings   `embed:""`
+	Account cli.AccountSettings `embed:""`
+	Log     cli.LogSettings     `embed:""`
+	Tries   trySettings         `embed:""`
+	Ops     opsSettings         `embed:""`
 
 	Batches string `default:"${batches}" enum:"${batchings}" help:"When claims and results are committed together: auto, where the journal has replicas or is placed on servers tagged sync:always; sync-always, which says that this broker's sync_interval is always, with one node, too; off."`
 
@@ -47,13 +47,13 @@ func defaults() kong.Option {
 	o := worker.DefaultOptions()
 	delays := make([]string, len(o.RetryDelays))
 	for i, d := range o.RetryDelays {
-		delays[i] = durationText(d)
+		delays[i] = cli.DurationText(d)
 	}
 	return kong.Vars{
-		"version":     version(),
-		"try_timeout": durationText(o.TryTimeout), "try_budget": durationText(o.TryBudget), "settle_delay": durationText(o.SettleDelay),
+		"version":     cli.Version(),
+		"try_timeout": cli.DurationText(o.TryTimeout), "try_budget": cli.DurationText(o.TryBudget), "settle_delay": cli.DurationText(o.SettleDelay),
 		"batches": string(o.Batching), "batchings": batchings(),
-		"retry_delays": strings.Join(delays, ","), "key_window": durationText(o.KeyWindow), "shutdown_timeout": durationText(o.ShutdownTimeout),
+		"retry_delays": strings.Join(delays, ","), "key_window": cli.DurationText(o.KeyWindow), "shutdown_timeout": cli.DurationText(o.ShutdownTimeout),
 	}
 }
 
@@ -65,7 +65,7 @@ func batchings() string {
 	return strings.Join(all, ",")
 }
 
-func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
+func (c *workCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	log, flush := c.Log.Gathered(t.logs())
 	defer flush()
 	defer collecting(ctx)()
@@ -99,7 +99,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 		return err
 	}
 	defer js.Conn().Close()
-	if warning := inClear(js.Conn()); warning != "" {
+	if warning := cli.InClear(js.Conn()); warning != "" {
 		log.Error().Msg("INSECURE: " + warning)
 	}
 	w, err := worker.New(js, options)
@@ -124,7 +124,7 @@ func (c *workCmd) Run(ctx context.Context, s *settings, t *terminal) error {
 }
 
 // options are the worker's; entries are the accounts as they were configured.
-func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, entries []accountEntry, err error) {
+func (c *workCmd) options(s *cli.Settings, log zerolog.Logger) (o worker.Options, entries []cli.AccountEntry, err error) {
 	if err := c.Tries.check(s); err != nil {
 		return o, nil, cli.Usage(err)
 	}
@@ -136,7 +136,7 @@ func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, en
 		return o, nil, err
 	}
 	o = worker.DefaultOptions()
-	o.Name, o.Version, o.Accounts, o.Log = workerName(), version(), accounts, log
+	o.Name, o.Version, o.Accounts, o.Log = workerName(), cli.Version(), accounts, log
 	o.TryTimeout, o.TryBudget, o.SettleDelay = c.Tries.TryTimeout, c.Tries.TryBudget, c.Tries.SettleDelay
 	o.RetryDelays, o.KeyWindow, o.ShutdownTimeout = c.Tries.RetryDelays, c.Tries.KeyWindow, c.Tries.ShutdownTimeout
 	o.Batching = journal.Batching(c.Batches)
@@ -145,7 +145,7 @@ func (c *workCmd) options(s *settings, log zerolog.Logger) (o worker.Options, en
 
 // leave sends what is still to be sent.
 func leave(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) error {
-	if err := lostConnection(ctx); err != nil || !js.Conn().IsConnected() {
+	if err := cli.LostConnection(ctx); err != nil || !js.Conn().IsConnected() {
 		return err
 	}
 	if err := js.Conn().FlushTimeout(2 * time.Second); err != nil {
@@ -155,7 +155,7 @@ func leave(ctx context.Context, js jetstream.JetStream, log zerolog.Logger) erro
 }
 
 // check says what no worker can run with, before anything else is looked at.
-func (t trySettings) check(s *settings) error {
+func (t trySettings) check(s *cli.Settings) error {
 	for _, c := range []struct {
 		flag     string
 		ok       bool

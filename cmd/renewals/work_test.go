@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -44,8 +45,8 @@ func TestPublishedAsByABillingSystem(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
 	env := environmentFor(b, simulator(t))
-	finish(t, exitDone, env, "", "provision")
-	_, js, err := natsServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
+	finish(t, cli.ExitDone, env, "", "provision")
+	_, js, err := cli.NATSServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,7 @@ func TestPublishedAsByABillingSystem(t *testing.T) {
 		want *nats.Msg
 		args []string
 	}{{charged, []string{"publish"}}, {captured, []string{"publish", "--capture"}}} {
-		finish(t, exitDone, env, string(row.want.Data), row.args...)
+		finish(t, cli.ExitDone, env, string(row.want.Data), row.args...)
 		got, err := stream.GetLastMsgForSubject(t.Context(), row.want.Subject)
 		if err != nil {
 			t.Fatal(err)
@@ -84,7 +85,7 @@ func TestTwoWorkers(t *testing.T) {
 	t.Parallel()
 	sim := simulator(t)
 	env := environmentFor(broker(t, nil), sim)
-	out, _ := finish(t, exitDone, env, "", "provision")
+	out, _ := finish(t, cli.ExitDone, env, "", "provision")
 	if !strings.Contains(out, "consumers charge-default, later-default and capture-default are ready for account default") {
 		t.Errorf("provision says %q", out)
 	}
@@ -97,7 +98,7 @@ func TestTwoWorkers(t *testing.T) {
 	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ = finish(t, exitDone, env, "", "publish", file)
+	out, _ = finish(t, cli.ExitDone, env, "", "publish", file)
 	if want := "accepted 400, duplicates 0, invalid 0, failed 0\n"; out != want {
 		t.Errorf("publish says %q, want %q", out, want)
 	}
@@ -105,7 +106,7 @@ func TestTwoWorkers(t *testing.T) {
 	one.stop()
 	two.stop()
 	for _, worker := range []*process{one, two} {
-		if code := worker.wait(t); code != exitDone {
+		if code := worker.wait(t); code != cli.ExitDone {
 			t.Errorf("worker exited with %d, want 0:\n%s", code, worker.stderr.String())
 		}
 		if got := worker.stdout.String() + worker.stderr.String(); strings.Contains(got, testPassword) || strings.Contains(got, "ok-a-") {
@@ -113,7 +114,7 @@ func TestTwoWorkers(t *testing.T) {
 		}
 	}
 	watch.stop()
-	if code := watch.wait(t); code != exitInterrupted {
+	if code := watch.wait(t); code != cli.ExitInterrupted {
 		t.Errorf("watch exited with %d, want 130: %s", code, watch.stderr.String())
 	}
 
@@ -141,7 +142,7 @@ func TestTwoWorkers(t *testing.T) {
 	}
 
 	// The stream drops what it has seen, and publish says which and why.
-	out, told := finish(t, exitDone, env, lines, "publish", "-")
+	out, told := finish(t, cli.ExitDone, env, lines, "publish", "-")
 	if want := "accepted 0, duplicates 400, invalid 0, failed 0\n"; out != want {
 		t.Errorf("publish says %q, want %q", out, want)
 	}
@@ -154,11 +155,11 @@ func TestTwoWorkers(t *testing.T) {
 func TestPublishReportsEveryLine(t *testing.T) {
 	t.Parallel()
 	env := environmentFor(broker(t, nil), simulator(t))
-	finish(t, exitDone, env, "", "provision", "--klarna-account=se")
+	finish(t, cli.ExitDone, env, "", "provision", "--klarna-account=se")
 	good := strings.SplitAfter(jobLines(t, "b", 3), "\n")
 	in := good[0] + "\n" + "{\"id\":\n" + good[1] + strings.Replace(good[2], `"order_amount":1599`, `"order_amount":1600`, 1) + good[0] +
 		`{"id":"long","metadata":{"x":"` + strings.Repeat("x", 2*maxLine) + "\"}}\n" + strings.TrimSpace(good[2])
-	out, told := finish(t, exitFailed, env, in, "publish", "--account=se")
+	out, told := finish(t, cli.ExitFailed, env, in, "publish", "--account=se")
 	if want := "accepted 3, duplicates 1, invalid 3, failed 0\n"; out != want {
 		t.Errorf("got %q, want %q\n%s", out, want, told)
 	}
@@ -176,17 +177,17 @@ func TestPublishReportsEveryLine(t *testing.T) {
 func TestPublishOneJobOverSeveralLines(t *testing.T) {
 	t.Parallel()
 	env := environmentFor(broker(t, nil), simulator(t))
-	finish(t, exitDone, env, "", "provision", "--klarna-account=se")
+	finish(t, cli.ExitDone, env, "", "provision", "--klarna-account=se")
 	var document bytes.Buffer
 	if err := json.Indent(&document, []byte(jobLines(t, "c", 1)), "", "  "); err != nil {
 		t.Fatal(err)
 	}
-	out, told := finish(t, exitDone, env, "\n"+document.String(), "publish", "--account=se")
+	out, told := finish(t, cli.ExitDone, env, "\n"+document.String(), "publish", "--account=se")
 	if want := "accepted 1, duplicates 0, invalid 0, failed 0\n"; out != want {
 		t.Errorf("got %q, want %q\n%s", out, want, told)
 	}
 	broken := strings.Replace(document.String(), `"order_amount": 1599`, `"order_amount": 1600`, 1)
-	out, told = finish(t, exitFailed, env, "\n"+broken, "publish", "--account=se")
+	out, told = finish(t, cli.ExitFailed, env, "\n"+broken, "publish", "--account=se")
 	if want := "accepted 0, duplicates 0, invalid 1, failed 0\n"; out != want || !strings.Contains(told, "stdin:2: not published: invalid job: order.order_amount") {
 		t.Errorf("got %q, want %q, and the field that is wrong:\n%s", out, want, told)
 	}
@@ -199,7 +200,7 @@ func TestPublishOverARestart(t *testing.T) {
 	keep := func(o *server.Options) { o.StoreDir = store }
 	first := broker(t, keep)
 	env := environmentFor(first, simulator(t))
-	finish(t, exitDone, env, "", "provision")
+	finish(t, cli.ExitDone, env, "", "provision")
 	port := first.Addr().(*net.TCPAddr).Port
 
 	reader, writer := net.Pipe()
@@ -226,7 +227,7 @@ func TestPublishOverARestart(t *testing.T) {
 	feed(lines[100:])
 	writer.Close()
 	second := broker(t, func(o *server.Options) { keep(o); o.Port = port })
-	if code := p.wait(t); code != exitDone || p.stdout.String() != "accepted 200, duplicates 0, invalid 0, failed 0\n" {
+	if code := p.wait(t); code != cli.ExitDone || p.stdout.String() != "accepted 200, duplicates 0, invalid 0, failed 0\n" {
 		t.Fatalf("publish: exit code %d, %s%s", code, p.stdout.String(), p.stderr.String())
 	}
 	if jobs := streamMessages(t, second.ClientURL()); jobs != 200 {
@@ -248,8 +249,8 @@ func (f forgetful) PublishMsgAsync(msg *nats.Msg, _ ...jetstream.PublishOpt) (je
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	b := broker(t, nil)
-	finish(t, exitDone, environmentFor(b, simulator(t)), "", "provision")
-	_, js, err := natsServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
+	finish(t, cli.ExitDone, environmentFor(b, simulator(t)), "", "provision")
+	_, js, err := cli.NATSServer{URL: b.ClientURL()}.Connect(t.Context(), zerolog.Nop())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,18 +284,18 @@ func TestMissingStream(t *testing.T) {
 	t.Parallel()
 	env := environmentFor(broker(t, nil), simulator(t))
 	for _, command := range []string{"work", "watch"} {
-		if _, told := finish(t, exitFailed, env, "", command); !strings.Contains(told, "RENEWAL_JOURNAL") || !strings.Contains(told, "run `renewals provision`") {
+		if _, told := finish(t, cli.ExitFailed, env, "", command); !strings.Contains(told, "RENEWAL_JOURNAL") || !strings.Contains(told, "run `renewals provision`") {
 			t.Errorf("%s says %q", command, told)
 		}
 	}
-	if out, told := finish(t, exitFailed, env, jobLines(t, "d", 1), "publish"); !strings.Contains(told, "run `renewals provision`") || !strings.Contains(out, "failed 1") {
+	if out, told := finish(t, cli.ExitFailed, env, jobLines(t, "d", 1), "publish"); !strings.Contains(told, "run `renewals provision`") || !strings.Contains(out, "failed 1") {
 		t.Errorf("publish says %q %q", out, told)
 	}
 	// One command does both.
 	p := start(t, env, "", "work", "--provision", "--log-format=json")
 	eventually(t, "the worker charges", func() bool { return strings.Contains(p.stderr.String(), "charging renewals") })
 	p.stop()
-	if code := p.wait(t); code != exitDone {
+	if code := p.wait(t); code != cli.ExitDone {
 		t.Errorf("work --provision exited with %d: %s", code, p.stderr.String())
 	}
 }
@@ -314,14 +315,14 @@ func TestNoServerYet(t *testing.T) {
 	stopped := start(t, env, "", "work")
 	eventually(t, "it says so too", func() bool { return strings.Contains(stopped.stderr.String(), "no NATS server") })
 	stopped.stop()
-	if code := stopped.wait(t); code != exitDone {
+	if code := stopped.wait(t); code != cli.ExitDone {
 		t.Errorf("stopped while waiting: exit code %d, want 0", code)
 	}
 
 	broker(t, func(o *server.Options) { o.Port = port })
 	eventually(t, "the worker finds the server", func() bool { return strings.Contains(told.stderr.String(), "charging renewals") })
 	told.stop()
-	if code := told.wait(t); code != exitDone {
+	if code := told.wait(t); code != cli.ExitDone {
 		t.Errorf("exit code %d, want 0: %s", code, told.stderr.String())
 	}
 }
@@ -331,12 +332,12 @@ func TestRefusedCredentials(t *testing.T) {
 	b := broker(t, func(o *server.Options) { o.Username, o.Password = "worker", "correct" })
 	env := environmentFor(b, simulator(t)).with("NATS_USER", "worker", "NATS_PASSWORD", "wrong-secret")
 	for _, command := range []string{"work", "provision", "publish", "watch"} {
-		_, told := finish(t, exitFailed, env, "", command)
+		_, told := finish(t, cli.ExitFailed, env, "", command)
 		if !strings.Contains(told, "Authorization Violation") || !strings.Contains(told, "check NATS_USER") || strings.Contains(told, "wrong-secret") {
 			t.Errorf("%s says %q", command, told)
 		}
 	}
-	finish(t, exitDone, env.with("NATS_PASSWORD", "correct"), "", "provision")
+	finish(t, cli.ExitDone, env.with("NATS_PASSWORD", "correct"), "", "provision")
 
 	// The same through a context of the nats CLI; the environment wins over it.
 	config := t.TempDir()
@@ -348,8 +349,8 @@ func TestRefusedCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	named := variables{"XDG_CONFIG_HOME": config, "NATS_CONTEXT": "billing"}
-	finish(t, exitDone, named, "", "provision")
-	finish(t, exitFailed, named.with("NATS_USER", "worker", "NATS_PASSWORD", "wrong-secret"), "", "provision")
+	finish(t, cli.ExitDone, named, "", "provision")
+	finish(t, cli.ExitFailed, named.with("NATS_USER", "worker", "NATS_PASSWORD", "wrong-secret"), "", "provision")
 }
 
 // A connection that is refused for good ends the worker with the reason. The server is started anew with another password
@@ -374,7 +375,7 @@ func TestCredentialsRevoked(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stopBroker(again) })
-	if code := p.wait(t); code != exitFailed || !strings.Contains(p.stderr.String(), "check NATS_USER") {
+	if code := p.wait(t); code != cli.ExitFailed || !strings.Contains(p.stderr.String(), "check NATS_USER") {
 		t.Errorf("exit code %d, want 1:\n%s", code, p.stderr.String())
 	}
 }
@@ -398,17 +399,17 @@ func TestSeveralAccounts(t *testing.T) {
 	common := variables{"NATS_URL": env["NATS_URL"]}.with("RENEWALS_CONFIG", file)
 	work := common.with("KLARNA_ACCOUNT", "de", "KLARNA_ENDPOINT", sim.URL)
 	watch := start(t, common, "", "watch", "--json", "--since=1h", "--account=de")
-	if code := watch.wait(t); code != exitFailed {
+	if code := watch.wait(t); code != cli.ExitFailed {
 		t.Errorf("watch without a journal exited with %d, want 1", code)
 	}
-	out, _ := finish(t, exitDone, common, "", "provision")
+	out, _ := finish(t, cli.ExitDone, common, "", "provision")
 	if !strings.Contains(out, "charge-se") || !strings.Contains(out, "charge-de") {
 		t.Errorf("provision says %q", out)
 	}
 	start(t, work, "", "work")
 	watch = start(t, common, "", "watch", "--json", "--since=1h", "--kind=dunning,paid", "--account=de,se")
-	finish(t, exitDone, common, jobLines(t, "e", 1), "publish", "--account=se")
-	finish(t, exitDone, common, strings.ReplaceAll(jobLines(t, "f", 1), "ok-f", "soft-decline-f"), "publish", "--account=de")
+	finish(t, cli.ExitDone, common, jobLines(t, "e", 1), "publish", "--account=se")
+	finish(t, cli.ExitDone, common, strings.ReplaceAll(jobLines(t, "f", 1), "ok-f", "soft-decline-f"), "publish", "--account=de")
 	eventually(t, "both accounts have a result", func() bool {
 		shown := watch.stdout.String()
 		return strings.Contains(shown, `"account":"se"`) && strings.Contains(shown, `"account":"de"`)
