@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
-	"github.com/klarna-renewals/renewals/worker/desk"
-	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // sought is what a person needs who looks at Klarna for what the history's unresolved charge or capture has made, in sentences.
@@ -73,48 +69,3 @@ func references(one, two string) string {
 }
 
 func second(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
-
-// one finds the one renewal that is meant.
-func one(ctx context.Context, f desk.Finder, name string) (history, error) {
-	renewals, err := f.Renewals(ctx, name)
-	if err != nil {
-		return history{}, err
-	}
-	var found, unresolved []history
-	for _, r := range renewals {
-		h, err := historyOf(ctx, f, r)
-		if err != nil {
-			return h, err
-		}
-		if h.last == 0 {
-			continue
-		}
-		found = append(found, h)
-		if h.state.Phase == journal.PhaseUnresolved {
-			unresolved = append(unresolved, h)
-		}
-	}
-	switch {
-	case len(unresolved) == 1:
-		return unresolved[0], nil
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) == 0:
-		instead, err := periodsInstead(ctx, f, name)
-		if err != nil {
-			return history{}, err
-		}
-		return history{}, fmt.Errorf("%s: no record of it in %s%s", cli.Printable(name), messages.StreamJournal, instead)
-	}
-	names := make([]string, len(found))
-	for i, h := range found {
-		names[i] = h.name()
-	}
-	return history{}, fmt.Errorf("%s: %d renewals go by it: %s", cli.Printable(name), len(found), strings.Join(names, "; "))
-}
-
-// name is the renewal as a person says it.
-func (h history) name() string {
-	about := h.about()
-	return fmt.Sprintf("period %s of subscription %s (%s)", cli.Printable(string(about.Period)), cli.Printable(string(about.SubscriptionID)), cli.Amount(about.OrderAmount, about.Currency))
-}

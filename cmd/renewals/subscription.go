@@ -15,9 +15,6 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// mostPeriods are listed without --all: each is a read of the journal.
-const mostPeriods = 50
-
 // subscription is what is known of a customer's periods.
 type subscription struct {
 	id       messages.SubscriptionID
@@ -30,55 +27,6 @@ type subscription struct {
 }
 
 func (s *subscription) known() bool { return len(s.periods)+len(s.jobs) > 0 || s.parked }
-
-// subscription is what ID means as one. Neither the journal's records nor the queue are searched for it.
-func (c *showCmd) subscription(ctx context.Context, f desk.Finder) (of subscription, err error) {
-	of = subscription{id: messages.SubscriptionID(c.ID), searched: c.As == asSubscription}
-	if c.As == asMessageID {
-		return of, nil
-	}
-	periods, err := f.Periods(ctx, of.id)
-	if err != nil {
-		return of, err
-	}
-	if len(periods) == 0 {
-		parked, err := f.ParkedOf(ctx, of.id)
-		of.parked = len(parked) > 0
-		return of, err
-	}
-	if most := len(periods) - mostPeriods; most > 0 && !c.All {
-		periods, of.older = periods[:mostPeriods], most
-	}
-	for _, p := range periods {
-		s, err := f.Stands(ctx, p)
-		if err != nil {
-			return of, err
-		}
-		of.periods = append(of.periods, s)
-	}
-	return of, nil
-}
-
-// list shows the periods and what waits.
-func (c *showCmd) list(t *terminal, of subscription) error {
-	w := t.beside(c.JSON)
-	if !c.JSON {
-		of.print(w, time.Now())
-	} else if err := of.printJSON(t.stdout); err != nil {
-		return err
-	}
-	if of.older > 0 {
-		fmt.Fprintf(w, "  %d more fell due before: `renewals show --all %s` lists them, too\n", of.older, desk.Argument(c.ID))
-	}
-	if !of.complete {
-		fmt.Fprintf(w, "  the queue holds more than %d jobs and was not searched for those of this subscription\n", desk.QuickQueue)
-	}
-	if !of.searched {
-		fmt.Fprintf(w, "  if %s is a message ID, too, none of the last %d records has it: `renewals show --as=%s %s` searches all\n",
-			cli.Printable(c.ID), desk.SearchStep, asMessageID, desk.Argument(c.ID))
-	}
-	return nil
-}
 
 // print is for a person: a line for each period, then what waits.
 func (s subscription) print(w *page, now time.Time) {
