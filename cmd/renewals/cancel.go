@@ -14,9 +14,9 @@ import (
 )
 
 type cancelCmd struct {
-	NATS     cli.NATSSettings `embed:""`
-	Log      cli.LogSettings  `embed:""`
-	Decision decisionSettings `embed:""`
+	NATS     cli.NATSSettings     `embed:""`
+	Log      cli.LogSettings      `embed:""`
+	Decision cli.DecisionSettings `embed:""`
 
 	Subscription string        `arg:"" help:"The subscription."`
 	Period       string        `arg:"" help:"The period that is not to be charged."`
@@ -74,7 +74,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error
 	}
 	one, cancel := context.WithTimeout(ctx, decisionTimeout)
 	defer cancel()
-	if err := write(one, account, subscription, period, c.Decision.decision(time.Now())); err != nil {
+	if err := write(one, account, subscription, period, c.Decision.Decision(time.Now())); err != nil {
 		return decisionProblem("cancel", err)
 	}
 	after, err := announce(ctx, f, t, h.renewal, c.JSON)
@@ -125,7 +125,7 @@ func (c *cancelCmd) check(s *cli.Settings) error {
 }
 
 // account is that of the renewal, of which what is known is shown.
-func (c *cancelCmd) account(s *cli.Settings, w *page, h history, instead string) (messages.Account, error) {
+func (c *cancelCmd) account(s *cli.Settings, w *cli.Page, h history, instead string) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
 		h.print(w, time.Now(), c.KeyWindow)

@@ -76,21 +76,21 @@ func (c *deadListCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) err
 		if c.JSON {
 			return json.NewEncoder(t.stdout).Encode(entryOf(l))
 		}
-		table.add(cellsOf(l, now)...)
+		table.Add(cellsOf(l, now)...)
 		return nil
 	})
 	if err == nil && n == 0 {
 		fmt.Fprintln(t.stderr, "no dead letters")
 	}
-	if len(table.rows) > 0 {
-		table.print(t.page())
+	if n > 0 && !c.JSON {
+		table.Print(t.page())
 	}
 	return err
 }
 
-func letterTable() *table {
-	t := newTable("SEQ", "AGE", "ACCOUNT", "JOB", "REASON", "ID", "WHY")
-	t.prose = true
+func letterTable() *cli.Table {
+	t := cli.NewTable("SEQ", "AGE", "ACCOUNT", "JOB", "REASON", "ID", "WHY")
+	t.Prose = true
 	return t
 }
 

@@ -39,7 +39,7 @@ func (c *deadReplayCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) e
 	}
 	// Without a terminal nobody is asked: a replay passes every check of a fresh job and keeps its key, so a mistaken one
 	// charges nothing that may not be charged.
-	if len(sequences) > 0 && !c.Yes && cli.IsTerminal(t.stdin) && !t.confirm(fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))) {
+	if len(sequences) > 0 && !c.Yes && cli.IsTerminal(t.stdin) && !cli.Confirm(t.stdin, t.margin(), fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))) {
 		fmt.Fprintln(t.stderr, "nothing was changed")
 		return cli.ErrReported
 	}

@@ -23,7 +23,7 @@ import (
 // demonstration sends samples through one worker, and may keep a worker for whatever comes after them.
 type demonstration struct {
 	t         *terminal
-	aside     *page // for what is not a result, which stays out of the JSON
+	aside     *cli.Page // for what is not a result, which stays out of the JSON
 	asJSON    bool
 	jobs      int // 0: one of every variant
 	log       zerolog.Logger
@@ -123,7 +123,7 @@ func (d *demonstration) verdict(books klarnasim.Books) error {
 	d.kept.summary(d.aside, books)
 	if broken := d.kept.broken(books); len(broken) > 0 {
 		for _, b := range broken {
-			fmt.Fprintln(d.t.margin(), d.t.margin().paint(alarm, "PROMISE BROKEN:"), b)
+			fmt.Fprintln(d.t.margin(), d.t.margin().Paint(cli.Alarm, "PROMISE BROKEN:"), b)
 		}
 		return cli.ErrReported
 	}
@@ -214,30 +214,30 @@ func (d *demonstration) show(r record, settled *outcome) error {
 	case d.asJSON, settled == nil && d.clock.speed == 1:
 		return printRecord(d.t, r, d.asJSON)
 	case settled == nil:
-		return p.lines(datedLayout().format(r.dated(p), p.width)...)
+		return p.Lines(datedLayout().Format(r.dated(p), p.Width)...)
 	}
-	return p.lines(variantLayout().format(append([]string{settled.about}, r.cells(p)...), p.width)...)
+	return p.Lines(variantLayout().Format(append([]string{settled.about}, r.cells(p)...), p.Width)...)
 }
 
 // datedLayout is that of records of which the day matters more than the second.
-func datedLayout() layout {
+func datedLayout() cli.Layout {
 	l := recordLayout()
-	l.widths[0] = len(day)
+	l.Widths[0] = len(day)
 	return l
 }
 
 const day = "2006-01-02 15:04"
 
-func (r record) dated(p *page) []string {
+func (r record) dated(p *cli.Page) []string {
 	cells := r.cells(p)
-	cells[0] = p.paint(dim, r.At.Local().Format(day))
+	cells[0] = p.Paint(cli.Dim, r.At.Local().Format(day))
 	return cells
 }
 
 // variantLayout is that of records with what they are about before them.
-func variantLayout() layout {
+func variantLayout() cli.Layout {
 	l := recordLayout()
-	l.widths, l.indent = append([]int{40}, l.widths...), 4 // the longest text about a variant has 40 characters
+	l.Widths, l.Indent = append([]int{40}, l.Widths...), 4 // the longest text about a variant has 40 characters
 	return l
 }
 

@@ -255,7 +255,7 @@ func TestDevBrokenPromise(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer js.Conn().Close()
-	d := demonstration{t: &terminal{stdout: &out, stderr: &told}, aside: &page{Writer: &out}, log: zerolog.Nop(), js: js, simulator: sim, clock: newTimelapse(1)}
+	d := demonstration{t: &terminal{stdout: &out, stderr: &told}, aside: &cli.Page{Writer: &out}, log: zerolog.Nop(), js: js, simulator: sim, clock: newTimelapse(1)}
 	err = d.run(ctx)
 	if !errors.Is(err, cli.ErrReported) {
 		t.Errorf("got %v, want %v", err, cli.ErrReported)

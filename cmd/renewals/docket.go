@@ -201,7 +201,7 @@ func (d *docket) refuse(e *ruled, why string) {
 func (d *docket) question() string {
 	var total money
 	n, alone, until := 0, 0, time.Time{}
-	table := newTable("LINE", "RENEWAL", "VERDICT", "AMOUNT", "ORDER OR CAPTURE", "CHECKED")
+	table := cli.NewTable("LINE", "RENEWAL", "VERDICT", "AMOUNT", "ORDER OR CAPTURE", "CHECKED")
 	for _, e := range d.entries {
 		if e.fate != "" {
 			continue
@@ -217,12 +217,12 @@ func (d *docket) question() string {
 		n++
 		u := e.unresolved.GaveUp
 		total.add(e.Verdict, desk.Asked(u), u.PurchaseCurrency)
-		table.add(fmt.Sprint(e.Number), cli.Printable(e.Name()), string(e.Verdict), cli.Amount(desk.Asked(u), u.PurchaseCurrency), cmp.Or(cli.Printable(e.Made()), "-"), checked)
+		table.Add(fmt.Sprint(e.Number), cli.Printable(e.Name()), string(e.Verdict), cli.Amount(desk.Asked(u), u.PurchaseCurrency), cmp.Or(cli.Printable(e.Made()), "-"), checked)
 	}
 	if n == 0 {
 		return ""
 	}
-	table.print(d.aside)
+	table.Print(d.aside)
 	say := ""
 	if alone > 0 {
 		say = fmt.Sprintf(", %d of them on your word alone", alone)

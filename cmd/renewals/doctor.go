@@ -103,10 +103,10 @@ func summary(counts map[doctor.Verdict]int) string {
 // verdictText is a verdict as people read it.
 var verdictText = map[doctor.Verdict]string{doctor.OK: "ok", doctor.Warn: "warn", doctor.NotSafe: "NOT SAFE", doctor.Unseen: "not seen"}
 
-func printFinding(p *page, f doctor.Finding) {
-	colour := map[doctor.Verdict]style{doctor.OK: green, doctor.Warn: yellow, doctor.NotSafe: alarm}[f.Verdict]
-	row := []string{p.paint(colour, verdictText[f.Verdict]), strings.ReplaceAll(f.Check, "_", " "), cli.Printable(findingText(f))}
-	_ = p.lines(layout{widths: []int{8, 12}, prose: true, indent: 4}.format(row, p.width)...)
+func printFinding(p *cli.Page, f doctor.Finding) {
+	colour := map[doctor.Verdict]cli.Style{doctor.OK: cli.Green, doctor.Warn: cli.Yellow, doctor.NotSafe: cli.Alarm}[f.Verdict]
+	row := []string{p.Paint(colour, verdictText[f.Verdict]), strings.ReplaceAll(f.Check, "_", " "), cli.Printable(findingText(f))}
+	_ = p.Lines(cli.Layout{Widths: []int{8, 12}, Prose: true, Indent: 4}.Format(row, p.Width)...)
 }
 
 // findingText is what was seen, why it matters and what to do.

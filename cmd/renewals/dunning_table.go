@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/dunning"
 )
 
@@ -26,13 +27,13 @@ func (c *dunningTableCmd) Run(t *terminal) error {
 	return nil
 }
 
-func printDunningTable(p *page) {
-	table := newTable("STATUS", "ERROR_CODE", "REASON", "CATEGORY", "FIX BY", "NOTIFY CUSTOMER", "RETRYABLE")
+func printDunningTable(p *cli.Page) {
+	table := cli.NewTable("STATUS", "ERROR_CODE", "REASON", "CATEGORY", "FIX BY", "NOTIFY CUSTOMER", "RETRYABLE")
 	for _, d := range dunning.Table() {
 		status, code := answer(d)
-		table.add(status, code, d.Reason, d.Category, d.FixBy, yes(d.NotifyCustomer), yes(d.Retryable))
+		table.Add(status, code, d.Reason, d.Category, d.FixBy, yes(d.NotifyCustomer), yes(d.Retryable))
 	}
-	table.print(p)
+	table.Print(p)
 }
 
 func writeMarkdown(w io.Writer) error {

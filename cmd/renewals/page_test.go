@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
+	"github.com/klarna-renewals/renewals/cmd/internal/clitest"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
@@ -15,7 +15,7 @@ import (
 )
 
 // printers are everything that is printed for people, each with names as long and as wide as they come.
-func printers(now time.Time) map[string]func(*page) {
+func printers(now time.Time) map[string]func(*cli.Page) {
 	long, wide := strings.Repeat("subscription-", 5)[:64], strings.Repeat("定期購入🧾", 3)
 	order := "72f11fba-23a7-492d-a000-000000000008"
 	var records []record
@@ -41,34 +41,34 @@ func printers(now time.Time) map[string]func(*page) {
 	for _, r := range records {
 		kept.counts[[2]string{string(r.Kind), string(r.Reason)}]++
 	}
-	return map[string]func(*page){
-		"watch": func(p *page) {
+	return map[string]func(*cli.Page){
+		"watch": func(p *cli.Page) {
 			for _, r := range records {
-				_ = p.lines(recordLayout().format(r.cells(p), p.width)...)
+				_ = p.Lines(recordLayout().Format(r.cells(p), p.Width)...)
 			}
 		},
-		"dev": func(p *page) {
+		"dev": func(p *cli.Page) {
 			for _, r := range records {
-				_ = p.lines(variantLayout().format(append([]string{"two products, one token: every two weeks"}, r.cells(p)...), p.width)...)
+				_ = p.Lines(variantLayout().Format(append([]string{"two products, one token: every two weeks"}, r.cells(p)...), p.Width)...)
 			}
 			kept.summary(p, klarnasim.Books{})
 		},
-		"show":              func(p *page) { h.print(p, now, 23*time.Hour) },
-		"show SUBSCRIPTION": func(p *page) { of.print(p, now) },
-		"status":            func(p *page) { o := troubled(now); printStatus(p, o, needsHuman(o), 23*time.Hour) },
-		"dead list": func(p *page) {
+		"show":              func(p *cli.Page) { h.print(p, now, 23*time.Hour) },
+		"show SUBSCRIPTION": func(p *cli.Page) { of.print(p, now) },
+		"status":            func(p *cli.Page) { o := troubled(now); printStatus(p, o, needsHuman(o), 23*time.Hour) },
+		"dead list": func(p *cli.Page) {
 			letters := letterTable()
 			for i, id := range []string{"1234834/2026-12/1", long, wide} {
 				l := desk.Letter{Number: uint64(i), Kind: desk.ChargeJob}
 				l.At, l.Account, l.Reason, l.Errors = now, "default", messages.ReasonBlockedByUnresolved, records[3].Errors
 				l.Reading.Job.ID = messages.MessageID(id)
-				letters.add(cellsOf(l, now)...)
+				letters.Add(cellsOf(l, now)...)
 			}
-			letters.print(p)
+			letters.Print(p)
 		},
-		"trigger --list": func(p *page) { _ = listCases(p) },
+		"trigger --list": func(p *cli.Page) { _ = listCases(p) },
 		"dunning-table":  printDunningTable,
-		"a problem":      func(p *page) { fmt.Fprintln(p, "renewals: no result of", long, "within 2m;", wide) },
+		"a problem":      func(p *cli.Page) { fmt.Fprintln(p, "renewals: no result of", long, "within 2m;", wide) },
 	}
 }
 
@@ -77,48 +77,6 @@ func TestEverythingFitsTheTerminal(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 	for name, print := range printers(now) {
-		var whole bytes.Buffer
-		print(&page{Writer: &whole})
-		if strings.Contains(whole.String(), "\x1b") {
-			t.Errorf("%s: colour in a file", name)
-		}
-		for _, width := range []int{80, 100, 200} {
-			var fitted bytes.Buffer
-			print(&page{Writer: &fitted, width: width, colour: true})
-			for line := range strings.Lines(fitted.String()) {
-				if n := columns(strings.TrimSuffix(line, "\n")); n > width {
-					t.Errorf("%s on %d columns: %d columns in %q", name, width, n, line)
-				}
-			}
-			text := uncoloured(fitted.String())
-			words := strings.Fields(text)
-			for _, word := range strings.Fields(whole.String()) {
-				if word == "OUTCOME" || word == "WHY" { // needs no name below its row
-					continue
-				}
-				if columns(word) <= 64 && !slices.Contains(words, word) && !slices.Contains(words, strings.ToLower(word)) {
-					t.Errorf("%s on %d columns: %q is missing or torn", name, width, word)
-				}
-			}
-			squeezed := strings.Join(words, "")
-			for _, word := range strings.Fields(whole.String()) {
-				if columns(word) > 64 && !strings.Contains(squeezed, word) {
-					t.Errorf("%s on %d columns: %q is missing", name, width, word)
-				}
-			}
-		}
+		clitest.Fits(t, name, print, "OUTCOME", "WHY")
 	}
-}
-
-func uncoloured(text string) string {
-	var b strings.Builder
-	for text != "" {
-		if skip := sequence(text); skip > 0 {
-			text = text[skip:]
-			continue
-		}
-		b.WriteByte(text[0])
-		text = text[1:]
-	}
-	return b.String()
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 )
@@ -132,8 +133,8 @@ func taken(captureID, orderID string, amount int64) string {
 }
 
 // summary is a table of what became of the jobs, and one sentence.
-func (p *promise) summary(w *page, books klarnasim.Books) {
-	table := newTable("JOBS", "RESULT", "REASON")
+func (p *promise) summary(w *cli.Page, books klarnasim.Books) {
+	table := cli.NewTable("JOBS", "RESULT", "REASON")
 	var rows [][2]string
 	totals := map[messages.Kind]int{}
 	for row, n := range p.counts {
@@ -142,9 +143,9 @@ func (p *promise) summary(w *page, books klarnasim.Books) {
 	}
 	sort.Slice(rows, func(i, j int) bool { return rows[i][0]+rows[i][1] < rows[j][0]+rows[j][1] })
 	for _, row := range rows {
-		table.add(fmt.Sprintf("%4d", p.counts[row]), w.paint(tone(messages.Kind(row[0])), row[0]), row[1])
+		table.Add(fmt.Sprintf("%4d", p.counts[row]), w.Paint(tone(messages.Kind(row[0])), row[0]), row[1])
 	}
-	table.print(w)
+	table.Print(w)
 	fmt.Fprintf(w, "%d jobs, %d paid, %d captured; %d orders and %d captures in Klarna's books after %d requests\n", len(p.jobs),
 		totals[messages.KindPaid], totals[messages.KindCaptured], len(books.Orders), books.Captures, books.Requests)
 }

@@ -74,29 +74,31 @@ func (r record) line() []byte {
 }
 
 // recordLayout is that of records which come one by one: how wide the next will be is not known.
-func recordLayout() layout { return layout{widths: []int{8, 23, 20, 10, 14}, prose: true, indent: 10} }
+func recordLayout() cli.Layout {
+	return cli.Layout{Widths: []int{8, 23, 20, 10, 14}, Prose: true, Indent: 10}
+}
 
 // cells are the record for a person.
-func (r record) cells(p *page) []string {
+func (r record) cells(p *cli.Page) []string {
 	return []string{
-		p.paint(dim, r.At.Local().Format(time.TimeOnly)), p.paint(tone(r.Kind), "renewals."+string(r.Kind)),
+		p.Paint(cli.Dim, r.At.Local().Format(time.TimeOnly)), p.Paint(tone(r.Kind), "renewals."+string(r.Kind)),
 		cli.Printable(cmp.Or(string(r.SubscriptionID), "-")), cli.Printable(cmp.Or(string(r.Period), "-")), fmt.Sprintf("%14s", r.money()), r.outcome(),
 	}
 }
 
 // tone is the colour of a kind of record, or of the phase that it leads to: whether somebody has to do something.
-func tone(kind messages.Kind) style {
+func tone(kind messages.Kind) cli.Style {
 	switch kind {
 	case messages.KindPaid, messages.KindCaptured:
-		return green
+		return cli.Green
 	case messages.KindDunning, messages.KindCaptureFailed:
-		return yellow
+		return cli.Yellow
 	case messages.KindUnresolved, messages.KindRejected:
-		return red
+		return cli.Red
 	case messages.KindPending, messages.KindCharging, messages.KindCapturing:
-		return cyan
+		return cli.Cyan
 	}
-	return plain
+	return cli.Plain
 }
 
 // money is what was asked for: of a capture its own amount, which may be a part of the order's.
@@ -165,7 +167,7 @@ func printRecord(t *terminal, r record, asJSON bool) error {
 		return err
 	}
 	p := t.page()
-	return p.lines(recordLayout().format(r.cells(p), p.width)...)
+	return p.Lines(recordLayout().Format(r.cells(p), p.Width)...)
 }
 
 // isClaim says that a kind announces nothing: it is written before Klarna is asked.

@@ -82,8 +82,8 @@ func TestRecordForPeople(t *testing.T) {
 		r := base
 		row.edit(&r)
 		for _, want := range row.want {
-			p := &page{}
-			if got := strings.Join(recordLayout().format(r.cells(p), 0), "\n"); !strings.Contains(got, want) || strings.ContainsAny(got, "\n\x1b") {
+			p := &cli.Page{}
+			if got := strings.Join(recordLayout().Format(r.cells(p), 0), "\n"); !strings.Contains(got, want) || strings.ContainsAny(got, "\n\x1b") {
 				t.Errorf("%s: got %q, want %q in one line", row.about, got, want)
 			}
 		}

@@ -14,10 +14,10 @@ import (
 )
 
 type resolveCmd struct {
-	NATS     cli.NATSSettings    `embed:""`
-	Account  cli.AccountSettings `embed:""`
-	Log      cli.LogSettings     `embed:""`
-	Decision decisionSettings    `embed:""`
+	NATS     cli.NATSSettings     `embed:""`
+	Account  cli.AccountSettings  `embed:""`
+	Log      cli.LogSettings      `embed:""`
+	Decision cli.DecisionSettings `embed:""`
 
 	ID          string        `arg:"" optional:"" help:"SUBSCRIPTION/PERIOD, or the message ID of its job."`
 	From        string        `placeholder:"FILE" help:"Settle many: CSV with a header, or JSON Lines, with verdict, order_id, capture_id and note for each id, or subscription and period; renewals status --unresolved --csv makes one. - is standard input." from:"command-line"`

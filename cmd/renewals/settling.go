@@ -48,10 +48,10 @@ type settling struct {
 	finder   desk.Finder
 	dead     desk.DeadLetters
 	checker  desk.Checker
-	decision decisionSettings
+	decision cli.DecisionSettings
 	correct  bool
 	t        *terminal // what settles is told on its page, as JSON where asJSON says so
-	aside    *page     // everything else
+	aside    *cli.Page // everything else
 	asJSON   bool
 }
 
@@ -81,7 +81,7 @@ func (s *settling) write(ctx context.Context, c desk.Case, r desk.Ruling, compar
 	if err := s.unnamed(ctx, c, r, mentions); err != nil {
 		return false, fmt.Errorf("%w: nothing was changed, look again", err)
 	}
-	decision := s.decision.decision(time.Now())
+	decision := s.decision.Decision(time.Now())
 	decision.Corrects, decision.Seen, decision.Verified = s.correct, comparison.Seen, comparison.Verified()
 	decision.Note = cmp.Or(note, decision.Note)
 	// Once begun it is carried to its end: who interrupts it would not know whether it is recorded.
@@ -140,19 +140,19 @@ func (s *settling) clear(ctx context.Context, letters []desk.Letter) error {
 }
 
 // printComparison shows what was asked for beside what Klarna shows.
-func printComparison(w *page, c desk.Comparison, account messages.Account) {
+func printComparison(w *cli.Page, c desk.Comparison, account messages.Account) {
 	if c.Seen != nil {
 		fmt.Fprintf(w, "Klarna's order %s of account %s, looked up %s:\n", cli.Printable(c.Seen.OrderID), account, second(c.Seen.LookedAt))
 	}
-	table := newTable("", "THE JOB SAYS", "KLARNA SAYS", "FITS")
+	table := cli.NewTable("", "THE JOB SAYS", "KLARNA SAYS", "FITS")
 	for _, r := range c.Rows {
 		fits := "yes"
 		if !r.Fits {
 			fits = "NO"
 		}
-		table.add("  "+r.What, cli.Printable(r.Job), cli.Printable(r.Klarna), fits)
+		table.Add("  "+r.What, cli.Printable(r.Job), cli.Printable(r.Klarna), fits)
 	}
-	table.print(w)
+	table.Print(w)
 }
 
 // announce shows the record that a decision led to, and returns how the renewal stands with it.

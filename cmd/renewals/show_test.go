@@ -130,7 +130,7 @@ func TestHistoryTable(t *testing.T) {
 		}),
 	}}
 	var b strings.Builder
-	h.print(&page{Writer: &b}, at, 23*time.Hour)
+	h.print(&cli.Page{Writer: &b}, at, 23*time.Hour)
 	want := `subscription 1, period 2026-12, 15.99 EUR, merchant reference -, account se
 renewal key -
 key 066fb987… is 066fb987-94e8 of message ID 1/2026-12/1

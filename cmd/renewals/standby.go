@@ -5,12 +5,14 @@ import (
 	"io"
 	"sync"
 	"time"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // standby says what is waited for once that takes longer than one expects: on a terminal in a line that counts the seconds and goes away,
 // elsewhere in one that stays. It is safe for concurrent use.
 type standby struct {
-	page *page
+	page *cli.Page
 
 	mu    sync.Mutex
 	what  string // "": nothing is waited for
@@ -21,7 +23,7 @@ type standby struct {
 
 const standbyAfter = time.Second
 
-func newStandby(p *page) *standby { return &standby{page: p} }
+func newStandby(p *cli.Page) *standby { return &standby{page: p} }
 
 // begin waits for something, from now on.
 func (s *standby) begin(what string) {
@@ -49,13 +51,13 @@ func (s *standby) show() {
 	if s.what == "" || waited < standbyAfter {
 		return // for something else by now
 	}
-	if s.page.width == 0 {
+	if s.page.Width == 0 {
 		fmt.Fprintln(s.page, s.what)
 		return
 	}
 	s.clear()
 	line := fmt.Sprintf("%3.0fs  %s", waited.Seconds(), s.what)
-	_, _ = io.WriteString(s.page.Writer, s.page.paint(dim, cut(line, s.page.width-1)))
+	_, _ = io.WriteString(s.page.Writer, s.page.Paint(cli.Dim, cli.Cut(line, s.page.Width-1)))
 	s.shown = true
 	s.timer.Reset(time.Second)
 }

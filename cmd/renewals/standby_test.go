@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
 // What is waited for is said after a moment: once in a file, on a terminal in a line that goes away.
@@ -19,7 +21,7 @@ func TestStandby(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var b strings.Builder
-			s := newStandby(&page{Writer: &b, width: row.width})
+			s := newStandby(&cli.Page{Writer: &b, Width: row.width})
 			s.begin("waiting for two results")
 			<-time.After(standbyAfter / 2) // of the bubble's time
 			s.begin("waiting for the last of many results")

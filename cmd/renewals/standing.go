@@ -15,7 +15,7 @@ import (
 const instants = "2006-01-02 15:04:05.000"
 
 // print writes the history for a person: what it is about, what happened, and how it stands.
-func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
+func (h history) print(w *cli.Page, now time.Time, keyWindow time.Duration) {
 	about := h.about()
 	key := "-"
 	if h.renewal != "" {
@@ -32,8 +32,8 @@ func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 	}
 	if len(h.records) > 0 {
 		fmt.Fprintln(w)
-		table := newTable("TIME (UTC)", "SINCE", "KIND", "ATTEMPT", "KEY", "TRIES", "DELIVERIES", "WORKER", "OUTCOME")
-		table.prose = true
+		table := cli.NewTable("TIME (UTC)", "SINCE", "KIND", "ATTEMPT", "KEY", "TRIES", "DELIVERIES", "WORKER", "OUTCOME")
+		table.Prose = true
 		deliveries := map[messages.IdempotencyKey]int{}
 		for i, e := range h.records {
 			since := ""
@@ -47,9 +47,9 @@ func (h history) print(w *page, now time.Time, keyWindow time.Duration) {
 				}
 				deliveries[e.IdempotencyKey] = e.Deliveries
 			}
-			table.add(e.At.UTC().Format(instants), since, w.paint(tone(e.Kind), string(e.Kind)), e.Attempt, short(e.IdempotencyKey), e.Tries, e.Deliveries, cli.Printable(e.Worker), outcome)
+			table.Add(e.At.UTC().Format(instants), since, w.Paint(tone(e.Kind), string(e.Kind)), e.Attempt, short(e.IdempotencyKey), e.Tries, e.Deliveries, cli.Printable(e.Worker), outcome)
 		}
-		table.print(w)
+		table.Print(w)
 	}
 	fmt.Fprintln(w)
 	for _, sentence := range h.standing(now, keyWindow) {

@@ -120,7 +120,7 @@ func (c *statusCmd) look(ctx context.Context, js jetstream.JetStream, g *glance,
 		screen.WriteString("\x1b[H\x1b[J") // to the top, and clear what is below
 	}
 	shown := t.page()
-	printStatus(&page{&screen, shown.width, shown.colour}, o, human, c.KeyWindow)
+	printStatus(&cli.Page{Writer: &screen, Width: shown.Width, Colour: shown.Colour}, o, human, c.KeyWindow)
 	if c.Watch && !cli.IsTerminal(t.stdout) {
 		screen.WriteString("\n")
 	}
@@ -166,19 +166,19 @@ func needsHuman(o desk.Overview) []string {
 // mostUnresolved is how many renewals that wait for an operator fit on a screen.
 const mostUnresolved = 10
 
-func printStatus(w *page, o desk.Overview, human []string, keyWindow time.Duration) {
+func printStatus(w *cli.Page, o desk.Overview, human []string, keyWindow time.Duration) {
 	fmt.Fprintf(w, "%s  ", o.At.UTC().Format("2006-01-02 15:04:05 UTC"))
 	if len(human) == 0 {
-		fmt.Fprintln(w, w.paint(green, "nothing needs a human"))
+		fmt.Fprintln(w, w.Paint(cli.Green, "nothing needs a human"))
 	} else {
-		fmt.Fprintln(w, w.paint(alarm, "NEEDS A HUMAN"))
+		fmt.Fprintln(w, w.Paint(cli.Alarm, "NEEDS A HUMAN"))
 	}
 	for _, sentence := range human {
-		fmt.Fprintln(w, "  "+w.paint(alarm, "!"), cli.Printable(sentence))
+		fmt.Fprintln(w, "  "+w.Paint(cli.Alarm, "!"), cli.Printable(sentence))
 	}
 
 	for _, warning := range o.Warnings {
-		fmt.Fprintln(w, "  "+w.paint(yellow, "warning:"), cli.Printable(warning))
+		fmt.Fprintln(w, "  "+w.Paint(cli.Yellow, "warning:"), cli.Printable(warning))
 	}
 	printAccounts(w, o, keyWindow)
 	printWorkers(w, o)
@@ -188,12 +188,12 @@ func printStatus(w *page, o desk.Overview, human []string, keyWindow time.Durati
 // drainWorthTelling is a backlog that somebody may have to plan with. What is shorter comes and goes.
 const drainWorthTelling = time.Minute
 
-func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
+func printAccounts(w *cli.Page, o desk.Overview, keyWindow time.Duration) {
 	fmt.Fprintln(w)
 	if len(o.Accounts) == 0 {
 		fmt.Fprintln(w, "no jobs, no dead letters, no unresolved renewals")
 	} else {
-		table := newTable("ACCOUNT", "BACKLOG", "CAPTURES", "OLDEST", "IN FLIGHT", "WORKERS", "PARKED", "UNRESOLVED", "DEAD LETTERS", "EXPIRING", "UNDECIDED", "KEY LEFT", "PAUSED")
+		table := cli.NewTable("ACCOUNT", "BACKLOG", "CAPTURES", "OLDEST", "IN FLIGHT", "WORKERS", "PARKED", "UNRESOLVED", "DEAD LETTERS", "EXPIRING", "UNDECIDED", "KEY LEFT", "PAUSED")
 		for _, a := range o.Accounts {
 			oldest, undecided, left := "-", "-", "-"
 			if !a.Oldest.IsZero() {
@@ -203,10 +203,10 @@ func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
 				undecided = age(o.At, a.Undecided)
 				left = cli.Lapse(max(a.Undecided.Add(keyWindow).Sub(o.At), 0))
 			}
-			table.add(a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
+			table.Add(a.Name, a.Backlog, a.Captures, oldest, a.InFlight, a.Workers, a.Parked, a.Unresolved, a.Dead, a.Expiring, undecided, left,
 				cli.Printable(cmp.Or(strings.Join(slices.Sorted(maps.Keys(a.Paused)), ", "), "-")))
 		}
-		table.print(w)
+		table.Print(w)
 	}
 	for _, a := range o.Accounts {
 		if a.DrainedAt.Sub(o.At) >= drainWorthTelling {
@@ -224,7 +224,7 @@ func printAccounts(w *page, o desk.Overview, keyWindow time.Duration) {
 	}
 }
 
-func printWorkers(w *page, o desk.Overview) {
+func printWorkers(w *cli.Page, o desk.Overview) {
 	fmt.Fprintln(w)
 	if len(o.Workers) == 0 {
 		if o.WorkersUnknown {
@@ -233,17 +233,17 @@ func printWorkers(w *page, o desk.Overview) {
 			fmt.Fprintln(w, "no worker is live")
 		}
 	} else {
-		table := newTable("WORKER", "UP", "ACCOUNTS")
-		table.prose = true
+		table := cli.NewTable("WORKER", "UP", "ACCOUNTS")
+		table.Prose = true
 		slices.SortFunc(o.Workers, func(a, b topology.Presence) int { return strings.Compare(a.Name, b.Name) })
 		for _, p := range o.Workers {
-			table.add(cli.Printable(p.Name), age(o.At, p.Started), cli.Printable(serves(p)))
+			table.Add(cli.Printable(p.Name), age(o.At, p.Started), cli.Printable(serves(p)))
 		}
-		table.print(w)
+		table.Print(w)
 	}
 }
 
-func printUnresolved(w *page, o desk.Overview) {
+func printUnresolved(w *cli.Page, o desk.Overview) {
 	if o.NotVisited > 0 {
 		fmt.Fprintf(w, "\n%d renewals that were unresolved once were not looked at, so many are there: the workers' metric renewals_unresolved counts them all\n", o.NotVisited)
 	}
@@ -251,7 +251,7 @@ func printUnresolved(w *page, o desk.Overview) {
 		return
 	}
 	fmt.Fprintln(w, "\nunresolved: look each up in Klarna's portal, then `renewals resolve`")
-	table := newTable("", "", "", "", "", "") // what each is can be seen
+	table := cli.NewTable("", "", "", "", "", "") // what each is can be seen
 	for i, u := range o.Unresolved {
 		if i == mostUnresolved {
 			break
@@ -260,10 +260,10 @@ func printUnresolved(w *page, o desk.Overview) {
 		if u.CapturedAmount > 0 {
 			what = desk.CaptureJob
 		}
-		table.add("  "+cli.Printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
+		table.Add("  "+cli.Printable(desk.Argument(string(u.SubscriptionID)+"/"+string(u.Period))), u.Account, what,
 			cli.Amount(cmp.Or(u.CapturedAmount, u.OrderAmount), u.PurchaseCurrency), cli.Printable(string(u.Reason)), age(o.At, u.At)+" ago")
 	}
-	table.print(w)
+	table.Print(w)
 	if more := len(o.Unresolved) - mostUnresolved; more > 0 {
 		fmt.Fprintf(w, "  and %d more: renewals status --json\n", more)
 	}

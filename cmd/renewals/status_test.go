@@ -50,7 +50,7 @@ func TestStatusForPeople(t *testing.T) {
 	now := time.Date(2026, 12, 1, 3, 0, 0, 0, time.UTC)
 	o := troubled(now)
 	var b strings.Builder
-	printStatus(&page{Writer: &b}, o, needsHuman(o), 23*time.Hour)
+	printStatus(&cli.Page{Writer: &b}, o, needsHuman(o), 23*time.Hour)
 	got := b.String()
 	for _, want := range []string{
 		"2026-12-01 03:00:00 UTC  NEEDS A HUMAN\n  ! nothing is charged: stream RENEWAL_JOURNAL: setting deny_purge",
@@ -85,7 +85,7 @@ func TestStatusForPeople(t *testing.T) {
 	if human := needsHuman(calm); len(human) != 0 {
 		t.Errorf("a long queue that is being worked on needs a human: %v", human)
 	}
-	printStatus(&page{Writer: &b}, desk.Overview{At: now}, nil, 23*time.Hour)
+	printStatus(&cli.Page{Writer: &b}, desk.Overview{At: now}, nil, 23*time.Hour)
 	if got := b.String(); !strings.Contains(got, "nothing needs a human") || !strings.Contains(got, "no jobs, ") || !strings.Contains(got, "no worker is live") {
 		t.Errorf("an empty system: got\n%s", got)
 	}

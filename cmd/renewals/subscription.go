@@ -29,18 +29,18 @@ type subscription struct {
 func (s *subscription) known() bool { return len(s.periods)+len(s.jobs) > 0 || s.parked }
 
 // print is for a person: a line for each period, then what waits.
-func (s subscription) print(w *page, now time.Time) {
+func (s subscription) print(w *cli.Page, now time.Time) {
 	if len(s.periods) == 0 {
 		fmt.Fprintf(w, "subscription %s: nothing is recorded of it yet\n", cli.Printable(string(s.id)))
 	} else {
 		fmt.Fprintf(w, "subscription %s: periods with records: %d, the newest first\n\n", cli.Printable(string(s.id)), len(s.periods)+s.older)
-		table := newTable("PERIOD", "DUE (UTC)", "STATE", "AMOUNT", "RECORDS", "OUTCOME")
-		table.prose = true
+		table := cli.NewTable("PERIOD", "DUE (UTC)", "STATE", "AMOUNT", "RECORDS", "OUTCOME")
+		table.Prose = true
 		for _, p := range s.periods {
 			line := lineOf(p)
-			table.add(cli.Printable(string(line.Period)), line.due(), w.paint(tone(messages.Kind(line.Phase)), line.Phase), cli.Amount(line.OrderAmount, line.Currency), p.Records, line.outcome)
+			table.Add(cli.Printable(string(line.Period)), line.due(), w.Paint(tone(messages.Kind(line.Phase)), line.Phase), cli.Amount(line.OrderAmount, line.Currency), p.Records, line.outcome)
 		}
-		table.print(w)
+		table.Print(w)
 	}
 	if len(s.jobs) > 0 {
 		fmt.Fprintln(w)

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/term"
 
@@ -26,20 +24,28 @@ func newTerminal(stdin io.Reader, stdout, stderr io.Writer, env cli.Environment)
 	return &terminal{stdin, stdout, stderr, noColor != "" || kind == "dumb"}
 }
 
+// page is for what a command prints.
+func (t *terminal) page() *cli.Page { return cli.NewPage(t.stdout, t.plain) }
+
+// margin is for what it says beside that, such as problems.
+func (t *terminal) margin() *cli.Page { return cli.NewPage(t.stderr, t.plain) }
+
+// beside is for a person, also where a program reads the page.
+func (t *terminal) beside(asJSON bool) *cli.Page {
+	if asJSON {
+		return t.margin()
+	}
+	return t.page()
+}
+
 // logs is where the log goes.
 func (t *terminal) logs() cli.Log {
 	return cli.Log{Program: "renewals", Stderr: t.stderr, Margin: t.margin(), Plain: t.plain}
 }
 
-// confirm asks a person, and answers no where there is none.
-func (t *terminal) confirm(question string) bool {
-	if !cli.IsTerminal(t.stdin) {
-		return false
-	}
-	fmt.Fprintf(t.margin(), "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(t.stdin).ReadString('\n')
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
+// agreed asks a person before something changes, see [cli.Agreed].
+func (t *terminal) agreed(yes bool, question string) error {
+	return cli.Agreed(t.stdin, t.margin(), yes, question)
 }
 
 // secret asks for one line that is not shown. An interrupted question leaves the terminal as it was.

@@ -153,11 +153,11 @@ func TestPageOnATerminal(t *testing.T) {
 		env    variables
 		colour bool
 	}{{variables{}, true}, {variables{"NO_COLOR": "1"}, false}, {variables{"NO_COLOR": ""}, true}, {variables{"TERM": "dumb"}, false}} {
-		if p := newTerminal(nil, screen, screen, row.env.lookup).page(); p.width != 100 || p.colour != row.colour {
-			t.Errorf("%v: width %d and colour %t, want 100 and %t", row.env, p.width, p.colour, row.colour)
+		if p := newTerminal(nil, screen, screen, row.env.lookup).page(); p.Width != 100 || p.Colour != row.colour {
+			t.Errorf("%v: width %d and colour %t, want 100 and %t", row.env, p.Width, p.Colour, row.colour)
 		}
 	}
-	if p := newTerminal(nil, io.Discard, screen, variables{}.lookup).page(); p.width != 0 || p.colour {
-		t.Errorf("beside a terminal: width %d and colour %t, want none", p.width, p.colour)
+	if p := newTerminal(nil, io.Discard, screen, variables{}.lookup).page(); p.Width != 0 || p.Colour {
+		t.Errorf("beside a terminal: width %d and colour %t, want none", p.Width, p.Colour)
 	}
 }

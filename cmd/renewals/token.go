@@ -82,11 +82,11 @@ type tokenShowCmd struct {
 }
 
 type tokenCancelCmd struct {
-	NATS     cli.NATSSettings    `embed:""`
-	Account  cli.AccountSettings `embed:""`
-	Log      cli.LogSettings     `embed:""`
-	Token    tokenSettings       `embed:""`
-	Decision decisionSettings    `embed:""`
+	NATS     cli.NATSSettings     `embed:""`
+	Account  cli.AccountSettings  `embed:""`
+	Log      cli.LogSettings      `embed:""`
+	Token    tokenSettings        `embed:""`
+	Decision cli.DecisionSettings `embed:""`
 
 	Subscription string `help:"The subscription that the token was for: the record is filed under it." from:"command-line"`
 	NoRecord     bool   `help:"Cancel without NATS, and leave no record of it." from:"command-line"`
@@ -162,7 +162,7 @@ func (c *tokenCancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) 
 		secret.Fingerprint(), account.Name, account.Host)); err != nil {
 		return err
 	}
-	decision := c.Decision.decision(time.Now())
+	decision := c.Decision.Decision(time.Now())
 	news := messages.TokenNews{
 		Account: account.Name, SubscriptionID: messages.SubscriptionID(c.Subscription), TokenFingerprint: secret.Fingerprint(),
 		Finding: messages.TokenCancelling, At: decision.At, Actor: decision.Actor, Note: decision.Note,

@@ -157,14 +157,14 @@ func (c *triggerCmd) wait(ctx context.Context, js jetstream.JetStream, position 
 }
 
 // listCases prints what the simulator can be made to do.
-func listCases(p *page) error {
-	table := newTable("CASE", "RESULT", "KLARNA")
-	table.prose = true
+func listCases(p *cli.Page) error {
+	table := cli.NewTable("CASE", "RESULT", "KLARNA")
+	table.Prose = true
 	for _, c := range klarnasim.Cases() {
 		r, _ := rulingOn(c.Name)
-		table.add(c.Name, p.paint(tone(r.kind), string(r.kind)), c.Answers)
+		table.Add(c.Name, p.Paint(tone(r.kind), string(r.kind)), c.Answers)
 	}
-	table.print(p)
+	table.Print(p)
 	_, err := fmt.Fprintln(p, "\nSeveral can be joined, and tries counted: 503x2-soft-decline, created-cutx3-ok, slow-5000-502x1-html-cancelled. "+
 		"A result of unresolved comes once the key of the first request may not be used any more, after 23 h.")
 	return err

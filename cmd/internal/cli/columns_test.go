@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"slices"
@@ -12,7 +12,7 @@ func TestColumns(t *testing.T) {
 		"": 0, "paid": 4, "日本語": 6, "Größe": 5, "Gro\u0308ße": 5, "🧾": 2, "❤": 1, "❤\ufe0f": 2, "👍🏽": 4,
 		"\x1b[1;31mNEEDS\x1b[0m": 5, "ＡＢ": 4, "\xff\xfe": 2, "é": 1,
 	} {
-		if got := columns(text); got != want {
+		if got := Columns(text); got != want {
 			t.Errorf("%q takes %d columns, want %d", text, got, want)
 		}
 	}
@@ -36,7 +36,7 @@ func TestFold(t *testing.T) {
 		{"blanks at the end", "abc       ", 5, []string{"abc"}},
 		{"no text", "            ", 5, []string{""}},
 	} {
-		if got := fold(row.line, row.most, -1); !slices.Equal(got, row.want) {
+		if got := Fold(row.line, row.most, -1); !slices.Equal(got, row.want) {
 			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
 		}
 	}
@@ -50,9 +50,9 @@ func FuzzFold(f *testing.F) {
 		if most < 4 || strings.ContainsAny(line, "\n\x1b") {
 			return
 		}
-		lines := fold(line, most, -1)
+		lines := Fold(line, most, -1)
 		for _, l := range lines {
-			if columns(l) > most {
+			if Columns(l) > most {
 				t.Errorf("%q is wider than %d", l, most)
 			}
 		}
@@ -65,7 +65,7 @@ func FuzzFold(f *testing.F) {
 func TestCut(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{"": "", "waited": "waited", "waiting": "waiti…", "日本語": "日本語", "日本語だ": "日本…", "12345\u0301": "12345\u0301", "1234e\u0301e\u0301e": "1234e\u0301…"} {
-		if got := cut(text, 6); got != want {
+		if got := Cut(text, 6); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
 		}
 	}

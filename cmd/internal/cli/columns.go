@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"iter"
@@ -9,8 +9,8 @@ import (
 	"golang.org/x/text/width"
 )
 
-// columns is how many a text takes on a terminal.
-func columns(text string) int {
+// Columns is how many a text takes on a terminal.
+func Columns(text string) int {
 	sum := 0
 	for _, n := range glyphs(text) {
 		sum += n
@@ -69,7 +69,7 @@ func columnsOf(r rune) int {
 	return 1
 }
 
-// sequence is the length of the SGR sequence that a text begins with, 0 where there is none. Strangers' text has none, see printable.
+// sequence is the length of the SGR sequence that a text begins with, 0 where there is none. Strangers' text has none, see [Printable].
 func sequence(text string) int {
 	if !strings.HasPrefix(text, "\x1b[") {
 		return 0
@@ -78,11 +78,11 @@ func sequence(text string) int {
 }
 
 // pad fills a text up to n columns.
-func pad(text string, n int) string { return text + strings.Repeat(" ", max(n-columns(text), 0)) }
+func pad(text string, n int) string { return text + strings.Repeat(" ", max(n-Columns(text), 0)) }
 
-// cut is as much of a text as fits into most columns.
-func cut(text string, most int) string {
-	if columns(text) <= most {
+// Cut is as much of a text as fits into most columns.
+func Cut(text string, most int) string {
+	if Columns(text) <= most {
 		return text
 	}
 	end, used := 0, 0
@@ -95,10 +95,10 @@ func cut(text string, most int) string {
 	return text[:end] + "…"
 }
 
-// fold breaks a line between words into lines of at most most columns. The second and further ones begin at column hang, by
+// Fold breaks a line between words into lines of at most most columns. The second and further ones begin at column hang, by
 // default a little right of the first.
-func fold(line string, most, hang int) []string {
-	if columns(line) <= most {
+func Fold(line string, most, hang int) []string {
+	if Columns(line) <= most {
 		return []string{line}
 	}
 	if hang < 0 {
@@ -110,7 +110,7 @@ func fold(line string, most, hang int) []string {
 		if len(lines) > 0 {
 			rest = indent + strings.TrimLeft(rest, " ")
 		}
-		if columns(rest) <= most {
+		if Columns(rest) <= most {
 			return append(lines, rest)
 		}
 		end := breakAt(rest, most)

@@ -1,4 +1,4 @@
-package main
+package cli
 
 import (
 	"strings"
@@ -8,16 +8,16 @@ import (
 // A table is one line a row where that fits; where it does not, the last columns go below by their names.
 func TestTable(t *testing.T) {
 	t.Parallel()
-	accounts := newTable("ACCOUNT", "BACKLOG", "IN FLIGHT", "PAUSED")
-	accounts.add("default", 12, 3, "-")
-	accounts.add("se", 7, 0, "credentials")
-	letters := newTable("SEQ", "ID", "WHY")
-	letters.prose = true
-	letters.add(1, "1234834/2026-12/1", "order.order_amount: found 1600, expected 1599, the sum of total_amount")
-	letters.add(22, "日本/2026-12/1", "")
+	accounts := NewTable("ACCOUNT", "BACKLOG", "IN FLIGHT", "PAUSED")
+	accounts.Add("default", 12, 3, "-")
+	accounts.Add("se", 7, 0, "credentials")
+	letters := NewTable("SEQ", "ID", "WHY")
+	letters.Prose = true
+	letters.Add(1, "1234834/2026-12/1", "order.order_amount: found 1600, expected 1599, the sum of total_amount")
+	letters.Add(22, "日本/2026-12/1", "")
 	for _, row := range []struct {
 		name  string
-		table *table
+		table *Table
 		width int
 		want  string
 	}{
@@ -56,7 +56,7 @@ SEQ  ID
 `},
 	} {
 		var b strings.Builder
-		row.table.print(&page{Writer: &b, width: row.width})
+		row.table.Print(&Page{Writer: &b, Width: row.width})
 		if got := b.String(); got != row.want[1:] {
 			t.Errorf("%s: got\n%s\nwant%s", row.name, got, row.want)
 		}
