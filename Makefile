@@ -68,10 +68,10 @@ asyncapi: ## check messages/asyncapi.yaml with AsyncAPI's own tool; needs node, 
 	npx --yes @asyncapi/cli@4.1.1 validate asyncapi.yaml --fail-severity=warn
 
 schemas: ## try the contract in ajv, TypeScript, Java, AsyncAPI's page and CloudEvents' SDK; needs node and npm's registry, leaves nothing in the checkout
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/asyncapi.yaml messages/schemas test/schemas/*.mjs "$$dir" && ( cd "$$dir" && echo '{"private":true}' >package.json && \
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && cp -r messages/asyncapi.yaml messages/schemas messages/testdata/break-ids.json test/schemas/*.mjs "$$dir" && ( cd "$$dir" && echo '{"private":true}' >package.json && \
 	npm install --silent --no-audit --no-fund ajv@8.20.0 ajv-formats@3.0.1 json-schema-to-typescript@15.0.4 typescript@5.9.3 quicktype@23.3.25 \
 		cloudevents@10.0.0 @asyncapi/parser@3.6.6 @asyncapi/react-component@3.2.1 react@18.3.1 react-dom@18.3.1 && \
-	timeout 300 node check.mjs schemas && timeout 120 node page.mjs asyncapi.yaml && timeout 60 node events.mjs schemas >events.jsonl ) && \
+	timeout 10 node breaks.mjs break-ids.json && timeout 300 node check.mjs schemas && timeout 120 node page.mjs asyncapi.yaml && timeout 60 node events.mjs schemas >events.jsonl ) && \
 	$(GO) run ./test/schemas <"$$dir/events.jsonl"
 
 clients: ## try every role, what messages/README.md shows, and watch --forward-to, with the official clients for JavaScript and Python and CloudEvents' SDK; needs node and npm's registry, at most 5 minutes

@@ -57,7 +57,8 @@ const (
 // BreakID names what a break is about: the same whenever it is found again, in whichever report.
 type BreakID string
 
-// NewBreakID is UUIDv5(NameSpaceURL, "urn:renewals:break:" + kind + "/" + account + "/" + esc(part) + …), parts joined by slashes.
+// NewBreakID is UUIDv5(NameSpaceURL, "urn:renewals:break:" + kind + "/" + account + "/" + esc(part) + …), parts joined by slashes. A part
+// may be empty.
 func NewBreakID(kind BreakKind, account Account, about ...string) BreakID {
 	name := append(append(make([]byte, 0, 256), uuid.NameSpaceURL[:]...), "urn:renewals:break:"...)
 	name = append(append(append(name, kind...), '/'), account...)

@@ -63,3 +63,37 @@ func TestBreakAndSchemaAgree(t *testing.T) {
 		t.Errorf("times %s %s", b.At, b.SettledAt)
 	}
 }
+
+// TestBreakIDs: what Python's uuid.uuid5 and urllib.parse.quote say of each, and Node's crypto, see test/schemas/breaks.mjs. A changed
+// id opens every break anew, those that somebody has closed among them.
+func TestBreakIDs(t *testing.T) {
+	t.Parallel()
+	var vectors []struct {
+		Kind    BreakKind
+		Account Account
+		About   []string
+		ID      BreakID
+	}
+	text, err := os.ReadFile("testdata/break-ids.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	seen, kinds := map[BreakID]bool{}, map[BreakKind]bool{}
+	for _, v := range vectors {
+		if got := NewBreakID(v.Kind, v.Account, v.About...); got != v.ID {
+			t.Errorf("%s of %s about %q: %s, want %s", v.Kind, v.Account, v.About, got, v.ID)
+		}
+		if seen[v.ID] {
+			t.Errorf("%s stands for two", v.ID)
+		}
+		seen[v.ID], kinds[v.Kind] = true, true
+	}
+	for _, kind := range BreakKinds() {
+		if !kinds[kind] {
+			t.Errorf("%s has no vector", kind)
+		}
+	}
+}
