@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +19,13 @@ func TestRunbookHasEveryBreak(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n## What reconcile finds\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	for _, kind := range messages.BreakKinds() {
-		if strings.Count(section, "\n| `"+string(kind)+"` |") != 1 {
+		_, row, there := strings.Cut(section, "\n| `"+string(kind)+"` |")
+		if !there || strings.Contains(row, "\n| `"+string(kind)+"` |") {
 			t.Errorf("%s has no row, or two", kind)
+		}
+		row, _, _ = strings.Cut(row, "\n")
+		if cells := strings.Split(strings.TrimSuffix(row, "|"), "|"); len(cells) != 4 || slices.ContainsFunc(cells, func(c string) bool { return len(strings.TrimSpace(c)) < 10 }) {
+			t.Errorf("%s: found %q, expected what it means, what to look at, what to do, and when it is closed", kind, cells)
 		}
 	}
 }

@@ -458,10 +458,9 @@ var mayDo = map[string]struct {
 	"publisher": {other: []string{"renewals.due.default", "renewals.capture.default"}, subscribe: []string{"_INBOX_publisher_default.>"}},
 	"worker": {
 		api: streamsUnder{
-			"STREAM.INFO.%s": allStreams, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy}, "DIRECT.GET.%s.x": {presenceStream},
+			"STREAM.INFO.%s": withNews, "STREAM.MSG.GET.%s": {messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamMarks, messages.StreamMarksCopy, messages.StreamNews}, "DIRECT.GET.%s.x": {presenceStream},
 			"CONSUMER.CREATE.%s": {messages.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.CREATE.%s.x.>": {messages.StreamJournal, presenceStream},
-			"CONSUMER.DURABLE.CREATE.%s.x": {messages.StreamJournal},
-			"CONSUMER.DELETE.%s.x":         {messages.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
+			"CONSUMER.DELETE.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.INFO.%s.x": {messages.StreamJournal, presenceStream}, "CONSUMER.MSG.NEXT.%s.x": {messages.StreamJournal},
 		},
 		other: []string{
 			"$JS.FC.RENEWAL_JOURNAL.x",
@@ -535,7 +534,7 @@ func TestDeployedRolesDoNothingElse(t *testing.T) {
 			nc, refused := d.connect(role)
 			want := map[string]bool{} // subject to publish to, and whether that is allowed
 			for _, verb := range append(slices.Clone(streamVerbs), consumerVerbs...) {
-				for _, stream := range append(slices.Clone(allStreams), "OTHER") {
+				for _, stream := range append(slices.Clone(withNews), "OTHER") {
 					for _, prefix := range []string{"$JS.API.", "$JS.monitor.API."} {
 						want[prefix+fmt.Sprintf(verb, stream)] = prefix == cmp.Or(may.prefix, "$JS.API.") && slices.Contains(may.api[verb], stream)
 					}

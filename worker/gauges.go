@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +22,9 @@ const lookEvery = 15 * time.Second
 // what was read meanwhile may have come from a leader that was none any more.
 const forgetResolved = 240
 
+// mostNews is how many messages are read of RENEWAL_NEWS at a time: after a start it takes some looks to have read all.
+const mostNews = 1000
+
 // gauges repeat the broker's numbers.
 type gauges struct {
 	js        jetstream.JetStream
@@ -30,6 +34,8 @@ type gauges struct {
 	keyWindow time.Duration
 	metrics   *Metrics
 	log       zerolog.Logger
+
+	breaks desk.Breaks
 }
 
 // run keeps them. What costs the broker more than a glance is left to
@@ -54,11 +60,53 @@ func (g *gauges) run(ctx context.Context) {
 		led = leads
 		if err == nil {
 			g.metrics.gauge(o, mine, g.keyWindow)
+			if o.Deep {
+				g.lookAtBreaks(ctx)
+			}
 		} else if ctx.Err() == nil {
 			g.log.Debug().Err(err).Msg("gauges not set")
 		}
 		if !gate.Sleep(ctx, lookEvery) {
 			return
 		}
+	}
+}
+
+// lookAtBreaks is apart from the rest, which is set even where this worker may not read the news: permissions of an earlier edition do
+// not have them.
+func (g *gauges) lookAtBreaks(ctx context.Context) {
+	one, cancel := context.WithTimeout(ctx, lookEvery/3)
+	defer cancel()
+	if err := g.breaks.Read(one, g.js, mostNews); err == nil {
+		g.metrics.gaugeBreaks(g.breaks.Open())
+	} else if ctx.Err() == nil {
+		g.log.Debug().Err(err).Msg("open breaks not counted")
+	}
+}
+
+// brokenSeries is one of open breaks.
+type brokenSeries struct {
+	account messages.Account
+	kind    messages.BreakKind
+}
+
+// kindOther stands for kinds that this edition does not know: labels are a closed set.
+const kindOther messages.BreakKind = "other"
+
+// gaugeBreaks sets the open breaks of all accounts. What is closed by now is 0.
+func (m *Metrics) gaugeBreaks(open map[messages.Account]map[messages.BreakKind]int) {
+	found := map[brokenSeries]int{}
+	for account, kinds := range open {
+		for kind, n := range kinds {
+			if !slices.Contains(messages.BreakKinds(), kind) {
+				kind = kindOther
+			}
+			s := brokenSeries{account, kind}
+			found[s] += n
+			m.broken[s] = true
+		}
+	}
+	for s := range m.broken {
+		m.breaks.WithLabelValues(string(s.account), string(s.kind)).Set(float64(found[s]))
 	}
 }

@@ -49,6 +49,7 @@ type Metrics struct {
 	window     *prometheus.GaugeVec
 	expiring   *prometheus.GaugeVec
 	parked     *prometheus.GaugeVec
+	breaks     *prometheus.GaugeVec
 	ackPending *prometheus.GaugeVec
 	unserved   prometheus.Gauge
 	few        prometheus.Gauge
@@ -59,6 +60,7 @@ type Metrics struct {
 	deviations map[messages.Account]deviationOf // that are told of
 
 	looked map[messages.Account]bool // accounts whose gauges of a deep look were set
+	broken map[brokenSeries]bool     // series of open breaks that were set
 
 	zeros *zeros
 }
@@ -107,11 +109,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		openClaim:  gauge("oldest_undecided_seconds", "Age of the account's oldest claim that Klarna was asked under and has not decided, 0 without one.", "account"),
 		window:     gauge("key_window_left_seconds", "Time until the first idempotency key of an undecided claim may no longer be used; the whole window without one.", "account"),
 		parked:     gauge("parked", "Early jobs of the account that wait outside its queue until they are due.", "account"),
+		breaks:     gauge("breaks_open", "Differences between Klarna's settlements and the journal that nobody has closed, by kind of break.", "account", "kind"),
 		ackPending: gauge("ack_pending_ratio", "How much of a consumer's max_ack_pending is taken by jobs that are handed out or wait between deliveries; at 1 nothing is handed out any more.", "account", "consumer"),
 		expiring:   gauge("uncaptured_expiring", "Orders of the account with money left to capture whose authorisation ends within 3 days.", "account"),
 		deviation:  gauge("deviation", "1 while a setting of a stream or consumer is not what the promise rests on.", "stream", "consumer", "setting"),
 		deviations: map[messages.Account]deviationOf{},
 		looked:     map[messages.Account]bool{},
+		broken:     map[brokenSeries]bool{},
 		unserved: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "renewals_unserved_jobs", Help: "Jobs in the stream for accounts that no live worker serves.",
 		}),
@@ -210,6 +214,8 @@ func fromZero(name string) (values [][]string) {
 			gate.PauseRefusedByConfig, pauseSetBack, pauseUnchecked})
 	case "job_warnings_total":
 		return each(messages.WarningKinds())
+	case "breaks_open":
+		return each(messages.BreakKinds())
 	case "stray_orders_total":
 		return append(each([]messages.Reason{messages.ReasonOrderAfterDunning, messages.ReasonSecondOrder, messages.ReasonCaptureAfterFailure}),
 			[]string{strayNotRecorded}, []string{strayShared})
@@ -285,8 +291,9 @@ func (m *Metrics) gauge(o desk.Overview, mine map[messages.Account]bool, keyWind
 
 // forget drops what only the leading worker looks at.
 func (m *Metrics) forget() {
-	for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window, m.expiring, m.parked} {
+	for _, g := range []*prometheus.GaugeVec{m.dead, m.unresolved, m.openClaim, m.window, m.expiring, m.parked, m.breaks} {
 		g.Reset()
 	}
 	clear(m.looked)
+	clear(m.broken)
 }

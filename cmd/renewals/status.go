@@ -181,6 +181,9 @@ func printStatus(w *cli.Page, o desk.Overview, human []string, keyWindow time.Du
 		fmt.Fprintln(w, "  "+w.Paint(cli.Yellow, "warning:"), cli.Printable(warning))
 	}
 	printAccounts(w, o, keyWindow)
+	if o.NewsUnread > 0 {
+		fmt.Fprintf(w, "%d messages of RENEWAL_NEWS were not read, so many are there: there may be more open breaks, see the workers' metric renewals_breaks_open\n", o.NewsUnread)
+	}
 	printWorkers(w, o)
 	printUnresolved(w, o)
 }
@@ -217,6 +220,9 @@ func printAccounts(w *cli.Page, o desk.Overview, keyWindow time.Duration) {
 		}
 		for _, consumer := range slices.Sorted(maps.Keys(a.NearlyFull)) {
 			fmt.Fprintf(w, "%s: jobs that wait take %.0f %% of max_ack_pending of consumer %s; at 100 %% nothing is handed out, whatever is due\n", a.Name, 100*a.NearlyFull[consumer], cli.Printable(consumer))
+		}
+		if len(a.Breaks) > 0 {
+			fmt.Fprintf(w, "%s: open breaks between Klarna's settlements and the journal: %s; renewals-desk breaks --account %s\n", a.Name, cli.Printable(counted(a.Breaks)), a.Name)
 		}
 		for _, reason := range slices.Sorted(maps.Keys(a.Paused)) {
 			fmt.Fprintf(w, "%s paused, %s: %s\n", a.Name, cli.Printable(reason), cli.Printable(a.Paused[reason]))

@@ -16,7 +16,7 @@ import (
 // troubled is an overview with something of everything.
 func troubled(now time.Time) desk.Overview {
 	o := desk.Overview{
-		At: now,
+		At: now, NewsUnread: 17,
 		Deviations: []string{
 			"stream RENEWAL_JOURNAL: setting deny_purge: found false, expected true; run `renewals provision` to put it right",
 			"stream RENEWAL_DEAD: setting sealed: found true, expected none; no update changes it: the stream must be made anew from a backup",
@@ -27,7 +27,7 @@ func troubled(now time.Time) desk.Overview {
 			{Name: "no", Workers: 2, Backlog: 500_000, Rate: 180, DrainedAt: now.Add(2778 * time.Second)},
 			{Name: "pl", Workers: 1, Backlog: 500_000, Rate: 5, DrainedAt: now.Add(100_000 * time.Second)},
 			{Name: "ro", Workers: 1, Backlog: 180, Rate: 180, DrainedAt: now.Add(time.Second)},
-			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
+			{Name: "se", Backlog: 1, Oldest: now.Add(-26 * time.Hour), Undecided: now.Add(-22 * time.Hour), Unresolved: 12, Dead: 3, Expiring: 5, Breaks: map[messages.BreakKind]int{messages.BreakSecondOrder: 1, messages.BreakMissing: 2}, Paused: map[string]string{"breaker": "a run of \x1b[2Jtimeouts"}},
 		},
 		Workers: []topology.Presence{
 			{Name: "w2", Started: now.Add(-time.Minute), Accounts: map[messages.Account]topology.AccountPresence{"de": {InFlight: 64, Rate: 90}}},
@@ -57,7 +57,7 @@ func TestStatusForPeople(t *testing.T) {
 		"\n  ! nothing is charged: stream RENEWAL_DEAD: setting sealed",
 		"\n  warning: stream RENEWAL_JOURNAL has 1 of at least 3 replicas\n",
 		"  ! account de: waiting jobs fill the queue's max_ack_pending\n",
-		"  ! account se: unresolved renewals, dead letters, authorisations that expire uncaptured, paused, no worker serves it\n",
+		"  ! account se: unresolved renewals, dead letters, authorisations that expire uncaptured, paused, open breaks, no worker serves it\n",
 		"ACCOUNT  BACKLOG  CAPTURES  OLDEST  IN FLIGHT  WORKERS  PARKED  UNRESOLVED  DEAD LETTERS  EXPIRING  UNDECIDED  KEY LEFT  PAUSED\n",
 		"de       1204     12        3m5s    64         2        7       0           0             0         -          -         -\n",
 		"de parked: 7 jobs that came early wait outside the queue, the next comes back by 2026-12-01 06:00 UTC\n",
@@ -65,6 +65,8 @@ func TestStatusForPeople(t *testing.T) {
 		"\nno: 500000 jobs at 180 requests a second are done by 03:47 UTC; one that comes now waits as long\n",
 		"\npl: 500000 jobs at 5 requests a second are done by 2026-12-02 06:47 UTC; one that comes now waits as long\n",
 		"se       1        0         1d2h    0          0        0       12          3             5         22h        1h        breaker\n",
+		"\nse: open breaks between Klarna's settlements and the journal: 2 missing, 1 second_order; renewals-desk breaks --account se\n",
+		"\n17 messages of RENEWAL_NEWS were not read",
 		"se paused, breaker: a run of \uFFFD[2Jtimeouts\n",
 		"w1      2d1h  de (0 in flight, no rate limit), fr (0 in flight, no rate limit)\nw2      1m    de (64 in flight, 90/s)\n",
 		"  0/2026-12  se  capture  8.00 EUR   idempotency_window_expired  1h ago\n",

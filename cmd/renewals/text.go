@@ -55,7 +55,7 @@ func join[Word ~string](words []Word) string {
 }
 
 // counted lists counts by name: 3 invalid, 1 expired.
-func counted(counts map[string]int) string {
+func counted[Name ~string](counts map[Name]int) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))

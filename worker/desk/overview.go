@@ -36,6 +36,8 @@ type Overview struct {
 	Deviations []string `json:"deviations,omitempty"`
 	// Warnings are what keeps nobody from charging and still should not be so.
 	Warnings []string `json:"warnings,omitempty"`
+	// NewsUnread are messages of RENEWAL_NEWS that were not read, so many are there: there may be more open breaks.
+	NewsUnread uint64 `json:"news_unread,omitempty"`
 	// WorkersUnknown says that the bucket in which workers tell of themselves is missing.
 	WorkersUnknown bool `json:"workers_unknown,omitempty"`
 
@@ -74,6 +76,8 @@ type AccountOverview struct {
 	Expiring int `json:"uncaptured_expiring"`
 	// Unreadable are records of the account that stand in the way of a waiting job, each in a sentence.
 	Unreadable []string `json:"unreadable,omitempty"`
+	// Breaks are open differences between Klarna's settlements and the journal, by kind.
+	Breaks map[messages.BreakKind]int `json:"open_breaks,omitempty"`
 
 	blind   bool // nobody knows of its workers
 	unrated bool // one of them has no limit
@@ -100,6 +104,9 @@ func (a AccountOverview) Human() string {
 	if len(a.Paused) > 0 {
 		why = append(why, "paused")
 	}
+	if len(a.Breaks) > 0 {
+		why = append(why, "open breaks")
+	}
 	if a.Backlog > 0 && a.Workers == 0 && !a.blind {
 		why = append(why, "no worker serves it")
 	}
@@ -110,7 +117,7 @@ func (a AccountOverview) Human() string {
 const oldestJobs = 20
 
 // Look reads how everything stands. An account is listed when it has jobs, dead
-// letters, unresolved renewals or a worker.
+// letters, unresolved renewals, open breaks or a worker.
 func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview, error) {
 	o, err := Glance(ctx, js, now, true, nil)
 	if quota, unknown := topology.ReadQuota(ctx, js); err == nil && unknown == nil {
@@ -126,6 +133,9 @@ func Look(ctx context.Context, js jetstream.JetStream, now time.Time) (Overview,
 		if a := &o.Accounts[i]; err == nil && a.Parked > 0 {
 			a.ParkedUntil, err = nextParked(ctx, js, a.Name)
 		}
+	}
+	if err == nil {
+		err = o.breaks(ctx, js)
 	}
 	return o, err
 }

@@ -89,7 +89,11 @@ func GrantsOf(r Role, accounts []messages.Account) []Grant {
 var may = map[Role]func(accounts []messages.Account) []string{
 	RoleWorker: mayWork, RoleOperator: mayOperate, RoleProvisioner: mayProvision,
 	RoleConsumer: func([]messages.Account) []string {
-		return slices.Concat(quota, info(messages.StreamJournal), read(messages.StreamJournal), acks(messages.StreamJournal, "*"))
+		var may []string
+		for _, stream := range []string{messages.StreamJournal, messages.StreamNews} {
+			may = slices.Concat(may, info(stream), read(stream), acks(stream, "*"))
+		}
+		return append(may, quota...)
 	},
 }
 
@@ -98,7 +102,8 @@ func mayWork(accounts []messages.Account) []string {
 		quota, ownRights, info(everyStream...),
 		messagesOf(marks...), []string{messages.MarkSubjects},
 		messagesOf(messages.StreamJobs, messages.StreamLater, messages.StreamJournal),
-		read(messages.StreamJournal),
+		follow(messages.StreamJournal),
+		info(messages.StreamNews), messagesOf(messages.StreamNews), // open breaks
 		presences(),
 		[]string{"$KV." + BucketWorkers + ".>", "$JS.API.DIRECT.GET." + StreamWorkers + ".>"},
 		recordsOf(accounts, messages.KindCharging, messages.KindPending, messages.KindPaid, messages.KindDunning, messages.KindRejected,
@@ -220,10 +225,14 @@ func messagesOf(streams ...string) []string { return api("STREAM.MSG.GET", strea
 // consumers without a name are asked for by the bare subject. The server takes the same of all three. Whoever has messages pushed
 // answers flow control.
 func read(stream string) []string {
+	return append(follow(stream), "$JS.API.CONSUMER.DURABLE.CREATE."+stream+".*")
+}
+
+// follow is read without what makes durable consumers, which a worker has no use for.
+func follow(stream string) []string {
 	return []string{
 		"$JS.API.CONSUMER.CREATE." + stream,
 		"$JS.API.CONSUMER.CREATE." + stream + ".>",
-		"$JS.API.CONSUMER.DURABLE.CREATE." + stream + ".*",
 		"$JS.API.CONSUMER.INFO." + stream + ".*",
 		"$JS.API.CONSUMER.MSG.NEXT." + stream + ".*",
 		"$JS.API.CONSUMER.DELETE." + stream + ".*",
