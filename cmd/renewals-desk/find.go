@@ -50,7 +50,7 @@ func (c *findCmd) Run(ctx context.Context, s *cli.Settings, w *streams) error {
 		if c.JSON {
 			err = json.NewEncoder(w.stdout).Encode(h)
 		} else {
-			err = printHit(w.stdout, h, i > 0)
+			err = printHit(w.page(), h, i > 0)
 		}
 		if err != nil {
 			return err

@@ -1,5 +1,6 @@
 // Command renewals-desk is for those who look: it keeps books of the journal, in which support, finance and the reconciliation find what they
-// look for. It charges nothing, and reads the journal as any other team may.
+// look for. It charges nothing, and reads the journal as any other team may; what it writes are
+// breaks, and with reconcile --apply what they prove.
 //
 // Exit codes: 0 done, 1 the work failed or nothing was found, 2 usage or a wrong setting, 130 interrupted.
 package main
@@ -19,7 +20,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.LookupEnv))
 }
 
 // commands is the grammar. Settings are those of renewals: see its documentation.
@@ -29,20 +30,20 @@ type commands struct {
 	Export    exportCmd    `cmd:"" help:"Write records as CSV."`
 	Report    reportCmd    `cmd:"" help:"What further attempts brought in, why Klarna refuses, and the money, day by day."`
 	Reconcile reconcileCmd `cmd:"" help:"Compare Klarna's settlement reports with the journal."`
+	Breaks    breaksCmd    `cmd:"" help:"Where they differ, and nobody has closed it."`
+	Close     closeCmd     `cmd:"" help:"Say that a break is dealt with."`
 
 	Config  string           `help:"YAML file with settings, the same as that of renewals."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
-// streams are what a command writes to.
-type streams struct{ stdout, stderr io.Writer }
-
 // run is the whole program; ctx ends with the first signal. It returns the exit code when all is quiet.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer, env cli.Environment) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env cli.Environment) int {
+	w := newStreams(stdin, stdout, stderr, env)
 	program := cli.Program{
 		Name:        "renewals-desk",
 		Description: "Keeps books of what became of subscription renewals, and answers from them. Every setting has an environment variable, named with its flag; a flag wins over the environment, the environment over the file of --config, that over the default.",
-		Settings:    &cli.Settings{Env: env, Shared: true}, Stdout: stdout, Stderr: stderr, Margin: stderr,
+		Settings:    &cli.Settings{Env: env, Shared: true}, Stdout: stdout, Stderr: stderr, Margin: w.margin(),
 	}
-	return program.Run(ctx, &commands{}, args, kong.Vars{"version": cli.Version()}, kong.Bind(&streams{stdout, stderr}))
+	return program.Run(ctx, &commands{}, args, kong.Vars{"version": cli.Version()}, kong.Bind(w))
 }

@@ -23,7 +23,7 @@ import (
 func asked(t *testing.T, env map[string]string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, told bytes.Buffer
-	code = run(t.Context(), args, &out, &told, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	code = run(t.Context(), args, strings.NewReader(""), &out, &told, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	return code, out.String(), told.String()
 }
 

@@ -3,8 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"text/tabwriter"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
@@ -14,43 +12,63 @@ import (
 // result is what a reconciliation came to.
 type result struct {
 	*reconcile.Report
-	Applied []reconcile.Applied
-	New     int // breaks that nobody had been told of
+	Applied      []reconcile.Applied
+	New          int // breaks that nobody had been told of
+	ClosedBefore int // found, and still what they were when somebody closed them
 }
 
-// print writes it as a table, or as JSON.
-func (r result) print(w io.Writer, asJSON bool) error {
+// settledBreak is a break that came right, as JSON.
+type settledBreak struct {
+	messages.Break
+	Note string `json:"note"`
+}
+
+// print writes it as text, or as JSON.
+func (r result) print(w *streams, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(map[string]any{
-			"payouts": r.Payouts, "rows": r.Rows, "orders": r.Orders, "expected": r.Expected, "refunded": r.Refunded, "new": r.New,
-			"breaks": filled(r.Breaks), "applied": filled(r.Applied), "unused": filled(r.Unused), "unanswered": filled(r.Unanswered),
+		var settled []settledBreak
+		for _, s := range r.Settled {
+			settled = append(settled, settledBreak{s.Break, s.Note})
+		}
+		return json.NewEncoder(w.stdout).Encode(map[string]any{
+			"payouts": r.Payouts, "rows": r.Rows, "orders": r.Orders, "expected": r.Expected, "refunded": r.Refunded, "new": r.New, "closed_before": r.ClosedBefore,
+			"breaks": filled(r.Breaks), "applied": filled(r.Applied), "settled": filled(settled), "unused": filled(r.Unused), "unanswered": filled(r.Unanswered),
 		})
 	}
+	return r.text(w.page())
+}
+
+// text is for people.
+func (r result) text(p *cli.Page) error {
 	for _, a := range r.Applied {
 		if a.Recorded {
-			fmt.Fprintf(w, "recorded: %s is paid with order %s\n", cli.Printable(a.Renewal), cli.Printable(a.OrderID))
+			fmt.Fprintf(p, "recorded: %s is paid with order %s\n", cli.Printable(a.Renewal), cli.Printable(a.OrderID))
 		} else {
-			fmt.Fprintf(w, "not recorded: %s with order %s: %s\n", cli.Printable(a.Renewal), cli.Printable(a.OrderID), cli.Printable(a.Why))
+			fmt.Fprintf(p, "not recorded: %s with order %s: %s\n", cli.Printable(a.Renewal), cli.Printable(a.OrderID), cli.Printable(a.Why))
 		}
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range r.Settled {
+		fmt.Fprintf(p, "closed: %s of %s: %s\n", s.Break.Kind, dash(name(s.Break)), cli.Printable(s.Note))
+	}
 	if len(r.Breaks) > 0 {
-		fmt.Fprintln(t, "BREAK\tPAYOUT\tLINE\tRENEWAL\tWHAT")
-	}
-	for _, b := range r.Breaks {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", b.Kind, dash(b.PaymentReference), number(b.Line), dash(name(b)), cli.Printable(b.Detail))
-	}
-	if err := t.Flush(); err != nil {
-		return err
+		t := cli.NewTable("BREAK", "PAYOUT", "LINE", "RENEWAL", "WHAT")
+		t.Prose = true
+		for _, b := range r.Breaks {
+			t.Add(b.Kind, dash(b.PaymentReference), number(b.Line), dash(name(b)), cli.Printable(b.Detail))
+		}
+		t.Print(p)
 	}
 	for _, u := range r.Unused {
-		fmt.Fprintf(w, "unused: payout %s, line %d: %s of %s, order %s: %s\n", dash(u.PaymentReference), u.Line, u.Type, cli.Amount(u.Amount, u.Currency), dash(u.OrderID), cli.Printable(u.Reason))
+		fmt.Fprintf(p, "unused: payout %s, line %d: %s of %s, order %s: %s\n", dash(u.PaymentReference), u.Line, u.Type, cli.Amount(u.Amount, u.Currency), dash(u.OrderID), cli.Printable(u.Reason))
 	}
 	for _, q := range r.Unanswered {
-		fmt.Fprintf(w, "not answered: %s\n", cli.Printable(q))
+		fmt.Fprintf(p, "not answered: %s\n", cli.Printable(q))
 	}
-	_, err := fmt.Fprintf(w, "payouts %d, rows %d, orders of ours %d, breaks %d (new %d), captures not settled yet %d, refunds of your own %d, rows unused %d\n",
-		r.Payouts, r.Rows, r.Orders, len(r.Breaks), r.New, r.Expected, r.Refunded, len(r.Unused))
+	_, err := fmt.Fprintf(p, "payouts %d, rows %d, orders of ours %d, breaks %d (new %d, closed before %d), captures not settled yet %d, refunds of your own %d, rows unused %d\n",
+		r.Payouts, r.Rows, r.Orders, len(r.Breaks), r.New, r.ClosedBefore, r.Expected, r.Refunded, len(r.Unused))
+	if len(r.Breaks) > 0 {
+		fmt.Fprintln(p, "what each means: deploy/RUNBOOK.md; once one is dealt with: renewals-desk breaks, then renewals-desk close")
+	}
 	return err
 }
 

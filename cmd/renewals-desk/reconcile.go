@@ -103,7 +103,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 	if err != nil {
 		return err
 	}
-	log := c.Log.Logger(cli.Log{Program: "renewals-desk", Stderr: w.stderr, Margin: w.stderr})
+	log := c.Log.Logger(w.logs())
 	report := c.files(form)
 	if len(c.File) == 0 {
 		client, err := entry.Settlements(c.Klarna.AllowHTTP, func(err error, pause time.Duration) {
@@ -131,7 +131,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 	if err != nil {
 		return err
 	}
-	if err := result.print(w.stdout, c.JSON); err != nil {
+	if err := result.print(w, c.JSON); err != nil {
 		return err
 	}
 	if len(result.Breaks) > 0 {
@@ -187,6 +187,7 @@ type reconciler struct {
 	*streams
 	js      jetstream.JetStream
 	journal *journal.Journal
+	news    reconcile.News
 	path    string
 	log     zerolog.Logger
 }
@@ -195,6 +196,18 @@ type reconciler struct {
 func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.Record, error], options reconcile.Options) (found *reconcile.Report, err error) {
 	if d.journal, err = journal.Open(ctx, d.js, d.log); err != nil {
 		return nil, cli.JournalProblem(err)
+	}
+	if d.news, err = reconcile.OpenNews(ctx, d.js); err != nil {
+		return nil, err
+	}
+	told, err := d.news.List(ctx, options.Account)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range told {
+		if b.Status != messages.BreakClosed {
+			options.Open = append(options.Open, b.Break)
+		}
 	}
 	if err := d.sync(ctx); err != nil {
 		return nil, err
@@ -235,13 +248,9 @@ func (d *reconciler) sync(ctx context.Context) error {
 	return err
 }
 
-// settle applies what is proven, where that is asked for, and tells of the rest.
-func (d *reconciler) settle(ctx context.Context, found *reconcile.Report, apply bool) (result, error) {
-	r := result{Report: found}
-	news, err := reconcile.OpenNews(ctx, d.js)
-	if err != nil {
-		return r, err
-	}
+// settle applies what is proven, where that is asked for, closes what has come right, and tells of the rest.
+func (d *reconciler) settle(ctx context.Context, found *reconcile.Report, apply bool) (r result, err error) {
+	r = result{Report: found}
 	if apply {
 		if r.Applied, err = reconcile.Apply(ctx, d.journal, found, time.Now); err != nil {
 			return r, err
@@ -252,11 +261,29 @@ func (d *reconciler) settle(ctx context.Context, found *reconcile.Report, apply 
 		if !a.Recorded || i < 0 {
 			continue
 		}
-		if err := news.Close(ctx, r.Breaks[i], reconcile.Actor, found.Evidence[a.Break].Note, time.Now()); err != nil {
+		if err := d.close(ctx, a.Break, found.Evidence[a.Break].Note); err != nil {
 			return r, err
 		}
 		r.Breaks = slices.Delete(r.Breaks, i, i+1)
 	}
-	r.New, err = news.Publish(ctx, r.Breaks)
+	for _, s := range found.Settled {
+		if err := d.close(ctx, s.Break.ID, s.Note); err != nil {
+			return r, err
+		}
+	}
+	told, err := d.news.Publish(ctx, r.Breaks)
+	r.New, r.ClosedBefore, r.Breaks = told.New, len(r.Breaks)-len(told.Open), told.Open
 	return r, err
+}
+
+// close closes a break, if it was told. Whoever is faster has the word.
+func (d *reconciler) close(ctx context.Context, id messages.BreakID, note string) error {
+	s, err := d.news.Find(ctx, id)
+	if err == nil {
+		err = d.news.Close(ctx, s, reconcile.Actor, note, time.Now())
+	}
+	if errors.Is(err, reconcile.ErrMoved) {
+		return nil
+	}
+	return err
 }

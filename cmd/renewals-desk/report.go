@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
@@ -71,7 +70,7 @@ func (c *reportCmd) Run(ctx context.Context, s *cli.Settings, w *streams) error 
 		if i > 0 {
 			fmt.Fprintln(w.stdout)
 		}
-		printTable(w.stdout, t)
+		printTable(w.page(), t)
 	}
 	return nil
 }
@@ -148,29 +147,33 @@ func moneyTable(counts []books.Count, span books.Span) table {
 	return t
 }
 
-func printTable(w io.Writer, t table) {
-	fmt.Fprintln(w, t.title)
+func printTable(p *cli.Page, t table) {
+	fmt.Fprintln(p, t.title)
 	if len(t.rows) == 1 {
-		fmt.Fprintln(w, "  nothing")
+		fmt.Fprintln(p, "  nothing")
 		return
 	}
 	widths := make([]int, len(t.rows[0]))
 	for _, row := range t.rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
+			widths[i] = max(widths[i], cli.Columns(cli.Printable(cell)))
 		}
 	}
-	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	defer out.Flush()
-	for _, row := range t.rows {
+	cells := func(row []string) []string {
 		cells := make([]string, len(row))
 		for i, cell := range row {
 			if cells[i] = cli.Printable(cell); t.numbers[i] {
-				cells[i] = strings.Repeat(" ", widths[i]-len(cell)) + cells[i]
+				cells[i] = strings.Repeat(" ", widths[i]-cli.Columns(cells[i])) + cells[i]
 			}
 		}
-		fmt.Fprintln(out, "  "+strings.Join(cells, "\t"))
+		cells[0] = "  " + cells[0]
+		return cells
 	}
+	out := cli.NewTable(cells(t.rows[0])...)
+	for _, row := range t.rows[1:] {
+		out.AddText(cells(row)...)
+	}
+	out.Print(p)
 }
 
 func printCSV(w io.Writer, t table) error {

@@ -33,7 +33,7 @@ func (c *syncCmd) Run(ctx context.Context, s *cli.Settings, w *streams) error {
 		return err
 	}
 	defer writer.Close()
-	log := c.Log.Logger(cli.Log{Program: "renewals-desk", Stderr: w.stderr, Margin: w.stderr})
+	log := c.Log.Logger(w.logs())
 	ctx, js, err := server.Connect(ctx, log)
 	if err != nil {
 		return err

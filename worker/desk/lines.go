@@ -3,7 +3,6 @@ package desk
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,9 +44,7 @@ func (l Line) Name() string {
 // about the file as a whole.
 func ReadLines(r io.Reader) ([]Line, error) {
 	in := bufio.NewReader(r)
-	if mark, _ := in.Peek(3); bytes.Equal(mark, []byte("\ufeff")) {
-		_, _ = in.Discard(3)
-	}
+	skipMark(in)
 	start, err := in.Peek(512)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -61,43 +58,15 @@ func ReadLines(r io.Reader) ([]Line, error) {
 	return csvLines(in)
 }
 
-func csvLines(in *bufio.Reader) (lines []Line, err error) {
-	header, _ := in.Peek(in.Buffered())
-	header, _, _ = bytes.Cut(header, []byte("\n"))
-	reader := csv.NewReader(in)
-	for _, comma := range ",;\t" {
-		if bytes.ContainsRune(header, comma) {
-			reader.Comma = comma
-			break
-		}
-	}
-	reader.FieldsPerRecord = -1 // spreadsheets leave out empty cells at the end
-	names, err := reader.Read()
+func csvLines(in io.Reader) (lines []Line, err error) {
+	err = ReadSheet(in, checkHeader, func(number int, values map[string]string) error {
+		lines = append(lines, readLine(number, values))
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("read the header: %w", err)
-	}
-	if err := checkHeader(names); err != nil {
 		return nil, err
 	}
-	for {
-		cells, err := reader.Read()
-		if errors.Is(err, io.EOF) {
-			return lines, nil
-		}
-		if err != nil {
-			return nil, err // which names its line
-		}
-		number, _ := reader.FieldPos(0)
-		values := map[string]string{}
-		for i, cell := range cells {
-			if i < len(names) {
-				values[named(names[i])] = ReadCell(strings.TrimSpace(cell))
-			} else if cell != "" {
-				return nil, fmt.Errorf("line %d: found %d cells, expected the %d of the header", number, len(cells), len(names))
-			}
-		}
-		lines = append(lines, readLine(number, values))
-	}
+	return lines, nil
 }
 
 // checkHeader names a column that nobody would read: a verdict under another name would be no verdict.
@@ -106,21 +75,13 @@ func checkHeader(names []string) error {
 	for _, c := range columns() {
 		known = append(known, c.name)
 	}
-	seen := map[string]bool{}
-	for _, name := range names {
-		name := named(name)
-		if !slices.Contains(known, name) {
-			return fmt.Errorf("line 1: unknown column %.40q, expected some of %s", name, strings.Join(known, ", "))
-		}
-		if seen[name] {
-			return fmt.Errorf("line 1: column %s is there twice", name)
-		}
-		seen[name] = true
-	}
-	if !seen["verdict"] {
+	has := func(name string) bool { return slices.Contains(names, name) }
+	switch err := CheckHeader(names, known); {
+	case err != nil:
+		return err
+	case !has("verdict"):
 		return errors.New("line 1: no column verdict, expected paid, not_charged, captured or not_captured in it")
-	}
-	if !seen["id"] && !(seen["subscription_id"] && seen["period"]) {
+	case !has("id") && !(has("subscription_id") && has("period")):
 		return errors.New("line 1: no column id, nor subscription_id and period")
 	}
 	return nil

@@ -21,8 +21,11 @@ func (t *Table) Add(cells ...any) {
 	for i, c := range cells {
 		row[i] = fmt.Sprint(c)
 	}
-	t.rows = append(t.rows, row)
+	t.AddText(row...)
 }
+
+// AddText appends a row of texts.
+func (t *Table) AddText(cells ...string) { t.rows = append(t.rows, cells) }
 
 // Print writes it as wide as its cells and the page are.
 func (t *Table) Print(p *Page) {
@@ -106,7 +109,7 @@ func (l Layout) Format(row []string, most int) []string {
 	for i, cell := range row[n:] {
 		cell = strings.TrimSpace(cell)
 		if named := n+i < len(l.heads) && !(l.Prose && n+i == len(row)-1); named && l.heads[n+i] != "" && cell != "" {
-			cell = strings.ToLower(l.heads[n+i]) + " " + cell
+			cell = strings.ToLower(strings.TrimSpace(l.heads[n+i])) + " " + cell
 		}
 		if cell != "" {
 			below = append(below, cell)

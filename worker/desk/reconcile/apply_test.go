@@ -220,33 +220,3 @@ func TestCrashWhileApplying(t *testing.T) {
 		t.Errorf("%+v, %v, recorded %+v", applied, err, recorded(t, js))
 	}
 }
-
-func TestNews(t *testing.T) {
-	js, _ := given(t, 1)
-	news, err := reconcile.OpenNews(t.Context(), js)
-	if err != nil {
-		t.Fatal(err)
-	}
-	breaks := proven(t, js, 1).Breaks
-	for i, want := range []int{1, 0} {
-		if told, err := news.Publish(t.Context(), breaks); err != nil || told != want {
-			t.Errorf("run %d: told %d, %v; want %d", i+1, told, err, want)
-		}
-	}
-	if open, err := news.Open(t.Context(), "*"); err != nil || len(open) != 1 || open[0].ID != breaks[0].ID || open[0].Detail != breaks[0].Detail {
-		t.Errorf("open %+v, %v", open, err)
-	}
-	for range 2 {
-		if err := news.Close(t.Context(), breaks[0], "ada", "refunded", now()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	told, err := news.Publish(t.Context(), breaks)
-	if open, lookErr := news.Open(t.Context(), "default"); err != nil || lookErr != nil || told != 0 || len(open) != 0 {
-		t.Errorf("what a person has closed is told again: %d, %+v, %v, %v", told, open, err, lookErr)
-	}
-	breaks[0].Amount++
-	if told, err := news.Publish(t.Context(), breaks); err != nil || told != 1 {
-		t.Errorf("what has changed since is not told: %d, %v", told, err)
-	}
-}

@@ -24,6 +24,8 @@ type Options struct {
 	ExpectWithin time.Duration
 	// Now is when the breaks are found.
 	Now time.Time
+	// Open are breaks that were told before and that nobody has closed.
+	Open []messages.Break
 	// Progress, where set, is told how many rows were read.
 	Progress func(rows int)
 }
@@ -36,7 +38,9 @@ type Report struct {
 	Breaks []messages.Break
 	// Evidence is what the breaks of kind resolves rest on, by their ID.
 	Evidence map[messages.BreakID]Evidence
-	Unused   []Unused
+	// Settled are those of [Options.Open] that have come right.
+	Settled []Settled
+	Unused  []Unused
 	// Unanswered are questions that the report cannot answer, in a sentence each.
 	Unanswered []string
 	Payouts    int
@@ -74,7 +78,7 @@ func Compare(ctx context.Context, books Books, report iter.Seq2[settlements.Reco
 	}
 	c := &comparison{ctx: ctx, books: books, Options: options, orders: map[string]*order{}, claims: map[messages.RenewalKey][]*order{}}
 	c.report.Evidence = map[messages.BreakID]Evidence{}
-	for _, step := range []func() error{func() error { return c.read(report) }, c.join, c.judgeStrangers, c.await} {
+	for _, step := range []func() error{func() error { return c.read(report) }, c.join, c.judgeStrangers, c.await, c.settleOpen} {
 		if err := step(); err != nil {
 			return nil, err
 		}

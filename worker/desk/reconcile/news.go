@@ -1,11 +1,11 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -15,62 +15,82 @@ import (
 )
 
 // News is where breaks are published and looked up: the last message on a break's subject tells how it stands.
-type News struct{ js jetstream.JetStream }
+type News struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+}
 
 // OpenNews binds the stream. Where it is missing, the error says what to do.
 func OpenNews(ctx context.Context, js jetstream.JetStream) (News, error) {
-	_, err := js.Stream(ctx, messages.StreamNews)
+	stream, err := js.Stream(ctx, messages.StreamNews)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return News{}, fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamNews)
 	}
 	if err != nil {
 		return News{}, fmt.Errorf("bind stream %s: %w", messages.StreamNews, err)
 	}
-	return News{js}, nil
+	return News{js, stream}, nil
 }
 
-// Publish tells of breaks that are not told as open already, by compare-and-set: of two that find the same, one tells it. It returns
-// how many were new.
-func (n News) Publish(ctx context.Context, breaks []messages.Break) (told int, err error) {
+// Standing is a break as it was told last, and by which message.
+type Standing struct {
+	messages.Break
+	Sequence uint64 `json:"-"` // 0 where nobody has told of it
+}
+
+// Told is what became of breaks that were found.
+type Told struct {
+	New int // told now
+	// Open are those that somebody has to look at. The others are still what they were when somebody closed them.
+	Open []messages.Break
+}
+
+// Publish tells of breaks that are not told as open already, by compare-and-set: of two that find the same, one tells it. One that was
+// closed opens again where it is another by now.
+func (n News) Publish(ctx context.Context, breaks []messages.Break) (told Told, err error) {
 	for _, b := range breaks {
-		last, sequence, err := n.last(ctx, messages.BreakSubject(b.Kind, b.ID, b.Account))
+		last, err := n.last(ctx, messages.BreakSubject(b.Kind, b.ID, b.Account))
 		if err != nil {
 			return told, err
 		}
-		if sequence > 0 && last.Status == messages.BreakOpen {
+		if last.Sequence > 0 && last.Status == messages.BreakClosed && last.same(b) {
 			continue
 		}
-		if sequence > 0 && last.Actor != "" && b.Status == messages.BreakOpen && last.same(b) {
-			continue // a person has looked at exactly this
+		told.Open = append(told.Open, b)
+		if last.Sequence > 0 && last.Status == messages.BreakOpen {
+			continue
 		}
-		stored, err := n.put(ctx, b, sequence)
+		stored, err := n.put(ctx, b, last.Sequence)
 		if err != nil {
 			return told, err
 		}
 		if stored {
-			told++
+			told.New++
 		}
 	}
 	return told, nil
 }
 
-// standing is a break as it was told last.
-type standing struct{ messages.Break }
-
 // same says that a break is still what it was.
-func (s standing) same(b messages.Break) bool {
+func (s Standing) same(b messages.Break) bool {
 	return s.Amount == b.Amount && s.ExpectedAmount == b.ExpectedAmount && s.Currency == b.Currency && s.OrderID == b.OrderID && s.OtherOrderID == b.OtherOrderID
 }
 
-// Close says that a break is dealt with. It does nothing where the break is closed already.
-func (n News) Close(ctx context.Context, b messages.Break, actor, note string, at time.Time) error {
-	last, sequence, err := n.last(ctx, messages.BreakSubject(b.Kind, b.ID, b.Account))
-	if err != nil || sequence == 0 || last.Status == messages.BreakClosed {
-		return err
+// ErrMoved says that somebody else has told something of a break since it was looked at. Nothing was changed: look again.
+var ErrMoved = errors.New("somebody else has told something of it meanwhile: nothing was changed, look again")
+
+// Close says that a break is dealt with, as it was looked at. It does nothing where that was closed already. The error is [ErrMoved], or
+// the broker's: then it may be closed all the same, and closing it again does no harm.
+func (n News) Close(ctx context.Context, s Standing, actor, note string, at time.Time) error {
+	if s.Sequence == 0 || s.Status == messages.BreakClosed {
+		return nil
 	}
-	closed := last.Break
+	closed := s.Break
 	closed.Status, closed.Actor, closed.Note, closed.At = messages.BreakClosed, actor, note, at
-	_, err = n.put(ctx, closed, sequence)
+	stored, err := n.put(ctx, closed, s.Sequence)
+	if err == nil && !stored {
+		return fmt.Errorf("break %s: %w", s.ID, ErrMoved)
+	}
 	return err
 }
 
@@ -91,43 +111,51 @@ func (n News) put(ctx context.Context, b messages.Break, last uint64) (bool, err
 	return true, nil
 }
 
-func (n News) last(ctx context.Context, subject string) (standing, uint64, error) {
-	stream, err := n.js.Stream(ctx, messages.StreamNews)
-	if err != nil {
-		return standing{}, 0, fmt.Errorf("bind stream %s: %w", messages.StreamNews, err)
-	}
-	m, err := stream.GetLastMsgForSubject(ctx, subject)
+func (n News) last(ctx context.Context, subject string) (s Standing, err error) {
+	m, err := n.stream.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return standing{}, 0, nil
+		return s, nil
 	}
 	if err != nil {
-		return standing{}, 0, fmt.Errorf("read %s: %w", messages.StreamNews, err)
+		return s, fmt.Errorf("read %s: %w", messages.StreamNews, err)
 	}
-	var b standing
-	if err := json.Unmarshal(m.Data, &b.Break); err != nil {
-		return standing{}, 0, fmt.Errorf("read message %d of %s: %w", m.Sequence, messages.StreamNews, err)
+	if err := json.Unmarshal(m.Data, &s.Break); err != nil {
+		return s, fmt.Errorf("read message %d of %s: %w", m.Sequence, messages.StreamNews, err)
 	}
-	return b, m.Sequence, nil
+	s.Sequence = m.Sequence
+	return s, nil
 }
 
-// Open lists the breaks that nobody has closed, of an account or with "*" of all, in the order of their subjects.
-func (n News) Open(ctx context.Context, account messages.Account) (open []messages.Break, err error) {
-	stream, err := n.js.Stream(ctx, messages.StreamNews)
+// Find looks a break up by its ID. Its sequence is 0 where nobody has told of one.
+func (n News) Find(ctx context.Context, id messages.BreakID) (found Standing, err error) {
+	err = n.each(ctx, messages.BreakSubject("*", id, "*"), func(s Standing) { found = s })
+	return found, err
+}
+
+// List gives every break that was told of an account, or with "*" of all, in the order of kinds and then of when they were told.
+func (n News) List(ctx context.Context, account messages.Account) (all []Standing, err error) {
+	err = n.each(ctx, messages.BreakSubject("*", "*", account), func(s Standing) { all = append(all, s) })
+	kinds := messages.BreakKinds()
+	slices.SortFunc(all, func(a, b Standing) int {
+		return cmp.Or(cmp.Compare(slices.Index(kinds, a.Kind), slices.Index(kinds, b.Kind)), cmp.Compare(a.Sequence, b.Sequence))
+	})
+	return all, err
+}
+
+// each visits the last message on each subject.
+func (n News) each(ctx context.Context, filter string, visit func(Standing)) error {
+	info, err := n.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
 	if err != nil {
-		return nil, fmt.Errorf("bind stream %s: %w", messages.StreamNews, err)
+		return fmt.Errorf("read the subjects of %s: %w", messages.StreamNews, err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(messages.BreakSubject("*", "*", account)))
-	if err != nil {
-		return nil, fmt.Errorf("read the subjects of %s: %w", messages.StreamNews, err)
-	}
-	for _, subject := range slices.Sorted(maps.Keys(info.State.Subjects)) {
-		b, sequence, err := n.last(ctx, subject)
+	for subject := range info.State.Subjects {
+		s, err := n.last(ctx, subject)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if sequence > 0 && b.Status == messages.BreakOpen {
-			open = append(open, b.Break)
+		if s.Sequence > 0 {
+			visit(s)
 		}
 	}
-	return open, nil
+	return nil
 }
