@@ -45,5 +45,5 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		Description: "Keeps books of what became of subscription renewals, and answers from them. Every setting has an environment variable, named with its flag; a flag wins over the environment, the environment over the file of --config, that over the default.",
 		Settings:    &cli.Settings{Env: env, Shared: true}, Stdout: stdout, Stderr: stderr, Margin: w.margin(),
 	}
-	return program.Run(ctx, &commands{}, args, kong.Vars{"version": cli.Version()}, kong.Bind(w))
+	return program.Run(ctx, &commands{}, args, kong.Bind(w))
 }

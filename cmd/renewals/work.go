@@ -49,12 +49,11 @@ func defaults() kong.Option {
 	for i, d := range o.RetryDelays {
 		delays[i] = cli.DurationText(d)
 	}
-	return kong.Vars{
-		"version":     cli.Version(),
+	return cli.Variables(map[string]string{
 		"try_timeout": cli.DurationText(o.TryTimeout), "try_budget": cli.DurationText(o.TryBudget), "settle_delay": cli.DurationText(o.SettleDelay),
 		"batches": string(o.Batching), "batchings": batchings(),
 		"retry_delays": strings.Join(delays, ","), "key_window": cli.DurationText(o.KeyWindow), "shutdown_timeout": cli.DurationText(o.ShutdownTimeout),
-	}
+	})
 }
 
 func batchings() string {

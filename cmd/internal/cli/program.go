@@ -27,6 +27,7 @@ func (p Program) Run(ctx context.Context, grammar any, args []string, options ..
 	parser, err := kong.New(grammar, append([]kong.Option{
 		kong.Name(p.Name),
 		kong.Description(p.Description),
+		kong.Vars{"version": Version()},
 		kong.Writers(p.Stdout, p.Stderr),
 		kong.Exit(func(int) { finished = true }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 120}),
