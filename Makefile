@@ -6,8 +6,9 @@ GO ?= go
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
 
-test: ## all tests, with the race detector
+test: ## all tests, with the race detector; those of the model, which have no goroutines, without it
 	$(GO) test -race -shuffle=on -parallel 4 -timeout 20m ./...
+	$(GO) test -shuffle=on -parallel 4 -run '^TestModel' ./worker/journal
 
 check: fmt vet staticcheck tidy test ## what a change must pass
 
@@ -41,8 +42,8 @@ fuzz: ## fuzz every input that comes from outside, 30 s each
 model: ## search every state of the model's small worlds; at most 10 minutes
 	$(GO) test -count=1 -timeout 20m -run '^TestModel' ./worker/journal -model.whole
 
-long: ## tests that a change should not wait for: every case of the simulator, dev at speed, a cluster's leader killed, settlements that lie; 5 minutes
-	LONG=1 $(GO) test -count=1 -timeout 15m -run '^(TestEveryCaseEndsAsListed|TestDevAtSpeed|TestLeaderKilledInABatch|TestReconcileNamesExactlyTheLies)$$' ./cmd/renewals ./test
+long: ## tests that a change should not wait for: every case of the simulator, dev at speed, a cluster's leader killed, settlements that lie, six hundred accounts; 5 minutes
+	LONG=1 $(GO) test -count=1 -timeout 15m -run '^(TestEveryCaseEndsAsListed|TestDevAtSpeed|TestLeaderKilledInABatch|TestReconcileNamesExactlyTheLies|TestManyAccounts)$$' ./cmd/renewals ./test ./worker
 
 CHAOS ?= 100s
 chaos: ## kill, freeze and cut everything for minutes, then compare books and journal; at most 8 minutes

@@ -562,10 +562,10 @@ func spacingStates() int {
 	switch {
 	case *whole:
 		return 150_000
-	case testing.Short(), underRace:
+	case testing.Short():
 		return 3_000
 	}
-	return 25_000
+	return 10_000
 }
 
 // spacingWorlds are small on their own and together have every kind of trouble.
@@ -598,6 +598,7 @@ func spacingWorlds(r spacingRules) []*spacingSetting {
 
 // S84, S85, S86: periods that are too close are never both charged, none goes uncharged that was due, and no claim is left behind.
 func TestModelOfClosePeriods(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	for _, w := range spacingWorlds(realSpacingRules()) {
 		t.Run(w.name, func(t *testing.T) {
@@ -613,6 +614,7 @@ func TestModelOfClosePeriods(t *testing.T) {
 
 // Without each rule a promise breaks.
 func TestModelOfClosePeriodsNeedsEveryRule(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	for _, row := range []struct {
 		name   string
