@@ -138,7 +138,7 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	worker.settings.every, worker.sweepEvery = 50*time.Millisecond, 50*time.Millisecond
+	worker.settings.every, worker.sweepEvery = time.Second, 50*time.Millisecond // a look at the settings takes a dozen requests, and the server tells of changes
 	if w.verifyEvery > 0 {
 		worker.settings.every = w.verifyEvery
 	}
@@ -270,17 +270,18 @@ func (w *world) left() int {
 	return int(stream.CachedInfo().State.Msgs)
 }
 
+// patience is for a machine that is busy: nothing waits for it where all is well.
+const patience = time.Minute
+
 func (w *world) await(what string, condition func() bool) {
 	w.t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
+	for pause := 5 * time.Millisecond; !condition(); pause = min(2*pause, 40*time.Millisecond) { // a condition reads the whole journal, often
 		select {
 		case <-deadline.C:
 			w.t.Fatalf("waited for %s; records: %v", what, w.records())
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
