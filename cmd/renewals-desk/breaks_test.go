@@ -148,6 +148,13 @@ func TestCloseFromSheet(t *testing.T) {
 	if all := listed(t, env, "--all"); len(listed(t, env)) != 2 || all[0].Note+all[1].Note+all[2].Note != "dispute lost" {
 		t.Errorf("%+v", all)
 	}
+	left := string(listed(t, env)[0].ID)
+	if code, _, said := asked(t, env, "close", "--yes", "--from="+file("note,id,status\nof an earlier list,"+left+",closed\n")); code != cli.ExitFailed || !strings.Contains(said, "no line has a note") || len(listed(t, env)) != 2 {
+		t.Errorf("closed when the list was made, and open again: %d, %s", code, said)
+	}
+	if code, out, said := asked(t, env, "close", "--yes", "--note=x", left, left); code != cli.ExitDone || !strings.Contains(out, "1 break closed") || said != "" {
+		t.Errorf("named twice: %d, %s%s", code, out, said)
+	}
 	if code, out, said := asked(t, env, "close", "--yes", "--from="+file("note,id\nx,"+someBreak+"\n")); code != cli.ExitFailed || !strings.Contains(said, "breaks.csv:2: "+someBreak) {
 		t.Errorf("nobody has told of it: %d, %s%s", code, out, said)
 	}

@@ -42,7 +42,6 @@ func (b *Breaks) Read(ctx context.Context, js jetstream.JetStream, most int) err
 	if !info.Created.Equal(b.created) || b.next > info.State.LastSeq+1 { // another one, or set back
 		*b = Breaks{created: info.Created, next: 1, open: map[string]uint64{}}
 	}
-	b.next = max(b.next, info.State.FirstSeq)
 	maps.DeleteFunc(b.open, func(_ string, sequence uint64) bool { return sequence < info.State.FirstSeq })
 	for ; most > 0 && b.next <= info.State.LastSeq; most-- {
 		m, err := stream.GetMsg(ctx, b.next, jetstream.WithGetMsgSubject(breakFilter))

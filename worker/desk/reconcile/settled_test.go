@@ -120,6 +120,39 @@ func TestWhatIsFoundAgainStaysOpen(t *testing.T) {
 	}
 }
 
+// TestAnotherCapturesRow: a row with the amount of what is missing and the id of another capture is the other's.
+func TestAnotherCapturesRow(t *testing.T) {
+	r := renewal("1", func(r *reconcile.Renewal) {
+		r.Captures = []reconcile.Capture{{ID: "b", Amount: 999, At: firstDay.Add(time.Hour)}}
+	})
+	open := messages.Break{ID: messages.NewBreakID(messages.BreakMissing, "default", "order-1", ""), Kind: messages.BreakMissing, Account: "default", RenewalKey: r.Key(), OrderID: "order-1"}
+	comesRight(t, open, []reconcile.Renewal{r}, []settlements.Transaction{sold("1", func(t *settlements.Transaction) { t.CaptureID = "b" })}, "")
+}
+
+// TestOrderOfAnEarlierRecord: what is paid with another order by now says nothing about a break of this one.
+func TestOrderOfAnEarlierRecord(t *testing.T) {
+	l := books(renewal("1"))
+	l.Orders["order-x"] = []messages.RenewalKey{renewal("1").Key()}
+	o := options()
+	for _, kind := range []messages.BreakKind{messages.BreakMissing, messages.BreakNotCaptured, messages.BreakResolves} {
+		o.Open = append(o.Open, messages.Break{ID: messages.NewBreakID(kind, "default", "order-x", ""), Kind: kind, Account: "default", RenewalKey: renewal("1").Key(), OrderID: "order-x"})
+	}
+	if found, err := reconcile.Compare(t.Context(), l, report(sold("1")), o); err != nil || len(found.Settled) != 0 {
+		t.Errorf("settled %+v, %v", found, err)
+	}
+}
+
+// TestRowsWithoutAmountsSettleNothing.
+func TestRowsWithoutAmountsSettleNothing(t *testing.T) {
+	r := renewal("1", func(r *reconcile.Renewal) { r.Captured = false })
+	o := options()
+	o.Open = []messages.Break{{ID: messages.NewBreakID(messages.BreakNotCaptured, "default", "order-1"), Kind: messages.BreakNotCaptured, Account: "default", RenewalKey: r.Key(), OrderID: "order-1"}}
+	rows := settlements.ReadCSV(strings.NewReader("type;order_id;posting_currency\nSALE;order-1;EUR\n"), settlements.Form{})
+	if found, err := reconcile.Compare(t.Context(), books(r), rows, o); err != nil || len(found.Settled) != 0 {
+		t.Errorf("settled %+v, %v", found, err)
+	}
+}
+
 // TestComesRightByReferences: in a file without orders the row of the renewal's references settles it, if no other renewal has one.
 func TestComesRightByReferences(t *testing.T) {
 	row := sold("1", func(t *settlements.Transaction) { t.OrderID = "" })
