@@ -27,7 +27,7 @@ import (
 )
 
 // TestChaos breaks everything at once and then compares the simulator's books
-// with the journal, job by job. CHAOS sets how long (default 15s), CHAOS_SEED repeats a run's plan.
+// with the journal, job by job. CHAOS sets how long (default 6s; make chaos takes longer), CHAOS_SEED repeats a run's plan.
 func TestChaos(t *testing.T) {
 	chaos(t, 1)
 }
@@ -83,7 +83,7 @@ type chaosRun struct {
 }
 
 func chaos(t *testing.T, nodes int) {
-	length, err := time.ParseDuration(env("CHAOS", "15s"))
+	length, err := time.ParseDuration(env("CHAOS", "6s"))
 	if err != nil {
 		t.Fatalf("CHAOS: %v", err)
 	}

@@ -316,13 +316,11 @@ func await(t *testing.T, within time.Duration, what string, condition func() boo
 	t.Helper()
 	deadline := time.NewTimer(within)
 	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
+	for pause := 20 * time.Millisecond; !condition(); pause = min(2*pause, 160*time.Millisecond) { // a condition reads the whole journal, often
 		select {
 		case <-deadline.C:
 			t.Fatalf("waited %s for %s", within, what)
-		case <-tick.C:
+		case <-time.After(pause):
 		}
 	}
 }
