@@ -211,19 +211,28 @@ func refusal(response *http.Response) error {
 	return e
 }
 
-// json reads an answer into v. One that is cut short is read again.
+// json reads an answer into v. One that is cut short is read again; one that is no answer of Klarna's would come again as it is.
 func (c *Client) json(ctx context.Context, path string, query url.Values, v any) error {
 	return c.get(ctx, path, query, "application/json", func(response *http.Response) error {
 		defer response.Body.Close()
+		// The transport waits for as long for the header; a body may stand still while its connection lives.
+		stalled := time.AfterFunc(c.config.Timeout, func() { response.Body.Close() })
 		body, err := io.ReadAll(io.LimitReader(response.Body, maxPage+1))
-		switch {
+		switch inTime := stalled.Stop(); {
+		case err != nil && !inTime:
+			return fmt.Errorf("read answer: %d bytes came within %s, and no more", len(body), c.config.Timeout)
 		case err != nil:
 			return fmt.Errorf("read answer: %w", err)
 		case len(body) > maxPage:
 			return backoff.Permanent(fmt.Errorf("the answer is larger than %d MiB", maxPage>>20))
 		}
-		if err := json.Unmarshal(body, v); err != nil {
+		err = json.Unmarshal(body, v)
+		var cut *json.SyntaxError
+		switch {
+		case errors.As(err, &cut):
 			return fmt.Errorf("read answer: %w", err)
+		case err != nil:
+			return backoff.Permanent(fmt.Errorf("read answer: %w", err))
 		}
 		return nil
 	})

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna"
@@ -88,11 +89,14 @@ func TestRecordedTransactions(t *testing.T) {
 	}
 }
 
-// collection serves n transactions, total and all; told is what it says of their number.
-func collection(n, told int) http.HandlerFunc {
+// collection serves n transactions, total and all; told is what it says of their number, and most what it gives at a time.
+func collection(n, told, most int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		offset, _ := strconv.Atoi(r.FormValue("offset"))
 		size, _ := strconv.Atoi(r.FormValue("size"))
+		if most > 0 {
+			size = min(size, most)
+		}
 		rows := []settlements.Transaction{}
 		for i := offset; i < min(offset+size, n); i++ {
 			rows = append(rows, settlements.Transaction{Type: settlements.Sale, Amount: int64(i), OrderID: fmt.Sprint("o-", i)})
@@ -100,6 +104,9 @@ func collection(n, told int) http.HandlerFunc {
 		page := map[string]any{"count": len(rows)}
 		if told >= 0 {
 			page["total"] = told
+		}
+		if told < 0 && offset+size < n { // beside a total it says nothing
+			page["next"] = "https://elsewhere.example/settlements/v1/transactions?offset=" + strconv.Itoa(offset+size)
 		}
 		_ = json.NewEncoder(w).Encode(map[string]any{"transactions": rows, "pagination": page})
 	}
@@ -109,15 +116,17 @@ func TestPages(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		rows, told int
+		most       int // rows of a page, whatever is asked for; 0: as many
 		requests   int64
 		err        string
 	}{
-		{0, 0, 1, ""}, {1, 1, 1, ""}, {500, 500, 1, ""}, {501, 501, 2, ""}, {1200, 1200, 3, ""},
-		{500, -1, 2, ""}, {1200, -1, 3, ""}, // only count is required
-		{499, 1200, 2, "499 elements came, expected 1200"},
+		{0, 0, 0, 1, ""}, {1, 1, 0, 1, ""}, {500, 500, 0, 1, ""}, {501, 501, 0, 2, ""}, {1200, 1200, 0, 3, ""},
+		{500, -1, 0, 2, ""}, {1200, -1, 0, 3, ""}, // only count is required
+		{50, 50, 20, 3, ""}, {50, -1, 20, 3, ""}, // shorter pages than asked for are not the end
+		{499, 1200, 0, 2, "499 elements came, expected 1200"},
 	} {
 		var requests atomic.Int64
-		serve := collection(c.rows, c.told)
+		serve := collection(c.rows, c.told, c.most)
 		client := client(t, func(w http.ResponseWriter, r *http.Request) {
 			requests.Add(1)
 			serve(w, r)
@@ -134,6 +143,80 @@ func TestPages(t *testing.T) {
 			t.Errorf("%+v: found %d rows in %d requests, %v", c, n, requests.Load(), last)
 		}
 	}
+}
+
+// TestPageThatIsNotWhole: a page that says of itself that elements are missing is not the report's.
+func TestPageThatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"transactions":[{"type":"SALE","amount":1}],"pagination":{"count":2}}`)
+	}, &pauses{})
+	for _, err := range c.Transactions(t.Context(), "P") {
+		if err == nil || err.Error() != "a page has 1 elements and says that they are 2" {
+			t.Errorf("found %v", err)
+		}
+	}
+}
+
+// TestAnswerOfAnotherForm is told at once: it would come again as it is.
+func TestAnswerOfAnotherForm(t *testing.T) {
+	t.Parallel()
+	waits := &pauses{}
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"payment_reference":"P","totals":{"sale_amount":"15.99"}}`)
+	}, waits)
+	if _, err := c.Payout(t.Context(), "P"); err == nil || !strings.Contains(err.Error(), "totals.sale_amount") || len(waits.set) != 0 {
+		t.Errorf("found %v after %d pauses, want the field after none", err, len(waits.set))
+	}
+}
+
+// TestAnswerThatStops: one that stands still in the middle of a page is asked for again, and the next is read.
+func TestAnswerThatStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		endpoint, _ := url.Parse("https://api.klarna.com")
+		answers := []io.ReadCloser{&stopping{ended: make(chan struct{})}, io.NopCloser(strings.NewReader(`{"payment_reference":"P"}`))}
+		var told []string
+		c, err := settlements.New(settlements.Config{
+			Endpoint: endpoint, Credentials: klarna.StaticCredentials("u", apiKey), Waiting: func(err error, _ time.Duration) { told = append(told, err.Error()) },
+			Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				body := answers[0]
+				answers = answers[1:]
+				return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+			}),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := c.Payout(t.Context(), "P")
+		if err != nil || p.PaymentReference != "P" || len(told) != 1 || told[0] != "read answer: 8 bytes came within 1m5s, and no more" {
+			t.Errorf("%+v, %v; told %q", p, err, told)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// stopping gives the beginning of an answer, and then nothing until it is closed.
+type stopping struct {
+	began bool
+	ended chan struct{}
+	once  sync.Once
+}
+
+func (s *stopping) Read(p []byte) (int, error) {
+	if !s.began {
+		s.began = true
+		return copy(p, `{"paymen`), nil
+	}
+	<-s.ended
+	return 0, http.ErrBodyReadAfterClose
+}
+
+func (s *stopping) Close() error {
+	s.once.Do(func() { close(s.ended) })
+	return nil
 }
 
 // TestTriesAgain: 429 and 5xx, and what is cut short, are tried again, and nothing else.

@@ -103,6 +103,8 @@ func totalColumn(name string) func(*Totals) *int64 {
 		return func(t *Totals) *int64 { return &t.TaxRefund }
 	case "total_commission_amount":
 		return func(t *Totals) *int64 { return &t.Commission }
+	case "total_commission_reversal_amount":
+		return func(t *Totals) *int64 { return &t.CommissionReversal }
 	case "total_charge_amount":
 		return func(t *Totals) *int64 { return &t.Charge }
 	case "total_credit_amount":

@@ -115,6 +115,7 @@ func (t *Totals) add(o Totals) {
 	t.Tax += o.Tax
 	t.TaxRefund += o.TaxRefund
 	t.Commission += o.Commission
+	t.CommissionReversal += o.CommissionReversal
 	t.Charge += o.Charge
 	t.Credit += o.Credit
 	t.Holdback += o.Holdback

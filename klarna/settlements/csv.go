@@ -68,6 +68,8 @@ type leash struct {
 	left int
 }
 
+var errNoHeader = errors.New("expected a line with the names of Klarna's columns, such as type, order_id and amount")
+
 var errLongLine = errors.New("a line of more than 1 MiB: is a quote not closed?")
 
 func (l *leash) Read(p []byte) (int, error) {
@@ -147,7 +149,7 @@ func (f *file) next() ([]Record, error) {
 	case f.isHeader(fields):
 		return f.begin(fields)
 	case f.header == nil:
-		return nil, f.wrong(-1, "", errors.New("expected a line with the names of Klarna's columns, such as type, order_id and amount"))
+		return nil, f.wrong(-1, "", errNoHeader)
 	case len(fields) > len(f.header):
 		return nil, f.wrong(len(f.header), "", fmt.Errorf("found %d fields, expected at most %d: is a delimiter in the text?", len(fields), len(f.header)))
 	case f.rows:
@@ -164,6 +166,8 @@ func (f *file) next() ([]Record, error) {
 func (f *file) failed(err error) error {
 	var parse *csv.ParseError
 	switch {
+	case errors.Is(err, io.EOF) && f.header == nil: // as a download that failed leaves it
+		return &FormatError{Line: 1, Err: errNoHeader}
 	case errors.As(err, &parse):
 		if parse.StartLine != parse.Line { // a quote went astray there
 			return &FormatError{Line: parse.StartLine + f.before, Err: fmt.Errorf("%w, in line %d", parse.Err, parse.Line+f.before)}

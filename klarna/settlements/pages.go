@@ -12,9 +12,23 @@ import (
 	"time"
 )
 
+// pagination is what a page says of itself. Only Count is always there.
 type pagination struct {
 	Count int64  `json:"count"`
 	Total *int64 `json:"total"`
+	Next  string `json:"next"`
+}
+
+// more says whether anything follows on a page of so many elements, the last of which is at so high an offset. The link is not followed: it
+// would take the credentials wherever it points.
+func (p pagination) more(elements int, offset int64) bool {
+	switch {
+	case elements == 0:
+		return false
+	case p.Total != nil:
+		return offset < *p.Total
+	}
+	return p.Next != "" || elements == pageSize
 }
 
 // pages reads a collection to its end, page by page. get reads one page and says how many elements it has.
@@ -26,6 +40,10 @@ func pages[E any](get func(offset int64) ([]E, pagination, error)) iter.Seq2[E, 
 			elements, page, err := get(offset)
 			if err != nil {
 				yield(zero, err)
+				return
+			}
+			if page.Count != int64(len(elements)) {
+				yield(zero, fmt.Errorf("a page has %d elements and says that they are %d", len(elements), page.Count))
 				return
 			}
 			if page.Total != nil {
@@ -41,7 +59,7 @@ func pages[E any](get func(offset int64) ([]E, pagination, error)) iter.Seq2[E, 
 				}
 			}
 			offset += int64(len(elements))
-			if len(elements) == 0 || total >= 0 && offset >= total || total < 0 && len(elements) < pageSize {
+			if !page.more(len(elements), offset) {
 				if total >= 0 && offset != total {
 					yield(zero, fmt.Errorf("%d elements came, expected %d", offset, total))
 				}
@@ -87,20 +105,21 @@ func (c *Client) Payout(ctx context.Context, reference string) (Payout, error) {
 
 // Summary is what the payouts between two moments come to, in one currency. Amounts are in minor units.
 type Summary struct {
-	Currency      string    `json:"summary_settlement_currency"`
-	Start         time.Time `json:"summary_payout_date_start"`
-	End           time.Time `json:"summary_payout_date_end"`
-	Sale          int64     `json:"summary_total_sale_amount"`
-	Return        int64     `json:"summary_total_return_amount"`
-	Reversal      int64     `json:"summary_total_reversal_amount"`
-	Fee           int64     `json:"summary_total_fee_amount"`
-	FeeCorrection int64     `json:"summary_total_fee_correction_amount"`
-	Tax           int64     `json:"summary_total_tax_amount"`
-	Commission    int64     `json:"summary_total_commission_amount"`
-	Holdback      int64     `json:"summary_total_holdback_amount"`
-	Release       int64     `json:"summary_total_release_amount"`
-	Repay         int64     `json:"summary_total_repay_amount"`
-	Settlement    int64     `json:"summary_total_settlement_amount"`
+	Currency           string    `json:"summary_settlement_currency"`
+	Start              time.Time `json:"summary_payout_date_start"`
+	End                time.Time `json:"summary_payout_date_end"`
+	Sale               int64     `json:"summary_total_sale_amount"`
+	Return             int64     `json:"summary_total_return_amount"`
+	Reversal           int64     `json:"summary_total_reversal_amount"`
+	Fee                int64     `json:"summary_total_fee_amount"`
+	FeeCorrection      int64     `json:"summary_total_fee_correction_amount"`
+	Tax                int64     `json:"summary_total_tax_amount"`
+	Commission         int64     `json:"summary_total_commission_amount"`
+	CommissionReversal int64     `json:"summary_total_commission_reversal_amount"`
+	Holdback           int64     `json:"summary_total_holdback_amount"`
+	Release            int64     `json:"summary_total_release_amount"`
+	Repay              int64     `json:"summary_total_repay_amount"`
+	Settlement         int64     `json:"summary_total_settlement_amount"`
 }
 
 // Summaries reads what the payouts between two moments come to, one for each currency.

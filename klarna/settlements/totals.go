@@ -55,8 +55,8 @@ func (e *IncompleteError) Error() string {
 //
 // Each total is compared with the rows of its type, and the settlement with the sum of all. Klarna's calculation:
 // settlement = sale + release + credit + commission + fee_refund + fee_correction − return − reversal − fee − tax − charge
-// − holdback − repay; a negative one is deposited as debt. Three things are not said there, and both readings are taken:
-// a GROSS payout has its fees and their tax invoiced apart; CORRECTION rows are the fee correction, or stand apart from
+// − holdback − repay − commission_reversal; a negative one is deposited as debt. Four things are not said there, and both
+// readings are taken: commission that is taken back has rows of the same type, which have a minus or not; a GROSS payout has its fees and their tax invoiced apart; CORRECTION rows are the fee correction, or stand apart from
 // it; tax without rows of its own is a column of the fees, which a report may leave out.
 // https://docs.klarna.com/settlement-reports
 func (s *Sums) Cover(p Payout) error {
@@ -72,7 +72,9 @@ func (s *Sums) Cover(p Payout) error {
 	compare("reversal", t.Reversal, -s.byType[Reversal]-s.byType[ReversalMerchantProtection])
 	compare("fee", t.Fee, -s.byType[Fee])
 	compare("fee_refund", t.FeeRefund, s.byType[FeeRefund])
-	compare("commission", t.Commission, s.byType[Commission])
+	if rows := s.byType[Commission]; rows != t.Commission+t.CommissionReversal {
+		compare("commission less its reversal", t.Commission-t.CommissionReversal, rows)
+	}
 	compare("charge", t.Charge, -s.byType[Charge])
 	compare("credit", t.Credit, s.byType[Credit])
 	compare("holdback", t.Holdback, -s.byType[Holdback])
@@ -102,7 +104,7 @@ func (s *Sums) Cover(p Payout) error {
 // net is Klarna's calculation.
 func (t Totals) net() int64 {
 	return t.Sale + t.Release + t.Credit + t.Commission + t.FeeRefund + t.FeeCorrection + t.TaxRefund -
-		t.Return - t.Reversal - t.Fee - t.Tax - t.Charge - t.Holdback - t.Repay
+		t.Return - t.Reversal - t.Fee - t.Tax - t.Charge - t.Holdback - t.Repay - t.CommissionReversal
 }
 
 // settles says whether the totals and the corrections make the settlement, in one of the readings.

@@ -112,15 +112,17 @@ type Totals struct {
 	Tax           int64 `json:"tax_amount"`
 	TaxRefund     int64 `json:"tax_refund_amount"`
 	Commission    int64 `json:"commission_amount"`
-	Charge        int64 `json:"charge_amount"`
-	Credit        int64 `json:"credit_amount"`
-	Holdback      int64 `json:"holdback_amount"`
-	Release       int64 `json:"release_amount"`
-	Repay         int64 `json:"repay_amount"`   // of a debt from former payouts
-	Deposit       int64 `json:"deposit_amount"` // what this payout adds to the debt, since it would be negative
-	Settlement    int64 `json:"settlement_amount"`
-	OpeningDebt   int64 `json:"opening_debt_balance_amount"`
-	ClosingDebt   int64 `json:"closing_debt_balance_amount"`
+	// CommissionReversal is commission taken back; those rows are of type COMMISSION as well.
+	CommissionReversal int64 `json:"commission_reversal_amount"`
+	Charge             int64 `json:"charge_amount"`
+	Credit             int64 `json:"credit_amount"`
+	Holdback           int64 `json:"holdback_amount"`
+	Release            int64 `json:"release_amount"`
+	Repay              int64 `json:"repay_amount"`   // of a debt from former payouts
+	Deposit            int64 `json:"deposit_amount"` // what this payout adds to the debt, since it would be negative
+	Settlement         int64 `json:"settlement_amount"`
+	OpeningDebt        int64 `json:"opening_debt_balance_amount"`
+	ClosingDebt        int64 `json:"closing_debt_balance_amount"`
 }
 
 // Record is one piece of a report, in the order in which it is read: exactly one field is set.
