@@ -217,9 +217,9 @@ func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.R
 		return nil, err
 	}
 	defer b.Close()
-	bar := cli.NewProgress(d.stderr, "rows read", 0)
+	bar := cli.NewProgress(d.stderr, "", 0)
 	defer bar.Done()
-	options.Progress = func(rows int) { bar.Set(int64(rows)) }
+	options.Progress = func(step reconcile.Step, n, of int) { bar.Show(string(step), int64(n), int64(of)) }
 	return reconcile.Compare(ctx, books.Compared{Books: b, Rhythm: func(ctx context.Context, r messages.Renewal) (messages.Cadence, bool, error) {
 		at, err := d.journal.Last(ctx, r)
 		return at.State.Cadence, at.State.OffCycle, err

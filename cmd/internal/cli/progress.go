@@ -33,10 +33,22 @@ func NewProgress(w io.Writer, label string, total int64) *Progress {
 	return &Progress{w: w, label: label, total: total, on: IsTerminal(w)}
 }
 
-// set moves the bar.
+// Set moves the bar.
 func (p *Progress) Set(at int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.set(at)
+}
+
+// Show is Set of work that has several parts, each with its own label and total.
+func (p *Progress) Show(label string, at, total int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.label, p.total = label, total
+	p.set(at)
+}
+
+func (p *Progress) set(at int64) {
 	p.at = at
 	if now := time.Now(); p.on && now.After(p.next) {
 		p.next = now.Add(100 * time.Millisecond)
@@ -55,7 +67,7 @@ func (p *Progress) draw() {
 	fmt.Fprintf(p.w, "\r\x1b[K%s [%s%s] %3d%%", p.label, strings.Repeat("=", full), strings.Repeat(" ", width-full), 100*min(p.at, p.total)/p.total)
 }
 
-// printf writes a line above the bar.
+// Printf writes a line above the bar.
 func (p *Progress) Printf(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,7 +75,7 @@ func (p *Progress) Printf(format string, args ...any) {
 	fmt.Fprintf(p.w, format, args...)
 }
 
-// done takes the bar away.
+// Done takes the bar away.
 func (p *Progress) Done() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,7 +3,6 @@ package books
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -24,37 +23,24 @@ var _ reconcile.Books = Compared{}
 
 // ByOrder is that of [reconcile.Books], as the other methods are.
 func (c Compared) ByOrder(ctx context.Context, orderID string) ([]reconcile.Renewal, error) {
-	return c.found(ctx, `SELECT DISTINCT r.id FROM records e JOIN renewals r ON r.id = e.renewal_id
-		WHERE e.order_id = ? AND e.kind <> 'capturing' AND r.stands_in = 0 ORDER BY r.id`, orderID)
+	return c.found(ctx, `r.stands_in = 0 AND r.id IN (SELECT renewal_id FROM records WHERE order_id = ? AND kind <> 'capturing')`, orderID)
 }
 
 func (c Compared) ByReference(ctx context.Context, account messages.Account, reference string) ([]reconcile.Renewal, error) {
-	return c.found(ctx, `SELECT r.id FROM renewals r WHERE r.account = ?2 AND r.stands_in = 0 AND r.id IN (
+	return c.found(ctx, `r.account = ?2 AND r.stands_in = 0 AND r.id IN (
 		SELECT renewal_id FROM records WHERE merchant_reference1 = ?1 AND kind NOT IN ('charging', 'capturing')
 		UNION SELECT renewal_id FROM records WHERE merchant_reference2 = ?1 AND kind NOT IN ('charging', 'capturing')
-		UNION SELECT renewal_id FROM records WHERE message_id = ?1 AND kind NOT IN ('charging', 'capturing')) ORDER BY r.id`, reference, account)
+		UNION SELECT renewal_id FROM records WHERE message_id = ?1 AND kind NOT IN ('charging', 'capturing'))`, reference, account)
 }
 
 func (c Compared) Paid(ctx context.Context, account messages.Account, from, to time.Time) iter.Seq2[reconcile.Renewal, error] {
-	return func(yield func(reconcile.Renewal, error) bool) {
-		ids, err := c.ids(ctx, `SELECT DISTINCT e.renewal_id FROM records e JOIN renewals r ON r.id = e.renewal_id
-			WHERE e.kind NOT IN ('charging', 'capturing') AND e.kind IN ('paid', 'pending', 'captured') AND e.at >= ? AND e.at < ? AND r.account = ? AND r.stands_in = 0`,
-			instant(from), instant(to), account)
-		if err != nil {
-			yield(reconcile.Renewal{}, err)
-			return
-		}
-		for _, id := range ids {
-			r, err := c.renewal(ctx, id)
-			if !yield(r, err) || err != nil {
-				return
-			}
-		}
-	}
+	return c.renewals(ctx, `r.account = ?3 AND r.stands_in = 0 AND r.id IN (
+		SELECT renewal_id FROM records WHERE kind NOT IN ('charging', 'capturing') AND kind IN ('paid', 'pending', 'captured') AND at >= ?1 AND at < ?2)`,
+		instant(from), instant(to), account)
 }
 
 func (c Compared) Neighbours(ctx context.Context, r reconcile.Renewal, within time.Duration) ([]reconcile.Renewal, error) {
-	return c.found(ctx, `SELECT id FROM renewals WHERE subscription_id = ? AND period <> ? AND order_id IS NOT NULL AND stands_in = 0 AND due_at > ? AND due_at < ? ORDER BY id`,
+	return c.found(ctx, `r.subscription_id = ? AND r.period <> ? AND r.order_id IS NOT NULL AND r.stands_in = 0 AND r.due_at > ? AND r.due_at < ?`,
 		r.SubscriptionID, r.Period, instant(r.DueAt.Add(-within)), instant(r.DueAt.Add(within)))
 }
 
@@ -68,29 +54,9 @@ func (c Compared) Cadence(ctx context.Context, r reconcile.Renewal) (messages.Ca
 	return c.Rhythm(ctx, messages.NewRenewal(r.SubscriptionID, r.Period))
 }
 
-func (c Compared) ids(ctx context.Context, query string, arguments ...any) (ids []int64, err error) {
-	rows, err := c.QueryContext(ctx, query, arguments...)
-	if err != nil {
-		return nil, fmt.Errorf("read books: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("read books: %w", err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
-}
-
-func (c Compared) found(ctx context.Context, query string, arguments ...any) (all []reconcile.Renewal, err error) {
-	ids, err := c.ids(ctx, query, arguments...)
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		r, err := c.renewal(ctx, id)
+// found are the few renewals of a condition.
+func (c Compared) found(ctx context.Context, which string, arguments ...any) (all []reconcile.Renewal, err error) {
+	for r, err := range c.renewals(ctx, which, arguments...) {
 		if err != nil {
 			return nil, err
 		}
@@ -99,40 +65,67 @@ func (c Compared) found(ctx context.Context, query string, arguments ...any) (al
 	return all, nil
 }
 
-// renewal reads one with its records.
-func (c Compared) renewal(ctx context.Context, id int64) (reconcile.Renewal, error) {
-	rows, err := c.QueryContext(ctx, `SELECT r.phase, r.account, r.subscription_id, r.period, coalesce(r.due_at, ''), e.kind, e.at, coalesce(e.message_id, ''), coalesce(e.idempotency_key, ''),
-		coalesce(e.order_amount, 0), coalesce(e.purchase_currency, ''), coalesce(e.merchant_reference1, ''), coalesce(e.merchant_reference2, ''), coalesce(e.order_id, ''), coalesce(e.captured, 0),
-		coalesce(e.capture_id, ''), coalesce(e.captured_amount, 0), coalesce(e.corrects, ''), coalesce(e.first_sent_at, ''), coalesce(e.search_until, '')
-		FROM renewals r JOIN records e ON e.renewal_id = r.id WHERE r.id = ? ORDER BY e.sequence`, id)
-	if err != nil {
-		return reconcile.Renewal{}, fmt.Errorf("read books: %w", err)
-	}
-	defer rows.Close()
-	var events []messages.Event
-	var about messages.Record
-	var last reconcile.Renewal
-	var due string
-	for rows.Next() {
-		var f facts
-		if err := rows.Scan(&last.Phase, &about.Account, &about.SubscriptionID, &about.Period, &due, &f.kind, &f.at, &f.ID, &f.IdempotencyKey, &f.OrderAmount, &f.PurchaseCurrency,
-			&f.MerchantReference1, &f.MerchantReference2, &f.orderID, &f.captured, &f.captureID, &f.amount, &f.corrects, &f.firstSent, &f.searchUntil); err != nil {
-			return reconcile.Renewal{}, fmt.Errorf("read books: %w", err)
+// selectFacts gives the records of renewals, each renewal's together and in the order of the journal.
+const selectFacts = `SELECT r.id, r.phase, r.account, r.subscription_id, r.period, coalesce(r.due_at, ''), e.kind, e.at, coalesce(e.message_id, ''), coalesce(e.idempotency_key, ''),
+	coalesce(e.order_amount, 0), coalesce(e.purchase_currency, ''), coalesce(e.merchant_reference1, ''), coalesce(e.merchant_reference2, ''), coalesce(e.order_id, ''), coalesce(e.captured, 0),
+	coalesce(e.capture_id, ''), coalesce(e.captured_amount, 0), coalesce(e.corrects, ''), coalesce(e.first_sent_at, ''), coalesce(e.search_until, '')
+	FROM renewals r JOIN records e ON e.renewal_id = r.id WHERE %s ORDER BY r.id, e.sequence`
+
+// renewals reads those of a condition, one at a time: there may be a year's.
+func (c Compared) renewals(ctx context.Context, which string, arguments ...any) iter.Seq2[reconcile.Renewal, error] {
+	return func(yield func(reconcile.Renewal, error) bool) {
+		rows, err := c.QueryContext(ctx, fmt.Sprintf(selectFacts, which), arguments...)
+		if err != nil {
+			yield(reconcile.Renewal{}, fmt.Errorf("read books: %w", err))
+			return
 		}
-		f.Account, f.SubscriptionID, f.Period, f.At = about.Account, about.SubscriptionID, about.Period, moment(f.at)
-		if e := f.event(); e != nil {
-			events = append(events, e)
+		defer rows.Close()
+		var one told
+		for rows.Next() {
+			var next told
+			f, err := next.scan(rows)
+			if err != nil {
+				yield(reconcile.Renewal{}, fmt.Errorf("read books: %w", err))
+				return
+			}
+			if next.id != one.id {
+				if one.id != 0 && !yield(one.renewal(), nil) {
+					return
+				}
+				one = next
+			}
+			if e := f.event(); e != nil {
+				one.events = append(one.events, e)
+			}
+		}
+		if err := rows.Err(); err != nil {
+			yield(reconcile.Renewal{}, fmt.Errorf("read books: %w", err))
+		} else if one.id != 0 {
+			yield(one.renewal(), nil)
 		}
 	}
-	if err := rows.Err(); err != nil {
-		return reconcile.Renewal{}, fmt.Errorf("read books: %w", err)
-	}
-	if last.Phase == "" {
-		return reconcile.Renewal{}, fmt.Errorf("read books: %w", errors.Join(sql.ErrNoRows, fmt.Errorf("renewal %d", id)))
-	}
-	r := reconcile.Fold(events)
-	r.Account, r.SubscriptionID, r.Period, r.Phase, r.DueAt = about.Account, about.SubscriptionID, about.Period, last.Phase, moment(due)
-	return r, nil
+}
+
+// told is a renewal with its records so far.
+type told struct {
+	id     int64
+	of     reconcile.Renewal // what the renewal's own row says
+	due    string
+	events []messages.Event
+}
+
+// scan reads a row: of which renewal it is, and a record of it.
+func (t *told) scan(rows *sql.Rows) (f facts, err error) {
+	err = rows.Scan(&t.id, &t.of.Phase, &t.of.Account, &t.of.SubscriptionID, &t.of.Period, &t.due, &f.kind, &f.at, &f.ID, &f.IdempotencyKey, &f.OrderAmount, &f.PurchaseCurrency,
+		&f.MerchantReference1, &f.MerchantReference2, &f.orderID, &f.captured, &f.captureID, &f.amount, &f.corrects, &f.firstSent, &f.searchUntil)
+	f.Account, f.SubscriptionID, f.Period, f.At = t.of.Account, t.of.SubscriptionID, t.of.Period, moment(f.at)
+	return f, err
+}
+
+func (t *told) renewal() reconcile.Renewal {
+	r := reconcile.Fold(t.events)
+	r.Account, r.SubscriptionID, r.Period, r.Phase, r.DueAt = t.of.Account, t.of.SubscriptionID, t.of.Period, t.of.Phase, moment(t.due)
+	return r
 }
 
 // facts are what the books have of a record and a comparison needs.

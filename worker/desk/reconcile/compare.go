@@ -26,9 +26,19 @@ type Options struct {
 	Now time.Time
 	// Open are breaks that were told before and that nobody has closed.
 	Open []messages.Break
-	// Progress, where set, is told how many rows were read.
-	Progress func(rows int)
+	// Progress, where set, is told how far a step has come, n of so many; of is 0 where that is not known.
+	Progress func(step Step, n, of int)
 }
+
+// Step is a part of a comparison that may take long, as a person reads it beside a number.
+type Step string
+
+// The steps, in their order.
+const (
+	StepRows     Step = "rows read"
+	StepOrders   Step = "orders looked up"
+	StepRenewals Step = "renewals looked at"
+)
 
 // DefaultExpectWithin is what nobody has published: weekly payouts by contract, and two weeks to spare.
 const DefaultExpectWithin = 21 * 24 * time.Hour
@@ -132,9 +142,7 @@ func (c *comparison) read(report iter.Seq2[settlements.Record, error]) error {
 		if record.Transaction != nil {
 			c.row(*record.Transaction)
 		}
-		if c.Progress != nil && audit.Rows%1000 == 0 {
-			c.Progress(audit.Rows)
-		}
+		c.tell(StepRows, audit.Rows, 0)
 	}
 	if err := audit.Close(); err != nil {
 		return err
@@ -144,6 +152,13 @@ func (c *comparison) read(report iter.Seq2[settlements.Record, error]) error {
 		c.unanswered(what)
 	}
 	return nil
+}
+
+// tell tells of every hundredth.
+func (c *comparison) tell(step Step, n, of int) {
+	if c.Progress != nil && n%100 == 0 {
+		c.Progress(step, n, of)
+	}
 }
 
 // columns says which questions a file cannot answer.

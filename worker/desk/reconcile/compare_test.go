@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -310,5 +311,25 @@ func TestColumnsThatAreMissing(t *testing.T) {
 	found, err := reconcile.Compare(t.Context(), books(renewal("1")), report(), reconcile.Options{Account: "default", Now: firstDay.Add(99 * day)})
 	if err != nil || len(found.Breaks) != 0 || len(found.Unanswered) != 1 || !strings.HasPrefix(found.Unanswered[0], "missing and not_captured") {
 		t.Errorf("without dates: %q, %v, %v", told(found), found.Unanswered, err)
+	}
+}
+
+// TestProgress: each step that may take long says how far it is.
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	var renewals []reconcile.Renewal
+	var rows []settlements.Transaction
+	for n := range 250 {
+		s := fmt.Sprint("sub-", n)
+		renewals, rows = append(renewals, renewal(s)), append(rows, sold(s))
+	}
+	o, last := options(), map[reconcile.Step]string{}
+	o.Progress = func(step reconcile.Step, n, of int) { last[step] = fmt.Sprintf("%d of %d", n, of) }
+	if _, err := reconcile.Compare(t.Context(), books(renewals...), report(rows...), o); err != nil {
+		t.Fatal(err)
+	}
+	want := map[reconcile.Step]string{reconcile.StepRows: "200 of 0", reconcile.StepOrders: "200 of 250", reconcile.StepRenewals: "200 of 0"}
+	if !maps.Equal(last, want) {
+		t.Errorf("told %v, want %v", last, want)
 	}
 }

@@ -115,6 +115,7 @@ func (c *comparison) await() error {
 		end = c.Now
 	}
 	last := end.Add(-c.ExpectWithin)
+	n := 0
 	for r, err := range c.books.Paid(c.ctx, c.Account, c.From, end) {
 		if err != nil {
 			return fmt.Errorf("read the books: %w", err)
@@ -122,6 +123,8 @@ func (c *comparison) await() error {
 		if err := c.ctx.Err(); err != nil {
 			return err
 		}
+		n++
+		c.tell(StepRenewals, n, 0)
 		c.awaited(r, last, end)
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 
 // join finds the renewals of each order: by its id, then by its references.
 func (c *comparison) join() error {
-	for _, o := range c.places {
+	for i, o := range c.places {
+		c.tell(StepOrders, i, len(c.places))
 		var renewals []Renewal
 		var err error
 		if o.id != "" {
