@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model long chaos bench bench-memory bench-growth bench-books deploy-check asyncapi schemas clients build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model long chaos bench bench-memory bench-growth bench-books bench-reconcile deploy-check asyncapi schemas clients build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
@@ -60,6 +60,9 @@ bench-growth: ## every read command beside claims on a million renewals; 15 minu
 
 bench-books: ## two million records into the books, then find; at most 20 minutes, 6 GB; BOOKS_RENEWALS=50000 for a minute's worth
 	$(GO) test -run '^$$' -bench '^BenchmarkSync$$' -benchtime 1x -timeout 20m ./worker/desk/books
+
+bench-reconcile: ## a million renewals against a payout of 100,000 rows, as a file and by the API; at most 40 minutes, 3 GB; RECONCILE_RENEWALS=50000 for a minute's worth
+	@$(GO) build -o bin/bench ./test/bench && exec bin/bench reconcile
 
 deploy-check: ## put deploy/ to the tools that will read it; as root, installs Debian's packages that are missing
 	GO='$(GO)' bash deploy/check.sh

@@ -59,6 +59,9 @@ func growth() error {
 	defer os.RemoveAll(dir)
 	say("building")
 	t, err := build(ctx, dir)
+	if err == nil {
+		err = t.buildDesk(ctx, dir)
+	}
 	if err != nil {
 		return err
 	}
@@ -217,11 +220,11 @@ func (w *world) beside(ctx context.Context, c *claims, r reader) (s sight, err e
 	return s, err
 }
 
-// command runs the program under test as a person would, each time with other arguments; what it prints goes nowhere.
-func (w *world) command(want int, args func(round int) []string) func(context.Context, *world) error {
+// command runs a program as a person would, each time with other arguments; what it prints goes nowhere.
+func command(program string, want int, args func(round int) []string) func(context.Context, *world) error {
 	round := 0
 	return func(ctx context.Context, w *world) error {
-		c := exec.CommandContext(ctx, w.tools.renewals, args(round)...)
+		c := exec.CommandContext(ctx, program, args(round)...)
 		round++
 		c.Env = []string{"HOME=" + w.dir, "PATH=" + os.Getenv("PATH"), "NATS_URL=" + w.brokerURL}
 		err := c.Run()

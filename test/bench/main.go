@@ -66,7 +66,8 @@ func run() int {
 
 // parts are what this program is within a run of itself.
 var parts = map[string]func(args []string) error{
-	"growth": func([]string) error { return growth() },
+	"growth":    func([]string) error { return growth() },
+	"reconcile": func([]string) error { return reconciling() },
 	"loop": func(args []string) error {
 		if len(args) != 4 {
 			return fmt.Errorf("loop: found %q, expected who, hands, jobs, record sizes", args)
@@ -198,9 +199,22 @@ func build(ctx context.Context, dir string) (tools, error) {
 	}
 	t := tools{renewals: filepath.Join(dir, "renewals"), broker: filepath.Join(dir, "nats-server"), loop: self, load: load}
 	for binary, pkg := range map[string]string{t.renewals: "github.com/klarna-renewals/renewals/cmd/renewals", t.broker: "github.com/nats-io/nats-server/v2"} {
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
-			return t, fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+		if err := buildProgram(ctx, binary, pkg); err != nil {
+			return t, err
 		}
 	}
 	return t, nil
+}
+
+// buildDesk makes renewals-desk as well, which only some benchmarks need.
+func (t *tools) buildDesk(ctx context.Context, dir string) error {
+	t.desk = filepath.Join(dir, "renewals-desk")
+	return buildProgram(ctx, t.desk, "github.com/klarna-renewals/renewals/cmd/renewals-desk")
+}
+
+func buildProgram(ctx context.Context, binary, pkg string) error {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", binary, pkg).CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
 }

@@ -4,14 +4,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk/books"
 )
 
 // A reader is somebody who looks at the journal while it is charged.
@@ -30,18 +33,18 @@ type reader struct {
 
 // readers are all that look at a journal, and at the end those of other teams.
 func (w *world) readers(g growing, middle time.Time) []reader {
-	command := func(name string, limit time.Duration, want int, args ...string) reader {
-		return reader{name: name, limit: limit, read: w.command(want, func(int) []string { return args })}
+	one := func(name string, limit time.Duration, want int, args ...string) reader {
+		return reader{name: name, limit: limit, read: command(w.tools.renewals, want, func(int) []string { return args })}
 	}
 	// Each shows another renewal, from all over the journal.
 	show := func(name string, bar time.Duration, of func(subscription string) string) reader {
-		return reader{name: name, limit: g.looks, rounds: 20, bar: bar, read: w.command(0, func(round int) []string {
+		return reader{name: name, limit: g.looks, rounds: 20, bar: bar, read: command(w.tools.renewals, 0, func(round int) []string {
 			return []string{"show", of(subscription(g.renewals * (2*round + 1) / 40))}
 		})}
 	}
-	status := command("status", g.looks, 1, "status") // no worker is live: somebody is needed
+	status := one("status", g.looks, 1, "status") // no worker is live: somebody is needed
 	status.rounds, status.bar = 20, time.Second
-	oldest := command("show SUBSCRIPTION/PERIOD, the oldest", g.looks, 0, "show", subscription(0)+"/"+string(period))
+	oldest := one("show SUBSCRIPTION/PERIOD, the oldest", g.looks, 0, "show", subscription(0)+"/"+string(period))
 	oldest.bar = time.Second / 2
 	since := "--since=" + middle.UTC().Format(time.RFC3339Nano)
 	all := []reader{
@@ -50,14 +53,16 @@ func (w *world) readers(g growing, middle time.Time) []reader {
 		show("show SUBSCRIPTION/PERIOD, 20 of them", time.Second/2, func(s string) string { return s + "/" + string(period) }),
 		show("show SUBSCRIPTION, 20 of them", 0, func(s string) string { return s }),
 		show("show a message ID, 20 of them", 0, func(s string) string { return s + "/" + string(period) + "/1" }),
-		command("show what is unknown", g.searches, 1, "show", "nobody"),
+		one("show what is unknown", g.searches, 1, "show", "nobody"),
 		status,
-		command("watch, since a year ago", g.looks, 0, "watch", "--since=365d"),
-		command("watch, since the middle", g.looks, 0, "watch", since),
-		command("watch, one kind that is rare, since the middle", g.looks, 0, "watch", since, "--kind=dunning"),
-		command("watch, one subscription, since the middle", g.looks, 0, "watch", since, "--subscription="+subscription(g.renewals-1)),
+		one("watch, since a year ago", g.looks, 0, "watch", "--since=365d"),
+		one("watch, since the middle", g.looks, 0, "watch", since),
+		one("watch, one kind that is rare, since the middle", g.looks, 0, "watch", since, "--kind=dunning"),
+		one("watch, one subscription, since the middle", g.looks, 0, "watch", since, "--subscription="+subscription(g.renewals-1)),
 	}
 	return append(all,
+		reader{name: "the books are brought up to date, from the beginning", limit: g.looks, read: syncing(w.tools.desk, filepath.Join(w.dir, "books.db"))},
+		reader{name: "the books follow", limit: g.looks, read: following},
 		reader{name: "a consumer with two filters, since the middle", limit: g.looks, foreign: true, read: consumer(jetstream.OrderedConsumerConfig{
 			DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &middle,
 			FilterSubjects: []string{messages.RecordFilter(messages.KindPaid, "*"), messages.RecordFilter(messages.KindDunning, "*")},
@@ -84,6 +89,35 @@ func (w *world) oldClaims(g growing) []reader {
 		{name: "claims of old renewals, in random order", limit: limit, read: wait, renewals: random},
 		{name: "claims of old renewals, in the journal's order", limit: limit, read: wait, renewals: ordered},
 	}
+}
+
+// syncing brings books up to date, and goes on where it was told so.
+func syncing(desk, file string, more ...string) func(context.Context, *world) error {
+	return command(desk, 0, func(int) []string { return append([]string{"sync", "--books=" + file}, more...) })
+}
+
+// following keeps books up to date that know of the last record already, and goes on until it is stopped.
+func following(ctx context.Context, w *world) error {
+	stream, err := w.js.Stream(ctx, messages.StreamJournal)
+	if err != nil {
+		return err
+	}
+	info := stream.CachedInfo()
+	m, err := stream.GetMsg(ctx, info.State.LastSeq)
+	if err != nil {
+		return fmt.Errorf("read the last record: %w", err)
+	}
+	file := filepath.Join(w.dir, "following.db")
+	writer, err := books.Create(file, "the benchmark")
+	if err != nil {
+		return err
+	}
+	last := books.Read(books.Record{Sequence: m.Sequence, Stored: m.Time, Subject: m.Subject, State: m.Header.Get(messages.HeaderState), EventID: m.Header.Get("ce-id"), Body: m.Data})
+	err = writer.Add(ctx, info.Created.UTC().Format(time.RFC3339Nano), []books.Row{last})
+	if err := errors.Join(err, writer.Close()); err != nil {
+		return err
+	}
+	return syncing(w.tools.desk, file, "--follow")(ctx, w)
 }
 
 // consumer is another team's; it reads until it is stopped.

@@ -45,6 +45,7 @@ type world struct {
 // tools are the programs that a world is made of; loop is also the light simulator.
 type tools struct {
 	renewals, broker, loop string
+	desk                   string      // "" where it was not built
 	load                   string      // of the machine in the minute before they were built
 	records                recordSizes // of the worker's, to which the loops pad theirs
 }
