@@ -49,8 +49,8 @@ func (e *exam) look(ctx context.Context) (o desk.Overview, err error) {
 			return o, err
 		}
 	}
-	needs := []string{"CONSUMER.CREATE." + topology.StreamWorkers, "INFO"}
-	for _, name := range []string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal} {
+	needs := []string{"CONSUMER.CREATE." + topology.StreamWorkers, "INFO", "STREAM.INFO." + messages.StreamNews}
+	for _, name := range []string{messages.StreamJobs, messages.StreamLater, messages.StreamJournal, messages.StreamNews} {
 		needs = append(needs, "STREAM.MSG.GET."+name)
 	}
 	err = e.ask(ctx, needs, func(ctx context.Context) error {

@@ -42,6 +42,7 @@ var checks = []check{
 	{"alerts", false, examineAlerts},
 	{"unresolved", false, examineUnresolved},
 	{"dead_letters", false, examineDead},
+	{"breaks", false, examineBreaks},
 }
 
 // Checks are the names of all checks, in the order of their findings.

@@ -296,6 +296,8 @@ var waitingFaults = []fault{
 				w.Fatal(err)
 			}
 		}},
+	{name: "settlements that differ", check: "breaks", want: Warn, says: []string{"1 second_order", "renewals-desk breaks"},
+		is: func(w *world, _ *Patient) { w.tellOfBreak(messages.BreakOpen) }, mend: func(w *world) { w.tellOfBreak(messages.BreakClosed) }},
 	{name: "a charge that nobody knows of", check: "unresolved", want: Warn, says: []string{"1 renewals have been unresolved for more than 24h", "renewals resolve"},
 		is: func(w *world, _ *Patient) {
 			body, err := os.ReadFile("../../messages/testdata/unresolved.json")
@@ -311,4 +313,17 @@ var waitingFaults = []fault{
 				w.Fatal(err)
 			}
 		}},
+}
+
+// tellOfBreak says how a double charge stands.
+func (w *world) tellOfBreak(status messages.BreakStatus) {
+	w.Helper()
+	b := messages.Break{ID: messages.NewBreakID(messages.BreakSecondOrder, "default", "1"), Kind: messages.BreakSecondOrder, Account: "default", Status: status, At: time.Now()}
+	m, err := b.Message()
+	if err == nil {
+		_, err = w.admin.PublishMsg(w.Context(), m)
+	}
+	if err != nil {
+		w.Fatal(err)
+	}
 }

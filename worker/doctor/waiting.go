@@ -3,6 +3,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -41,4 +44,29 @@ func examineDead(_ context.Context, e *exam) []Finding {
 		return one(Warn, fmt.Sprintf("%d wait", n), "nobody is charged for them", "renewals dead list says what each needs")
 	}
 	return well("none")
+}
+
+// examineBreaks counts where Klarna's settlements differ from the journal and nobody has closed it.
+func examineBreaks(_ context.Context, e *exam) []Finding {
+	o, err := e.overview()
+	if err != nil {
+		return blind(err)
+	}
+	n, kinds := 0, map[string]int{}
+	for _, a := range o.Accounts {
+		for kind, of := range a.Breaks {
+			n, kinds[string(kind)] = n+of, kinds[string(kind)]+of
+		}
+	}
+	if n == 0 && o.NewsUnread == 0 {
+		return well("none")
+	}
+	var parts []string
+	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+		parts = append(parts, fmt.Sprintf("%d %s", kinds[kind], kind))
+	}
+	if o.NewsUnread > 0 {
+		parts = append(parts, fmt.Sprintf("%d messages of %s were not read", o.NewsUnread, messages.StreamNews))
+	}
+	return one(Warn, strings.Join(parts, ", "), "Klarna's settlements have the money elsewhere than the journal", "renewals-desk breaks says which; once each is dealt with, renewals-desk close")
 }
