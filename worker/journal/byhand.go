@@ -39,6 +39,20 @@ func (s State) Correctable() error {
 	return nil
 }
 
+// Provable says why an order that the settlements show cannot settle a renewal in this state, as a *RefusedError; nil when it can: the
+// charge under this key is unresolved, and the journal knows of no other order of it.
+func (s State) Provable(key messages.IdempotencyKey, orderID string) error {
+	switch {
+	case s.Phase != PhaseUnresolved || s.Capturing():
+		return &RefusedError{s.Phase, "it is " + string(s.Phase) + " by now"}
+	case !s.Holds(key):
+		return &RefusedError{s.Phase, "another attempt has followed"}
+	case s.Claim.OrderID != "" && s.Claim.OrderID != orderID:
+		return &RefusedError{s.Phase, "the journal knows of another order: " + s.Claim.OrderID}
+	}
+	return nil
+}
+
 // Reinstatable is the same for undoing a cancellation.
 func (s State) Reinstatable() error {
 	_, err := reinstate(s)

@@ -60,6 +60,8 @@ type modelWorld struct {
 	restored time.Duration // when an operator accepted a journal that was set back; 0: never
 	past     [3]lastRecord // of the renewal's records the first: what a copy of the journal may know
 
+	desks [2]desk // that reconcile with the settlements
+
 	misled bool // Klarna was behind with a capture that the journal cannot know of
 
 	wrong string // the first promise that was broken
@@ -87,6 +89,8 @@ type setting struct {
 	down    bool    // Klarna makes no orders at all
 	moved   bool    // the second worker is configured for another merchant, whose keys Klarna keeps apart
 
+	errs bool // an operator may name an order that is not the renewal's
+
 	horizon  time.Duration // when the story is over, 0: never
 	paid     bool          // the first job has been charged before, and acknowledged
 	panicked int           // how often the last job has panicked before
@@ -104,7 +108,7 @@ type setting struct {
 }
 
 // A budget is how often each kind of trouble may come.
-type budget struct{ deliveries, faults, crashes, losses, panics, stops, cancels, resolves, purges, tokens, expiries, setbacks int8 }
+type budget struct{ deliveries, faults, crashes, losses, panics, stops, cancels, resolves, purges, tokens, expiries, setbacks, reconciles int8 }
 
 // A posting is a message in RENEWALS.
 type posting struct {
@@ -200,6 +204,8 @@ type machinery struct {
 	panicked func(State, Request, time.Time, Rules) Transition
 	sweep    func(State, time.Time, Rules) (Transition, bool)
 	resolve  func(State, verdict) (Transition, error)
+	provable func(s State, key messages.IdempotencyKey, orderID string) error
+	fits     func(Decision, State) error
 	hear     func(t *TryResult, order Created, err error, began, ended time.Time, r Rules) (again bool)
 	held     func(State, Rules) HeldClaim
 	fence    func(Claim, time.Time, Rules) (sendable bool)
@@ -216,7 +222,7 @@ func realMachinery(testing.TB) machinery {
 	r := NewRules(DefaultTiming(), 2*time.Minute)
 	r.RetryDelays = []time.Duration{5 * time.Second, time.Minute, 2 * time.Hour} // they only matter for how long a world runs
 	return machinery{
-		deliver: Deliver, conclude: Conclude, polled: Polled, panicked: Panicked, sweep: Sweep, resolve: resolve,
+		deliver: Deliver, conclude: Conclude, polled: Polled, panicked: Panicked, sweep: Sweep, resolve: resolve, provable: State.Provable, fits: Decision.fits,
 		hear: (*TryResult).Hear, held: Held, fence: Claim.Sendable, together: together[int], rules: r,
 	}
 }
@@ -391,6 +397,11 @@ const (
 	cancels
 	resolvesMade
 	resolvesNone
+	resolvesOther
+	compares
+	provesIt
+	applies
+	leavesDesk
 	purges
 	setsBack
 	timePasses
@@ -401,7 +412,7 @@ func (v verb) String() string {
 		"ends its tries", "is told to stop", "asks for the fraud status", "writes the dead letter", "acknowledges", "commits all that is ready:", "crashes", "panics",
 		"a late write arrives:", "Klarna finishes a request with an order", "Klarna accepts a pending order", "Klarna rejects a pending order",
 		"the customer cancels the token", "the order's authorisation expires", "the sweep settles the claim", "an operator cancels the period",
-		"an operator says that it was made", "an operator says that it was not made", "purged:", "the journal is set back to", "time passes to"}[v]
+		"an operator says that it was made", "an operator says that it was not made", "an operator names another order", "reconcile finds the sale of", "reconcile looks at the renewal once more", "reconcile records", "reconcile is killed", "purged:", "the journal is set back to", "time passes to"}[v]
 }
 
 // How a write goes.
@@ -505,7 +516,7 @@ func (w *modelWorld) moves(all []move) []move {
 			add(klarnaFinishes, 0, i)
 		}
 	}
-	if !busy {
+	if busy = w.addDesks(busy, add); !busy {
 		return all[:0] // nobody is there whom the rest could happen to
 	}
 	for k, b := range w.books {
@@ -531,6 +542,9 @@ func (w *modelWorld) moves(all []move) []move {
 		add(resolvesNone, 0, 0)
 		if b := w.claimedBook(s); b.live() && b.status == fraudAccepted {
 			add(resolvesMade, 0, 0)
+		}
+		if w.errs && !s.Capturing() {
+			add(resolvesOther, 0, 0)
 		}
 	}
 	for j := range w.postings {
@@ -711,8 +725,10 @@ func (w *modelWorld) do(m move) {
 	case sweeps:
 		st, _ := w.machinery.sweep(*w.journal[0].state, w.clock(0), w.rules())
 		w.store(0, w.journal[0].sequence, st, "")
-	case cancels, resolvesMade, resolvesNone:
+	case cancels, resolvesMade, resolvesNone, resolvesOther:
 		w.operate(m.verb)
+	case compares, provesIt, applies, leavesDesk:
+		w.reconcile(m)
 	case purges:
 		w.left.purges--
 		w.queue[what].gone = true
@@ -787,7 +803,9 @@ func (w *modelWorld) store(renewal, on int, st Transition, verdict messages.Reas
 		w.inOrder[keyNumber(st.Key)] = true
 	}
 	w.announce(last.state, &st)
+	w.keepsOrder(last.state, &st)
 	w.guard(last.state, &st)
+	st.State = st.State.follows(*last.state)
 	if err := st.State.check(); err != nil {
 		w.fail("a state is written that nobody reads: %v", err)
 		return true
@@ -1117,6 +1135,10 @@ func (w *modelWorld) operate(v verb) {
 			v.kind, v.authorised = messages.KindCaptured, nil
 		}
 		st, err = w.machinery.resolve(s, v)
+	case resolvesOther:
+		w.left.resolves--
+		w.excused[keyNumber(s.Claim.Key)] = true
+		st, err = w.machinery.resolve(s, verdict{kind: messages.KindPaid, made: stranger})
 	case resolvesNone:
 		w.left.resolves--
 		w.excused[keyNumber(s.Claim.Key)] = true // if there is an order or a capture, or comes one, it is the operator's
@@ -1198,7 +1220,7 @@ func (w *modelWorld) announce(before *State, st *Transition) {
 	case messages.KindPending, messages.KindCancelled:
 		return
 	case messages.KindPaid:
-		if b.made == 0 || b.status != fraudAccepted {
+		if (b.made == 0 || b.status != fraudAccepted) && st.State.Claim.OrderID != stranger {
 			w.fail("%s is announced as paid, Klarna made %d orders, fraud status %s", st.Key, b.made, b.status)
 		}
 		w.announceLeft(st)
@@ -1301,6 +1323,9 @@ func (w *modelWorld) letGo(h *hand) {
 		!(s.Holds(modelKeys[k]) && s.Claim.made() == h.tally.Made) {
 		w.fail("%s was made under %s, and nothing tells of it", h.tally.Made, modelKeys[k])
 	}
+	if !w.told[k] && w.results[k] == messages.KindPaid && s.Holds(modelKeys[k]) && s.Claim.OrderID != h.tally.Made {
+		w.fail("%s was made under %s, which is paid with %s, and nothing tells of it", h.tally.Made, modelKeys[k], s.Claim.OrderID)
+	}
 }
 
 // An ending is how a world comes to rest.
@@ -1329,6 +1354,7 @@ func (w *modelWorld) rest(e ending, watch func(move)) {
 		for i := range maxHands {
 			w.finish(i, do)
 		}
+		w.closeDesks(do)
 	}
 	if !e.wakesLast {
 		wake()
@@ -1475,7 +1501,7 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 	b.Reset()
 	id := identifier{w, b}
 	l := w.left
-	b.Write([]byte{byte(l.deliveries), byte(l.faults), byte(l.crashes), byte(l.losses), byte(l.panics), byte(l.stops), byte(l.cancels), byte(l.resolves), byte(l.purges), byte(l.tokens), byte(l.expiries), byte(l.setbacks)})
+	b.Write([]byte{byte(l.deliveries), byte(l.faults), byte(l.crashes), byte(l.losses), byte(l.panics), byte(l.stops), byte(l.cancels), byte(l.resolves), byte(l.purges), byte(l.tokens), byte(l.expiries), byte(l.setbacks), byte(l.reconciles)})
 	id.restored()
 	for i := range 1 + len(w.postings) {
 		if id.flags(w.journal[i].sequence > 0); w.journal[i].sequence > 0 {
@@ -1508,6 +1534,7 @@ func (w *modelWorld) identity(b *bytes.Buffer) identity {
 		id.flags(w.inOrder[k], w.excused[k], w.told[k], w.dead[k])
 	}
 	id.captures()
+	id.desks()
 	id.flags(w.tokenCancelled, w.orderEnded, w.over)
 	sum := sha256.New()
 	sum.Write(b.Bytes())
@@ -1724,6 +1751,10 @@ func (w *modelWorld) tell(m move) string {
 		detail = fmt.Sprintf("%s of %s", w.late[m.what].step.Record, w.late[m.what].step.Key)
 	case klarnaFinishes, fraudAccepts, fraudRejects:
 		detail = fmt.Sprintf("(book %d)", m.what+1)
+	case compares:
+		detail = fmt.Sprintf("%s (desk %d)", w.sold(m.what), m.who+1)
+	case provesIt, applies, leavesDesk:
+		detail = fmt.Sprintf("(desk %d)", m.who+1) + [...]string{"", ", its write still on the way"}[m.what]
 	case setsBack:
 		detail = fmt.Sprintf("its first %d records of the renewal", m.what)
 	case timePasses:
@@ -1967,6 +1998,7 @@ func smallWorlds(tb testing.TB) []*setting {
 	all = append(all, captureWorlds()...)
 	all = append(all, setBackWorlds()...)
 	all = append(all, guardWorlds()...)
+	all = append(all, settlementWorlds()...)
 	all = append(all, batchWorlds()...)
 	for _, s := range all {
 		s.workers, s.coarse, s.machinery = 2, true, machinery
@@ -1980,7 +2012,7 @@ func smallWorlds(tb testing.TB) []*setting {
 // search to find out.
 func TestModelNeedsEveryRule(t *testing.T) {
 	withoutRace(t)
-	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules(), brokenGuards(), brokenBatchRules()) {
+	for _, tt := range slices.Concat(brokenRules(), brokenCaptureRules(), brokenSetBackRules(), brokenGuards(), brokenSettlementRules(), brokenBatchRules()) {
 		t.Run(tt.rule, func(t *testing.T) {
 			t.Parallel()
 			worlds := smallWorlds(t)

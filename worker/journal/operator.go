@@ -95,17 +95,14 @@ func (j *Journal) ResolveNotCaptured(ctx context.Context, r messages.Renewal, d 
 }
 
 func (j *Journal) resolve(ctx context.Context, r messages.Renewal, given func(messages.Record) verdict, d Decision, event func(messages.Record, Transition) messages.Event) error {
-	allowed, decide := State.Resolvable, resolve
+	decide := resolve
 	if d.Corrects {
-		allowed, decide = State.Correctable, correct
+		decide = correct
 	}
 	var about messages.Record
 	return j.byHand(ctx, r, d, func(s State) (Transition, error) {
-		if err := allowed(s); err != nil {
+		if err := d.fits(s); err != nil {
 			return Transition{}, err
-		}
-		if d.Rev != 0 && s.Rev != d.Rev {
-			return Transition{}, &RefusedError{s.Phase, "the renewal has moved on meanwhile: nothing was changed, look again"}
 		}
 		gaveUp, err := j.unresolved(ctx, r)
 		if err != nil {
@@ -123,6 +120,21 @@ func (j *Journal) resolve(ctx context.Context, r messages.Renewal, given func(me
 	}, func(next Transition) (messages.Event, messages.Record) {
 		return event(about, next), about
 	})
+}
+
+// fits says why a decision is not one about this state, as a *RefusedError; nil where it is.
+func (d Decision) fits(s State) error {
+	allowed := State.Resolvable
+	if d.Corrects {
+		allowed = State.Correctable
+	}
+	if err := allowed(s); err != nil {
+		return err
+	}
+	if d.Rev != 0 && s.Rev != d.Rev {
+		return &RefusedError{s.Phase, "the renewal has moved on meanwhile: nothing was changed, look again"}
+	}
+	return nil
 }
 
 // byHand writes what an operator decides; event is what the record then says.

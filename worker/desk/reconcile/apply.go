@@ -58,16 +58,9 @@ func (e Evidence) settle(ctx context.Context, settler Settler, now time.Time) (w
 	if err != nil {
 		return "", err
 	}
-	key := messages.NewIdempotencyKey(r.Key(), e.Renewal.MessageID)
-	switch s := at.State; {
-	case s.Phase != journal.PhaseUnresolved || s.Capturing():
-		return "it is " + string(s.Phase) + " by now", nil
-	case s.Claim == nil || s.Claim.Key != key:
-		return "another attempt has followed", nil
-	case s.Claim.OrderID != "" && s.Claim.OrderID != e.OrderID:
-		return "the journal knows of another order: " + s.Claim.OrderID, nil
+	if err = at.State.Provable(messages.NewIdempotencyKey(r.Key(), e.Renewal.MessageID), e.OrderID); err == nil {
+		err = settler.ResolvePaid(ctx, r, e.OrderID, true, journal.Decision{Actor: Actor, Note: e.Note, At: now, Rev: at.State.Rev})
 	}
-	err = settler.ResolvePaid(ctx, r, e.OrderID, true, journal.Decision{Actor: Actor, Note: e.Note, At: now, Rev: at.State.Rev})
 	var refused *journal.RefusedError
 	if errors.As(err, &refused) {
 		return refused.Why, nil
