@@ -141,8 +141,10 @@ func chaos(t *testing.T, nodes int) {
 	await(t, time.Minute, "every capture that can be decided to leave the stream", decided)
 	c.report(seed, told)
 	if c.older != "" {
-		c.report(seed, c.setBack(told))
+		told = c.setBack(told)
+		c.report(seed, told)
 	}
+	c.reconcile()
 }
 
 func env(name, otherwise string) string {

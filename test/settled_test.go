@@ -1,41 +1,133 @@
 package test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
 	"pgregory.net/rapid"
 
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/klarna/settlements"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/test/ledger"
+	"github.com/klarna-renewals/renewals/worker/desk/books"
 	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// settled compares everything that the simulator has settled with a ledger, by a report in some form, and gives the breaks as "kind order".
-func (w *world) settled(t interface{ Fatal(...any) }, l *ledger.Ledger, form klarnasim.ReportForm) (breaks []string, report *reconcile.Report) {
+// settlements are everything that the simulator has paid out, as a merchant's report in some form.
+func (w *world) settlements(form klarnasim.ReportForm, from, to time.Time) *bytes.Buffer {
 	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Report = form })
-	from, to := time.Now().Add(-24*time.Hour), time.Now().Add(40*24*time.Hour)
 	request := httptest.NewRequest(http.MethodGet, fmt.Sprintf("/settlements/v1/reports/payouts-summary-with-transactions?start_date=%s&end_date=%s",
 		from.UTC().Format("2006-01-02T15:04:05Z"), to.Add(30*24*time.Hour).UTC().Format("2006-01-02T15:04:05Z")), nil)
 	request.SetBasicAuth("merchant", "secret-password")
 	answer := httptest.NewRecorder()
 	w.klarna.Simulator.ServeHTTP(answer, request)
-	report, err := reconcile.Compare(w.t.Context(), l, settlements.ReadCSV(answer.Body, settlements.Form{MinorUnits: messages.MinorUnits}), reconcile.Options{Account: "default", From: from, To: to, Now: to})
-	if err != nil {
-		t.Fatal(err)
+	return answer.Body
+}
+
+// comparison compares reports with the journal twice: with it in plain maps, and in the books of renewals-desk.
+type comparison struct {
+	w        *world
+	from, to time.Time // of what the reports have all payouts
+	ledger   *ledger.Ledger
+	books    books.Compared
+}
+
+// comparison reads the journal as it is now.
+func (w *world) comparison() *comparison {
+	w.t.Helper()
+	c := &comparison{w: w, from: time.Now().Add(-24 * time.Hour), to: time.Now().Add(40 * 24 * time.Hour)}
+	var err error
+	if c.ledger, err = ledger.Read(w.t.Context(), w.js); err != nil {
+		w.t.Fatal(err)
 	}
-	for _, b := range report.Breaks {
+	path := filepath.Join(w.t.TempDir(), "books.db")
+	writer, err := books.Create(path, "the test")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer writer.Close()
+	if _, err := (books.Syncer{JetStream: w.js, Writer: writer}).Run(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	file, err := books.Open(w.t.Context(), path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { file.Close() })
+	records := w.journal()
+	c.books = books.Compared{Books: file, Rhythm: func(ctx context.Context, r messages.Renewal) (messages.Cadence, bool, error) {
+		at, err := records.Last(ctx, r)
+		return at.State.Cadence, at.State.OffCycle, err
+	}}
+	return c
+}
+
+func (w *world) journal() *journal.Journal {
+	w.t.Helper()
+	records, err := journal.Open(w.t.Context(), w.js, zerolog.Nop())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return records
+}
+
+// found gives the breaks as "kind order", and the report of the books, which has to be that of the plain maps in every row.
+func (c *comparison) found(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}, form klarnasim.ReportForm) (breaks []string, report *reconcile.Report) {
+	csv := c.w.settlements(form, c.from, c.to).Bytes()
+	var reports []*reconcile.Report
+	var texts [2][]byte
+	for i, in := range []reconcile.Books{c.ledger, c.books} {
+		report, err := reconcile.Compare(c.w.t.Context(), in, settlements.ReadCSV(bytes.NewReader(csv), settlements.Form{MinorUnits: messages.MinorUnits}), reconcile.Options{Account: "default", From: c.from, To: c.to, Now: c.to})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := *report
+		same.Evidence = map[messages.BreakID]reconcile.Evidence{}
+		for id, e := range report.Evidence { // a time of the books is in milliseconds
+			same.Evidence[id] = reconcile.Evidence{OrderID: e.OrderID, Against: e.Against, Note: e.Note}
+		}
+		if texts[i], err = json.MarshalIndent(same, "", " "); err != nil {
+			t.Fatal(err)
+		}
+		reports = append(reports, report)
+	}
+	if !bytes.Equal(texts[0], texts[1]) {
+		t.Fatalf("by the plain maps\n%s\nby the books\n%s", texts[0], texts[1])
+	}
+	for _, b := range reports[1].Breaks {
 		breaks = append(breaks, string(b.Kind)+" "+b.OrderID)
 	}
 	slices.Sort(breaks)
-	return slices.Compact(breaks), report
+	return slices.Compact(breaks), reports[1]
+}
+
+// apply settles what is proven, and fails where something is not recorded.
+func (c *comparison) apply(t interface{ Fatalf(string, ...any) }, report *reconcile.Report) (applied int) {
+	all, err := reconcile.Apply(c.w.t.Context(), c.w.journal(), report, time.Now)
+	for _, a := range all {
+		if !a.Recorded {
+			t.Fatalf("%+v: not recorded", a)
+		}
+	}
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return len(all)
 }
 
 // S67: two SALE rows of one renewal; a row missing; a RETURN; a report with another delimiter: each is named, none invented. A worker
@@ -75,12 +167,9 @@ func TestReconcileNamesExactlyTheLies(t *testing.T) {
 			t.Fatal("no refund")
 		}
 	}
-	l, err := ledger.Read(t.Context(), w.js)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := w.comparison()
 	w.klarna.Simulator.Advance(40 * 24 * time.Hour)
-	if breaks, report := w.settled(t, l, klarnasim.ReportForm{}); len(breaks) != 0 || report.Orders != len(orders) || report.Refunded == 0 || len(report.Unused) != 0 || len(report.Unanswered) != 0 {
+	if breaks, report := c.found(t, klarnasim.ReportForm{}); len(breaks) != 0 || report.Orders != len(orders) || report.Refunded == 0 || len(report.Unused) != 0 || len(report.Unanswered) != 0 {
 		t.Fatalf("clean books: breaks %q, report %+v", breaks, report)
 	}
 	named := map[klarnasim.LieKind]string{
@@ -108,7 +197,7 @@ func TestReconcileNamesExactlyTheLies(t *testing.T) {
 			Delimiter: rapid.SampledFrom([]string{";", ",", "\t", "|"}).Draw(t, "delimiter"), Decimal: rapid.SampledFrom([]string{".", ","}).Draw(t, "decimal"),
 			Dates: rapid.SampledFrom([]string{"", "02.01.2006 15:04:05"}).Draw(t, "dates"), Signed: rapid.Bool().Draw(t, "signed"), Mark: rapid.Bool().Draw(t, "mark"), CRLF: rapid.Bool().Draw(t, "crlf"),
 		}
-		if got, _ := w.settled(t, l, form); !slices.Equal(got, want) {
+		if got, _ := c.found(t, form); !slices.Equal(got, want) {
 			t.Fatalf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	})
