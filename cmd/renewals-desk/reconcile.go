@@ -105,8 +105,11 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 	}
 	log := c.Log.Logger(w.logs())
 	report := c.files(form)
+	bar := cli.NewProgress(w.stderr, "", 0)
+	defer bar.Done()
 	if len(c.File) == 0 {
 		client, err := entry.Settlements(c.Klarna.AllowHTTP, func(err error, pause time.Duration) {
+			bar.Done() // it comes back below the line
 			log.Warn().Err(err).Str("pause", pause.Round(time.Second).String()).Msg("Klarna's settlements are asked again")
 		})
 		if err != nil {
@@ -120,7 +123,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 		return err
 	}
 	defer js.Conn().Close()
-	d := reconciler{js: js, path: path, log: log, streams: w}
+	d := reconciler{js: js, path: path, log: log, bar: bar, streams: w}
 	found, err := d.compare(ctx, report, reconcile.Options{
 		Account: messages.Account(c.Account), Merchant: entry.Merchant(), From: days.from, To: days.to, ExpectWithin: c.ExpectWithin, Now: time.Now(),
 	})
@@ -190,6 +193,7 @@ type reconciler struct {
 	news    reconcile.News
 	path    string
 	log     zerolog.Logger
+	bar     *cli.Progress
 }
 
 // compare brings the books up to date and puts the report beside them.
@@ -217,9 +221,8 @@ func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.R
 		return nil, err
 	}
 	defer b.Close()
-	bar := cli.NewProgress(d.stderr, "", 0)
-	defer bar.Done()
-	options.Progress = func(step reconcile.Step, n, of int) { bar.Show(string(step), int64(n), int64(of)) }
+	defer d.bar.Done()
+	options.Progress = func(step reconcile.Step, n, of int) { d.bar.Show(string(step), int64(n), int64(of)) }
 	return reconcile.Compare(ctx, books.Compared{Books: b, Rhythm: func(ctx context.Context, r messages.Renewal) (messages.Cadence, bool, error) {
 		at, err := d.journal.Last(ctx, r)
 		return at.State.Cadence, at.State.OffCycle, err

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/ncruces/go-sqlite3"
 	"github.com/ncruces/go-sqlite3/driver"
@@ -33,6 +34,27 @@ const Instant = "2006-01-02T15:04:05.000Z"
 type Books struct {
 	*sql.DB
 	path string
+
+	mu       sync.Mutex
+	prepared map[string]*sql.Stmt
+}
+
+// prepare prepares a statement once: of one that finds a few rows this is most of its time. There are as many as there are texts.
+func (b *Books) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if s := b.prepared[text]; s != nil {
+		return s, nil
+	}
+	s, err := b.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	if b.prepared == nil {
+		b.prepared = map[string]*sql.Stmt{}
+	}
+	b.prepared[text] = s // closed with the file
+	return s, nil
 }
 
 // Open opens the file for reading. The error wraps [ErrNone] where there is none, [ErrForeign] where it is something else.

@@ -74,7 +74,11 @@ const selectFacts = `SELECT r.id, r.phase, r.account, r.subscription_id, r.perio
 // renewals reads those of a condition, one at a time: there may be a year's.
 func (c Compared) renewals(ctx context.Context, which string, arguments ...any) iter.Seq2[reconcile.Renewal, error] {
 	return func(yield func(reconcile.Renewal, error) bool) {
-		rows, err := c.QueryContext(ctx, fmt.Sprintf(selectFacts, which), arguments...)
+		question, err := c.prepare(ctx, fmt.Sprintf(selectFacts, which))
+		var rows *sql.Rows
+		if err == nil {
+			rows, err = question.QueryContext(ctx, arguments...)
+		}
 		if err != nil {
 			yield(reconcile.Renewal{}, fmt.Errorf("read books: %w", err))
 			return
