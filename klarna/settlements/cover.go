@@ -1,6 +1,9 @@
 package settlements
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Audit follows the records of a report and compares the rows of each payout with its totals. The zero value is ready.
 type Audit struct {
@@ -11,9 +14,12 @@ type Audit struct {
 
 	columns Columns // of a file; nil from the API, which has all
 	section []Payout
-	sums    map[string]*Sums // by payment reference, or by currency where there is none
+	sums    map[rowsOf]*Sums
 	begun   bool
 }
+
+// rowsOf are those of a payout in a currency; reference is "" where rows do not tell their payout.
+type rowsOf struct{ reference, currency string }
 
 // Add takes in a record. An error is that of a payout that is incomplete, which can be seen once the next one begins.
 func (a *Audit) Add(r Record) error {
@@ -39,12 +45,9 @@ func (a *Audit) Add(r Record) error {
 			a.unverified("whether rows are missing: the report has no totals")
 			return nil
 		}
-		key := r.Transaction.PaymentReference
-		if key == "" {
-			key = "currency " + r.Transaction.CurrencyCode
-		}
+		key := rowsOf{r.Transaction.PaymentReference, r.Transaction.CurrencyCode}
 		if a.sums == nil {
-			a.sums = map[string]*Sums{}
+			a.sums = map[rowsOf]*Sums{}
 		}
 		if a.sums[key] == nil {
 			a.sums[key] = &Sums{}
@@ -61,39 +64,47 @@ func (a *Audit) Close() error {
 	if len(section) == 0 || columns != nil && len(columns.Missing("type", "amount")) > 0 {
 		return nil
 	}
-	together := map[string]Payout{} // of a currency, where rows do not tell their payout
+	together := map[string]Payout{} // of a currency, where rows do not tell their payout or the totals are of several
 	for _, p := range section {
-		if s := sums[p.PaymentReference]; s != nil && p.PaymentReference != "" {
+		if s := take(sums, func(of rowsOf) bool { return of.reference == p.PaymentReference && of.reference != "" }); s.Rows > 0 {
 			if err := s.Cover(p); err != nil {
 				return err
 			}
-			delete(sums, p.PaymentReference)
 			continue
 		}
-		key := "currency " + p.CurrencyCode
-		all, ok := together[key]
+		all, ok := together[p.CurrencyCode]
 		if !ok {
 			all = p
 		} else {
 			all.Totals.add(p.Totals)
 			all.PaymentReference += ", " + p.PaymentReference
 		}
-		together[key] = all
+		together[p.CurrencyCode] = all
 	}
-	for key, p := range together {
-		s := sums[key]
-		if s == nil {
-			s = &Sums{}
-		}
+	for currency, p := range together {
+		s := take(sums, func(of rowsOf) bool {
+			return of.currency == currency && (of.reference == "" || p.PaymentReference == "") // a summary names no payout
+		})
 		if err := s.Cover(p); err != nil {
 			return err
 		}
-		delete(sums, key)
 	}
-	for key, s := range sums {
-		return fmt.Errorf("payout %s: %d rows, but its totals are not in the report", key, s.Rows)
+	for of, s := range sums {
+		return fmt.Errorf("payout %s: %d rows, but its totals are not in the report", cmp.Or(of.reference, "currency "+of.currency), s.Rows)
 	}
 	return nil
+}
+
+// take takes out the sums of some rows and adds them up.
+func take(sums map[rowsOf]*Sums, which func(rowsOf) bool) *Sums {
+	all := &Sums{}
+	for of, s := range sums {
+		if which(of) {
+			all.merge(s)
+			delete(sums, of)
+		}
+	}
+	return all
 }
 
 func (a *Audit) unverified(what string) {

@@ -186,6 +186,24 @@ func TestFileOfSeveralMerchants(t *testing.T) {
 	}
 }
 
+// TestSummaryOfPayouts: a report of all payouts between two dates has totals of each currency, whose rows may tell their payout or not.
+func TestSummaryOfPayouts(t *testing.T) {
+	const totals = "summary_payout_date_start;summary_payout_date_end;summary_settlement_currency;summary_total_sale_amount;summary_total_settlement_amount\n" +
+		"2026-12-01;2026-12-31;EUR;31.98;31.98\n2026-12-01;2026-12-31;SEK;99.00;99.00\n\n"
+	for name, rows := range map[string]string{
+		"rows that tell their payout": "type;order_id;amount;posting_currency;payment_reference\nSALE;o-1;15.99;EUR;P1\nSALE;o-2;15.99;EUR;P2\nSALE;o-3;99.00;SEK;P3\n",
+		"rows that do not":            "type;order_id;amount;posting_currency\nSALE;o-1;15.99;EUR\nSALE;o-2;15.99;EUR\nSALE;o-3;99.00;SEK\n",
+	} {
+		if got, payouts, unverified, err := read(t, strings.NewReader(totals+rows), settlements.Form{}); err != nil || len(got) != 3 || len(payouts) != 2 || len(unverified) != 0 {
+			t.Errorf("%s: %d rows, %+v, %v, %v", name, len(got), payouts, unverified, err)
+		}
+		var incomplete *settlements.IncompleteError
+		if _, _, _, err := read(t, strings.NewReader(totals+rows[:strings.LastIndex(rows, "SALE")]), settlements.Form{}); !errors.As(err, &incomplete) || !strings.HasPrefix(err.Error(), "the report of payouts in SEK is incomplete: its 0 rows") {
+			t.Errorf("%s, the last missing: %v", name, err)
+		}
+	}
+}
+
 // TestColumnMissing: what is not there is empty, and what it would have told is named.
 func TestColumnMissing(t *testing.T) {
 	rows := portal(t)[strings.Index(portal(t), "type;"):]

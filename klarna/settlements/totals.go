@@ -21,13 +21,28 @@ func (s *Sums) Add(t Transaction) {
 	}
 	s.Rows++
 	s.hasTax = s.hasTax || t.Type == Tax
-	before, effect := s.byType[t.Type], t.Effect()
-	after := before + effect
-	s.overflowed = s.overflowed || (after > before) != (effect > 0) && effect != 0
-	s.byType[t.Type] = after
+	s.add(t.Type, t.Effect())
 	if t.Type == Fee {
 		s.vat += max(t.VATAmount, -t.VATAmount)
 	}
+}
+
+func (s *Sums) add(kind Type, effect int64) {
+	before := s.byType[kind]
+	after := before + effect
+	s.overflowed = s.overflowed || (after > before) != (effect > 0) && effect != 0
+	s.byType[kind] = after
+}
+
+// merge takes in the rows of others.
+func (s *Sums) merge(o *Sums) {
+	if s.byType == nil {
+		s.byType = map[Type]int64{}
+	}
+	for kind, effect := range o.byType {
+		s.add(kind, effect)
+	}
+	s.Rows, s.vat, s.hasTax, s.overflowed = s.Rows+o.Rows, s.vat+o.vat, s.hasTax || o.hasTax, s.overflowed || o.overflowed
 }
 
 // IncompleteError lists the totals that the rows do not add up to: rows are missing, doubled or of another payout.
@@ -48,7 +63,11 @@ func (e *IncompleteError) Error() string {
 	for _, d := range e.Off {
 		off = append(off, fmt.Sprintf("%s is %d, the rows add up to %d", d.Total, d.Told, d.Sum))
 	}
-	return fmt.Sprintf("payout %s is incomplete: its %d rows are not what its totals say, in minor units: %s", e.Payout.PaymentReference, e.Rows, strings.Join(off, "; "))
+	name := "payout " + e.Payout.PaymentReference
+	if e.Payout.PaymentReference == "" { // a summary names none
+		name = "the report of payouts in " + e.Payout.CurrencyCode
+	}
+	return fmt.Sprintf("%s is incomplete: its %d rows are not what its totals say, in minor units: %s", name, e.Rows, strings.Join(off, "; "))
 }
 
 // Cover says, as an *IncompleteError, that the rows are not exactly those that a payout's totals speak of; nil that they are.
