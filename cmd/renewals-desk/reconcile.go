@@ -128,7 +128,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 		Account: messages.Account(c.Account), Merchant: entry.Merchant(), From: days.from, To: days.to, ExpectWithin: c.ExpectWithin, Now: time.Now(),
 	})
 	if err != nil {
-		return err
+		return entry.SettlementsProblem(err)
 	}
 	result, err := d.settle(ctx, found, c.Apply)
 	if err != nil {

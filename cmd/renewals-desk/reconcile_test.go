@@ -2,10 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
@@ -76,5 +81,36 @@ func TestReconcileFiles(t *testing.T) {
 	}
 	if code, _, told := asked(t, env, "reconcile", "--account=default", bad); code != cli.ExitFailed || !strings.Contains(told, "bad.csv: line 2, column 8 (amount)") {
 		t.Errorf("bad: %d, %s", code, told)
+	}
+}
+
+// TestReconcileRefused: where Klarna does not give the settlements, the message says where to look, and nobody waits.
+func TestReconcileRefused(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	for _, config := range []jetstream.StreamConfig{topology.Provisioning{Replicas: 1}.News(), topology.Provisioning{Replicas: 1}.Journal()} {
+		if _, err := js.CreateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exampleRecords(t, js)
+	var status atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "https://elsewhere.example/")
+		w.WriteHeader(int(status.Load()))
+	}))
+	t.Cleanup(server.Close)
+	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": t.TempDir(), "KLARNA_ENDPOINT": server.URL, "KLARNA_USERNAME": "K123456_a", "KLARNA_PASSWORD": "klarna_test_api_KEY"}
+	for code, want := range map[int]string{
+		http.StatusUnauthorized: "the API key of account default is wrong, or of another region: see KLARNA_USERNAME, its password and KLARNA_ENDPOINT",
+		http.StatusForbidden:    "may not read settlements",
+		http.StatusNotFound:     "is KLARNA_ENDPOINT of account default right?",
+		http.StatusFound:        "is KLARNA_ENDPOINT of account default right?",
+	} {
+		status.Store(int64(code))
+		exit, out, told := asked(t, env, "reconcile", "--account=default", "--from=2026-12-01", "--to=2026-12-31")
+		if exit != cli.ExitFailed || out != "" || !strings.Contains(strings.Join(strings.Fields(told), " "), want) || strings.Contains(told, "klarna_test_api_KEY") {
+			t.Errorf("%d: %d, %q, %q; want %s", code, exit, out, told, want)
+		}
 	}
 }

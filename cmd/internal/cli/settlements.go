@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna"
@@ -34,4 +35,21 @@ func (e AccountEntry) Settlements(allowHTTP bool, waiting func(err error, pause 
 		return nil, err
 	}
 	return settlements.New(settlements.Config{Endpoint: endpoint, Credentials: credentials, UserAgent: "renewals/" + Version(), Waiting: waiting})
+}
+
+// SettlementsProblem adds to what Klarna refused where to look. Other errors stay as they are.
+func (e AccountEntry) SettlementsProblem(err error) error {
+	var refused *klarna.Error
+	if !errors.As(err, &refused) {
+		return err
+	}
+	switch status := refused.StatusCode; {
+	case status == http.StatusUnauthorized:
+		return fmt.Errorf("%w: the API key of account %s is wrong, or of another region: see %s, its password and %s", err, e.Name, e.Where("username"), e.Where("endpoint"))
+	case status == http.StatusForbidden:
+		return fmt.Errorf("%w: the API key of account %s may not read settlements: give it that right in Klarna's portal, or download the reports and name them as FILEs", err, e.Name)
+	case status == http.StatusNotFound, status < 400:
+		return fmt.Errorf("%w: no settlements are there: is %s of account %s right?", err, e.Where("endpoint"), e.Name)
+	}
+	return err
 }
