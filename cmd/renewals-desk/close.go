@@ -53,7 +53,7 @@ func (c *closeCmd) Run(ctx context.Context, s *cli.Settings, w *streams) error {
 		return err
 	}
 	if len(wishes) > 0 {
-		if err := d.ask(wishes); err != nil {
+		if err := d.ask(ctx, wishes); err != nil {
 			return err
 		}
 		if err := d.close(ctx, wishes); err != nil {
@@ -185,13 +185,13 @@ func (d *closing) tell(b messages.Break) {
 }
 
 // ask shows what is to be closed.
-func (d *closing) ask(wishes []wish) error {
+func (d *closing) ask(ctx context.Context, wishes []wish) error {
 	var all []reconcile.Standing
 	for _, one := range wishes {
 		all = append(all, one.now)
 	}
 	breakTable(all, false, time.Now()).Print(d.aside)
-	return cli.Agreed(d.stdin, d.margin(), d.decision.Yes, fmt.Sprintf("Close %s? Nothing is charged or given back by this: it says that somebody has.", plural(int64(len(wishes)), "break", "breaks")))
+	return cli.Agreed(ctx, d.stdin, d.margin(), d.decision.Yes, fmt.Sprintf("Close %s? Nothing is charged or given back by this: it says that somebody has.", plural(int64(len(wishes)), "break", "breaks")))
 }
 
 func (d *closing) close(ctx context.Context, wishes []wish) error {

@@ -66,7 +66,7 @@ func (c *cancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error
 	if err != nil {
 		return err
 	}
-	if err := t.agreed(c.Decision.Yes, fmt.Sprintf(question, cli.Printable(c.Period), cli.Printable(c.Subscription), account)); err != nil {
+	if err := t.agreed(ctx, c.Decision.Yes, fmt.Sprintf(question, cli.Printable(c.Period), cli.Printable(c.Subscription), account)); err != nil {
 		return err
 	}
 	if err := unchanged(ctx, f, h); err != nil {

@@ -39,9 +39,10 @@ func (c *deadReplayCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) e
 	}
 	// Without a terminal nobody is asked: a replay passes every check of a fresh job and keeps its key, so a mistaken one
 	// charges nothing that may not be charged.
-	if len(sequences) > 0 && !c.Yes && cli.IsTerminal(t.stdin) && !cli.Confirm(t.stdin, t.margin(), fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))) {
-		fmt.Fprintln(t.stderr, "nothing was changed")
-		return cli.ErrReported
+	if len(sequences) > 0 && cli.IsTerminal(t.stdin) {
+		if err := t.agreed(ctx, c.Yes, fmt.Sprintf("Publish %d jobs again (%s)? What passes the checks is charged or captured.", len(sequences), counted(reasons))); err != nil {
+			return err
+		}
 	}
 	told := newFates(t, c.Choice.JSON, "replayed", len(sequences))
 	for _, sequence := range sequences {
@@ -91,7 +92,7 @@ func (c *deadDropCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) err
 		return err
 	}
 	if len(sequences) > 0 {
-		if err := t.agreed(c.Yes, fmt.Sprintf("Drop %d dead letters (%s)? Their jobs are lost; what is unresolved stays so.", len(sequences), counted(reasons))); err != nil {
+		if err := t.agreed(ctx, c.Yes, fmt.Sprintf("Drop %d dead letters (%s)? Their jobs are lost; what is unresolved stays so.", len(sequences), counted(reasons))); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func (c *resolveCmd) many(ctx context.Context, acts *settling, t *terminal) erro
 		return err
 	}
 	if question := d.question(); question != "" {
-		if err := t.agreed(c.Decision.Yes, question); err != nil {
+		if err := t.agreed(ctx, c.Decision.Yes, question); err != nil {
 			return err
 		}
 	}

@@ -108,7 +108,7 @@ func (c *resolveCmd) one(ctx context.Context, acts *settling, t *terminal) error
 	if comparison.Seen == nil {
 		captured = ruling.Captured != nil && *ruling.Captured
 	}
-	if err := t.agreed(c.Decision.Yes, c.question(h, comparison, captured)); err != nil {
+	if err := t.agreed(ctx, c.Decision.Yes, c.question(h, comparison, captured)); err != nil {
 		return err
 	}
 	_, err = acts.write(ctx, unresolved, ruling, comparison, mentions, captured, "")

@@ -44,8 +44,8 @@ func (t *terminal) logs() cli.Log {
 }
 
 // agreed asks a person before something changes, see [cli.Agreed].
-func (t *terminal) agreed(yes bool, question string) error {
-	return cli.Agreed(t.stdin, t.margin(), yes, question)
+func (t *terminal) agreed(ctx context.Context, yes bool, question string) error {
+	return cli.Agreed(ctx, t.stdin, t.margin(), yes, question)
 }
 
 // secret asks for one line that is not shown. An interrupted question leaves the terminal as it was.

@@ -46,6 +46,17 @@ func typing(t *testing.T, line string) *os.File {
 	return screen
 }
 
+// A question does not keep anybody who has had enough of it: one interrupt ends the program.
+func TestAskingIsInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	var said strings.Builder
+	if err := cli.Agreed(ctx, typing(t, ""), &said, false, "Close it?"); !errors.Is(err, context.Canceled) || said.String() != "Close it? [y/N] \n" {
+		t.Errorf("got %v and %q, want the interrupt", err, said.String())
+	}
+}
+
 // On a terminal every command that settles something about money asks first, and takes anything but yes for no.
 func TestAsking(t *testing.T) {
 	o := newOffice(t)

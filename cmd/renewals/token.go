@@ -158,7 +158,7 @@ func (c *tokenCancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) 
 	if err != nil {
 		return err
 	}
-	if err := t.agreed(c.Decision.Yes, fmt.Sprintf("Cancel the customer token %s on account %s (%s)? It can never be charged again.",
+	if err := t.agreed(ctx, c.Decision.Yes, fmt.Sprintf("Cancel the customer token %s on account %s (%s)? It can never be charged again.",
 		secret.Fingerprint(), account.Name, account.Host)); err != nil {
 		return err
 	}

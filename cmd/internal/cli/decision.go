@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -39,27 +40,36 @@ func thisUser() string {
 	return name + "@" + host
 }
 
-// Agreed asks the person at stdin before something changes. Where nobody can be asked only --yes will do.
-func Agreed(stdin io.Reader, margin io.Writer, yes bool, question string) error {
+// Agreed asks the person at stdin before something changes. Where nobody can be asked only --yes will do. The error is that of ctx where
+// it ends before the answer.
+func Agreed(ctx context.Context, stdin io.Reader, margin io.Writer, yes bool, question string) error {
 	switch {
 	case yes:
 		return nil
 	case !IsTerminal(stdin):
 		return Usagef("--yes: not set, and standard input is no terminal to ask on; nothing was changed")
-	case !Confirm(stdin, margin, question):
-		fmt.Fprintln(margin, "nothing was changed")
-		return ErrReported
 	}
-	return nil
+	agreed, err := confirm(ctx, stdin, margin, question)
+	if err == nil && !agreed {
+		fmt.Fprintln(margin, "nothing was changed")
+		err = ErrReported
+	}
+	return err
 }
 
-// Confirm asks the person at stdin, and answers no where there is none.
-func Confirm(stdin io.Reader, margin io.Writer, question string) bool {
-	if !IsTerminal(stdin) {
-		return false
-	}
+// confirm asks whoever sits at a terminal.
+func confirm(ctx context.Context, stdin io.Reader, margin io.Writer, question string) (bool, error) {
 	fmt.Fprintf(margin, "%s [y/N] ", question)
-	answer, _ := bufio.NewReader(stdin).ReadString('\n')
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes"
+	typed := make(chan string, 1)
+	go func() { // which ends with the process where nobody types
+		answer, _ := bufio.NewReader(stdin).ReadString('\n')
+		typed <- strings.ToLower(strings.TrimSpace(answer))
+	}()
+	select {
+	case answer := <-typed:
+		return answer == "y" || answer == "yes", nil
+	case <-ctx.Done():
+		fmt.Fprintln(margin)
+		return false, context.Cause(ctx)
+	}
 }
