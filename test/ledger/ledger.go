@@ -55,6 +55,7 @@ func note(in map[string][]messages.RenewalKey, text string, key messages.Renewal
 func Read(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 	l := New()
 	events, states := map[messages.Renewal][]messages.Event{}, map[messages.Renewal]journal.State{}
+	var renewals []messages.Renewal // as they come
 	err := desk.Scan(ctx, js, messages.StreamJournal, jetstream.OrderedConsumerConfig{}, func(m jetstream.Msg, _ *jetstream.MsgMetadata) error {
 		address, err := messages.ParseRecordSubject(m.Subject())
 		if err != nil || address.Renewal.StandsIn() {
@@ -64,6 +65,9 @@ func Read(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 		if err != nil {
 			return err
 		}
+		if events[address.Renewal] == nil {
+			renewals = append(renewals, address.Renewal)
+		}
 		events[address.Renewal] = append(events[address.Renewal], event)
 		states[address.Renewal], err = journal.ParseState(m.Headers().Get(messages.HeaderState))
 		return err
@@ -71,7 +75,8 @@ func Read(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 	if err != nil {
 		return nil, err
 	}
-	for of, s := range states {
+	for _, of := range renewals {
+		s := states[of]
 		r := reconcile.Fold(events[of])
 		r.Phase, r.DueAt = s.Phase, s.DueAt
 		l.Add(r)
