@@ -43,8 +43,10 @@ func (s State) Correctable() error {
 // charge under this key is unresolved, and the journal knows of no other order of it.
 func (s State) Provable(key messages.IdempotencyKey, orderID string) error {
 	switch {
-	case s.Phase != PhaseUnresolved || s.Capturing():
+	case s.Phase != PhaseUnresolved:
 		return &RefusedError{s.Phase, "it is " + string(s.Phase) + " by now"}
+	case s.Capturing():
+		return &RefusedError{s.Phase, "it is paid by now, and what is unresolved is a capture"}
 	case !s.Holds(key):
 		return &RefusedError{s.Phase, "another attempt has followed"}
 	case s.Claim.OrderID != "" && s.Claim.OrderID != orderID:
