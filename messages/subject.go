@@ -34,6 +34,9 @@ func Kinds() []Kind {
 	}
 }
 
+// Claims says that records of this kind announce nothing: they are written before Klarna is asked.
+func (k Kind) Claims() bool { return k == KindCharging || k == KindCapturing }
+
 // DueSubject is where the jobs of an account are published: renewals.due.<account>.
 func DueSubject(account Account) string { return "renewals.due." + string(account) }
 

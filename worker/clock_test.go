@@ -187,6 +187,7 @@ func TestClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{26 * time.Hour, -2 * time.Hour, 50 * time.Second, -50 * time.Second} {
 		t.Run(step.String(), func(t *testing.T) {
 			w := newWorld(t)
+			w.verifyEvery = often
 			var set atomic.Int64
 			var off atomic.Bool
 			js := w.js

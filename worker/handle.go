@@ -89,7 +89,7 @@ func (h *handler) claim(ctx context.Context, j *job) (*job, journal.Transition, 
 		}
 	}
 	return h.decide(ctx, j, at, func(j *job, s journal.State) journal.Transition {
-		return journal.Deliver(s, j.request, r.clock.now(), r.rules.now())
+		return journal.Deliver(s, j.request, r.clock.stamp(), r.rules.now())
 	})
 }
 
@@ -149,7 +149,7 @@ func (h *handler) notLooked(j *job, at journal.Entry, told journal.TryResult) (j
 	ctx, cancel := context.WithTimeout(r.recording, claimTimeout)
 	defer cancel()
 	return r.advance(ctx, nil, j, at, func(s journal.State) journal.Transition {
-		return journal.LookedInVain(s, j.request, told.Outcome, r.clock.now(), r.rules.now())
+		return journal.LookedInVain(s, j.request, told.Outcome, r.clock.stamp(), r.rules.now())
 	}, told)
 }
 
@@ -184,7 +184,7 @@ func (h *handler) recoverPanic(p any, d delivery, j *job) {
 	var next journal.Transition
 	if err == nil {
 		j, next, _, err = h.decide(r.recording, j, at, func(j *job, s journal.State) journal.Transition {
-			return journal.Panicked(s, j.request, r.clock.now(), r.rules.now())
+			return journal.Panicked(s, j.request, r.clock.stamp(), r.rules.now())
 		})
 	}
 	h.finisher.finish(j, next, err)

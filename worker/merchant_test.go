@@ -24,8 +24,7 @@ func TestClaimNamesEndpointAndMerchant(t *testing.T) {
 	w.publish(w.due("s70", "token", 1))
 	w.awaitEmpty()
 	w.expect(1, "paid")
-	records := w.records()
-	c := records[len(records)-1].State.Claim
+	c := w.records()[0].State.Claim
 	if u := w.klarna.URL; !strings.HasPrefix(u, c.Endpoint) || c.Endpoint == "" || c.Merchant != klarna.Merchant("merchant") {
 		t.Errorf("got endpoint %q and merchant %q, with Klarna at %s", c.Endpoint, c.Merchant, u)
 	}

@@ -60,7 +60,7 @@ func (r *recorder) advance(ctx context.Context, p journal.Patience, j *job, at j
 			return next, nil
 		},
 		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
-			now := r.clock.now()
+			now := r.clock.stamp()
 			if next.Key != j.request.Key {
 				return r.journal.Abandoned(ctx, j.renewal, next, r.worker, now)
 			}
@@ -108,7 +108,7 @@ func (r *recorder) told(ctx context.Context, j *job, next journal.Transition) (j
 func (r *recorder) record(j *job, at journal.Entry, held journal.HeldClaim, answer journal.TryResult) (journal.Transition, error) {
 	held.Authorised, held.Token = answer.Authorised, j.request.Token
 	return r.keep(j, at, answer.Made, answer, func(s journal.State) journal.Transition {
-		return journal.Conclude(s, held, answer.Outcome, r.clock.now(), r.rules.now())
+		return journal.Conclude(s, held, answer.Outcome, r.clock.stamp(), r.rules.now())
 	})
 }
 
@@ -124,7 +124,7 @@ func (r *recorder) recordFraudStatus(j *job, at journal.Entry, told fraudStatus)
 	}
 	request.Authorised = told.authorised
 	return r.keep(j, at, made, answer, func(s journal.State) journal.Transition {
-		return journal.Polled(s, request, told.accepted, told.final, r.clock.now(), r.rules.now())
+		return journal.Polled(s, request, told.accepted, told.final, r.clock.stamp(), r.rules.now())
 	})
 }
 
@@ -161,7 +161,7 @@ func (r *recorder) withdraw(ctx context.Context, j *job, claimed journal.State) 
 	}
 	held, nothing := journal.Held(claimed, r.rules.base), journal.Outcome{Unsent: true, HandBack: true}
 	speak := func(s journal.State) journal.Transition {
-		return journal.Conclude(s, held, nothing, r.clock.now(), r.rules.now())
+		return journal.Conclude(s, held, nothing, r.clock.stamp(), r.rules.now())
 	}
 	next, _, err := r.advance(bounded, r.insist(j, ""), j, at, speak, journal.TryResult{Outcome: nothing})
 	return next, err
@@ -179,7 +179,7 @@ func (r *recorder) notRecorded(j *job, made string, err error) {
 
 // written tells the log and the metrics of a result, once.
 func (r *recorder) written(j *job, next journal.Transition, event messages.Event) {
-	if next.Record == messages.KindCharging || next.Record == messages.KindCapturing {
+	if next.Record.Claims() {
 		return
 	}
 	r.warn(j, next)

@@ -204,6 +204,7 @@ type told struct {
 	Order  string                  `json:"order_id"`
 	Corr   string                  `json:"corrects"`
 	Tries  int                     `json:"tries"`
+	Turns  int                     `json:"deliveries"`
 	Unsure int                     `json:"undecided_tries"`
 	Next   *time.Time              `json:"next_attempt_at"`
 	Final  bool                    `json:"final"`
@@ -232,8 +233,12 @@ func (w *world) records() []told {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		body, err := journal.WholeBody(m.Subject, m.Header.Get(messages.HeaderState), m.Data)
+		if err != nil {
+			w.t.Fatal(err)
+		}
 		var r told
-		if err := json.Unmarshal(m.Data, &r); err != nil {
+		if err := json.Unmarshal(body, &r); err != nil {
 			w.t.Fatal(err)
 		}
 		address, err := messages.ParseRecordSubject(m.Subject)
@@ -636,6 +641,7 @@ func TestPurgedJob(t *testing.T) {
 // forget, and what they cannot refuse is noticed.
 func TestJournalChanged(t *testing.T) {
 	w := newWorld(t)
+	w.verifyEvery = often
 	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {
 		t.Fatal(err)
@@ -667,7 +673,10 @@ func TestJournalChanged(t *testing.T) {
 	w.expect(2, "paid", "paid")
 }
 
-// verified waits for a few checks of the settings to pass.
+// often is how often the settings are looked at where a test is about that.
+const often = 50 * time.Millisecond
+
+// verified waits for a few checks of the settings to pass, in a world where they are looked at often.
 func (w *world) verified() {
 	timer := time.NewTimer(400 * time.Millisecond) // eight of them
 	defer timer.Stop()

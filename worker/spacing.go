@@ -51,7 +51,7 @@ func (p *spacer) spaced(j *job, at journal.Entry, held journal.HeldClaim) (next 
 	}
 	r.log.Debug().Str("idempotency_key", string(j.request.Key)).Str("beside", string(way.By)).Msg("another period of the subscription is too close")
 	next, err = r.keep(j, at, "", journal.Untried(held), func(s journal.State) journal.Transition {
-		return journal.Yield(s, held, j.request, way, r.clock.now(), r.rules.now())
+		return journal.Yield(s, held, j.request, way, r.clock.stamp(), r.rules.now())
 	})
 	return next, false, err
 }
@@ -67,14 +67,14 @@ func (r *recorder) settleStale(of messages.Renewal, s journal.State) (journal.St
 	_, at, err = r.journal.Apply(ctx, at, journal.Change{
 		Renewal: of,
 		Decide: func(last journal.State) (journal.Transition, error) {
-			next, stale := journal.Stale(last, r.clock.now(), r.rules.now())
+			next, stale := journal.Stale(last, r.clock.stamp(), r.rules.now())
 			if stale && r.clock.fault() != "" {
 				return journal.Transition{}, fmt.Errorf("settle the abandoned claim of another period: %s", r.clock.fault())
 			}
 			return next, nil
 		},
 		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
-			return r.journal.Abandoned(ctx, of, next, r.worker, r.clock.now())
+			return r.journal.Abandoned(ctx, of, next, r.worker, r.clock.stamp())
 		},
 		Written: func(next journal.Transition, e messages.Event) {
 			r.waker.ended(of, next.State)

@@ -263,7 +263,7 @@ func TestNothingIsSentUnlooked(t *testing.T) {
 	blind.Store(false)
 	w.awaitEmpty()
 	w.expect(1, "paid")
-	if c := w.records()[len(w.records())-1].State.Claim; c.UndecidedTries != 0 || c.Tries != 1 {
-		t.Errorf("%d tries, %d undecided, want one that decided", c.Tries, c.UndecidedTries)
+	if r := w.records()[len(w.records())-1]; r.State.Claim.UndecidedTries != 0 || r.Tries != 1 {
+		t.Errorf("%d tries, %d undecided, want one that decided", r.Tries, r.State.Claim.UndecidedTries)
 	}
 }

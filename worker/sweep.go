@@ -222,7 +222,7 @@ func (s *sweeper) settle(ctx context.Context, r messages.Renewal, at journal.Ent
 		Decide: func(last journal.State) (journal.Transition, error) {
 			rules := s.rules
 			rules.Restored = moment(s.restored)
-			next, due := journal.Sweep(last, s.clock.now(), rules)
+			next, due := journal.Sweep(last, s.clock.stamp(), rules)
 			if due && s.forgetful() {
 				return journal.Transition{}, errors.New(messages.StreamJournal + " may have been set back")
 			}
@@ -232,7 +232,7 @@ func (s *sweeper) settle(ctx context.Context, r messages.Renewal, at journal.Ent
 			return next, nil
 		},
 		Record: func(ctx context.Context, next journal.Transition) (journal.Record, error) {
-			return s.journal.Abandoned(ctx, r, next, s.name, s.clock.now())
+			return s.journal.Abandoned(ctx, r, next, s.name, s.clock.stamp())
 		},
 		Written: func(next journal.Transition, e messages.Event) {
 			s.waker.ended(r, next.State)

@@ -111,12 +111,12 @@ func (s State) appendPanics(b []byte) []byte {
 func (c Claim) append(b []byte) ([]byte, error) {
 	b = messages.AppendText(append(b, `{"key":`...), string(c.Key))
 	b = appendWord(b, `,"sha256":`, c.SHA256)
-	b = messages.AppendText(append(b, `,"nonce":`...), c.Nonce)
-	b = messages.AppendText(append(b, `,"worker":`...), c.Worker)
+	b = appendWord(b, `,"nonce":`, c.Nonce)
+	b = appendWord(b, `,"worker":`, c.Worker)
 	b = appendWord(b, `,"host":`, c.Host)
 	b = appendWord(b, `,"endpoint":`, c.Endpoint)
 	b = appendWord(b, `,"merchant":`, c.Merchant)
-	b = messages.AppendTime(append(b, `,"lease_until":`...), c.LeaseUntil)
+	b = appendTime(b, `,"lease_until":`, c.LeaseUntil)
 	b = appendTime(b, `,"first_sent_at":`, c.FirstSentAt)
 	b = appendFlag(b, `,"released":true`, c.Released)
 	b = appendCount(b, `,"tries":`, c.Tries)
@@ -238,28 +238,32 @@ func ParseState(header string) (State, error) {
 	return s.spelledOut(), nil
 }
 
-// spare is the state without what [State.spelledOut] derives again: a first attempt is the last as well, and the charge that was paid
-// is the one that was claimed. Programs of earlier versions look at the claim's hash only while it is open, or where an operator settled it.
+// spare is the state without what [State.spelledOut] derives again, and without what nobody asks of a charge that is paid: that was
+// the charge that was claimed, no attempt follows it, and who held the claim, when, how often and at whom it was sent say the records of the
+// claim and of the payment. Programs of earlier versions look at none of it in that phase.
 func (s State) spare() State {
 	if s.LastAttemptAt.Equal(s.FirstAttemptAt) {
 		s.LastAttemptAt = time.Time{}
 	}
-	if hash, ok := s.paidHash(); ok && s.Claim.SHA256 == hash {
-		c := *s.Claim
-		c.SHA256 = ""
-		return s.Claimed(c)
+	hash, ok := s.paidHash()
+	if !ok || s.Claim.SHA256 != hash {
+		return s
 	}
-	return s
+	c := *s.Claim
+	c.SHA256, c.Nonce, c.Worker, c.Host, c.Endpoint, c.Merchant = "", "", "", "", "", ""
+	c.LeaseUntil, c.FirstSentAt, c.Released, c.Tries, c.Deliveries = time.Time{}, time.Time{}, false, 0, 0
+	s.FirstAttemptAt, s.LastAttemptAt = time.Time{}, time.Time{}
+	return s.Claimed(c)
 }
 
-// spelledOut undoes spare.
+// spelledOut undoes spare, but for what nobody asks.
 func (s State) spelledOut() State {
 	if s.LastAttemptAt.IsZero() {
 		s.LastAttemptAt = s.FirstAttemptAt
 	}
 	if hash, ok := s.paidHash(); ok && s.Claim.SHA256 == "" {
 		c := *s.Claim
-		c.SHA256 = hash
+		c.SHA256, c.Released = hash, true
 		return s.Claimed(c)
 	}
 	return s

@@ -147,11 +147,11 @@ func (w *spacingWorld) write(h *spacingHand, last State, on int, st Transition) 
 	if _, sequence, _ := w.view(h.period, len(w.log)); sequence != on {
 		return false
 	}
-	next := st.State.follows(last)
+	next := reread(st.State.follows(last))
 	if w.rules.forgetsPlace {
 		next.ClaimedSeq = 0
 	}
-	w.log = append(slices.Clip(w.log), spacingRecord{h.period, &next})
+	w.log = append(slices.Clip(w.log), spacingRecord{h.period, next})
 	j := &w.jobs[h.period][h.attempt]
 	switch st.Record {
 	case messages.KindPaid:

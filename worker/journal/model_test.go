@@ -810,7 +810,7 @@ func (w *modelWorld) store(renewal, on int, st Transition, verdict messages.Reas
 		w.fail("a state is written that nobody reads: %v", err)
 		return true
 	}
-	*last = lastRecord{sequence: last.sequence + 1, state: &st.State}
+	*last = lastRecord{sequence: last.sequence + 1, state: reread(st.State)}
 	if renewal == 0 && w.restored == 0 && last.sequence <= len(w.past) {
 		w.past[last.sequence-1] = *last
 	}

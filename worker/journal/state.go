@@ -35,7 +35,8 @@ type State struct {
 	Phase   Phase `json:"phase"`
 
 	// Claim is the last claim, kept after it is settled: its key tells whether
-	// another key has followed, its nonce which delivery wrote the result.
+	// another key has followed, its nonce which delivery wrote the result. Of a charge that is paid little more is
+	// kept than the key and the order, see [State.spare].
 	Claim *Claim `json:"claim,omitempty"`
 
 	// Settled holds every message ID of this renewal that has its result, by
@@ -84,8 +85,8 @@ type State struct {
 type Claim struct {
 	Key    messages.IdempotencyKey `json:"key"`
 	SHA256 string                  `json:"sha256,omitempty"` // of account, token and order: what the key stands for
-	Nonce  string                  `json:"nonce"`            // of the delivery that holds the claim
-	Worker string                  `json:"worker"`
+	Nonce  string                  `json:"nonce,omitempty"`  // of the delivery that holds the claim
+	Worker string                  `json:"worker,omitempty"` // that holds it
 	// Host is that of the endpoint, in claims of older workers.
 	Host string `json:"host,omitempty"`
 
@@ -93,7 +94,7 @@ type Claim struct {
 	Endpoint string `json:"endpoint,omitempty"`
 	Merchant string `json:"merchant,omitempty"`
 
-	LeaseUntil time.Time `json:"lease_until"`
+	LeaseUntil time.Time `json:"lease_until,omitzero"`
 	// FirstSentAt starts the key's clock. It is written before the first byte
 	// is sent and cleared only by the delivery that wrote it, and only if none of its
 	// tries can have reached Klarna.
