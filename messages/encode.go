@@ -27,6 +27,17 @@ func Encode(e Event) ([]byte, error) {
 	}
 }
 
+// EncodeClaim is [Encode] of a claim that is the one in its renewal's state: what the record's subject and its Renewals-State header say
+// is left out of the body. Whoever reads it fills that in again, see journal.WholeBody. Every paid renewal keeps its claim for as long as
+// the journal goes back.
+func EncodeClaim(c Charging) ([]byte, error) {
+	var usual [512]byte // on the stack
+	if b, ok := c.tidy().brief(usual[:0]); ok {
+		return bytes.Clone(b), nil
+	}
+	return Encode(c)
+}
+
 func encode(b *bytes.Buffer, v any) error {
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
@@ -43,6 +54,26 @@ func (c Charging) append(b []byte) []byte {
 	b = appendNumber(b, `,"undecided_tries":`, int64(c.UndecidedTries))
 	b = appendWord(b, `,"last_error":`, c.LastError)
 	return append(b, '}')
+}
+
+// brief is what of a claim stands nowhere else in its record; ok is false where it has anything beside what every claim has.
+func (c Charging) brief(b []byte) (_ []byte, ok bool) {
+	if c.Actor != "" || c.Note != "" || c.Verified != nil || c.Seen != nil || len(c.Warnings) > 0 {
+		return nil, false
+	}
+	b = AppendText(append(b, `{"id":`...), string(c.ID))
+	if c.OrderAmount != 0 {
+		b = appendNumber(b, `,"order_amount":`, c.OrderAmount)
+	}
+	b = appendWord(b, `,"purchase_currency":`, c.PurchaseCurrency)
+	b = appendWord(b, `,"merchant_reference1":`, c.MerchantReference1)
+	b = appendWord(b, `,"merchant_reference2":`, c.MerchantReference2)
+	if !c.At.Equal(c.FirstSentAt) {
+		b = AppendTime(append(b, `,"at":`...), c.At)
+	}
+	b = appendPairs(b, c.Metadata)
+	b = appendWord(b, `,"token_fingerprint":`, c.TokenFingerprint)
+	return append(b, '}'), true
 }
 
 func (p Paid) append(b []byte) []byte {
@@ -89,18 +120,7 @@ func (r Record) append(b []byte) []byte {
 	b = appendNumber(b, `,"deliveries":`, int64(r.Deliveries))
 	b = AppendText(append(b, `,"worker":`...), r.Worker)
 	b = AppendTime(append(b, `,"at":`...), r.At)
-	if len(r.Metadata) > 0 {
-		before := `,"metadata":{`
-		var few [maxMetadata]string
-		names := slices.AppendSeq(few[:0], maps.Keys(r.Metadata))
-		slices.Sort(names)
-		for _, name := range names {
-			b = append(AppendText(append(b, before...), name), ':')
-			b = AppendText(b, r.Metadata[name])
-			before = ","
-		}
-		b = append(b, '}')
-	}
+	b = appendPairs(b, r.Metadata)
 	b = appendWord(b, `,"token_fingerprint":`, r.TokenFingerprint)
 	b = appendWord(b, `,"actor":`, r.Actor)
 	b = appendWord(b, `,"note":`, r.Note)
@@ -121,6 +141,22 @@ func (r Record) append(b []byte) []byte {
 		b = append(b, ']')
 	}
 	return b
+}
+
+func appendPairs(b []byte, metadata map[string]string) []byte {
+	if len(metadata) == 0 {
+		return b
+	}
+	before := `,"metadata":{`
+	var few [maxMetadata]string
+	names := slices.AppendSeq(few[:0], maps.Keys(metadata))
+	slices.Sort(names)
+	for _, name := range names {
+		b = append(AppendText(append(b, before...), name), ':')
+		b = AppendText(b, metadata[name])
+		before = ","
+	}
+	return append(b, '}')
 }
 
 func appendWord(b []byte, name, value string) []byte {

@@ -23,9 +23,13 @@ type Envelope struct {
 }
 
 // Header returns the headers of a result. Names are lower-case; a reader must not mind, since nats.Header does not fold
-// case and other clients do.
+// case and other clients do. Claims, of which every renewal has one for ever, do without any: they are no events, and announce nothing to
+// whoever reads by them.
 func (e Envelope) Header() nats.Header {
 	const most = 11
+	if e.Kind.Claims() {
+		return make(nats.Header, 6) // the state, what the publish expects, and a batch
+	}
 	h := make(nats.Header, most+3) // the state and what the publish expects are still to come
 	values := make([]string, 0, most)
 	set := func(name, value string) {
@@ -54,12 +58,11 @@ func (e Envelope) Header() nats.Header {
 	return h
 }
 
-// dataSchemas are the values of ce-dataschema, made once: each result carries one. Claims, of which every renewal has one for ever, do
-// without: they announce nothing to whoever reads by schemas.
+// dataSchemas are the values of ce-dataschema, made once: each result carries one.
 var dataSchemas = func() map[Kind]string {
 	all := make(map[Kind]string)
 	for _, kind := range Kinds() {
-		if kind != KindCharging && kind != KindCapturing {
+		if !kind.Claims() {
 			all[kind] = percentEncode(SchemaID(string(kind)))
 		}
 	}

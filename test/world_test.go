@@ -25,6 +25,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker"
+	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -278,7 +279,11 @@ func (w *world) records() []record {
 			w.t.Fatal(err)
 		}
 		r := record{Kind: strings.Split(m.Subject, ".")[1], Subject: m.Subject, State: m.Header.Get(messages.HeaderState), Batch: m.Header.Get("Nats-Batch-Id")}
-		if err := json.Unmarshal(m.Data, &r.Event); err != nil {
+		body, err := journal.WholeBody(m.Subject, r.State, m.Data)
+		if err != nil {
+			w.t.Fatalf("record %d: %v", n, err)
+		}
+		if err := json.Unmarshal(body, &r.Event); err != nil {
 			w.t.Fatalf("record %d: %v", n, err)
 		}
 		all = append(all, r)

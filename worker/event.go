@@ -51,6 +51,9 @@ func event(j *job, r messages.Record, next journal.Transition, t journal.TryResu
 			ConflictsWith: cmp.Or(next.Conflicts, j.conflicts), NextAttemptAt: cmp.Or(next.NextAttemptAt, j.nextAttemptAt),
 		}
 	default:
+		if next.Then == journal.Try && c.Deliveries == 1 { // it is claimed at the moment from which on Klarna knows its key
+			r.At = c.FirstSentAt
+		}
 		return messages.Charging{Record: r, FirstSentAt: c.FirstSentAt, UndecidedTries: c.UndecidedTries, LastError: c.LastError}
 	}
 }
@@ -65,7 +68,7 @@ func common(j *job, next journal.Transition, worker string, now time.Time) messa
 		MerchantReference2: j.reading.Facts.MerchantReference2,
 		Deliveries:         j.delivered, Worker: worker, At: now, Metadata: in.Metadata, TokenFingerprint: j.fingerprint,
 	}
-	if next.Record != messages.KindCharging && next.Record != messages.KindCapturing {
+	if !next.Record.Claims() {
 		r.Warnings = j.reading.Warnings
 	}
 	s := next.State

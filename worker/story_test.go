@@ -97,8 +97,12 @@ func bodies[E messages.Event](w *world) (all []E) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
+		body, err := journal.WholeBody(m.Subject, m.Header.Get(messages.HeaderState), m.Data)
+		if err != nil {
+			w.t.Fatal(err)
+		}
 		var e E
-		if err := json.Unmarshal(m.Data, &e); err != nil {
+		if err := json.Unmarshal(body, &e); err != nil {
 			w.t.Fatal(err)
 		}
 		all, next = append(all, e), m.Sequence+1
@@ -169,7 +173,7 @@ func TestSameKeySameBytes(t *testing.T) {
 		if len(calls) < 7 || len(keys) != attempt || !keys[string(r.Key)] {
 			t.Errorf("attempt %d: %d requests, keys so far %v, want at least 7 with one more key", attempt, len(calls), keys)
 		}
-		if d := r.State.Claim.Deliveries; d < 5 || r.State.Attempts != int64(attempt) {
+		if d := r.Turns; d < 5 || r.State.Attempts != int64(attempt) {
 			t.Errorf("attempt %d after %d deliveries, want attempt %d after 5 or more", r.State.Attempts, d, attempt)
 		}
 		before += len(calls)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // record is one record of the journal, read for people: what every kind has and what some have.
@@ -56,8 +57,11 @@ func readRecord(m jetstream.Msg) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("read record: %w", err)
 	}
-	r := record{Kind: address.Kind, header: m.Headers(), body: m.Data(), sequence: meta.Sequence.Stream}
-	if err := json.Unmarshal(m.Data(), &r); err != nil {
+	r := record{Kind: address.Kind, header: m.Headers(), sequence: meta.Sequence.Stream}
+	if r.body, err = journal.WholeBody(m.Subject(), r.header.Get(messages.HeaderState), m.Data()); err != nil {
+		r.body = m.Data() // of a newer version: what there is of it
+	}
+	if err := json.Unmarshal(r.body, &r); err != nil {
 		return record{}, fmt.Errorf("read record %d of %s: %w", r.sequence, messages.StreamJournal, err)
 	}
 	return r, nil

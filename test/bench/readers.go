@@ -143,7 +143,7 @@ func consumer(config jetstream.OrderedConsumerConfig) func(context.Context, *wor
 // results leaves the claims out, as deploy/nats/results.json does.
 func results() (all []jetstream.SubjectTransformConfig) {
 	for _, kind := range messages.Kinds() {
-		if kind != messages.KindCharging && kind != messages.KindCapturing {
+		if !kind.Claims() {
 			all = append(all, jetstream.SubjectTransformConfig{Source: messages.RecordFilter(kind, "*")})
 		}
 	}

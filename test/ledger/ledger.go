@@ -61,7 +61,12 @@ func Read(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 		if err != nil || address.Renewal.StandsIn() {
 			return err
 		}
-		event, err := messages.DecodeEvent(address.Kind, m.Data())
+		state := m.Headers().Get(messages.HeaderState)
+		body, err := journal.WholeBody(m.Subject(), state, m.Data())
+		if err != nil {
+			return err
+		}
+		event, err := messages.DecodeEvent(address.Kind, body)
 		if err != nil {
 			return err
 		}
@@ -69,7 +74,7 @@ func Read(ctx context.Context, js jetstream.JetStream) (*Ledger, error) {
 			renewals = append(renewals, address.Renewal)
 		}
 		events[address.Renewal] = append(events[address.Renewal], event)
-		states[address.Renewal], err = journal.ParseState(m.Headers().Get(messages.HeaderState))
+		states[address.Renewal], err = journal.ParseState(state)
 		return err
 	})
 	if err != nil {

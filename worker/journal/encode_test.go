@@ -62,6 +62,11 @@ func fill(t *rapid.T, v reflect.Value) {
 	case *map[messages.IdempotencyKey]int:
 		*field = rapid.MapOfN(rapid.Map(rapid.StringN(1, 10, 40), func(k string) messages.IdempotencyKey { return messages.IdempotencyKey(k) }), rapid.IntRange(0, 20), 0, 3).Draw(t, "counts")
 		return
+	case *map[string]string:
+		*field = rapid.MapOfN(rapid.StringN(1, 10, 40), rapid.StringN(0, 10, 40), 0, 3).Draw(t, "pairs")
+		return
+	case *[]messages.Problem:
+		return
 	case *[]string:
 		*field = rapid.SliceOfN(rapid.OneOf(rapid.Just(`"a" \ <b>&`+"\n\u2028"), rapid.StringN(0, 20, 100)), 0, 3).Draw(t, "texts")
 		return

@@ -37,7 +37,8 @@ type Entry struct {
 	State    State
 	Subject  string
 	Header   nats.Header
-	Body     []byte
+	Body     []byte    // whole, see [WholeBody]
+	stored   []byte    // the body as it is stored
 	Time     time.Time // when the broker stored it
 }
 
@@ -117,10 +118,13 @@ func (j *Journal) read(err error) {
 }
 
 func entry(m *jetstream.RawStreamMsg) (Entry, error) {
-	e := Entry{Sequence: m.Sequence, Subject: m.Subject, Header: m.Header, Body: m.Data, Time: m.Time}
+	e := Entry{Sequence: m.Sequence, Subject: m.Subject, Header: m.Header, stored: m.Data, Time: m.Time}
 	var err error
 	if e.State, err = ParseState(m.Header.Get(messages.HeaderState)); err != nil {
 		return Entry{}, &UnreadableError{Sequence: m.Sequence, Subject: m.Subject, Err: err}
+	}
+	if e.Body, err = e.State.wholeBody(m.Subject, m.Data); err != nil {
+		e.Body = m.Data // whoever reads it finds out; the state decides without it
 	}
 	e.State = e.State.stored(m.Sequence)
 	return e, nil
@@ -173,7 +177,6 @@ func NewPause() *backoff.ExponentialBackOff {
 // writeOnce is Write without a second try. refused says that the broker has
 // answered, and would so again for now; else the record may be stored or not, and the same expectation again tells.
 func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.Renewal, last uint64) (sequence uint64, refused bool, err error) {
-	m.Header.Set(jetstream.ExpectedStreamHeader, messages.StreamJournal)
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
 	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
 	sequence, err = j.batches.store(ctx, r, m,
@@ -207,6 +210,9 @@ func (j *Journal) publish(ctx context.Context, m *nats.Msg) (sequence uint64, er
 	pub, err := j.js.PublishMsg(one, m)
 	if err != nil {
 		return 0, err
+	}
+	if pub.Stream != messages.StreamJournal { // an expectation of it would stand in every record for ever
+		return 0, fmt.Errorf("stored in stream %s, expected %s: another stream has its subjects", pub.Stream, messages.StreamJournal)
 	}
 	return pub.Sequence, nil
 }

@@ -89,7 +89,7 @@ func (j *Journal) Apply(ctx context.Context, at Entry, c Change, p Patience) (Tr
 				continue
 			}
 			sequence = at.Sequence // stored before, its answer was lost; as it is stored, which may be in a batch
-			j.marks.end(held, &nats.Msg{Subject: at.Subject, Header: at.Header, Data: at.Body}, sequence, nil)
+			j.marks.end(held, &nats.Msg{Subject: at.Subject, Header: at.Header, Data: at.stored}, sequence, nil)
 		}
 		if err != nil {
 			return next, at, err

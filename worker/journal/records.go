@@ -16,7 +16,7 @@ import (
 
 // message is the record as it goes over the wire.
 func (r Record) message(of messages.Renewal, state State) (*nats.Msg, error) {
-	data, err := messages.Encode(r.Event)
+	data, err := r.body(of, state)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", r.Event.Kind(), err)
 	}
@@ -37,10 +37,14 @@ func (r Record) message(of messages.Renewal, state State) (*nats.Msg, error) {
 	return &nats.Msg{Subject: address.Subject(), Header: header, Data: data}, nil
 }
 
-// same says that an entry is the very record that was to be written.
+// same says that an entry is the very record that was to be written: a result has an id of its own, and the state of a claim, which
+// has none, the nonce of its delivery and the number of the record.
 func same(m *nats.Msg, e Entry) bool {
-	const id = "ce-id"
-	return e.Sequence != 0 && e.Header.Get(id) != "" && e.Header.Get(id) == m.Header.Get(id)
+	name := "ce-id"
+	if m.Header.Get(name) == "" {
+		name = messages.HeaderState
+	}
+	return e.Sequence != 0 && m.Header.Get(name) != "" && e.Subject == m.Subject && e.Header.Get(name) == m.Header.Get(name)
 }
 
 // UnresolvedEvent is the body of the record of a claim that is given up; reference is the capture's own, where it is one.

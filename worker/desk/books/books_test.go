@@ -102,7 +102,7 @@ func TestBatchesMakeNoDifference(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		records := journal(rt)
+		records := drawn(rt)
 		n++
 		once, cut := filepath.Join(dir, fmt.Sprint(n, ".once")), filepath.Join(dir, fmt.Sprint(n, ".cut"))
 		built(t, once, records, whole)

@@ -17,7 +17,7 @@ func TestFindAgreesWithAPlainReading(t *testing.T) {
 	dir := t.TempDir()
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		records := journal(rt)
+		records := drawn(rt)
 		n++
 		path := filepath.Join(dir, fmt.Sprint(n))
 		built(t, path, records, whole)

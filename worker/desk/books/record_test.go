@@ -22,8 +22,8 @@ type draft struct {
 	currency     string
 }
 
-// journal draws the records of a few renewals in any order that can be, some of stand-ins, some that nobody can read.
-func journal(t *rapid.T) (records []Record) {
+// drawn are the records of a few renewals in any order that can be, some of stand-ins, some that nobody can read.
+func drawn(t *rapid.T) (records []Record) {
 	drafts := make([]*draft, rapid.IntRange(1, 5).Draw(t, "renewals"))
 	for i := range drafts {
 		drafts[i] = &draft{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // A Record is a message of the journal as it came.
@@ -82,6 +83,8 @@ type state struct {
 	Phase    string    `json:"phase"`
 	DueAt    time.Time `json:"due_at"`
 	Attempts int64     `json:"attempts"`
+
+	Claim *journal.Claim `json:"claim"`
 }
 
 // Read reads a record. One that no worker of a known version wrote makes a row, too, which says so.
@@ -107,7 +110,18 @@ func (row *Row) read() (err error) {
 	if row.stands.Phase == "" {
 		return fmt.Errorf("read %s header: no phase", messages.HeaderState)
 	}
+	if row.address.Kind == messages.KindCharging && row.event.IdempotencyKey == "" && row.stands.Claim != nil {
+		row.tell()
+	}
 	return nil
+}
+
+// tell says of a claim what its body leaves to subject and state.
+func (row *Row) tell() {
+	claim := messages.Charging{Record: row.event.Record}
+	journal.State{Claim: row.stands.Claim, Attempts: row.stands.Attempts}.Tell(&claim, row.address.Renewal, row.address.Account)
+	e, undecided := &row.event, int64(claim.UndecidedTries)
+	e.Record, e.FirstSentAt, e.LastError, e.UndecidedTries = claim.Record, claim.FirstSentAt, claim.LastError, &undecided
 }
 
 // claims says that the record announces nothing: a worker is asking Klarna.
