@@ -36,6 +36,7 @@ type shared struct {
 	survivor  survivor
 	finishing context.Context // ends when tries in flight may no longer finish
 	recording context.Context // ends a little later, so that what a try has taught still gets into the journal
+	hands     gate.Hands      // that handle the jobs of all accounts
 }
 
 // account is an Account at work.
@@ -136,7 +137,7 @@ func (a *account) semaphore() *gate.Semaphore {
 func (a *account) puller(consumer string, semaphore *gate.Semaphore) *gate.Puller {
 	s := a.shared
 	return gate.NewPuller(gate.PullerConfig{
-		JetStream: s.js, Stream: topology.StreamOf(consumer), Consumer: consumer, Semaphore: semaphore, Limiter: a.limiter, Breaker: a.breaker,
+		JetStream: s.js, Stream: topology.StreamOf(consumer), Consumer: consumer, Hands: &s.hands, Semaphore: semaphore, Limiter: a.limiter, Breaker: a.breaker,
 		Outage: s.outage, Held: &a.unfit, Lost: a.hold, Now: s.clock.now, Log: a.log,
 	})
 }

@@ -103,6 +103,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	w.running.Store(&accounts)
 	defer w.running.Store(nil)
+	defer s.hands.Close() // all jobs are handled then
 	w.settings.accounts = accounts
 	w.pauses.set(gate.PauseClock, "the clock was not compared with the broker's yet")
 

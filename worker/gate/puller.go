@@ -35,6 +35,8 @@ type Delivery struct {
 type PullerConfig struct {
 	JetStream        jetstream.JetStream
 	Stream, Consumer string
+	// Hands handle the jobs.
+	Hands *Hands
 	// Semaphore of all pullers whose jobs count together.
 	Semaphore *Semaphore
 	Limiter   *Limiter
@@ -176,7 +178,9 @@ func (t *trouble) over() bool {
 func (p *Puller) Take(m *nats.Msg) {
 	p.Semaphore.atHand.Add(1)
 	d := Delivery{m, p.Now(), p.Semaphore}
-	p.working.Go(func() {
+	p.working.Add(1)
+	p.Hands.Do(func() {
+		defer p.working.Done()
 		defer p.Semaphore.free()
 		defer p.Semaphore.atHand.Add(-1)
 		p.handle(d)

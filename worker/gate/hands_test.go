@@ -1,0 +1,52 @@
+package gate
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+)
+
+// Whatever is given is done once, at once and side by side, however many are free; and they are used again, and go in the end.
+func TestHands(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var h Hands
+		var done atomic.Int64
+		const much = 3 * spareHands
+		for round := range 3 {
+			together := make(chan struct{})
+			var over sync.WaitGroup
+			for range much {
+				over.Add(1)
+				h.Do(func() {
+					defer over.Done()
+					<-together
+					done.Add(1)
+				})
+			}
+			synctest.Wait() // all of them have begun, none waits for another's end
+			close(together)
+			over.Wait()
+			synctest.Wait()
+			if n := done.Load(); n != int64((round+1)*much) {
+				t.Fatalf("round %d: %d done, want %d", round, n, (round+1)*much)
+			}
+			if n := h.idle.Load(); n != spareHands {
+				t.Fatalf("round %d: %d are free, want %d", round, n, spareHands)
+			}
+		}
+		for range 5 { // nobody else is asked while some are free
+			h.Do(func() {})
+			synctest.Wait()
+			if n := h.idle.Load(); n != spareHands {
+				t.Fatalf("%d are free, want %d", n, spareHands)
+			}
+		}
+		h.Close()
+		synctest.Wait() // and the bubble ends, which it does not while one is left
+		if n := h.idle.Load(); n != 0 {
+			t.Errorf("%d are free after the end", n)
+		}
+	})
+}
