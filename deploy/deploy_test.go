@@ -376,6 +376,13 @@ func TestMirrorKeepsWhatTheJournalKeeps(t *testing.T) {
 	if mirror.MaxAge != journal.MaxAge || mirror.Name != journal.Name {
 		t.Errorf("%s for %s, want %s for %s", mirror.Name, mirror.MaxAge, journal.Name, journal.MaxAge)
 	}
+	var news jetstream.StreamConfig
+	if err := json.Unmarshal([]byte(read(t, "nats/news.json")), &news); err != nil {
+		t.Fatal(err)
+	}
+	if kept := streamConfig(t, js, messages.StreamNews); news.MaxAge != kept.MaxAge || news.Name != kept.Name || news.Mirror.Name != kept.Name || len(news.Mirror.SubjectTransforms) != 0 {
+		t.Errorf("%s for %s, want all of %s for %s", news.Name, news.MaxAge, kept.Name, kept.MaxAge)
+	}
 	mirrored := map[string]bool{}
 	for _, s := range mirror.Mirror.SubjectTransforms {
 		mirrored[s.Source] = true

@@ -242,7 +242,7 @@ func (d *deployed) connect(user string) (*nats.Conn, *violations) {
 	return nc, refused
 }
 
-// mirror makes the stream from which results are read, as its owner does with deploy/nats/results.json.
+// mirror makes the streams from which results and news are read, as their owner does with deploy/nats/results.json and news.json.
 func (d *deployed) mirror(replicas int) {
 	d.t.Helper()
 	nc, _ := d.connect("owner")
@@ -250,19 +250,21 @@ func (d *deployed) mirror(replicas int) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	text, err := os.ReadFile("../deploy/nats/results.json")
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	var config jetstream.StreamConfig
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&config); err != nil {
-		d.t.Fatal(err)
-	}
-	config.Replicas = replicas
-	if _, err := js.CreateStream(d.t.Context(), config); err != nil {
-		d.t.Fatal(err)
+	for _, name := range []string{"results.json", "news.json"} {
+		text, err := os.ReadFile("../deploy/nats/" + name)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		var config jetstream.StreamConfig
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		decoder.DisallowUnknownFields()
+		if err := decoder.Decode(&config); err != nil {
+			d.t.Fatal(err)
+		}
+		config.Replicas = replicas
+		if _, err := js.CreateStream(d.t.Context(), config); err != nil {
+			d.t.Fatal(err)
+		}
 	}
 }
 

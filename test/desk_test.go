@@ -22,6 +22,7 @@ func TestDeployedDesk(t *testing.T) {
 	t.Parallel()
 	d := deploy(t, "node.conf", 1)
 	d.does("provisioner", "provision")
+	d.mirror(1)
 	d.as("worker", "work")
 	file := filepath.Join(d.dir, "jobs.jsonl")
 	write(t, file, string(job(1, "ok-1"))+"\n"+string(job(2, "ok-2"))+"\n")
@@ -72,6 +73,10 @@ func TestDeployedDesk(t *testing.T) {
 	if said := desk(0, "breaks", "--json"); json.Unmarshal([]byte(said), &b) != nil || b.Kind != messages.BreakAmount {
 		t.Fatalf("breaks says %s", said)
 	}
+	var told messages.Break // as who consumes results is, in the account of those
+	if m := d.news(messages.BreakSubject("*", "*", "*")); json.Unmarshal(m.Data(), &told) != nil || told.ID != b.ID {
+		t.Errorf("a consumer is told %s", m.Data())
+	}
 	desk(0, "close", string(b.ID), "--note", "booked as settled", "--yes")
 	d.does("monitor", "status")
 	if said := desk(0, compare...); !strings.Contains(said, "breaks 0 (new 0, closed before 1)") {
@@ -83,4 +88,26 @@ func TestDeployedDesk(t *testing.T) {
 	if refused := d.log.seen(); len(refused) > 0 {
 		t.Errorf("refused:\n%s", strings.Join(refused, "\n"))
 	}
+}
+
+// news is the first message on a subject of the news that a consumer of results reads.
+func (d *deployed) news(subject string) jetstream.Msg {
+	d.t.Helper()
+	nc, _ := d.connect("consumer")
+	js, err := jetstream.New(nc)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	consumer, err := js.CreateConsumer(d.t.Context(), messages.StreamNews, jetstream.ConsumerConfig{Durable: "books", FilterSubject: subject, AckPolicy: jetstream.AckExplicitPolicy})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	m, err := consumer.Next(jetstream.FetchMaxWait(20 * time.Second))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := m.DoubleAck(d.t.Context()); err != nil {
+		d.t.Error(err)
+	}
+	return m
 }
