@@ -38,7 +38,8 @@ type Syncer struct {
 	// Say is told, as a sentence, what is not usual. Nil: nobody.
 	Say func(sentence string)
 
-	size int // of a batch; 0: batch
+	size  int   // of a batch; 0: batch
+	begin int64 // how many records begin a filling; 0: fillFrom
 }
 
 // Summary is what a sync did.
@@ -49,6 +50,15 @@ type Summary struct {
 	Kept    string // the file that holds what the books had before
 	Missing uint64 // records that had aged out of the journal before they were read
 }
+
+// A missingError says that there is no journal: while it is being restored, a sync that follows waits for it.
+type missingError struct{}
+
+func (missingError) Error() string {
+	return fmt.Sprintf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
+}
+
+func (missingError) Unwrap() error { return jetstream.ErrStreamNotFound }
 
 // errElsewhere ends a reading of a journal that may be another by now.
 var errElsewhere = errors.New("the journal may be another")
@@ -62,11 +72,12 @@ func (s Syncer) Run(ctx context.Context) (sum Summary, err error) {
 	if s.Progress == nil {
 		s.Progress = func(int64) (func(int64), func()) { return func(int64) {}, func() {} }
 	}
-	s.size = cmp.Or(s.size, batch)
+	s.size, s.begin = cmp.Or(s.size, batch), cmp.Or(s.begin, fillFrom)
 	if s.Doubt == 0 {
 		s.Doubt = 12 * time.Second
 	}
 	between := backoff.NewExponentialBackOff(backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
+	said := ""
 	for {
 		before := sum.Added
 		err = s.once(ctx, &sum)
@@ -80,8 +91,12 @@ func (s Syncer) Run(ctx context.Context) (sum Summary, err error) {
 		}
 		if sum.Added > before {
 			between.Reset()
+			said = ""
 		}
-		s.Say(fmt.Sprintf("%v; trying again", err))
+		if sentence := fmt.Sprintf("%v; trying again", err); sentence != said {
+			s.Say(sentence)
+			said = sentence
+		}
 		select {
 		case <-ctx.Done():
 			return sum, nil
@@ -94,6 +109,7 @@ func (s Syncer) Run(ctx context.Context) (sum Summary, err error) {
 func passing(err error) bool {
 	var answer *jetstream.APIError
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrConnectionReconnecting) ||
+		errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) ||
 		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, jetstream.ErrOrderedConsumerReset) ||
 		errors.As(err, &answer) && answer.Code == 503
 }
@@ -102,7 +118,7 @@ func passing(err error) bool {
 func (s Syncer) once(ctx context.Context, sum *Summary) error {
 	stream, err := s.JetStream.Stream(ctx, messages.StreamJournal)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("stream %s is missing; run `renewals provision`", messages.StreamJournal)
+		return missingError{}
 	}
 	if err != nil {
 		return fmt.Errorf("bind stream %s: %w", messages.StreamJournal, err)
@@ -129,38 +145,35 @@ func (s Syncer) once(ctx context.Context, sum *Summary) error {
 		s.Say(fmt.Sprintf("%d records, %d to %d, have aged out of the journal since the last sync and are in no books", sum.Missing, at.LastSequence+1, first-1))
 	}
 	if !s.Follow && state.LastSeq <= at.LastSequence {
-		return nil
+		return s.Writer.index(ctx)
 	}
 	return s.read(ctx, stream, at, sum)
 }
 
 // read writes what follows in the journal.
 func (s Syncer) read(ctx context.Context, stream jetstream.Stream, at Position, sum *Summary) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	created := stamp(stream)
-	consumer, err := s.JetStream.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: at.LastSequence + 1, InactiveThreshold: 30 * time.Second,
-	})
+	consumer, err := s.consumer(ctx, stream, at)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
+		return err
 	}
-	pending := consumer.CachedInfo().NumPending
-	if pending == 0 && !s.Follow {
-		return nil
+	created, pending := stamp(stream), int64(consumer.CachedInfo().NumPending)
+	if err := s.prepare(ctx, at, pending); err != nil || pending == 0 && !s.Follow {
+		return err
 	}
-	set, done := s.Progress(int64(pending))
+	set, done := s.Progress(pending)
 	defer done()
 
+	reading, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	rows := make(chan pendingRow, batch)
 	read := make(chan error, 1)
 	go func() {
 		defer close(rows)
-		read <- s.fetch(ctx, consumer, rows)
+		read <- s.fetch(reading, consumer, rows)
 	}()
 	written := int64(0)
 	write := func(rows []Row) error {
-		if err := s.Writer.Add(ctx, created, rows); err != nil {
+		if err := s.Writer.Add(reading, created, rows); err != nil {
 			return err
 		}
 		written += int64(len(rows))
@@ -169,17 +182,54 @@ func (s Syncer) read(ctx context.Context, stream jetstream.Stream, at Position, 
 		set(written)
 		return nil
 	}
-	err = s.write(ctx, stream, rows, write)
+	err = s.write(reading, stream, rows, write)
 	stop(nil)
 	for range rows { // the reader ends
 	}
 	if why := <-read; err == nil {
 		err = why
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return s.Writer.index(ctx)
 }
 
-// write gathers rows into batches. A batch ends where the journal has no more for now.
+// consumer reads the journal from where the books stand. The journal may have been set back since it was looked at: once there is a
+// consumer, it is looked at again.
+func (s Syncer) consumer(ctx context.Context, stream jetstream.Stream, at Position) (jetstream.Consumer, error) {
+	created := stamp(stream)
+	consumer, err := s.JetStream.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: at.LastSequence + 1, InactiveThreshold: 30 * time.Second,
+		MaxResetAttempts: 2, // who waits for the broker, and tells of it, is Run
+	})
+	if err == nil {
+		_, err = stream.Info(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", messages.StreamJournal, err)
+	}
+	if why, err := s.differs(ctx, stream, at); err != nil || why != "" || created != stamp(stream) {
+		return nil, cmp.Or(err, errElsewhere)
+	}
+	return consumer, nil
+}
+
+// prepare leaves the indexes for the end where there is much to be filled in, and makes those that are missing where there is not.
+func (s Syncer) prepare(ctx context.Context, at Position, pending int64) error {
+	left, err := s.Writer.missing()
+	switch {
+	case err != nil:
+		return err
+	case pending >= s.begin && at.LastSequence == 0:
+		return s.Writer.fill()
+	case pending >= s.begin && len(left) > 0: // a filling that did not come to its end goes on
+		return nil
+	}
+	return s.Writer.index(ctx)
+}
+
+// write gathers rows into batches. A batch ends where the journal has no more for now, and with the first such one a filling.
 func (s Syncer) write(ctx context.Context, stream jetstream.Stream, rows <-chan pendingRow, add func([]Row) error) error {
 	look := time.NewTicker(identified)
 	defer look.Stop()
@@ -195,6 +245,11 @@ func (s Syncer) write(ctx context.Context, stream jetstream.Stream, rows <-chan 
 					return err
 				}
 				next = next[:0]
+				if ok && row.left == 0 {
+					if err := s.Writer.index(ctx); err != nil {
+						return err
+					}
+				}
 			}
 			if !ok {
 				return nil
@@ -222,12 +277,12 @@ type pendingRow struct {
 
 // fetch reads records until there are no more or, when they are followed, until ctx ends.
 func (s Syncer) fetch(ctx context.Context, consumer jetstream.Consumer, rows chan<- pendingRow) error {
+	name := consumer.CachedInfo().Name
 	iterator, err := consumer.Messages(jetstream.PullMaxMessages(ahead))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 	}
 	defer iterator.Stop()
-	name := ""
 	for {
 		m, err := iterator.Next(jetstream.NextContext(ctx))
 		if ctx.Err() != nil {
@@ -240,11 +295,9 @@ func (s Syncer) fetch(ctx context.Context, consumer jetstream.Consumer, rows cha
 		if err != nil {
 			return fmt.Errorf("read %s: %w", messages.StreamJournal, err)
 		}
-		// The client has made a consumer anew, and with it may read another journal.
-		if name != "" && name != meta.Consumer {
+		if name != meta.Consumer { // the client has made one anew, and with it may read another journal
 			return errElsewhere
 		}
-		name = meta.Consumer
 		select {
 		case rows <- pendingRow{Read(r), meta.NumPending}:
 		case <-ctx.Done():

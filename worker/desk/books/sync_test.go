@@ -278,3 +278,193 @@ func TestAged(t *testing.T) {
 		t.Errorf("%v records, want 20 that have aged and 10 new ones", n)
 	}
 }
+
+// Books that are filled for the first time leave their indexes for the end, and answer meanwhile. Whatever ends the filling, and whatever
+// comes after it, the books are in the end those of a single sync, all indexes included.
+func TestFilledWithoutIndexes(t *testing.T) {
+	js := broker.JetStream(t)
+	newJournal(t, js, charged(0, 500))
+	dir := t.TempDir()
+	once := filepath.Join(dir, "once")
+	synced(t, js, once, Syncer{})
+	for _, tt := range []struct {
+		name  string
+		again Syncer // what goes on after the interruption
+	}{
+		{"goes on filling", Syncer{begin: 10}},
+		{"goes on with all indexes", Syncer{begin: 100_000}},
+	} {
+		path := filepath.Join(dir, tt.name)
+		w, err := Create(path, "the test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, interrupt := context.WithCancel(t.Context())
+		progress := func(int64) (func(int64), func()) {
+			return func(n int64) {
+				if n >= 300 {
+					interrupt()
+				}
+			}, func() {}
+		}
+		if _, err := (Syncer{JetStream: js, Writer: w, begin: 10, size: 50, Progress: progress}).Run(ctx); err == nil {
+			t.Fatalf("%s: a sync that is interrupted ends without an error", tt.name)
+		}
+		if left, err := w.missing(); err != nil || len(left) < 10 {
+			t.Errorf("%s: in the middle %d indexes are left for the end, %v", tt.name, len(left), err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b, err := Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, _, err := b.Find(t.Context(), "order-7", 10); err != nil || len(found) != 1 {
+			t.Errorf("%s: without indexes order-7 is found as %v, %v", tt.name, found, err)
+		}
+		b.Close()
+		synced(t, js, path, tt.again)
+		if dumped(t, path) != dumped(t, once) {
+			t.Errorf("%s: the books are not those of a single sync", tt.name)
+		}
+		for range 2 { // and once more, with nothing to read
+			if w, err = Create(path, "the test"); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := w.missing(); err != nil || len(left) != 0 {
+				t.Errorf("%s: %d indexes are missing in the end, %v", tt.name, len(left), err)
+			}
+			if err := w.fill(); err != nil { // as a process leaves them that is killed before it makes them
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			synced(t, js, path, Syncer{})
+		}
+	}
+}
+
+// A journal that is replaced while nothing new comes is recognised by the first record that does, and before any of it is written: the
+// client makes its consumer anew on its own.
+func TestReplacedWhileQuiet(t *testing.T) {
+	js := broker.JetStream(t)
+	path := filepath.Join(t.TempDir(), "books.db")
+	newJournal(t, js, charged(0, 20))
+	synced(t, js, path, Syncer{})
+	w, err := Create(path, "the test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	said := make(chan string, 100)
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	over := make(chan error, 1)
+	written := make(chan int64, 1000)
+	go func() {
+		_, err := Syncer{JetStream: js, Writer: w, Follow: true, Doubt: time.Millisecond, Say: func(s string) { said <- s }, Progress: func(int64) (func(int64), func()) {
+			return func(n int64) { written <- n }, func() {}
+		}}.Run(ctx)
+		over <- err
+	}()
+	until := func(n int64) {
+		t.Helper()
+		for limit := time.After(time.Minute); ; {
+			select {
+			case got := <-written:
+				if got >= n {
+					return
+				}
+			case err := <-over:
+				t.Fatalf("the sync ended: %v", err)
+			case <-limit:
+				t.Fatalf("waited for %d records", n)
+			}
+		}
+	}
+	for limit := time.Now().Add(time.Minute); ; {
+		stream, err := js.Stream(t.Context(), messages.StreamJournal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if following(stream) { // and nothing has come yet
+			break
+		}
+		if time.Now().After(limit) {
+			t.Fatal("nobody follows")
+		}
+	}
+	if err := js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
+		t.Fatal(err)
+	}
+	newJournal(t, js, charged(100, 150))
+	until(100) // read anew, from the first
+	end()
+	if err := <-over; err != nil {
+		t.Fatal(err)
+	}
+	anew := 0
+	for len(said) > 0 {
+		if s := <-said; strings.Contains(s, "filled anew") {
+			anew++
+		}
+	}
+	w.Close()
+	fresh := filepath.Join(t.TempDir(), "fresh.db")
+	synced(t, js, fresh, Syncer{})
+	if anew != 1 || dumped(t, path) != dumped(t, fresh) {
+		t.Errorf("filled anew %d times, want once, and the books of the new journal alone", anew)
+	}
+}
+
+// A journal that is missing for a while is one that is being restored: who follows it waits, says so once, and goes on; who only syncs
+// is told what to do.
+func TestMissingForAWhile(t *testing.T) {
+	js := broker.JetStream(t)
+	dir := t.TempDir()
+	w, err := Create(filepath.Join(dir, "books.db"), "the test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := (Syncer{JetStream: js, Writer: w}).Run(t.Context()); err == nil || err.Error() != "stream RENEWAL_JOURNAL is missing; run `renewals provision`" {
+		t.Fatalf("without a journal: %v", err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	said, written, over := make(chan string, 100), make(chan int64, 100), make(chan error, 1)
+	go func() {
+		_, err := Syncer{JetStream: js, Writer: w, Follow: true, Say: func(s string) { said <- s }, Progress: func(int64) (func(int64), func()) {
+			return func(n int64) { written <- n }, func() {}
+		}}.Run(ctx)
+		over <- err
+	}()
+	first := <-said
+	if first != "stream RENEWAL_JOURNAL is missing; run `renewals provision`; trying again" {
+		t.Errorf("says %q", first)
+	}
+	newJournal(t, js, charged(0, 5))
+	select {
+	case <-written:
+	case err := <-over:
+		t.Fatalf("ended: %v", err)
+	case <-time.After(time.Minute):
+		t.Fatal("nothing is read")
+	}
+	end()
+	if err := <-over; err != nil || len(said) != 0 {
+		t.Errorf("%v, and said more: %d sentences", err, len(said))
+	}
+}
+
+// following says that somebody waits for what comes.
+func following(stream jetstream.Stream) bool {
+	for c := range stream.ListConsumers(context.Background()).Info() {
+		if c.NumWaiting > 0 && c.NumPending == 0 {
+			return true
+		}
+	}
+	return false
+}
