@@ -97,7 +97,7 @@ func Compare(ctx context.Context, books Books, report iter.Seq2[settlements.Reco
 		return cmp.Or(cmp.Compare(a.PaymentReference, b.PaymentReference), a.Line-b.Line)
 	})
 	slices.SortStableFunc(c.report.Breaks, func(a, b messages.Break) int {
-		return cmp.Or(cmp.Compare(a.PaymentReference, b.PaymentReference), a.Line-b.Line, cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(a.PaymentReference, b.PaymentReference), a.Line-b.Line, cmp.Compare(a.ID, b.ID), cmp.Compare(a.RenewalKey, b.RenewalKey))
 	})
 	return &c.report, nil
 }
