@@ -159,7 +159,7 @@ func (l *liars) charge(jobs int) {
 		of := paidOut{order: o.OrderID}
 		if l.numbers[o.IdempotencyKey] >= jobs {
 			of.kind = "resolves"
-		} else if i%3 == 0 && !l.w.klarna.Simulator.Refund(o.OrderID, 100, "rma-1") {
+		} else if i%3 == 0 && l.numbers[o.IdempotencyKey] > 0 && !l.w.klarna.Simulator.Refund(o.OrderID, 100, "rma-1") {
 			l.Fatal("no refund")
 		}
 		l.all = append(l.all, of)
@@ -172,7 +172,7 @@ func (l *liars) publish(n int, kind string) {
 	payload := job(n, kind+strconv.Itoa(n), func(j map[string]any) {
 		order := j["order"].(map[string]any)
 		order["auto_capture"] = kind != "parts"
-		if n > 0 && kind != "500x99-" { // some in one currency, for an order with two renewals
+		if n > 0 && kind != "500x99-" { // some in one currency, for an order with two renewals, the first of which keeps its money
 			order["purchase_currency"] = []string{"EUR", "SEK", "GBP"}[l.rand.IntN(3)]
 		}
 		if l.rand.IntN(3) == 0 {
