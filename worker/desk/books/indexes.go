@@ -17,6 +17,9 @@ import (
 // fillFrom is how many records are to come at least for the indexes to be left for the end.
 const fillFrom = 50_000
 
+// fillTo is how many it has been measured with. Beyond, every row is indexed as it comes, which takes longer.
+const fillTo = 1_000_000
+
 // An index is what the schema says of one.
 type index struct{ name, script string }
 
@@ -90,6 +93,14 @@ func (w *Writer) index(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(left) == 0 {
+		return nil
+	}
+	// A sort takes as much memory as the cache may have, and beside a full cache more than SQLite has here.
+	if err := w.conn.Exec("PRAGMA cache_size = -16384; PRAGMA shrink_memory"); err != nil {
+		return w.failed(err)
+	}
+	defer func() { _ = w.conn.Exec("PRAGMA cache_size = -131072") }()
 	old := w.conn.SetInterrupt(ctx)
 	defer w.conn.SetInterrupt(old)
 	for _, i := range left {

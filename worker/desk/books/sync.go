@@ -221,7 +221,7 @@ func (s Syncer) prepare(ctx context.Context, at Position, pending int64) error {
 	switch {
 	case err != nil:
 		return err
-	case pending >= s.begin && at.LastSequence == 0:
+	case pending >= s.begin && pending <= fillTo && at.LastSequence == 0:
 		return s.Writer.fill()
 	case pending >= s.begin && len(left) > 0: // a filling that did not come to its end goes on
 		return nil
