@@ -45,30 +45,12 @@ func growth() error {
 	if os.Getenv("BENCH") == "quick" {
 		g = growing{renewals: 100_000, looks: 3 * time.Second, searches: 30 * time.Second, old: 900, busy: g.busy}
 	}
-	out, err := filepath.Abs(cmp.Or(os.Getenv("BENCH_OUT"), "bin"))
-	if err == nil {
-		err = os.MkdirAll(out, 0o755)
-	}
+	site, leave, err := newSite(ctx, "growth")
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(out, "bench-growth-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	say("building")
-	t, err := build(ctx, dir)
-	if err == nil {
-		err = t.buildDesk(ctx, dir)
-	}
-	if err != nil {
-		return err
-	}
-	m, err := thisMachine(t, dir)
-	if err != nil {
-		return err
-	}
+	defer leave()
+	out, dir, t, m := site.out, site.dir, site.tools, site.machine
 	w, err := open(ctx, t, filepath.Join(dir, "growth"), setup{Group: "growth", Who: "renewals", Workers: 1, Accounts: 1, Hands: fastHands, Replicas: 1, Jobs: 1})
 	defer w.close()
 	var found table
@@ -233,4 +215,36 @@ func command(program string, want int, args func(round int) []string) func(conte
 		}
 		return err
 	}
+}
+
+// A site is where a benchmark beside the tables happens: a folder of its own in the one that BENCH_OUT names, and the programs.
+type site struct {
+	out, dir string
+	tools    tools
+	machine  machine
+}
+
+// newSite builds the programs. leave takes the folder away.
+func newSite(ctx context.Context, name string) (s site, leave func(), err error) {
+	if s.out, err = filepath.Abs(cmp.Or(os.Getenv("BENCH_OUT"), "bin")); err != nil {
+		return s, nil, err
+	}
+	if err := os.MkdirAll(s.out, 0o755); err != nil {
+		return s, nil, err
+	}
+	if s.dir, err = os.MkdirTemp(s.out, "bench-"+name+"-"); err != nil {
+		return s, nil, err
+	}
+	say("building")
+	if s.tools, err = build(ctx, s.dir); err == nil {
+		err = s.tools.buildDesk(ctx, s.dir)
+	}
+	if err == nil {
+		s.machine, err = thisMachine(s.tools, s.dir)
+	}
+	leave = func() { os.RemoveAll(s.dir) }
+	if err != nil {
+		leave()
+	}
+	return s, leave, err
 }

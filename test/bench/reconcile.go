@@ -3,7 +3,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,30 +45,12 @@ func reconciling() error {
 			return fmt.Errorf("RECONCILE_RENEWALS: found %q, expected a number from 10000", text)
 		}
 	}
-	out, err := filepath.Abs(cmp.Or(os.Getenv("BENCH_OUT"), "bin"))
-	if err == nil {
-		err = os.MkdirAll(out, 0o755)
-	}
+	site, leave, err := newSite(ctx, "reconcile")
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(out, "bench-reconcile-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	say("building")
-	t, err := build(ctx, dir)
-	if err == nil {
-		err = t.buildDesk(ctx, dir)
-	}
-	if err != nil {
-		return err
-	}
-	m, err := thisMachine(t, dir)
-	if err != nil {
-		return err
-	}
+	defer leave()
+	out, dir, t, m := site.out, site.dir, site.tools, site.machine
 	w, err := open(ctx, t, filepath.Join(dir, "reconcile"), setup{Group: "reconcile", Who: "renewals", Workers: 1, Accounts: 1, Hands: fastHands, Replicas: 1, Jobs: 1, Light: true})
 	defer w.close()
 	var found table
