@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -139,27 +138,16 @@ func breakSheet(w io.Writer, all []reconcile.Standing) error {
 		}
 		return strconv.FormatInt(n, 10)
 	}
-	out := csv.NewWriter(w)
-	err := out.Write(breakColumns)
-	for _, b := range all {
-		cells := []string{
-			b.Note, string(b.ID), string(b.Kind), string(b.Status), string(b.Account), moment(b.At), string(b.SubscriptionID), string(b.Period), string(b.MessageID), b.OrderID, b.OtherOrderID, b.CaptureID, b.RefundID,
-			number(b.Amount), b.Currency, number(b.ExpectedAmount), b.ExpectedCurrency, b.PaymentReference, number(int64(b.Line)), moment(b.SettledAt), string(b.ConflictsWith), b.Actor, b.Detail,
+	return desk.WriteRows(w, breakColumns, func(yield func([]string) bool) {
+		for _, b := range all {
+			if !yield([]string{
+				b.Note, string(b.ID), string(b.Kind), string(b.Status), string(b.Account), moment(b.At), string(b.SubscriptionID), string(b.Period), string(b.MessageID), b.OrderID, b.OtherOrderID, b.CaptureID, b.RefundID,
+				number(b.Amount), b.Currency, number(b.ExpectedAmount), b.ExpectedCurrency, b.PaymentReference, number(int64(b.Line)), moment(b.SettledAt), string(b.ConflictsWith), b.Actor, b.Detail,
+			}) {
+				return
+			}
 		}
-		for i, cell := range cells {
-			cells[i] = desk.Cell(cell)
-		}
-		if err == nil {
-			err = out.Write(cells)
-		}
-	}
-	if out.Flush(); err == nil {
-		err = out.Error()
-	}
-	if err != nil {
-		return fmt.Errorf("write the list: %w", err)
-	}
-	return nil
+	})
 }
 
 // joined lists the words of a closed set.

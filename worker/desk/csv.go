@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 )
@@ -84,6 +85,28 @@ func CheckHeader(names, known []string, needed ...string) error {
 		if !seen[name] {
 			return fmt.Errorf("line 1: no column %s", name)
 		}
+	}
+	return nil
+}
+
+// WriteRows writes CSV below a header, each cell as [Cell] does, so that [ReadSheet] reads it back and no spreadsheet runs it. It changes
+// the rows.
+func WriteRows(w io.Writer, header []string, rows iter.Seq[[]string]) error {
+	out := csv.NewWriter(w)
+	err := out.Write(header)
+	for cells := range rows {
+		for i, cell := range cells {
+			cells[i] = Cell(cell)
+		}
+		if err == nil {
+			err = out.Write(cells)
+		}
+	}
+	if out.Flush(); err == nil {
+		err = out.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("write the list: %w", err)
 	}
 	return nil
 }

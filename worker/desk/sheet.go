@@ -1,8 +1,6 @@
 package desk
 
 import (
-	"encoding/csv"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -76,30 +74,23 @@ func Asked(u messages.Unresolved) int64 {
 // WriteSheet writes what is unresolved as CSV, a line each below a header, with empty columns for the verdict: [ReadLines] reads it back.
 // Amounts are in minor units, times RFC 3339 in UTC.
 func WriteSheet(w io.Writer, all []messages.Unresolved) error {
-	out := csv.NewWriter(w)
-	var cells []string
+	var names []string
 	for _, c := range columns() {
-		cells = append(cells, c.name)
+		names = append(names, c.name)
 	}
-	err := out.Write(cells)
-	for _, u := range all {
-		cells = cells[:0]
-		for _, c := range columns() {
-			cell := ""
-			if c.value != nil {
-				cell = Cell(c.value(u))
+	return WriteRows(w, names, func(yield func([]string) bool) {
+		for _, u := range all {
+			var cells []string
+			for _, c := range columns() {
+				cell := ""
+				if c.value != nil {
+					cell = c.value(u)
+				}
+				cells = append(cells, cell)
 			}
-			cells = append(cells, cell)
+			if !yield(cells) {
+				return
+			}
 		}
-		if err == nil {
-			err = out.Write(cells)
-		}
-	}
-	if out.Flush(); err == nil {
-		err = out.Error()
-	}
-	if err != nil {
-		return fmt.Errorf("write the list: %w", err)
-	}
-	return nil
+	})
 }
