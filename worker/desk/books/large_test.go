@@ -101,7 +101,7 @@ func BenchmarkSync(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	asked(b, path)
+	timed(b, path)
 }
 
 // processorTime is what this process has used, the broker included.
@@ -111,8 +111,8 @@ func processorTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// asked reports how long find takes at most, each kind of question with others words a few times.
-func asked(b *testing.B, path string) {
+// timed reports how long find takes at most, each kind of question with others words a few times.
+func timed(b *testing.B, path string) {
 	books, err := Open(b.Context(), path)
 	if err != nil {
 		b.Fatal(err)

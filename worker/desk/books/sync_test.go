@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -435,8 +436,9 @@ func TestMissingForAWhile(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
 	said, written, over := make(chan string, 100), make(chan int64, 100), make(chan error, 1)
+	broker := &asked{JetStream: js}
 	go func() {
-		_, err := Syncer{JetStream: js, Writer: w, Follow: true, Say: func(s string) { said <- s }, Progress: func(int64) (func(int64), func()) {
+		_, err := Syncer{JetStream: broker, Writer: w, Follow: true, Say: func(s string) { said <- s }, Progress: func(int64) (func(int64), func()) {
 			return func(n int64) { written <- n }, func() {}
 		}}.Run(ctx)
 		over <- err
@@ -444,6 +446,11 @@ func TestMissingForAWhile(t *testing.T) {
 	first := <-said
 	if first != "stream RENEWAL_JOURNAL is missing; run `renewals provision`; trying again" {
 		t.Errorf("says %q", first)
+	}
+	for limit := time.Now().Add(time.Minute); broker.streams.Load() < 3; <-time.After(10 * time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("it is not tried again")
+		}
 	}
 	newJournal(t, js, charged(0, 5))
 	select {
@@ -467,4 +474,49 @@ func following(stream jetstream.Stream) bool {
 		}
 	}
 	return false
+}
+
+// asked counts what is asked of a broker, and lets something happen in between.
+type asked struct {
+	jetstream.JetStream
+	streams, consumers atomic.Int64
+	before             func(consumers int64)
+}
+
+func (a *asked) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	a.streams.Add(1)
+	return a.JetStream.Stream(ctx, name)
+}
+
+func (a *asked) OrderedConsumer(ctx context.Context, stream string, c jetstream.OrderedConsumerConfig) (jetstream.Consumer, error) {
+	if n := a.consumers.Add(1); a.before != nil {
+		a.before(n)
+	}
+	return a.JetStream.OrderedConsumer(ctx, stream, c)
+}
+
+// A journal that is replaced after it was looked at, and before anybody reads on in it, is looked at again.
+func TestReplacedBeforeItIsRead(t *testing.T) {
+	js := broker.JetStream(t)
+	dir := t.TempDir()
+	path, fresh := filepath.Join(dir, "books.db"), filepath.Join(dir, "fresh.db")
+	newJournal(t, js, charged(0, 20))
+	synced(t, js, path, Syncer{})
+	store(t, js, charged(20, 25))
+	replacing := &asked{JetStream: js, before: func(consumers int64) {
+		if consumers != 2 { // the first looks at the last record that the books have, the second reads on
+			return
+		}
+		if err := js.DeleteStream(t.Context(), messages.StreamJournal); err != nil {
+			t.Error(err)
+		}
+		newJournal(t, js, charged(100, 150))
+	}}
+	if sum := synced(t, replacing, path, Syncer{Doubt: time.Millisecond}); sum.Anew == "" || sum.Added != 100 {
+		t.Errorf("%+v, want everything read anew", sum)
+	}
+	synced(t, js, fresh, Syncer{})
+	if dumped(t, path) != dumped(t, fresh) {
+		t.Error("the books are not those of the new journal alone")
+	}
 }

@@ -1,10 +1,12 @@
 package reconcile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -202,6 +204,33 @@ func TestBreaks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// backwards are books that tell renewals in another order.
+type backwards struct{ *ledger.Ledger }
+
+func (b backwards) Paid(ctx context.Context, account messages.Account, from, to time.Time) iter.Seq2[reconcile.Renewal, error] {
+	var all []reconcile.Renewal
+	for r := range b.Ledger.Paid(ctx, account, from, to) {
+		all = append(all, r)
+	}
+	return func(yield func(reconcile.Renewal, error) bool) {
+		for _, r := range slices.Backward(all) {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Two renewals that name one order, which was never settled, make two breaks of one id: their order is nobody's choice.
+func TestBreaksOfOneID(t *testing.T) {
+	l := books(renewal("1"), renewal("2", func(r *reconcile.Renewal) { r.OrderID = "order-1" }))
+	one, err := reconcile.Compare(t.Context(), l, report(), options())
+	other, otherErr := reconcile.Compare(t.Context(), backwards{l}, report(), options())
+	if err != nil || otherErr != nil || len(one.Breaks) != 2 || one.Breaks[0].ID != one.Breaks[1].ID || !reflect.DeepEqual(one.Breaks, other.Breaks) {
+		t.Errorf("%v, %v: %+v\nbackwards %+v", err, otherErr, one, other)
 	}
 }
 
