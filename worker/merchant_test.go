@@ -2,8 +2,11 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -27,6 +31,53 @@ func TestClaimNamesEndpointAndMerchant(t *testing.T) {
 	c := w.records()[0].State.Claim
 	if u := w.klarna.URL; !strings.HasPrefix(u, c.Endpoint) || c.Endpoint == "" || c.Merchant != klarna.Merchant("merchant") {
 		t.Errorf("got endpoint %q and merchant %q, with Klarna at %s", c.Endpoint, c.Merchant, u)
+	}
+}
+
+// A claim says in its body what stands nowhere else, has no headers of CloudEvents, and its moments are whole milliseconds: every paid
+// renewal keeps one. A result has all that results have.
+func TestClaimIsBrief(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.publish(w.due("brief", "ok-1", 1))
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence, want := range map[uint64]struct{ body, headers string }{
+		1: {"id merchant_reference1 order_amount purchase_currency token_fingerprint", ""},
+		2: {"account attempt authorized_payment_method captured correlation_id deliveries fraud_status id idempotency_key merchant_reference1 order_amount order_id period " +
+			"purchase_currency renewal_key subscription_id token_fingerprint tries warnings worker at",
+			"ce-datacontenttype ce-dataschema ce-id ce-source ce-specversion ce-subject ce-time ce-type content-type"},
+	} {
+		m, err := stream.GetMsg(t.Context(), sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body map[string]any
+		if err := json.Unmarshal(m.Data, &body); err != nil {
+			t.Fatal(err)
+		}
+		var headers []string
+		for name := range m.Header {
+			if !strings.HasPrefix(name, "Nats-") && name != messages.HeaderState {
+				headers = append(headers, name)
+			}
+		}
+		if got := slices.Sorted(maps.Keys(body)); !slices.Equal(got, slices.Sorted(slices.Values(strings.Fields(want.body)))) {
+			t.Errorf("record %d has %q, want %s", sequence, got, want.body)
+		}
+		if slices.Sort(headers); strings.Join(headers, " ") != want.headers {
+			t.Errorf("record %d has headers %q, want %s", sequence, headers, want.headers)
+		}
+		if m.Header.Get(jetstream.ExpectedStreamHeader) != "" {
+			t.Errorf("record %d says which stream it is in", sequence)
+		}
+	}
+	if c := w.records()[0].State.Claim; !c.FirstSentAt.Equal(c.FirstSentAt.Truncate(time.Millisecond)) || len(c.Nonce) != 16 {
+		t.Errorf("claimed at %v by %q", c.FirstSentAt, c.Nonce)
 	}
 }
 

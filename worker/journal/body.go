@@ -22,13 +22,12 @@ func (r Record) body(of messages.Renewal, s State) ([]byte, error) {
 // says that what a brief body leaves out can be told from the state and the renewal. It cannot where the record only counts
 // something beside another key's claim.
 func (s State) says(c messages.Charging, of messages.Renewal) bool {
-	if c.IdempotencyKey == "" || c.At.IsZero() || !s.Holds(c.IdempotencyKey) || s.Claim.Capture != nil || of.StandsIn() {
+	if c.IdempotencyKey == "" || c.At.IsZero() || !s.Holds(c.IdempotencyKey) {
 		return false
 	}
-	told := c
-	s.Tell(&told, of, c.Account)
-	return told.Record.Attempt == c.Attempt && told.Tries == c.Tries && told.Deliveries == c.Deliveries && told.Worker == c.Worker &&
-		told.FirstSentAt.Equal(c.FirstSentAt) && told.UndecidedTries == c.UndecidedTries && told.LastError == c.LastError &&
+	claim := s.Claim
+	return c.Attempt == s.Attempts && c.Tries == claim.Tries && c.Deliveries == claim.Deliveries && c.Worker == claim.Worker &&
+		c.FirstSentAt.Equal(claim.FirstSentAt) && c.UndecidedTries == claim.UndecidedTries && c.LastError == claim.LastError &&
 		messages.NewRenewal(c.SubscriptionID, c.Period) == of
 }
 

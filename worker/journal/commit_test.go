@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -390,16 +391,22 @@ func (w *batchWorld) testUnanswered() {
 	}
 }
 
-// testRecognised: what was stored in a batch stays in the worker's mark as it is stored, with the batch's headers.
+// testRecognised: what was stored in a batch stays in the worker's mark as it is stored, with the batch's headers and a claim's brief body.
 func (w *batchWorld) testRecognised() {
 	j := w.writer(1000)
 	r := w.renewals(1)[0]
 	j.js = &unheard{JetStream: j.js}
-	event := messages.Charging{Record: messages.Record{ID: "1", Account: "default"}}
+	key := messages.NewIdempotencyKey(r.Key(), "1")
+	subscription, period := r.Split()
+	about := messages.Record{ID: "1", Account: "default", SubscriptionID: subscription, Period: period, Attempt: 1, IdempotencyKey: key, RenewalKey: r.Key(), At: noon}
+	event := messages.Charging{Record: about, FirstSentAt: noon}
 	at := Entry{State: State{Phase: PhaseNone}}
 	_, e, err := j.Apply(w.Context(), at, Change{
 		Renewal: r,
-		Decide:  func(s State) (Transition, error) { return Transition{Record: messages.KindCharging, State: s}, nil },
+		Decide: func(s State) (Transition, error) {
+			s.Phase, s.Attempts = PhaseCharging, 1
+			return Transition{Record: messages.KindCharging, Key: key, State: s.Claimed(Claim{Key: key, Nonce: "n", FirstSentAt: noon})}, nil
+		},
 		Record: func(context.Context, Transition) (Record, error) {
 			return Record{Event: event, About: event.Record}, nil
 		},
@@ -411,6 +418,9 @@ func (w *batchWorld) testRecognised() {
 		w.Fatalf("records %v, in a batch %d", records, together)
 	}
 	stored, err := j.stream.GetMsg(w.Context(), e.Sequence)
+	if err != nil || strings.Contains(string(stored.Data), string(key)) {
+		w.Errorf("stored as %s, %v; want a brief body", stored.Data, err)
+	}
 	if mark := j.marks.snapshot(); err != nil || mark.Sequence != e.Sequence || mark.SHA256 != recordHash(stored.Subject, stored.Header, stored.Data) {
 		w.Errorf("the mark at %d is not of record %d: %v", mark.Sequence, e.Sequence, err)
 	}
