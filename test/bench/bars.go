@@ -47,6 +47,8 @@ func (r report) judgeThroughput() (bars []bar) {
 	compare("throughput ÷ the bare loop", "≥", 0.65, groupAtOnce, "bare", false, rate)
 	compare("throughput ÷ the bare loop, fsync on every write, one node", "≥", 1.5, groupSync, "bare", false, rate)
 	compare("throughput ÷ the bare loop, fsync on every write, three nodes", "≥", 1.0, groupSync3, "bare", false, rate)
+	compare("the same, of a disk 2 ms slower, one node", "≥", 1.5, groupSlow, "bare", false, rate)
+	compare("the same, of disks 2 ms slower, three nodes", "≥", 1.0, groupSlow3, "bare", false, rate)
 	compare("processor time of a renewal ÷ the bare loop", "≤", 1.6, groupAtOnce, "bare", false, cpu)
 	compare("the broker's processor time ÷ the loop with the two writes", "≤", 1.1, groupAtOnce, "claims", false, brokerCPU)
 	compare("the broker's processor time ÷ the loop with the two writes, spacing on", "≤", 1.7, groupAtOnce, "claims", true, brokerCPU)

@@ -4,7 +4,8 @@
 // workers are processes of their own on one machine, each run begins with an empty broker, and each ends with an audit that
 // every job has one order and one result.
 //
-//	make bench                 15 rounds of everything but a million jobs; an hour on a quiet machine, at most 100 minutes
+//	make bench                 15 rounds of everything but a million jobs; an hour on a quiet machine, at most 100 minutes; where
+//	                           there is strace, also on brokers' disks that are slower than this machine's
 //	BENCH=quick make bench     one round of less, to see that it works; under a minute
 //	BENCH=memory make bench    one worker drains a million jobs; at most 15 minutes
 //	BENCH_ONLY=300 make bench  only the runs whose name holds 300; BENCH_ROUNDS=21 for other than 15 rounds

@@ -17,6 +17,7 @@ type setup struct {
 	Latency  time.Duration `json:"latency_ns"`
 	Light    bool          `json:"light_simulator"` // Klarna is one that validates nothing, rather than the strict simulator
 	Sync     string        `json:"sync_interval"`   // "": the broker's default, 2 minutes
+	Slower   time.Duration `json:"fsync_slower_ns"` // by how much each fsync takes longer than the disk does
 	Replicas int           `json:"replicas"`
 	Jobs     int           `json:"jobs"`
 	Pace     int           `json:"pace"`    // jobs a second; 0: all are there at the beginning
@@ -31,6 +32,8 @@ const (
 	groupLatency = "Klarna takes 300 ms"
 	groupSync    = "fsync on every write"
 	groupSync3   = "three replicas, fsync on every write"
+	groupSlow    = "fsync on every write, of a disk 2 ms slower"
+	groupSlow3   = "three replicas, fsync on every write, of disks 2 ms slower"
 	groupWrites  = "the journal's two writes alone"
 	groupPace    = "200 jobs a second"
 	groupRate    = "180 requests a second, fsync on every write"
@@ -102,6 +105,12 @@ func (p *plan) limitedByMachine() {
 	p.add("three replicas", 0.4, setup{Light: true, Replicas: 3, Singly: true}, "renewals")
 	p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always"}, three...)
 	p.add(groupSync3, 0.3, setup{Light: true, Replicas: 3, Sync: "always", Singly: true}, "renewals")
+	if canSlow() {
+		p.add(groupSlow, 0.2, setup{Light: true, Sync: "always", Slower: slowDisk}, three...)
+		p.add(groupSlow, 0.2, setup{Light: true, Sync: "always", Slower: slowDisk, Singly: true}, "renewals")
+		p.add(groupSlow3, 0.2, setup{Light: true, Replicas: 3, Sync: "always", Slower: slowDisk}, three...)
+		p.add(groupSlow3, 0.2, setup{Light: true, Replicas: 3, Sync: "always", Slower: slowDisk, Singly: true}, "renewals")
+	}
 	p.add(groupWrites, 1, setup{Hands: slowHands}, "writes")
 	p.add(groupWrites, 1, setup{Hands: slowHands, Sync: "always"}, "writes")
 	p.add(groupWrites, 1, setup{Hands: slowHands, Replicas: 3}, "writes")

@@ -148,7 +148,7 @@ func (w *world) startBrokers(ports []int) error {
 		if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 			return err
 		}
-		p, err := w.run(name, w.tools.broker, "-c", path)
+		p, err := w.run(name, slowed(w.setup.Slower, []string{w.tools.broker, "-c", path})...)
 		if err != nil {
 			return err
 		}
