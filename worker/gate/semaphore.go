@@ -53,6 +53,11 @@ type Permit struct {
 // Acquire waits for a permit, at most d.
 func (s *Semaphore) Acquire(ctx context.Context, d time.Duration) (_ Permit, ok bool) {
 	s.mu.Lock()
+	if s.taken < s.permits && s.waiting.Len() == 0 {
+		s.taken++
+		s.mu.Unlock()
+		return Permit{of: s}, true
+	}
 	turn := make(chan struct{})
 	place := s.waiting.PushBack(turn)
 	s.admit()
