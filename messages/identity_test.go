@@ -225,8 +225,8 @@ func TestSubjects(t *testing.T) {
 	if a, err := messages.ParseDueSubject("renewals.due.shop-eu"); err != nil || a != "shop-eu" {
 		t.Errorf("got %s, %v", a, err)
 	}
-	if a, err := messages.ParseCaptureSubject("renewals.capture.shop-eu"); err != nil || a != "shop-eu" {
-		t.Errorf("got %s, %v", a, err)
+	if a, err := messages.ParseCaptureSubject("renewals.capture.shop-eu"); err != nil || a != "shop-eu" || !messages.IsCapture("renewals.capture.shop-eu") {
+		t.Errorf("got %s, %v, want a capture of shop-eu", a, err)
 	}
 	if k, a, err := messages.ParseDeadSubject(messages.DeadSubject(key, "shop-eu")); err != nil || k != key || a != "shop-eu" {
 		t.Errorf("got %s, %s, %v", k, a, err)
@@ -280,8 +280,8 @@ func TestSubjectsOfOthers(t *testing.T) {
 		"renewals.paid.%2e.p.0.a", "renewals.paid.%zz.p.0.a", "renewals.paid.%41.p.0.a", "renewals.paid.%.p.0.a", "renewals.paid.1 2.p.0.a", "renewals.dead.1.2026-12.0.a", "renewals.paid.1.2026-12.0.A",
 		"renewals.capture", "renewals.capture.", "renewals.capture.Shop", "renewals.capture.a.b", "renewals.captured.a", "renewals.capture." + key + ".a",
 	} {
-		if a, err := messages.ParseCaptureSubject(subject); err == nil {
-			t.Errorf("%q: got account %q, want an error", subject, a)
+		if a, err := messages.ParseCaptureSubject(subject); err == nil || messages.IsCapture(subject) {
+			t.Errorf("%q: got account %q, want an error and no capture", subject, a)
 		}
 		if a, err := messages.ParseDueSubject(subject); err == nil {
 			t.Errorf("%q: got account %q, want an error", subject, a)

@@ -41,7 +41,7 @@ func (k Kind) Claims() bool { return k == KindCharging || k == KindCapturing }
 func DueSubject(account Account) string { return "renewals.due." + string(account) }
 
 // CaptureSubject is where the capture jobs of an account are published: renewals.capture.<account>.
-func CaptureSubject(account Account) string { return "renewals.capture." + string(account) }
+func CaptureSubject(account Account) string { return capturePrefix + string(account) }
 
 // A Renewal is a renewal as subjects name it: <esc(subscription)>.<esc(period)>, two tokens in which a person reads what it is, see
 // [NewRenewal]. A stand-in's is %.<UUID>.
@@ -154,8 +154,20 @@ func ParseDueSubject(subject string) (Account, error) {
 
 // ParseCaptureSubject is the inverse of [CaptureSubject].
 func ParseCaptureSubject(subject string) (Account, error) {
-	return parseJobSubject(subject, "renewals.capture.")
+	return parseJobSubject(subject, capturePrefix)
 }
+
+// IsCapture says that a job of this subject is a capture; every other is a charge.
+func IsCapture(subject string) bool {
+	name, ok := strings.CutPrefix(subject, capturePrefix)
+	if !ok {
+		return false
+	}
+	_, err := ParseAccount(name)
+	return err == nil
+}
+
+const capturePrefix = "renewals.capture."
 
 func parseJobSubject(subject, prefix string) (Account, error) {
 	name, ok := strings.CutPrefix(subject, prefix)

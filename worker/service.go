@@ -40,7 +40,7 @@ var (
 
 // serviceOf is the service that the jobs of a subject ask for.
 func serviceOf(subject string) *service {
-	if _, err := messages.ParseCaptureSubject(subject); err == nil {
+	if messages.IsCapture(subject) {
 		return capture
 	}
 	return charge

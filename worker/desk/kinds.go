@@ -19,7 +19,7 @@ const (
 
 // KindOf is the kind of the jobs on a subject. What is not known to be a capture is a charge.
 func KindOf(subject string) JobKind {
-	if _, err := messages.ParseCaptureSubject(subject); err == nil {
+	if messages.IsCapture(subject) {
 		return CaptureJob
 	}
 	return ChargeJob

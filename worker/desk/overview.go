@@ -371,7 +371,7 @@ func (a *AccountOverview) undecided(ctx context.Context, records *journal.Journa
 	}
 	r := messages.Read(m.Data, header)
 	renewal, key := r.Renewal(), r.IdempotencyKey
-	if _, err := messages.ParseCaptureSubject(m.Subject); err == nil {
+	if messages.IsCapture(m.Subject) {
 		r := messages.ReadCapture(m.Data, m.Header)
 		renewal, key = r.Common().Renewal(), r.IdempotencyKey
 	}

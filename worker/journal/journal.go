@@ -177,8 +177,9 @@ func NewPause() *backoff.ExponentialBackOff {
 // writeOnce is Write without a second try. refused says that the broker has
 // answered, and would so again for now; else the record may be stored or not, and the same expectation again tells.
 func (j *Journal) writeOnce(ctx context.Context, m *nats.Msg, r messages.Renewal, last uint64) (sequence uint64, refused bool, err error) {
-	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(last, 10))
-	m.Header.Set(jetstream.ExpectedLastSubjSeqSubjHeader, messages.RenewalFilter(r))
+	expected := [2]string{strconv.FormatUint(last, 10), messages.RenewalFilter(r)}
+	m.Header[jetstream.ExpectedLastSubjSeqHeader] = expected[:1:1]
+	m.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = expected[1:]
 	sequence, err = j.batches.store(ctx, r, m,
 		func() (uint64, error) { return j.publish(ctx, m) },
 		func(batch []*waiting) (uint64, error) { return j.commit(ctx, batch) })
