@@ -53,20 +53,14 @@ type Permit struct {
 // Acquire waits for a permit, at most d.
 func (s *Semaphore) Acquire(ctx context.Context, d time.Duration) (_ Permit, ok bool) {
 	s.mu.Lock()
-	if s.taken < s.permits && s.waiting.Len() == 0 {
+	if s.taken < s.permits { // nobody waits then
 		s.taken++
 		s.mu.Unlock()
 		return Permit{of: s}, true
 	}
 	turn := make(chan struct{})
 	place := s.waiting.PushBack(turn)
-	s.admit()
 	s.mu.Unlock()
-	select {
-	case <-turn:
-		return Permit{of: s}, true
-	default:
-	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
