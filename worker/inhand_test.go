@@ -85,9 +85,9 @@ func (w *world) startFaulty(f faulty, change ...func(*Options)) (stop func()) {
 
 // decline writes what another worker would that took the open claim of a renewal
 // over and was declined.
-func (w *world) decline(r messages.Renewal) {
+func (w *world) decline(js jetstream.JetStream, r messages.Renewal) {
 	w.t.Helper()
-	records, err := journal.Open(w.t.Context(), w.js, DefaultOptions().Log)
+	records, err := journal.Open(w.t.Context(), js, DefaultOptions().Log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -131,13 +131,14 @@ func TestLostSetThenFailedReads(t *testing.T) {
 	}{{"once", 0}, {"for long", time.Second}} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
+			js := w.js // the faulty view takes its place for as long as the worker starts
 			w.publish(w.due("s69", "ok-1", 1))
 			renewal := messages.NewRenewal("s69", "2026-12")
 			var declined, failed atomic.Int64
 			w.startFaulty(faulty{before: func(_ context.Context, call, _ string) error {
 				switch {
 				case call == "paid" && declined.CompareAndSwap(0, time.Now().UnixNano()):
-					w.decline(renewal)
+					w.decline(js, renewal)
 				case call == "read" && declined.Load() != 0 && (failed.Add(1) == 1 || time.Since(time.Unix(0, declined.Load())) < tt.fails):
 					return nats.ErrTimeout
 				}
@@ -384,6 +385,7 @@ func TestCaptureOutlastsEveryFault(t *testing.T) {
 // again; and once a newer record is on top the order gets its own.
 func TestUnreadableUnderAnAnswer(t *testing.T) {
 	w := newWorld(t)
+	js := w.js // the faulty view takes its place for as long as the worker starts
 	w.publish(w.due("unreadable", "ok-1", 1))
 	renewal := messages.NewRenewal("unreadable", "2026-12")
 	filter := messages.RenewalFilter(renewal)
@@ -391,7 +393,7 @@ func TestUnreadableUnderAnAnswer(t *testing.T) {
 	var told atomic.Int64
 	var written atomic.Bool
 	put := func(state string) {
-		stream, err := w.js.Stream(t.Context(), messages.StreamJournal)
+		stream, err := js.Stream(t.Context(), messages.StreamJournal)
 		if err != nil {
 			t.Error(err)
 			return
@@ -405,7 +407,7 @@ func TestUnreadableUnderAnAnswer(t *testing.T) {
 			claim = last
 		}
 		m := &nats.Msg{Subject: claim.Subject, Header: nats.Header{messages.HeaderState: []string{state}}, Data: claim.Data}
-		if _, err := w.js.PublishMsg(t.Context(), m, jetstream.WithExpectLastSequencePerSubject(last.Sequence), jetstream.WithExpectLastSequenceForSubject(last.Sequence, filter)); err != nil {
+		if _, err := js.PublishMsg(t.Context(), m, jetstream.WithExpectLastSequencePerSubject(last.Sequence), jetstream.WithExpectLastSequenceForSubject(last.Sequence, filter)); err != nil {
 			t.Error(err)
 		}
 	}
