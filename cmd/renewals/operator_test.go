@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -442,6 +444,42 @@ func TestShowFinds(t *testing.T) {
 	o.expect(told, "show 2041: neither a record in RENEWAL_JOURNAL nor a job in RENEWALS")
 	_, told = o.run(cli.ExitUsage, "show", "")
 	o.expect(told, "ID: found nothing")
+}
+
+// queueWatched is a broker of which somebody looks at the queue.
+type queueWatched struct {
+	jetstream.JetStream
+	before func()
+}
+
+func (q queueWatched) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if name == messages.StreamJobs {
+		q.before()
+	}
+	return q.JetStream.Stream(ctx, name)
+}
+
+// A job that is decided between the look at the journal and the one in the queue is in neither, and still shown.
+func TestShowWhatIsDecidedMeanwhile(t *testing.T) {
+	o := newOffice(t)
+	records, err := journal.Open(t.Context(), o.js, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, tt := range []showCmd{{ID: "0/2026-12"}, {ID: "1"}, {ID: "2", As: asSubscription}, {ID: "any 3"}, {ID: "any 4", As: asMessageID}} {
+		var id string
+		if strings.HasPrefix(tt.ID, "any") {
+			id = tt.ID
+		}
+		o.publish(o.job(strconv.Itoa(i), "ok", id, 1))
+		work := sync.OnceFunc(o.work)
+		var stdout, stderr bytes.Buffer
+		f := desk.Finder{JetStream: queueWatched{o.js, work}, Journal: records, Progress: func(string, int64) (func(int64), func()) { return func(int64) {}, func() {} }}
+		if err := tt.show(t.Context(), f, newTerminal(nil, &stdout, &stderr, func(string) (string, bool) { return "", false })); err != nil {
+			t.Errorf("show %s: %v", tt.ID, err)
+		}
+		o.expect(stdout.String(), "paid")
+	}
 }
 
 // The search reads the journal from its end in steps, and stops where it has found something.

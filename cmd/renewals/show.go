@@ -38,6 +38,10 @@ func (c *showCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 		return err
 	}
 	defer f.JetStream.Conn().Close()
+	return c.show(ctx, f, t)
+}
+
+func (c *showCmd) show(ctx context.Context, f desk.Finder, t *terminal) error {
 	of, err := c.subscription(ctx, f)
 	if err != nil {
 		return err
@@ -56,6 +60,11 @@ func (c *showCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	jobs, complete, err := f.Waiting(ctx, sought)
 	if err != nil {
 		return err
+	}
+	if len(renewals)+len(jobs) == 0 && !of.known() {
+		if of, renewals, err = c.decided(ctx, f); err != nil {
+			return err
+		}
 	}
 	of.complete = complete
 	for _, j := range jobs {
@@ -140,6 +149,21 @@ func (c *showCmd) renewals(ctx context.Context, f desk.Finder, of *subscription)
 	}
 	found, of.searched, err = f.Recent(ctx, c.ID)
 	return found, err
+}
+
+// decided looks in the journal again. What left the queue between the look there and the one in the queue was in neither, and its
+// records are among the last.
+func (c *showCmd) decided(ctx context.Context, f desk.Finder) (of subscription, found []messages.Renewal, err error) {
+	if of, err = c.subscription(ctx, f); err != nil || c.As == asSubscription {
+		return of, nil, err
+	}
+	if c.As != asMessageID {
+		if found, err = f.Named(ctx, c.ID); err != nil || len(found) > 0 {
+			return of, found, err
+		}
+	}
+	found, _, err = f.Recent(ctx, c.ID)
+	return of, found, err
 }
 
 // list shows the periods and what waits.
