@@ -29,6 +29,7 @@ import (
 // TestChaos breaks everything at once and then compares the simulator's books
 // with the journal, job by job. CHAOS sets how long (default 6s; make chaos takes longer), CHAOS_SEED repeats a run's plan.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	chaos(t, 1)
 }
 
@@ -136,9 +137,9 @@ func chaos(t *testing.T, nodes int) {
 		}
 	})
 	decided := func() bool { return c.decidable() == 0 }
-	await(t, time.Minute, "every job that can be decided to leave the stream", decided)
+	await(t, 2*time.Minute, "every job that can be decided to leave the stream", decided)
 	told = append(told, c.capture(told, len(told))...)
-	await(t, time.Minute, "every capture that can be decided to leave the stream", decided)
+	await(t, 2*time.Minute, "every capture that can be decided to leave the stream", decided)
 	c.report(seed, told)
 	if c.older != "" {
 		told = c.setBack(told)
