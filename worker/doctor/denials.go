@@ -26,6 +26,7 @@ func (e *deniedError) Error() string {
 type denials struct {
 	mu      sync.Mutex
 	waiting map[*question]bool
+	deaf    *deniedError // the place for answers is asked for once, so this is said once, and of every question after it
 }
 
 // A question is waiting for an answer.
@@ -63,10 +64,28 @@ func deniedIn(err error) *deniedError {
 func (d *denials) refuse(denied *deniedError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if denied.Subscribe {
+		d.deaf = denied
+	}
 	for q := range d.waiting {
 		if denied.Subscribe || q.about(denied.Subject) {
 			q.end(denied)
 		}
+	}
+}
+
+// put is called before a question is asked. What it returns is called when it has ended.
+func (d *denials) put(q *question) (ended func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.deaf != nil {
+		q.end(d.deaf)
+	}
+	d.waiting[q] = true
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.waiting, q)
 	}
 }
 

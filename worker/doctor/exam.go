@@ -47,14 +47,9 @@ func (e *exam) askSubjects(ctx context.Context, subjects []string, do func(conte
 	defer cancel()
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	q := &question{subjects, end}
-	e.denials.mu.Lock()
-	e.denials.waiting[q] = true
-	e.denials.mu.Unlock()
+	ended := e.denials.put(&question{subjects, end})
 	err := do(ctx)
-	e.denials.mu.Lock()
-	delete(e.denials.waiting, q)
-	e.denials.mu.Unlock()
+	ended()
 	if denied, ok := errors.AsType[*deniedError](context.Cause(ctx)); ok && err != nil {
 		return denied
 	}

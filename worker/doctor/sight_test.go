@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -54,6 +56,19 @@ func (w *world) denied() {
 	_, text = verdicts(w.examine(w.patient))
 	if want := "this user may not subscribe to _INBOX."; !strings.Contains(text["journal"], want) || !strings.Contains(text["streams"], want) {
 		t.Errorf("the journal: %s; the streams: %s; want %s", text["journal"], text["streams"], want)
+	}
+
+	// The server says so once, and a question that comes later is told, too.
+	e := newExam(w.Context(), Patient{JS: w.as("operator-elsewhere")})
+	defer e.end()
+	for n := range 2 {
+		err := e.ask(w.Context(), []string{"STREAM.INFO." + messages.StreamJobs}, func(ctx context.Context) error {
+			_, err := e.JS.Stream(ctx, messages.StreamJobs)
+			return err
+		})
+		if denied, ok := errors.AsType[*deniedError](err); !ok || !denied.Subscribe {
+			t.Errorf("question %d: %v, want that the user may not subscribe", n+1, err)
+		}
 	}
 }
 
