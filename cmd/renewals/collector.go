@@ -10,11 +10,11 @@ import (
 )
 
 // A worker's garbage is collected seldom while little of its memory is alive, which saves a tenth of the CPU, and more often
-// the more charges are in flight, so that 256 of them take a process of the same size.
+// the more charges are in flight, so that 256 of them take a process of the same size, and a thousand accounts one of 100 MB.
 const (
 	fewestCollections = 300 // as GOGC has it
-	mostCollections   = 100
-	collectAt         = 20 << 20 // bytes of the heap, as long as no more than half of them are alive
+	mostCollections   = 75
+	collectAt         = 20 << 20 // bytes of the heap, as long as no more than about half of them are alive
 )
 
 // gcPercent is the garbage that may lie beside so many bytes that are alive, in steps that do not follow every breath.

@@ -16,7 +16,8 @@ func TestGCPercent(t *testing.T) {
 		{name: "a little more", alive: 6 << 20, want: 200},
 		{name: "more", alive: 8 << 20, want: 150},
 		{name: "256 in flight", alive: 10 << 20, want: 100},
-		{name: "4096 in flight", alive: 200 << 20, want: 100},
+		{name: "a thousand accounts", alive: 24 << 20, want: 75},
+		{name: "4096 in flight", alive: 200 << 20, want: 75},
 	} {
 		if got := gcPercent(tt.alive); got != tt.want {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)

@@ -77,9 +77,9 @@ func (file *ConfigFile) readAccounts(list *yaml.Node) error {
 		for _, p := range pairs(node) {
 			lines[p.key.Value] = p.key.Line
 		}
-		e := &file.Accounts[i]
+		e, line := &file.Accounts[i], node.Line // not the node, which would keep the whole document
 		e.Where = func(key string) string {
-			return fmt.Sprintf("%s:%d: account %s: %s", file.Path, cmp.Or(lines[key], node.Line), cmp.Or(e.Name, fmt.Sprintf("accounts[%d]", i)), key)
+			return fmt.Sprintf("%s:%d: account %s: %s", file.Path, cmp.Or(lines[key], line), cmp.Or(e.Name, fmt.Sprintf("accounts[%d]", i)), key)
 		}
 	}
 	return nil
