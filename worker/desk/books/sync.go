@@ -78,7 +78,7 @@ func (s Syncer) Run(ctx context.Context) (sum Summary, err error) {
 	}
 	between := backoff.NewExponentialBackOff(backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
 	said := ""
-	for {
+	for lost := 0; ; {
 		before := sum.Added
 		err = s.once(ctx, &sum)
 		switch {
@@ -86,12 +86,13 @@ func (s Syncer) Run(ctx context.Context) (sum Summary, err error) {
 			return sum, nil
 		case errors.Is(err, errElsewhere):
 			continue
-		case err == nil || !s.Follow || !passing(err):
+		case err == nil || !passing(err) || !s.Follow && (!readingLost(err) || lost == mostLost):
 			return sum, err
 		}
+		lost++
 		if sum.Added > before {
 			between.Reset()
-			said = ""
+			said, lost = "", 0
 		}
 		if sentence := fmt.Sprintf("%v; trying again", err); sentence != said {
 			s.Say(sentence)
@@ -99,18 +100,29 @@ func (s Syncer) Run(ctx context.Context) (sum Summary, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			return sum, nil
+			if s.Follow {
+				err = nil
+			}
+			return sum, err
 		case <-time.After(between.NextBackOff()):
 		}
 	}
+}
+
+// mostLost is how often in a row a sync that does not follow begins again whose reading was lost: that is over in a moment or is not.
+const mostLost = 3
+
+// readingLost says that a broker which answers has lost what was reading: with a server of its cluster, mostly.
+func readingLost(err error) bool {
+	return errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) ||
+		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, jetstream.ErrOrderedConsumerReset)
 }
 
 // passing says that a broker may be well again later. What the file or the user may not do stays as it is.
 func passing(err error) bool {
 	var answer *jetstream.APIError
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrConnectionReconnecting) ||
-		errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) ||
-		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, jetstream.ErrOrderedConsumerReset) ||
+		errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, nats.ErrDisconnected) || readingLost(err) ||
 		errors.As(err, &answer) && answer.Code == 503
 }
 

@@ -2,6 +2,7 @@ package books
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -466,6 +467,40 @@ func TestMissingForAWhile(t *testing.T) {
 	}
 }
 
+// A sync that does not follow begins again where its consumer was lost, and not for ever; whatever else there is ends it at once.
+func TestConsumerLostOnce(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	newJournal(t, js, charged(0, 5))
+	for name, c := range map[string]struct {
+		err         error
+		times, want int64
+	}{
+		"twice":            {jetstream.ErrConsumerNotFound, 2, 3},
+		"for ever":         {jetstream.ErrConsumerNotFound, 1000, 1 + mostLost},
+		"a broker is away": {nats.ErrNoResponders, 1, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, err := Create(filepath.Join(t.TempDir(), "books.db"), "the test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			losing := &asked{JetStream: js, refused: func(n int64) error {
+				if n <= c.times {
+					return c.err
+				}
+				return nil
+			}}
+			sum, err := Syncer{JetStream: losing, Writer: w}.Run(t.Context())
+			if whole := c.times < c.want; whole != (err == nil && sum.Added == 10) || !whole && !errors.Is(err, c.err) || losing.consumers.Load() != c.want {
+				t.Errorf("added %d, %v, asked %d times, want %d", sum.Added, err, losing.consumers.Load(), c.want)
+			}
+		})
+	}
+}
+
 // following says that somebody waits for what comes.
 func following(stream jetstream.Stream) bool {
 	for c := range stream.ListConsumers(context.Background()).Info() {
@@ -481,6 +516,7 @@ type asked struct {
 	jetstream.JetStream
 	streams, consumers atomic.Int64
 	before             func(consumers int64)
+	refused            func(consumers int64) error
 }
 
 func (a *asked) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
@@ -491,6 +527,10 @@ func (a *asked) Stream(ctx context.Context, name string) (jetstream.Stream, erro
 func (a *asked) OrderedConsumer(ctx context.Context, stream string, c jetstream.OrderedConsumerConfig) (jetstream.Consumer, error) {
 	if n := a.consumers.Add(1); a.before != nil {
 		a.before(n)
+	} else if a.refused != nil {
+		if err := a.refused(n); err != nil {
+			return nil, err
+		}
 	}
 	return a.JetStream.OrderedConsumer(ctx, stream, c)
 }
