@@ -1,7 +1,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := check
-.PHONY: dev test check fmt vet staticcheck tidy fuzz model long chaos bench bench-memory bench-growth bench-books bench-reconcile deploy-check asyncapi schemas clients build help
+.PHONY: dev test check fmt vet staticcheck tidy fuzz model long chaos bench bench-memory bench-accounts bench-growth bench-books bench-reconcile deploy-check asyncapi schemas clients build help
 
 dev: ## run everything in one process on sample jobs: broker, Klarna simulator, worker
 	@echo 'building, which the first time takes a minute or two' >&2; $(GO) run ./cmd/renewals dev
@@ -55,6 +55,9 @@ bench: ## the worker beside a bare loop: ratios, medians of 15 rounds, at most 1
 
 bench-memory: ## the worker's memory while it drains a million jobs, with a plot; at most 15 minutes
 	@BENCH=memory $(MAKE) --no-print-directory bench
+
+bench-accounts: ## a thousand accounts in one worker; two minutes; BENCH=quick for a hundred
+	@$(GO) build -o bin/bench ./test/bench && exec bin/bench accounts
 
 bench-growth: ## every read command beside claims on a million renewals; 15 minutes, 8 GB; BENCH=quick for a tenth, BENCH_BUSY=1 beside busy loops
 	@$(GO) build -o bin/bench ./test/bench && exec bin/bench growth

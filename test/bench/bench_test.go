@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -26,15 +27,34 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && parts[os.Args[1]] != nil {
 		os.Exit(run())
 	}
-	os.Exit(m.Run())
+	var err error
+	if binaries, err = os.MkdirTemp("", "bench"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(binaries)
+	os.Exit(code)
+}
+
+var (
+	binaries string // where the programs are built
+	built    = sync.OnceValues(func() (tools, error) { return build(context.Background(), binaries) })
+)
+
+// programs are built once for all tests.
+func programs(t *testing.T) tools {
+	t.Helper()
+	all, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
 
 // TestMeasure runs every program on every kind of broker with a few jobs.
 func TestMeasure(t *testing.T) {
-	programs, err := build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	programs := programs(t)
 	for _, tt := range []struct {
 		name  string
 		setup setup

@@ -14,11 +14,7 @@ import (
 // A journal of copies is what a worker would have written: as many records, each its renewal's own and of the size of the first. Readers and
 // claims of both kinds get through.
 func TestGrowth(t *testing.T) {
-	programs, err := build(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := open(t.Context(), programs, filepath.Join(t.TempDir(), "growth"), setup{Group: "growth", Who: "renewals", Workers: 1, Accounts: 1, Hands: fastHands, Replicas: 1, Jobs: 1})
+	w, err := open(t.Context(), programs(t), filepath.Join(t.TempDir(), "growth"), setup{Group: "growth", Who: "renewals", Workers: 1, Accounts: 1, Hands: fastHands, Replicas: 1, Jobs: 1})
 	defer w.close()
 	if err != nil {
 		t.Fatal(err)

@@ -67,6 +67,7 @@ func run() int {
 
 // parts are what this program is within a run of itself.
 var parts = map[string]func(args []string) error{
+	"accounts":  func([]string) error { return crowded() },
 	"growth":    func([]string) error { return growth() },
 	"reconcile": func([]string) error { return reconciling() },
 	"loop": func(args []string) error {
