@@ -10,7 +10,7 @@ import (
 )
 
 // A worker's garbage is collected seldom while little of its memory is alive, which saves a tenth of the CPU, and more often
-// the more charges are in flight, so that 256 of them take a process of the same size, and a thousand accounts one of 100 MB.
+// the more charges are in flight, so that 256 of them take a process half as large again, and a thousand accounts one of 100 MB.
 const (
 	fewestCollections = 300 // as GOGC has it
 	mostCollections   = 75
