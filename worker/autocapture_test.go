@@ -204,6 +204,7 @@ func TestWhichOrdersAreSampled(t *testing.T) {
 // What the look does not tell is not known, and it holds no result up for long: neither of a Klarna that does not answer it nor of
 // one that answers it with an error.
 func TestAutoCaptureNotLookedAt(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{
 		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 		"an error":  func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) },
@@ -236,6 +237,7 @@ func TestAutoCaptureNotLookedAt(t *testing.T) {
 
 // S66: nobody has looked at the order, and a capture job does: it takes what Klarna left.
 func TestCaptureOfAnOrderThatKlarnaLeft(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		token string
 		job   messages.Capture
@@ -319,6 +321,7 @@ func TestCaptureRightAfterPaid(t *testing.T) {
 // A capture of an order that Klarna was asked to capture, where nothing is learned from the look, or the worker breaks before it:
 // what is recorded has the amounts of the result that it was paid with.
 func TestCaptureOfAnOrderThatIsNotTold(t *testing.T) {
+	t.Parallel()
 	for name, turnsAway := range map[string]bool{"Klarna knows no such order": false, "Klarna turns the look away": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)

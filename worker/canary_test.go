@@ -64,6 +64,7 @@ func TestOddAnswersPauseNobody(t *testing.T) {
 // S55: the host has moved. The canary pauses the account, no job goes out meanwhile, no key's clock runs, and nobody
 // is unresolved; once it is mended everybody is charged.
 func TestHostHasMoved(t *testing.T) {
+	t.Parallel()
 	const jobs = 20
 	for _, outage := range []string{"301", "302", "307", "308", "403-html", "401"} {
 		t.Run(outage, func(t *testing.T) {

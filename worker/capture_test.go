@@ -180,6 +180,7 @@ func TestCapturesAtOnce(t *testing.T) {
 }
 
 func TestNothingToCapture(t *testing.T) {
+	t.Parallel()
 	other := part("c1", 0)
 	other.OrderID = "another-order"
 	for _, row := range []struct {
@@ -297,6 +298,7 @@ func TestCapturesExpire(t *testing.T) {
 // TestCaptureVariants: Klarna makes the capture and fails, is busy, refuses, or
 // contradicts itself. The beginning of the reference says which.
 func TestCaptureVariants(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		reference, want string
 		taken           []int64
@@ -329,6 +331,7 @@ func TestCaptureVariants(t *testing.T) {
 // TestCaptureUnresolved: Klarna makes the capture, does not say so, and refuses
 // it from then on. Nothing is told until an operator has looked.
 func TestCaptureUnresolved(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name    string
 		resolve func(*journal.Journal, messages.Renewal, journal.Decision) error

@@ -184,6 +184,7 @@ func (d deafBucket) Put(ctx context.Context, key string, value []byte) (uint64, 
 // S78: the clock of a worker steps while claims are open. Nothing is sent and
 // nothing expires until it was compared again; then everything ends well.
 func TestClockSteps(t *testing.T) {
+	t.Parallel()
 	for _, step := range []time.Duration{26 * time.Hour, -2 * time.Hour, 50 * time.Second, -50 * time.Second} {
 		t.Run(step.String(), func(t *testing.T) {
 			w := newWorld(t)

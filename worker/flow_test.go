@@ -365,6 +365,7 @@ func (b bucketTrouble) KeyValue(ctx context.Context, name string) (jetstream.Key
 // TestStartIsPatient: a worker that is told to stop while it starts ends well,
 // and an answer that does not come at the start is asked for again.
 func TestStartIsPatient(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		stop bool

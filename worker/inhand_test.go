@@ -125,6 +125,7 @@ func (w *world) writes(records *journal.Journal, of messages.Renewal, at journal
 // S69: a 200 is in hand, another worker has recorded `dunning`, and the read that
 // would tell so fails: once, and for as long as a minute of a lease of two.
 func TestLostSetThenFailedReads(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		fails time.Duration
@@ -227,6 +228,7 @@ func (r *faultyRow) meet(ctx context.Context) error {
 // S7, S26, S53, S69: every step of a delivery meets every fault of the broker. Each
 // job ends in its one result, which is true, and where the step comes after the answer Klarna is not asked again.
 func TestEveryStepOutlastsEveryFault(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		step   string
 		token  string

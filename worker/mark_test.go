@@ -158,6 +158,7 @@ func (w *world) accept() {
 // is published again. Nothing is sent before an operator has accepted the journal. After it, Klarna gives
 // the same orders again within the key window; after the window nothing is sent at all (S92).
 func TestJournalSetBack(t *testing.T) {
+	t.Parallel()
 	const jobs = 6
 	for _, how := range []struct {
 		name  string

@@ -306,6 +306,7 @@ func TestReadsRefused(t *testing.T) {
 // TestRefusedForGood: the broker will never take these bytes. Nobody is told a
 // result that is none; a person hears of the order, and the job goes on under the same key.
 func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
 	for name, refusal := range map[string]error{
 		"sealed":          &jetstream.APIError{Code: 400, ErrorCode: 10109},
 		"too large":       &jetstream.APIError{Code: 400, ErrorCode: 10054},

@@ -173,6 +173,7 @@ func TestParkedJobComesOutAsItWas(t *testing.T) {
 
 // S77: whatever goes wrong while a job is parked, it is charged once when it is due.
 func TestParkingBreaks(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name          string
 		before, after error

@@ -18,6 +18,7 @@ const refusedRun, refusedUnproven = 20, 3
 // another merchant's. At most twenty renewals end by it, whatever is in flight; the others wait, and are charged
 // under the same keys once it is mended. Before the first order since the start three are enough.
 func TestAnotherMerchantsTokens(t *testing.T) {
+	t.Parallel()
 	const jobs, concurrency = 100, 32
 	for _, tt := range []struct {
 		name    string

@@ -470,6 +470,7 @@ func TestSameIDOtherCharge(t *testing.T) {
 
 // S12: a fraud status that is not final is no money and no refusal.
 func TestPendingIsNoMoney(t *testing.T) {
+	t.Parallel()
 	for token, want := range map[string]string{"pending-accept-1": "paid", "pending-reject-1": "dunning fraud_rejected"} {
 		t.Run(token, func(t *testing.T) {
 			w := newWorld(t)

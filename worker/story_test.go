@@ -188,6 +188,7 @@ func TestSameKeySameBytes(t *testing.T) {
 // key may be used. Nothing is announced, somebody can see it all the time, and what is found out in the end, such as by a row
 // of a settlement report, is a result like any other.
 func TestUnknownUntilAPersonKnows(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		found   string
 		orderID string
@@ -299,6 +300,7 @@ func TestBothClaimAtOnce(t *testing.T) {
 // S7: the charge went well and whatever comes after it fails
 // for a while. That is not the customer's failure, and no reason to charge again.
 func TestLaterStepsFail(t *testing.T) {
+	t.Parallel()
 	t.Run("the result cannot be written", func(t *testing.T) {
 		w := newWorld(t)
 		w.publish(w.due("s7", "ok-1", 1))
@@ -666,6 +668,7 @@ func TestStaleDeliveries(t *testing.T) {
 // S31: a worker freezes with an order in hand, longer than its
 // lease, and another takes over. Whichever of them writes first, there is one result, and no ack takes the job from the other.
 func TestFrozenWithAnOrderInHand(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		early bool // the first wakes before the other has recorded what it found

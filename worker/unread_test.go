@@ -68,6 +68,7 @@ func TestProxyThatKnowsNoPath(t *testing.T) {
 
 // S52: the order of a capture has expired, and Klarna answers the look at it, or the capture, 404 without a word.
 func TestCaptureOfAnExpiredOrder(t *testing.T) {
+	t.Parallel()
 	for _, reference := range []string{"404-bare-1", "403-bare-1"} {
 		t.Run(reference, func(t *testing.T) {
 			w := newWorld(t)

@@ -17,6 +17,7 @@ func referenced(j map[string]any) {
 
 // Whichever way leads to unresolved, whoever writes the record, and of charges and captures alike: it has what a search at Klarna needs.
 func TestEveryUnresolvedSaysWhereToSearch(t *testing.T) {
+	t.Parallel()
 	purge := func(w *world) {
 		w.t.Helper()
 		stream, err := w.js.Stream(w.t.Context(), messages.StreamJobs)

@@ -41,6 +41,7 @@ func (w *Worker) why(name messages.Account) string {
 // S82: an account whose consumer is changed to headers only, or deleted, waits by name; the other goes on, and nothing is
 // rejected.
 func TestOneAccountsConsumer(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, says string
 		spoil      func(w *world)
@@ -122,6 +123,7 @@ func TestConsumerMissingAtTheStart(t *testing.T) {
 
 // S59, S73: what the server tells of is noticed at once, not within a minute, and told by metric, too.
 func TestNoticedAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, stream, consumer, setting string
 		spoil                           func(w *world)

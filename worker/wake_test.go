@@ -138,6 +138,7 @@ func unhurried(o *Options) { o.RetryDelays = []time.Duration{20 * time.Minute} }
 
 // S95: a job that waits for the claim of another has its result as soon as that is settled, whoever settles it here.
 func TestWokenWhenTheClaimEnds(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, token string
 		first       messages.Kind // the record that ends the claim
