@@ -37,6 +37,7 @@ type shared struct {
 	finishing context.Context // ends when tries in flight may no longer finish
 	recording context.Context // ends a little later, so that what a try has taught still gets into the journal
 	hands     gate.Hands      // that handle the jobs of all accounts
+	pullers   int             // of all accounts
 }
 
 // account is an Account at work.
@@ -137,7 +138,7 @@ func (a *account) semaphore() *gate.Semaphore {
 func (a *account) puller(consumer string, semaphore *gate.Semaphore) *gate.Puller {
 	s := a.shared
 	return gate.NewPuller(gate.PullerConfig{
-		JetStream: s.js, Stream: topology.StreamOf(consumer), Consumer: consumer, Hands: &s.hands, Semaphore: semaphore, Limiter: a.limiter, Breaker: a.breaker,
+		JetStream: s.js, Stream: topology.StreamOf(consumer), Consumer: consumer, Of: s.pullers, Hands: &s.hands, Semaphore: semaphore, Limiter: a.limiter, Breaker: a.breaker,
 		Outage: s.outage, Held: &a.unfit, Lost: a.hold, Now: s.clock.now, Log: a.log,
 	})
 }

@@ -156,7 +156,7 @@ func (w *Worker) shared(records *journal.Journal, finishing, recording context.C
 	return &shared{
 		js: w.js, timing: w.opts.timing(), clock: w.clock, pauses: w.pauses, outage: w.outage, marks: w.marks, journal: records, memory: w.memory,
 		fill: &fill{metrics: w.metrics}, waker: newWaker(func(subject string, data []byte) error { return w.js.Conn().Publish(subject, data) }), metrics: w.metrics, restored: &w.restored, survivor: survivor{metrics: w.metrics, log: w.log},
-		finishing: finishing, recording: recording,
+		finishing: finishing, recording: recording, pullers: len(w.opts.Accounts) * len(topology.Consumers("")),
 	}
 }
 

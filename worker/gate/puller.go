@@ -35,6 +35,8 @@ type Delivery struct {
 type PullerConfig struct {
 	JetStream        jetstream.JetStream
 	Stream, Consumer string
+	// Of is how many pullers the worker has, for all its consumers.
+	Of int
 	// Hands handle the jobs.
 	Hands *Hands
 	// Semaphore of all pullers whose jobs count together.
@@ -232,16 +234,17 @@ func (p *Puller) ready(ctx context.Context) int {
 // pull asks for n jobs and waits until they came or the request is over. While
 // none came to the last request it is idle and waits for the first of them.
 func (p *Puller) pull(ctx context.Context, in *inbox, number, n int, idle bool, reconnected <-chan nats.Status) (came int, err error) {
-	request := pullRequest{Batch: n, Expires: pullExpiry}
+	request, beat := pullRequest{Batch: n, Expires: pullExpiry}, pullHeartbeat
 	if idle {
-		request = pullRequest{Batch: n, Expires: pullExpiryIdle, Heartbeat: pullHeartbeat}
+		beat = heartbeat(p.Of)
+		request = pullRequest{Batch: n, Expires: pullExpiryIdle, Heartbeat: beat}
 	}
 	body, _ := json.Marshal(request)
 	reply := in.reply(number)
 	if err := p.nc.PublishRequest(p.subject, reply, body); err != nil {
 		return 0, fmt.Errorf("ask for jobs: %w", err)
 	}
-	silence := time.NewTimer(2 * pullHeartbeat)
+	silence := time.NewTimer(2 * beat)
 	defer silence.Stop()
 	for came < n {
 		select {
@@ -252,7 +255,7 @@ func (p *Puller) pull(ctx context.Context, in *inbox, number, n int, idle bool, 
 		case <-silence.C:
 			return came, errForgotten
 		case m := <-in.sent:
-			silence.Reset(2 * pullHeartbeat)
+			silence.Reset(2 * beat)
 			if isJob(m) {
 				p.Take(m)
 				came++

@@ -46,3 +46,12 @@ func TestTroubleIsToldOnceItLasts(t *testing.T) {
 		t.Error("that it is over is told although nobody heard of it")
 	}
 }
+
+// TestHeartbeat: a few accounts notice a lost request soon, and many do not spend their time on heartbeats.
+func TestHeartbeat(t *testing.T) {
+	for requests, want := range map[int]time.Duration{3: 5 * time.Second, 1500: 5 * time.Second, 2400: 8 * time.Second, 3000: 10 * time.Second, 30_000: 10 * time.Second} {
+		if got := heartbeat(requests); got != want || 2*got >= pullExpiryIdle {
+			t.Errorf("%d requests: every %s, want %s, and more than twice before one ends", requests, got, want)
+		}
+	}
+}

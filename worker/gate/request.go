@@ -17,7 +17,17 @@ const (
 	pullExpiry     = 5 * time.Second
 	pullExpiryIdle = 30 * time.Second
 	pullHeartbeat  = 5 * time.Second // of an idle request; a shorter one has none
+
+	// A worker of a thousand accounts has three thousand idle requests, whose heartbeats would be most of what it does while
+	// none has a job. Where there are so many they come more seldom.
+	slowHeartbeat    = 10 * time.Second
+	heartbeatsSecond = 300
 )
+
+// heartbeat is how often an idle request of so many hears that it is still served. After twice that it is made again.
+func heartbeat(requests int) time.Duration {
+	return min(max(pullHeartbeat, time.Duration(requests)*time.Second/heartbeatsSecond), slowHeartbeat)
+}
 
 // errForgotten is a request of which it is not known whether it is still served.
 var errForgotten = errors.New("ask for jobs: no heartbeat from the server")
