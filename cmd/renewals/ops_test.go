@@ -156,8 +156,15 @@ func TestRotation(t *testing.T) {
 		{"the other comes", func() { write(late, "e", now) }, []string{late}},
 	} {
 		row.do()
-		if got := r.changed(); !slices.Equal(got, row.want) {
+		if got := r.changed(2); !slices.Equal(got, row.want) {
 			t.Errorf("%s: changed %v, want %v", row.situation, got, row.want)
+		}
+	}
+	write(file, "f", now.Add(3*time.Second))
+	write(late, "f", now.Add(3*time.Second))
+	for n, want := range [][]string{{file}, {late}, nil, nil} {
+		if got := r.changed(1); !slices.Equal(got, want) {
+			t.Errorf("look %d at one of two that were written: changed %v, want %v", n+1, got, want)
 		}
 	}
 }

@@ -19,11 +19,16 @@ import (
 type rotation struct {
 	files  []string
 	seen   []os.FileInfo // nil where there is no file
+	next   int           // of files, to be looked at
 	signal chan os.Signal
 }
 
-// rotationEvery is how often the files are looked at.
-const rotationEvery = time.Second
+// rotationFiles are looked at every rotationEvery. With a thousand accounts each has its turn within ten seconds, since looking at
+// so many at once would be a good part of what an idle worker does.
+const (
+	rotationEvery = time.Second
+	rotationFiles = 100
+)
 
 // newRotation begins to catch SIGHUP, which would end the process otherwise. stop lets go of it.
 func newRotation(entries []cli.AccountEntry) (r *rotation, stop func()) {
@@ -35,7 +40,7 @@ func newRotation(entries []cli.AccountEntry) (r *rotation, stop func()) {
 		}
 	}
 	r.seen = make([]os.FileInfo, len(r.files))
-	r.changed()
+	r.changed(len(r.files))
 	return r, func() { signal.Stop(r.signal) }
 }
 
@@ -51,7 +56,7 @@ func (r *rotation) run(ctx context.Context, log zerolog.Logger, retry func()) {
 			log.Info().Msg("SIGHUP: paused accounts try again")
 			retry()
 		case <-tick.C:
-			for _, file := range r.changed() {
+			for _, file := range r.changed(rotationFiles) {
 				log.Info().Str("file", file).Msg("API key changed: paused accounts try again")
 				retry()
 			}
@@ -59,10 +64,12 @@ func (r *rotation) run(ctx context.Context, log zerolog.Logger, retry func()) {
 	}
 }
 
-// changed lists the files that are not as they were when it was last asked. A file that has gone is no change yet: it is
-// in the middle of one.
-func (r *rotation) changed() (files []string) {
-	for i, file := range r.files {
+// changed looks at the next files, at most n of them, and lists those that are not as they were. A file that has gone is no
+// change yet: it is in the middle of one.
+func (r *rotation) changed(n int) (files []string) {
+	for range min(n, len(r.files)) {
+		i, file := r.next, r.files[r.next]
+		r.next = (r.next + 1) % len(r.files)
 		info, err := os.Stat(file)
 		if err != nil {
 			continue
