@@ -35,15 +35,15 @@ type presence struct {
 	accounts  []*account
 	started   time.Time
 	version   string
-	times     map[string]string // see [topology.Presence]
-	seen      map[string]sighting
-	announced string     // the pauses that the last entry told of
-	sent      comparison // our clocks when it was sent
+	times     map[string]string   // see [topology.Presence]
+	seen      map[string]sighting // the other workers
+	announced string              // the pauses that the last entry told of
+	sent      comparison          // our clocks when it was sent
 }
 
 type sighting struct {
 	at       time.Time // by the monotonic clock of this machine
-	accounts map[messages.Account]topology.AccountPresence
+	accounts map[messages.Account]struct{}
 }
 
 // run goes on until ctx ends. On a new connection it begins anew at once: the broker behind it may know nothing of the watch, which
@@ -99,23 +99,39 @@ func (p *presence) watch(ctx context.Context, connected <-chan nats.Status) erro
 	}
 }
 
-// see takes in an entry and says whether it may change the shares.
+// see takes in an entry and says whether it may change the shares or a pause. Of each only what is needed is read: with a thousand
+// accounts an entry is long.
 func (p *presence) see(entry jetstream.KeyValueEntry) bool {
+	if entry.Key() == p.key() {
+		before := p.clock.fault()
+		p.seeOwn(entry)
+		return p.clock.fault() != before
+	}
 	name := strings.TrimPrefix(entry.Key(), topology.PresenceKey)
 	if entry.Operation() != jetstream.KeyValuePut {
 		delete(p.seen, name)
 		return true
 	}
-	var other topology.Presence
+	var other struct {
+		Accounts map[messages.Account]struct{} `json:"accounts"`
+	}
 	if err := json.Unmarshal(entry.Value(), &other); err != nil {
 		return false
-	}
-	if other.Name == p.name && other.At.Equal(p.sent.wall) {
-		p.clock.compare(p.sent, entry.Created().Add(p.ahead()), p.margin())
 	}
 	_, known := p.seen[name]
 	p.seen[name] = sighting{time.Now(), other.Accounts}
 	return !known
+}
+
+// seeOwn compares this machine's clock with the broker's, which stamped the entry.
+func (p *presence) seeOwn(entry jetstream.KeyValueEntry) {
+	var me struct {
+		Name string    `json:"name"`
+		At   time.Time `json:"at"`
+	}
+	if entry.Operation() == jetstream.KeyValuePut && json.Unmarshal(entry.Value(), &me) == nil && me.Name == p.name && me.At.Equal(p.sent.wall) {
+		p.clock.compare(p.sent, entry.Created().Add(p.ahead()), p.margin())
+	}
 }
 
 // margin is the least that the leases leave for clocks that are apart.
@@ -127,7 +143,7 @@ func (p *presence) margin() time.Duration {
 	return least
 }
 
-// share sets every account's rate to its part among the workers that serve it.
+// share sets every account's rate to its part among the workers that serve it, of which this is one.
 func (p *presence) share() {
 	workers := map[messages.Account]int{}
 	for name, s := range p.seen {
@@ -140,7 +156,7 @@ func (p *presence) share() {
 		}
 	}
 	for _, a := range p.accounts {
-		a.limiter.Share(max(workers[a.config.Name], 1))
+		a.limiter.Share(1 + workers[a.config.Name])
 		if why := a.limiter.Closed(); (why != "") != a.rateLimited { // it begins and ends by time alone
 			a.rateLimited = why != ""
 			a.pauseChanged(gate.PauseRateLimited, a.rateLimited, why)
