@@ -115,17 +115,18 @@ func (s *Semaphore) admit() {
 	}
 }
 
-// ahead is how many jobs may be claimed now beside as many as there are permits: those for which one comes free while
-// their claim is written, by Little's law. Where Klarna has fallen silent none does. s.mu is held.
+// ahead is how many jobs may be claimed now beside as many as there are permits: those for which one comes free within
+// claimAhead, by Little's law, and an eighth at most. Where Klarna has fallen silent none does. s.mu is held.
 func (s *Semaphore) ahead() int {
 	if s.pace.held == 0 || time.Since(s.freed) > claimAhead*4 {
 		return 0
 	}
-	return int(min(time.Duration(s.permits)*claimAhead/s.pace.held, time.Duration(s.permits/16)))
+	return int(min(time.Duration(s.permits)*claimAhead/s.pace.held, time.Duration(s.permits/8)))
 }
 
-// claimAhead is about what writing a claim takes, and looking beside it, with a disk behind them.
-const claimAhead = 10 * time.Millisecond
+// claimAhead is several times what it takes to write a claim and to look beside it: answers come in bursts, and what these set free
+// then waits for processor and disk.
+const claimAhead = 40 * time.Millisecond
 
 // Begin says that the account's rate was waited for: what holds the permit from now on is its claim and Klarna.
 func (p *Permit) Begin() {
