@@ -38,7 +38,7 @@ func TestOddAnswersPauseNobody(t *testing.T) {
 		w.publish(w.due("odd-"+strconv.Itoa(n), "403-bare-"+strconv.Itoa(n), 1))
 	}
 	var worker *Worker
-	w.startWith(&worker, func(o *Options) { o.Accounts[0].Concurrency = 16 })
+	w.startWith(&worker, w.patient, func(o *Options) { o.Accounts[0].Concurrency = 16 })
 	w.await("every odd job to be turned away", func() bool { return len(w.orders()) >= odd })
 	for n := range good {
 		w.publish(w.due("good-"+strconv.Itoa(n), "ok-"+strconv.Itoa(n), 1))
