@@ -43,8 +43,15 @@ type asker struct {
 }
 
 // ask gets from Klarna what the claim is for, as far as that goes within this delivery, and what the record of it needs.
-// The permit is given back as soon as Klarna has answered: what follows, another job need not wait for.
+// A job that was claimed ahead waits first until it may be sent. The permit is given back as soon as Klarna has answered:
+// what follows, another job need not wait for.
 func (a *asker) ask(ctx context.Context, j *job, h journal.HeldClaim, t *turn) journal.TryResult {
+	if !t.permit.Send(ctx, sendPatience) {
+		t.permit.Release()
+		unsent := journal.Untried(h)
+		unsent.HandBack = true
+		return unsent
+	}
 	began := a.clock.now()
 	answer := a.tries(ctx, j, h, t.probe)
 	t.permit.Release()
@@ -53,6 +60,10 @@ func (a *asker) ask(ctx context.Context, j *job, h journal.HeldClaim, t *turn) j
 	answer.TokenStatus = a.tokenStatus(j, answer)
 	return answer
 }
+
+// sendPatience is how long a claim may wait for its permit, which was about to come free when it was written. Where Klarna
+// has fallen silent meanwhile, the job goes back rather than spend its lease on waiting.
+const sendPatience = time.Second
 
 // tries asks again while that makes sense within this delivery: the same key and the same bytes every time.
 func (a *asker) tries(ctx context.Context, j *job, h journal.HeldClaim, probe bool) journal.TryResult {

@@ -72,6 +72,16 @@ func TestStaleJobGoesBack(t *testing.T) {
 	}
 }
 
+// permitted is the turn of a job that waits for nothing.
+func permitted(t *testing.T) *turn {
+	t.Helper()
+	permit, ok := gate.NewSemaphore(1).Acquire(t.Context(), 0)
+	if !ok {
+		t.Fatal("the only permit was not given")
+	}
+	return &turn{permit: permit}
+}
+
 // accountAsking is an account whose Klarna is a function, with the claim of a job.
 func accountAsking(t *testing.T, answer http.HandlerFunc) (*account, *job, journal.HeldClaim) {
 	t.Helper()
@@ -127,7 +137,7 @@ func TestRetryAfterWithinADelivery(t *testing.T) {
 				second.Store(time.Now().UnixNano())
 				_, _ = w.Write([]byte(`{"order_id":"order-1","fraud_status":"ACCEPTED"}`))
 			})
-			got := a.handler.asker.ask(t.Context(), j, h, new(turn))
+			got := a.handler.asker.ask(t.Context(), j, h, permitted(t))
 			if got.Tries != tt.tries || got.Answer != tt.want || got.RetryAfter != tt.delay {
 				t.Errorf("ask = %+v, want %d tries and to wait %s", got.Outcome, tt.tries, tt.delay)
 			}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
+	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
 // TestPauseWhileWaitingForAPermit: a job that waits while the account is paused
@@ -78,10 +80,66 @@ func TestPermitIsFreeWhileAResultIsRecorded(t *testing.T) {
 	}
 }
 
-// TestConcurrency: however many jobs are at hand, Klarna never sees more charges at once than the account may have. What is
-// looked at beside them, see [asker.authorised], is no charge.
+// TestClaimedAheadInVain: a job that was claimed ahead sends nothing until another is answered. Where Klarna has fallen silent,
+// or the worker is told to stop, it goes back with its claim, as if it had not been claimed.
+func TestClaimedAheadInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const permits = 16
+		a, _, claim := compared(t)
+		h := journal.HeldClaim{Claim: claim, SetsClock: true}
+		s := gate.NewSemaphore(permits)
+		acquire := func() *turn {
+			t.Helper()
+			permit, ok := s.Acquire(t.Context(), 0)
+			if !ok {
+				t.Fatalf("no permit, with %d in use", s.InUse())
+			}
+			permit.Begin()
+			return &turn{permit: permit}
+		}
+		flying := make([]*turn, permits)
+		for round := range 2 { // the first one is quick
+			for n := range flying {
+				flying[n] = acquire()
+				if !flying[n].permit.Send(t.Context(), 0) {
+					t.Fatalf("round %d: permit %d may not be used", round, n+1)
+				}
+			}
+			if round == 0 {
+				gate.Sleep(t.Context(), 5*time.Millisecond)
+				for _, mine := range flying {
+					mine.permit.Release()
+				}
+			}
+		}
+		ask := func(ctx context.Context, want time.Duration) {
+			t.Helper()
+			began := time.Now()
+			got := a.handler.asker.ask(ctx, nil, h, acquire()) // without a job: it would panic if it went on
+			if took := time.Since(began); took != want {
+				t.Errorf("waited for %s, want %s", took, want)
+			}
+			if !got.Unsent || !got.HandBack || got.Answer != journal.NoAnswer || got.Tries != 0 {
+				t.Errorf("the job goes on with %+v, want it handed back unsent", got.Outcome)
+			}
+			if s.InUse() != permits {
+				t.Errorf("%d permits in use, want %d", s.InUse(), permits)
+			}
+		}
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		ask(stopped, 0)
+		ask(t.Context(), sendPatience)
+		if _, ok := s.Acquire(t.Context(), time.Hour); ok {
+			t.Error("another job is claimed ahead while Klarna is silent")
+		}
+	})
+}
+
+// TestConcurrency: however many jobs are at hand, and some of them claimed ahead, Klarna never sees more charges at once than
+// the account may have. What is looked at beside them, see [asker.authorised], is no charge.
 func TestConcurrency(t *testing.T) {
-	const jobs, slots = 60, 4
+	const jobs, slots = 300, 32
 	w := newWorld(t)
 	var now, most atomic.Int64
 	full := make(chan struct{})
@@ -106,7 +164,7 @@ func TestConcurrency(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range jobs {
-		w.publish(w.due("many-"+strconv.Itoa(n), "slow-20-ok-"+strconv.Itoa(n), 1))
+		w.publish(w.due("many-"+strconv.Itoa(n), "slow-200-ok-"+strconv.Itoa(n), 1))
 	}
 	w.start(w.patient, func(o *Options) {
 		client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: o.TryTimeout, Credentials: klarna.StaticCredentials("merchant", "secret-password")})

@@ -65,7 +65,7 @@ func TestTryingEnds(t *testing.T) {
 		asks <- a
 		a.rules.base.TryBudget = tt.budget
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-		got := a.handler.asker.ask(ctx, j, h, new(turn))
+		got := a.handler.asker.ask(ctx, j, h, permitted(t))
 		cancel()
 		if n := asked.Load(); n < 1 || n > tt.most || got.HandBack {
 			t.Errorf("%s: %d requests, handed back: %t; want 1 to %d and not", tt.name, n, got.HandBack, tt.most)

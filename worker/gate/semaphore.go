@@ -11,19 +11,23 @@ import (
 // A Semaphore bounds the charges, or the captures, that an account may have in flight. A job
 // holds a permit from before its claim until Klarna has answered. Reading it and recording the answer need none, so
 // while charges are quick some more jobs are at hand than there are permits: none is
-// then idle between two of them.
+// then idle between two of them. Nor is one while a claim is written: a few jobs are claimed ahead, for permits that are
+// about to come free, and wait for these with their claims, see [Permit.Send].
 type Semaphore struct {
 	bound  int             // permits that there may ever be
 	rate   func() float64  // what the permits have to suffice for, see pace; nil: their number is fixed
-	freed  []chan struct{} // one entry when more jobs may be wanted; one for each puller that shares the semaphore
+	news   []chan struct{} // one entry when more jobs may be wanted; one for each puller that shares the semaphore
 	atHand atomic.Int64    // jobs that have come and are not done
 	quick  atomic.Int64    // when a quick charge ended last, Unix time in nanoseconds
 
 	mu      sync.Mutex
 	pace    pace
 	permits int
-	taken   int       // more than permits for a while after these have become fewer
-	waiting list.List // of chan struct{}, which are closed in this order
+	taken   int       // more than permits where jobs are claimed ahead, and for a while after these have become fewer
+	sent    int       // of those taken, what is with Klarna
+	freed   time.Time // when one of those was last given back
+	waiting line      // for a permit
+	claimed line      // for one of those before them to be answered by Klarna
 }
 
 // quickCharge is a charge beside which the time between two of them counts. Behind
@@ -43,56 +47,114 @@ func NewRatedSemaphore(l *Limiter) *Semaphore {
 	return s
 }
 
+// A line is of those who wait for something, and get it in the order in which they came. The semaphore's mutex guards it.
+type line struct{ turns list.List } // of chan struct{}, closed when the turn comes
+
+// wait waits in the line until the turn comes, at most d. mu is held; while it waits and afterwards it is not.
+func (l *line) wait(ctx context.Context, mu *sync.Mutex, d time.Duration) (came bool) {
+	turn := make(chan struct{})
+	place := l.turns.PushBack(turn)
+	mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-turn:
+		return true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	select {
+	case <-turn: // it came at the last moment, and is nobody else's
+		return true
+	default:
+	}
+	l.turns.Remove(place)
+	return false
+}
+
+// next gives the first of the line its turn.
+func (l *line) next() (somebody bool) {
+	first := l.turns.Front()
+	if first != nil {
+		close(l.turns.Remove(first).(chan struct{}))
+	}
+	return first != nil
+}
+
 // A Permit is the right to have one charge in flight. The zero value is none. It is not to be copied once it may be
 // released.
 type Permit struct {
 	of    *Semaphore
 	began time.Time
+	sent  bool
 }
 
 // Acquire waits for a permit, at most d.
 func (s *Semaphore) Acquire(ctx context.Context, d time.Duration) (_ Permit, ok bool) {
 	s.mu.Lock()
-	if s.taken < s.permits { // nobody waits then
+	if s.taken < s.permits+s.ahead() { // nobody waits then
 		s.taken++
 		s.mu.Unlock()
 		return Permit{of: s}, true
 	}
-	turn := make(chan struct{})
-	place := s.waiting.PushBack(turn)
-	s.mu.Unlock()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-turn:
-		return Permit{of: s}, true
-	case <-ctx.Done():
-	case <-timer.C:
+	if !s.waiting.wait(ctx, &s.mu, d) {
+		return Permit{}, false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	select {
-	case <-turn: // it came at the last moment, and is nobody else's
-		return Permit{of: s}, true
-	default:
-	}
-	s.waiting.Remove(place)
-	return Permit{}, false
+	return Permit{of: s}, true
 }
 
-// admit gives the permits that are free to those who have waited longest. s.mu is held.
+// admit lets those who have waited longest go on: with what Klarna may be asked now, and then with permits. s.mu is held.
 func (s *Semaphore) admit() {
-	for first := s.waiting.Front(); first != nil && s.taken < s.permits; first = s.waiting.Front() {
+	for s.sent < s.permits && s.claimed.next() {
+		s.sent++
+	}
+	for s.taken < s.permits+s.ahead() && s.waiting.next() {
 		s.taken++
-		close(s.waiting.Remove(first).(chan struct{}))
 	}
 }
+
+// ahead is how many jobs may be claimed now beside as many as there are permits: those for which one comes free within
+// claimAhead, by Little's law, and an eighth at most. Where Klarna has fallen silent none does. s.mu is held.
+func (s *Semaphore) ahead() int {
+	if s.pace.held == 0 || time.Since(s.freed) > claimAhead*4 {
+		return 0
+	}
+	return int(min(time.Duration(s.permits)*claimAhead/s.pace.held, time.Duration(s.permits/8)))
+}
+
+// claimAhead is several times what it takes to write a claim and to look beside it: answers come in bursts, and what these set free
+// then waits for processor and disk.
+const claimAhead = 40 * time.Millisecond
 
 // Begin says that the account's rate was waited for: what holds the permit from now on is its claim and Klarna.
 func (p *Permit) Begin() {
 	if p.of != nil {
 		p.began = time.Now()
 	}
+}
+
+// Send waits, at most d, until fewer charges are with Klarna than there are permits. It is called once, after the claim
+// and before the first byte goes to Klarna; where it says no, nothing may be sent.
+func (p *Permit) Send(ctx context.Context, d time.Duration) (ok bool) {
+	s := p.of
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	if s.sent < s.permits {
+		s.sent++
+		s.mu.Unlock()
+		p.sent = true
+		return true
+	}
+	began := time.Now()
+	p.sent = s.claimed.wait(ctx, &s.mu, d)
+	if !p.began.IsZero() { // more permits are not needed because of it
+		p.began = p.began.Add(time.Since(began))
+	}
+	return p.sent
 }
 
 // Release gives the permit back, once however often it is called.
@@ -104,6 +166,10 @@ func (p *Permit) Release() {
 	p.of = nil
 	s.mu.Lock()
 	s.taken--
+	if p.sent {
+		s.sent--
+		s.freed = time.Now()
+	}
 	if !p.began.IsZero() {
 		s.took(time.Since(p.began))
 	}
@@ -117,8 +183,8 @@ func (s *Semaphore) took(held time.Duration) {
 	if held < quickCharge {
 		s.quick.Store(time.Now().UnixNano())
 	}
+	s.pace = s.pace.took(held)
 	if s.rate != nil {
-		s.pace = s.pace.took(held)
 		s.permits = s.pace.permits(s.rate())
 	}
 }
@@ -141,13 +207,13 @@ func (s *Semaphore) Permits() int {
 // tell is how a puller hears that more jobs may be wanted. Each has its own, lest one take the news from another.
 func (s *Semaphore) tell() <-chan struct{} {
 	c := make(chan struct{}, 1)
-	s.freed = append(s.freed, c)
+	s.news = append(s.news, c)
 	return c
 }
 
 // free tells every puller that more jobs may be wanted.
 func (s *Semaphore) free() {
-	for _, c := range s.freed {
+	for _, c := range s.news {
 		signal(c)
 	}
 }

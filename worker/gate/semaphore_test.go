@@ -212,3 +212,148 @@ func TestFewerPermitsThanTaken(t *testing.T) {
 		}
 	})
 }
+
+// TestClaimedAhead: as many jobs are claimed ahead as permits come free within claimAhead, and an eighth of these at
+// most. They wait with their claims, in the order in which they ask, and that makes no
+// charge longer.
+func TestClaimedAhead(t *testing.T) {
+	for name, tt := range map[string]struct {
+		permits int
+		klarna  time.Duration
+		want    int
+	}{
+		"quick":       {64, 20 * time.Millisecond, 8},
+		"many":        {256, 300 * time.Millisecond, 32},
+		"not so many": {16, 300 * time.Millisecond, 2},
+		"slow":        {256, 2 * time.Second, 5},
+		"very slow":   {256, 11 * time.Second, 0},
+		"too few":     {7, 5 * time.Millisecond, 0},
+		"one at once": {1, 5 * time.Millisecond, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx := t.Context()
+				s := NewSemaphore(tt.permits)
+				for range 2 * paceRound { // one after the other
+					p, _ := s.Acquire(ctx, 0)
+					p.Begin()
+					if !p.Send(ctx, 0) {
+						t.Fatal("nothing is sent, and it may not be")
+					}
+					Sleep(ctx, tt.klarna)
+					p.Release()
+				}
+				var held []*Permit
+				for {
+					p, ok := s.Acquire(ctx, 0)
+					if !ok {
+						break
+					}
+					p.Begin()
+					held = append(held, &p)
+				}
+				if ahead := len(held) - tt.permits; ahead != tt.want {
+					t.Fatalf("%d jobs are claimed ahead, want %d", ahead, tt.want)
+				}
+				sent := make(chan int, len(held))
+				var waiting sync.WaitGroup
+				for n, p := range held {
+					if n < tt.permits {
+						if !p.Send(ctx, 0) {
+							t.Fatalf("%d of %d may not be sent", n+1, tt.permits)
+						}
+						continue
+					}
+					waiting.Go(func() {
+						before, asked := p.began, time.Now()
+						defer func() {
+							if left := p.began.Sub(before); left != time.Since(asked) {
+								t.Errorf("%s of the wait are not counted, want %s", left, time.Since(asked))
+							}
+						}()
+						if !p.Send(ctx, time.Minute) {
+							t.Error("a job that was claimed ahead may not be sent though others are answered")
+						}
+						sent <- n
+					})
+					synctest.Wait()
+				}
+				if len(sent) > 0 {
+					t.Fatal("more are sent than there are permits")
+				}
+				for n := range tt.want {
+					Sleep(ctx, time.Millisecond)
+					held[n].Release()
+					if first := <-sent; first != tt.permits+n {
+						t.Errorf("number %d is sent, want %d, which waited longer", first, tt.permits+n)
+					}
+				}
+				waiting.Wait()
+				for _, p := range held {
+					p.Release()
+				}
+				if s.taken != 0 || s.sent != 0 || s.claimed.turns.Len() != 0 {
+					t.Errorf("%d taken and %d sent, %d wait; want none", s.taken, s.sent, s.claimed.turns.Len())
+				}
+				Sleep(ctx, time.Second) // nothing comes free
+				if s.ahead() != 0 {
+					t.Error("a job is claimed ahead though Klarna has been silent")
+				}
+			})
+		})
+	}
+}
+
+// raise makes the most of to at least n.
+func raise(to *atomic.Int64, n int64) {
+	for most := to.Load(); n > most && !to.CompareAndSwap(most, n); most = to.Load() {
+	}
+}
+
+// TestPermitsBoundWhatIsSent: whoever comes, waits, gives up or sends nothing, no more is with Klarna than there are permits, and
+// no turn is lost.
+func TestPermitsBoundWhatIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const permits, klarna = 64, 50 * time.Millisecond
+		s := NewSemaphore(permits)
+		var sent, most, ahead atomic.Int64
+		var jobs sync.WaitGroup
+		for n := range 4000 {
+			jobs.Go(func() {
+				Sleep(t.Context(), time.Duration(n)*400*time.Microsecond) // more than can go on
+				p, ok := s.Acquire(t.Context(), 300*time.Millisecond)
+				if !ok {
+					return
+				}
+				defer p.Release()
+				p.Begin()
+				Sleep(t.Context(), time.Duration(rand.Int64N(int64(8*time.Millisecond)))) // the claim
+				if n%50 == 0 {
+					return // it was lost to another worker
+				}
+				raise(&ahead, int64(s.InUse()-permits))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.Int64N(int64(30*time.Millisecond))))
+				defer cancel()
+				if n%7 != 0 {
+					ctx = t.Context()
+				}
+				if !p.Send(ctx, 20*time.Millisecond) {
+					return
+				}
+				raise(&most, sent.Add(1))
+				Sleep(t.Context(), klarna-time.Duration(rand.Int64N(int64(klarna/10))))
+				sent.Add(-1)
+			})
+		}
+		jobs.Wait()
+		if most.Load() != permits {
+			t.Errorf("%d at once, want %d", most.Load(), permits)
+		}
+		if ahead.Load() == 0 || ahead.Load() > permits/8 {
+			t.Errorf("%d were claimed ahead, want some, and at most %d", ahead.Load(), permits/8)
+		}
+		if s.taken != 0 || s.sent != 0 || s.claimed.turns.Len() != 0 || s.waiting.turns.Len() != 0 {
+			t.Errorf("%d taken, %d sent, %d and %d wait; want none", s.taken, s.sent, s.claimed.turns.Len(), s.waiting.turns.Len())
+		}
+	})
+}
