@@ -160,6 +160,18 @@ func (c *chaosRun) worker(i int) *process {
 	return c.w.start([]string{"NATS_URL=" + strings.Join(urls, ","), "RENEWALS_RETRY_DELAYS=200ms,500ms,1s", "RENEWALS_LOG_LEVEL=warn", "RENEWALS_BATCHES=sync-always"}, "work")
 }
 
+// copyAtLast keeps the journal as it is at the end of the trouble, where a broker was down or full all the time in which it
+// should have been kept.
+func (c *chaosRun) copyAtLast(downed *sync.Mutex) {
+	downed.Lock()
+	defer downed.Unlock()
+	n := c.nodes[0]
+	n.kill()
+	n.copyJournal(c.older)
+	n.start()
+	n.awaitListening()
+}
+
 // wreck breaks things for a while, one after the other, several at a time.
 func (c *chaosRun) wreck(length time.Duration) {
 	end := time.NewTimer(length)
@@ -172,6 +184,9 @@ func (c *chaosRun) wreck(length time.Duration) {
 	for turn := 0; ; turn++ {
 		select {
 		case <-end.C:
+			if !copied {
+				c.copyAtLast(&downed)
+			}
 			return
 		case <-time.After(time.Duration(200+c.rand.IntN(600)) * time.Millisecond):
 		}
