@@ -101,9 +101,16 @@ func (n *node) kill() {
 
 func (n *node) addr() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
 
+// awaitListening waits until the broker listens. Its port was free a moment ago; where somebody's connection has it meanwhile, the
+// broker ends at once, and is started again.
 func (n *node) awaitListening() {
 	n.t.Helper()
 	await(n.t, 20*time.Second, "the broker to listen", func() bool {
+		select {
+		case <-n.done:
+			n.start()
+		default:
+		}
 		c, err := net.Dial("tcp", n.addr())
 		if err != nil {
 			return false
