@@ -39,6 +39,7 @@ type world struct {
 	mu      sync.Mutex
 	seen    []klarnasim.Exchange
 	workers int
+	running map[*Worker]bool
 
 	markEvery, verifyEvery, sweepEvery time.Duration // of the workers to start; 0: as it is
 }
@@ -52,7 +53,7 @@ func newWorld(t *testing.T, accounts ...messages.Account) *world {
 // newWorldAlone is newWorld for a test beside which no other runs.
 func newWorldAlone(t *testing.T, accounts ...messages.Account) *world {
 	t.Helper()
-	w := &world{t: t, began: time.Now()}
+	w := &world{t: t, began: time.Now(), running: map[*Worker]bool{}}
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 	})
@@ -151,8 +152,10 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	*started = worker
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
+	w.running[worker] = true
 	go func() { done <- worker.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
+		delete(w.running, worker)
 		cancel()
 		if err := <-done; err != nil {
 			w.t.Errorf("Run: %v", err)
@@ -661,10 +664,9 @@ func TestJournalChanged(t *testing.T) {
 	if _, err := w.js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	await := func() { w.verified() }
-	await()
+	w.verified()
 	w.publish(w.due("s46-b", "ok-2", 1))
-	await()
+	w.verified()
 	w.expect(1, "paid")
 	config.MaxMsgsPerSubject = -1
 	if _, err := w.js.UpdateStream(t.Context(), config); err != nil {
@@ -677,11 +679,13 @@ func TestJournalChanged(t *testing.T) {
 // often is how often the settings are looked at where a test is about that.
 const often = 50 * time.Millisecond
 
-// verified waits for a few checks of the settings to pass, in a world where they are looked at often.
+// verified waits until every worker has looked at the settings a few times, in a world where that is often.
 func (w *world) verified() {
-	timer := time.NewTimer(400 * time.Millisecond) // eight of them
-	defer timer.Stop()
-	<-timer.C
+	w.t.Helper()
+	for worker := range w.running {
+		enough := worker.settings.looks.Load() + 5 // the first may have begun before
+		w.await("the settings to be looked at", func() bool { return worker.settings.looks.Load() >= enough })
+	}
 }
 
 // S47: headers that JetStream obeys and the largest payload it takes.

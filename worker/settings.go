@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,7 @@ type settingsWatch struct {
 
 	accounts []*account // once they are bound
 	fewTold  bool       // in the log
+	looks    atomic.Int64
 }
 
 // follow leaves an entry in news whenever something of this worker's was changed. A subject that it may not follow
@@ -109,6 +111,7 @@ func (s *settingsWatch) run(ctx context.Context) {
 
 // checkAll says whether the server answered about everything.
 func (s *settingsWatch) checkAll(ctx context.Context) (answered bool) {
+	defer s.looks.Add(1)
 	answered = s.checkStreams(ctx)
 	s.quota.check(ctx)
 	listed := s.list(ctx, len(s.accounts))
