@@ -137,7 +137,7 @@ func TestDiedByItself(t *testing.T) {
 func TestSlowDisk(t *testing.T) {
 	t.Parallel()
 	if !canSlow() {
-		t.Skip("there is no strace here, and make bench leaves these groups out")
+		t.Skip("there is no strace here that may trace, and make bench leaves these groups out")
 	}
 	const by = 300 * time.Millisecond
 	file := filepath.Join(t.TempDir(), "block")
