@@ -21,10 +21,9 @@ import (
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
-// sized chooses a test's size: short by default, so that all tests are quick;
-// FLOW=long for the numbers that are published.
+// sized chooses a test's size and how strict it is: short and lenient beside all other tests, long and strict in make long.
 func sized[T any](short, long T) T {
-	if env("FLOW", "") == "long" {
+	if os.Getenv("LONG") != "" {
 		return long
 	}
 	return short
@@ -35,7 +34,7 @@ func sized[T any](short, long T) T {
 func TestThreeWorkersShareTheRate(t *testing.T) {
 	t.Parallel()
 	const limit = 100
-	jobs := sized(800, 6000)
+	jobs := sized(800, 4000)
 	w := newWorld(t, klarnasim.Options{Rate: limit})
 	w.provision()
 	w.fill("default", jobs, 0, "ok-")
@@ -71,7 +70,7 @@ func TestThreeWorkersShareTheRate(t *testing.T) {
 // every request of the one; the other is as fast as in a worker whose second account has nothing to do.
 func TestOneFailingAccountSlowsNobody(t *testing.T) {
 	t.Parallel()
-	jobs, rounds := sized(250, 2000), sized(2, 5)
+	jobs, rounds := sized(250, 2000), sized(2, 3)
 	pair := func() *world {
 		w := newWorld(t, klarnasim.Options{Latency: 50 * time.Millisecond})
 		w.provision("well", "failing")
@@ -104,7 +103,7 @@ func TestOneFailingAccountSlowsNobody(t *testing.T) {
 	ratio := float64(took[alone]) / float64(took[beside])
 	t.Logf("%d renewals: %s alone, %s beside %d failed requests of the other account; throughput %.3f", rounds*jobs,
 		took[alone].Round(time.Millisecond), took[beside].Round(time.Millisecond), beside.failures(), ratio)
-	if least := sized(0.2, 0.95); ratio < least { // the short form only shows that it is not held up
+	if least := sized(0.2, 0.8); ratio < least { // 0.99 on a quiet machine; the short form only shows that it is not held up
 		t.Errorf("throughput beside a failing account: %.3f of what it is alone, want at least %.2f", ratio, least)
 	}
 	for _, r := range beside.results() {
@@ -160,9 +159,9 @@ func TestPasswordChangedUnderLoad(t *testing.T) {
 				return len(live) == 1 && live[0].Accounts["default"].Paused["not_evaluated"] != ""
 			})
 			before := counts()
-			pause(sized(2*time.Second, time.Minute))
+			pause(sized(2*time.Second, 30*time.Second))
 			probes := counts().Requests - before.Requests
-			if most := sized(20, 12); probes > most { // though a hundred jobs come each second, and hundreds wait
+			if most := sized(20, 8); probes > most { // though a hundred jobs come each second, and hundreds wait
 				t.Errorf("requests while paused: %d, want a probe now and then, at most %d", probes, most)
 			}
 
@@ -384,15 +383,15 @@ func TestBrokerRestartHeals(t *testing.T) {
 // TestMemoryOfABacklog: what waits in the stream is not in the worker's memory.
 func TestMemoryOfABacklog(t *testing.T) {
 	t.Parallel()
-	jobs := sized(20_000, 1_000_000)
+	const jobs = 20_000 // make bench-memory drains a million
 	w := newWorldApart(t)
 	w.fill("default", jobs, 0, "ok-")
 	p := w.start(nil, "work")
 	if highWater(p) == 0 && runtime.GOOS != "linux" { // it is read from /proc
 		t.Skip("this system does not tell a process's peak memory") // the worker runs anywhere, it is measured on Linux
 	}
-	began, enough := time.Now(), sized(5_000, jobs)
-	await(t, sized(time.Minute, 30*time.Minute), "results", func() bool { return jobs-int(w.left()) >= enough })
+	began := time.Now()
+	await(t, time.Minute, "results", func() bool { return jobs-int(w.left()) >= 5_000 })
 	peak := highWater(p) // kB
 	t.Logf("%d of %d jobs in %s; peak memory %d KiB", jobs-int(w.left()), jobs, time.Since(began).Round(time.Millisecond), peak)
 	if peak > 64<<10 {
