@@ -3,19 +3,15 @@ package worker
 import (
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -23,42 +19,9 @@ import (
 // says that it waits, and provisions when the others have come.
 func TestProvisionWaitsForALeader(t *testing.T) {
 	t.Parallel()
-	ports, routes := make([]int, 3), make([]string, 3)
-	for n := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports[n] = l.Addr().(*net.TCPAddr).Port
-		routes[n] = "nats://127.0.0.1:" + strconv.Itoa(ports[n])
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	start := func(n int) *server.Server {
-		s, err := server.NewServer(&server.Options{
-			ServerName: fmt.Sprint("n", n), Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-			Cluster: server.ClusterOpts{Name: "three", Host: "127.0.0.1", Port: ports[n]}, Routes: server.RoutesFromStr(strings.Join(routes, ",")),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatal("the broker does not start")
-		}
-		return s
-	}
-	nc, err := nats.Connect(start(0).ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	const size = 3
+	first := broker.Node(t, size)
+	js := broker.Connect(t, first)
 	o := DefaultOptions()
 	var waits atomic.Int64
 	o.Name, o.Accounts = "waits", []Account{{Name: "default"}}
@@ -79,8 +42,8 @@ func TestProvisionWaitsForALeader(t *testing.T) {
 	if waits.Load() != 1 {
 		t.Errorf("said %d times that it waits, want once", waits.Load())
 	}
-	start(1)
-	start(2)
+	second := broker.Node(t, size, first)
+	broker.Node(t, size, first, second)
 	select {
 	case err := <-done:
 		if err != nil {

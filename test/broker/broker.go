@@ -2,7 +2,6 @@
 package broker
 
 import (
-	"net"
 	"net/url"
 	"slices"
 	"strconv"
@@ -29,26 +28,10 @@ func Synced(t testing.TB) *server.Server {
 // Cluster is three servers of which every stream may have a replica each, once they have found each other.
 func Cluster(t testing.TB) []*server.Server {
 	t.Helper()
-	var ports []int // known before the first server starts: it has to know its peers
-	var routes []*url.URL
-	for range 3 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ports, routes = append(ports, l.Addr().(*net.TCPAddr).Port), append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
-		_ = l.Close()
-	}
+	const size = 3
 	var nodes []*server.Server
-	for i, port := range ports {
-		o := server.Options{ServerName: "n" + strconv.Itoa(i+1), SyncAlways: true, Routes: routes}
-		o.Cluster.Name, o.Cluster.Host, o.Cluster.Port = "test", "127.0.0.1", port
-		nodes = append(nodes, run(t, o))
-	}
-	for _, n := range nodes {
-		if !n.ReadyForConnections(20 * time.Second) {
-			t.Fatal("a server of the cluster does not start")
-		}
+	for range size {
+		nodes = append(nodes, Node(t, size, nodes...))
 	}
 	for deadline := time.Now().Add(30 * time.Second); !slices.ContainsFunc(nodes, func(n *server.Server) bool {
 		return n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == len(nodes)
@@ -64,17 +47,22 @@ func Cluster(t testing.TB) []*server.Server {
 	return nodes
 }
 
-func start(t testing.TB, o server.Options) *server.Server {
+// Node is one server more of a cluster that will have that many. It joins those that are there, so that no port has to be
+// chosen before its server has it.
+func Node(t testing.TB, size int, there ...*server.Server) *server.Server {
 	t.Helper()
-	s := run(t, o)
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the broker does not start")
+	o := server.Options{ServerName: "n" + strconv.Itoa(len(there)+1), SyncAlways: true}
+	o.Cluster.Name, o.Cluster.Host, o.Cluster.Port = "test", "127.0.0.1", server.RANDOM_PORT
+	for _, s := range there {
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: s.ClusterAddr().String()})
 	}
-	return s
+	for len(o.Routes) < size { // JetStream elects nobody before it has heard of more than half as many servers as it has routes
+		o.Routes = append(o.Routes, &url.URL{Scheme: "nats", Host: "127.0.0.1:0"})
+	}
+	return start(t, o)
 }
 
-// run is start that does not wait.
-func run(t testing.TB, o server.Options) *server.Server {
+func start(t testing.TB, o server.Options) *server.Server {
 	t.Helper()
 	o.Host, o.Port, o.JetStream, o.StoreDir, o.NoSigs, o.NoLog = "127.0.0.1", server.RANDOM_PORT, true, t.TempDir(), true, true
 	s, err := server.NewServer(&o)
@@ -83,6 +71,9 @@ func run(t testing.TB, o server.Options) *server.Server {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the broker does not start")
+	}
 	return s
 }
 
