@@ -29,9 +29,9 @@ type settingsWatch struct {
 	metrics *Metrics
 	log     zerolog.Logger
 
-	accounts []*account // once they are bound
-	fewTold  bool       // in the log
-	looks    atomic.Int64
+	accounts []*account   // once they are bound
+	fewTold  bool         // in the log
+	looks    atomic.Int64 // that have ended; what a test waits for
 }
 
 // follow leaves an entry in news whenever something of this worker's was changed. A subject that it may not follow
