@@ -44,9 +44,26 @@ func oldest(ctx context.Context, stream jetstream.Stream, subject string, most i
 	return nil
 }
 
-// Scan hands out the messages that a stream holds now, in order, until there are no more or each returns an error.
-// [ErrStop] ends it without one.
+// mostLost is how often a [Scan] begins anew behind a lost consumer.
+const mostLost = 3
+
+// Scan hands out the messages that a stream holds now, in order and each once, until there are no more or each returns an error.
+// [ErrStop] ends it without one. Where the broker loses the consumer meanwhile, as a cluster does that has just been mended, another
+// one reads on.
 func Scan(ctx context.Context, js jetstream.JetStream, stream string, config jetstream.OrderedConsumerConfig, each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	for lost := 0; ; lost++ {
+		err := scan(ctx, js, stream, config, func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
+			config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, meta.Sequence.Stream+1
+			return each(m, meta)
+		})
+		if !errors.Is(err, jetstream.ErrConsumerNotFound) || lost == mostLost {
+			return err
+		}
+	}
+}
+
+// scan is [Scan] with one consumer.
+func scan(ctx context.Context, js jetstream.JetStream, stream string, config jetstream.OrderedConsumerConfig, each func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
 	config.InactiveThreshold = 30 * time.Second
 	consumer, err := js.OrderedConsumer(ctx, stream, config)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
