@@ -43,10 +43,10 @@ type asker struct {
 }
 
 // ask gets from Klarna what the claim is for, as far as that goes within this delivery, and what the record of it needs.
-// A job that was claimed ahead waits first until it may be sent. The permit is given back as soon as Klarna has answered:
-// what follows, another job need not wait for.
+// A job that was claimed ahead waits first until it may be sent; where the account has paused since it was its turn, it goes back.
+// The permit is given back as soon as Klarna has answered: what follows, another job need not wait for.
 func (a *asker) ask(ctx context.Context, j *job, h journal.HeldClaim, t *turn) journal.TryResult {
-	if !t.permit.Send(ctx, sendPatience) {
+	if !t.permit.Send(ctx, sendPatience) || !t.probe && a.breaker.Paused() {
 		t.permit.Release()
 		unsent := journal.Untried(h)
 		unsent.HandBack = true

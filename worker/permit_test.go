@@ -80,6 +80,45 @@ func TestPermitIsFreeWhileAResultIsRecorded(t *testing.T) {
 	}
 }
 
+// inFlight has a charge in flight for each of the permits, which are some of those that quick charges have had before.
+func inFlight(t *testing.T, s *gate.Semaphore, permits int) []*turn {
+	t.Helper()
+	flying := make([]*turn, permits)
+	for round := range 2 { // the first one is quick
+		for n := range flying {
+			flying[n] = claimable(t, s)
+			if !flying[n].permit.Send(t.Context(), 0) {
+				t.Fatalf("round %d: permit %d may not be used", round, n+1)
+			}
+		}
+		if round == 0 {
+			gate.Sleep(t.Context(), 5*time.Millisecond)
+			for _, mine := range flying {
+				mine.permit.Release()
+			}
+		}
+	}
+	return flying
+}
+
+func claimable(t *testing.T, s *gate.Semaphore) *turn {
+	t.Helper()
+	permit, ok := s.Acquire(t.Context(), 0)
+	if !ok {
+		t.Fatalf("no permit, with %d in use", s.InUse())
+	}
+	permit.Begin()
+	return &turn{permit: permit}
+}
+
+// wantUnsent checks that a claimed job goes back as if it had not been claimed.
+func wantUnsent(t *testing.T, got journal.TryResult) {
+	t.Helper()
+	if !got.Unsent || !got.HandBack || got.Answer != journal.NoAnswer || got.Tries != 0 {
+		t.Errorf("the job goes on with %+v, want it handed back unsent", got.Outcome)
+	}
+}
+
 // TestClaimedAheadInVain: a job that was claimed ahead sends nothing until another is answered. Where Klarna has fallen silent,
 // or the worker is told to stop, it goes back with its claim, as if it had not been claimed.
 func TestClaimedAheadInVain(t *testing.T) {
@@ -88,39 +127,13 @@ func TestClaimedAheadInVain(t *testing.T) {
 		a, _, claim := compared(t)
 		h := journal.HeldClaim{Claim: claim, SetsClock: true}
 		s := gate.NewSemaphore(permits)
-		acquire := func() *turn {
-			t.Helper()
-			permit, ok := s.Acquire(t.Context(), 0)
-			if !ok {
-				t.Fatalf("no permit, with %d in use", s.InUse())
-			}
-			permit.Begin()
-			return &turn{permit: permit}
-		}
-		flying := make([]*turn, permits)
-		for round := range 2 { // the first one is quick
-			for n := range flying {
-				flying[n] = acquire()
-				if !flying[n].permit.Send(t.Context(), 0) {
-					t.Fatalf("round %d: permit %d may not be used", round, n+1)
-				}
-			}
-			if round == 0 {
-				gate.Sleep(t.Context(), 5*time.Millisecond)
-				for _, mine := range flying {
-					mine.permit.Release()
-				}
-			}
-		}
+		inFlight(t, s, permits)
 		ask := func(ctx context.Context, want time.Duration) {
 			t.Helper()
 			began := time.Now()
-			got := a.handler.asker.ask(ctx, nil, h, acquire()) // without a job: it would panic if it went on
+			wantUnsent(t, a.handler.asker.ask(ctx, nil, h, claimable(t, s))) // without a job: it would panic if it went on
 			if took := time.Since(began); took != want {
 				t.Errorf("waited for %s, want %s", took, want)
-			}
-			if !got.Unsent || !got.HandBack || got.Answer != journal.NoAnswer || got.Tries != 0 {
-				t.Errorf("the job goes on with %+v, want it handed back unsent", got.Outcome)
 			}
 			if s.InUse() != permits {
 				t.Errorf("%d permits in use, want %d", s.InUse(), permits)
@@ -134,6 +147,31 @@ func TestClaimedAheadInVain(t *testing.T) {
 			t.Error("another job is claimed ahead while Klarna is silent")
 		}
 	})
+}
+
+// TestPauseAfterTheClaim: what pauses the account holds for those that were claimed before it and have sent nothing, since each could
+// cost its renewal: Klarna may repeat a refusal. They go back, as those do that wait before their claim.
+func TestPauseAfterTheClaim(t *testing.T) {
+	for _, reason := range []string{gate.PauseBreaker, gate.PauseNotEvaluated, gate.PauseRefusedByConfig} {
+		t.Run(reason, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const permits = 16
+				a, _, claim := compared(t)
+				h := journal.HeldClaim{Claim: claim, SetsClock: true}
+				s := gate.NewSemaphore(permits)
+				flying := inFlight(t, s, permits)
+				told := make(chan journal.TryResult)
+				go func() { told <- a.handler.asker.ask(t.Context(), nil, h, claimable(t, s)) }() // without a job: it would panic if it went on
+				synctest.Wait()
+				a.handler.asker.breaker.Open(reason, "")
+				flying[0].permit.Release()
+				wantUnsent(t, <-told)
+				if s.InUse() != permits-1 {
+					t.Errorf("%d permits in use, want %d", s.InUse(), permits-1)
+				}
+			})
+		})
+	}
 }
 
 // TestConcurrency: however many jobs are at hand, and some of them claimed ahead, Klarna never sees more charges at once than
