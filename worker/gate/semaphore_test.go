@@ -295,12 +295,53 @@ func TestClaimedAhead(t *testing.T) {
 				if s.taken != 0 || s.sent != 0 || s.claimed.turns.Len() != 0 {
 					t.Errorf("%d taken and %d sent, %d wait; want none", s.taken, s.sent, s.claimed.turns.Len())
 				}
+				Sleep(ctx, 3*claimAhead) // answers come in bursts
+				if tt.want > 0 && s.ahead() == 0 {
+					t.Error("no job may be claimed ahead a moment after the last answer")
+				}
 				Sleep(ctx, time.Second) // nothing comes free
 				if s.ahead() != 0 {
 					t.Error("a job is claimed ahead though Klarna has been silent")
 				}
 			})
 		})
+	}
+}
+
+// TestTurnAtTheLastMoment: a turn that comes at the moment at which nobody waits for it any more is had all the same, or it would be
+// nobody's for ever.
+func TestTurnAtTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, s := t.Context(), NewSemaphore(1)
+		came := map[bool]int{}
+		for range 1000 {
+			first, ok := s.Acquire(ctx, 0)
+			if !ok {
+				t.Fatalf("after %v turns that came, or not, nobody gets the permit", came)
+			}
+			second := make(chan bool)
+			go func() {
+				p, ok := s.Acquire(ctx, time.Second)
+				p.Release()
+				second <- ok
+			}()
+			Sleep(ctx, time.Second)
+			first.Release()
+			came[<-second]++
+		}
+		if s.taken != 0 || s.waiting.turns.Len() != 0 {
+			t.Errorf("%d taken, %d wait, want none", s.taken, s.waiting.turns.Len())
+		}
+	})
+}
+
+// TestSendWithoutPermit: who has none, or has given it back, may send nothing.
+func TestSendWithoutPermit(t *testing.T) {
+	s := NewSemaphore(1)
+	p, _ := s.Acquire(t.Context(), 0)
+	p.Release()
+	if none := new(Permit); p.Send(t.Context(), 0) || none.Send(t.Context(), 0) {
+		t.Error("something may be sent without a permit")
 	}
 }
 
