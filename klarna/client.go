@@ -224,12 +224,14 @@ func (c *Client) request(call call, authorization []string, sending *sending) *h
 	return request.WithContext(sending.traced())
 }
 
-// unanswered is what it means that a request has no answer: whether it can have been read by anybody.
+// unanswered is what it means that a request has no answer: whether it can have been read by anybody. A refusal proves that it cannot
+// only where it came before the first piece: TLS writes after the last one, too, when the connection is closed, and that is refused
+// whenever a try has lasted longer than its claim allows another to.
 func unanswered(ctx context.Context, sending *sending, redaction redaction, err error) error {
 	sent, refusal := sending.end()
 	timedOut := errors.Is(ctx.Err(), context.DeadlineExceeded)
 	switch {
-	case refusal != nil:
+	case refusal != nil && !sent:
 		return &NotSentError{Err: refusal}
 	case ctx.Err() != nil:
 		err = ctx.Err()

@@ -947,6 +947,46 @@ func TestEveryTryCapturesTheSame(t *testing.T) {
 	}
 }
 
+// TestLateRefusalOverTLS: closing a connection, TLS writes once more. When that is refused, since a try that lasted so long is not to be
+// followed by another under the same claim, the request was sent all the same: an order may exist.
+func TestLateRefusalOverTLS(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		timeout time.Duration
+		end     func(asked context.Context) // of the server's answer
+	}{
+		"timed out": {300 * time.Millisecond, func(asked context.Context) { <-asked.Done() }},
+		"cut":       {time.Minute, func(context.Context) { panic(http.ErrAbortHandler) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var whole, late atomic.Bool
+			server := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				body, err := io.ReadAll(r.Body)
+				whole.Store(err == nil && string(body) == monthly)
+				late.Store(true)
+				row.end(r.Context())
+			}))
+			t.Cleanup(server.Close)
+			client := newClient(t, server.URL, func(c *klarna.Config) {
+				c.Timeout, c.TLS = row.timeout, server.Client().Transport.(*http.Transport).TLSClientConfig
+			})
+			refused := errors.New("the claim ends before a try could")
+			_, err := charge(client, func(r *klarna.CreateOrderRequest) {
+				r.BeforeSend = func() error {
+					if late.Load() {
+						return refused
+					}
+					return nil
+				}
+			})
+			if !whole.Load() || klarna.ClassOf(err) != klarna.ClassCut {
+				t.Errorf("arrived whole: %t; error %v (%v), want cut", whole.Load(), err, klarna.ClassOf(err))
+			}
+		})
+	}
+}
+
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	server, err := klarnasim.StartTLS(klarnasim.Options{Username: theUser, Password: theKey})

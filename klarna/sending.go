@@ -72,8 +72,11 @@ func (s *sending) spoilt() bool {
 	return s.condemned
 }
 
-// pass says whether a piece may leave now.
+// pass says whether a piece may leave now. What was withheld once is withheld for good.
 func (s *sending) pass() error {
+	if refusal := s.refusal.Load(); refusal != nil {
+		return *refusal
+	}
 	if s.beforeSend != nil {
 		if err := s.beforeSend(); err != nil {
 			s.refusal.Store(&err)

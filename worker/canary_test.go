@@ -3,7 +3,6 @@ package worker
 import (
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
@@ -109,17 +108,12 @@ func TestHostHasMoved(t *testing.T) {
 // account's charges go on.
 func TestLookAtAnExpiredOrder(t *testing.T) {
 	w := newWorld(t)
-	target, err := url.Parse(w.klarna.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	forward := httputil.NewSingleHostReverseProxy(target)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/ordermanagement/") {
 			rw.WriteHeader(http.StatusNotFound)
 			return
 		}
-		forward.ServeHTTP(rw, r)
+		w.klarna.Simulator.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(server.Close)
 	endpoint, err := url.Parse(server.URL)

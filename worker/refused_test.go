@@ -54,7 +54,7 @@ func TestAnotherMerchantsTokens(t *testing.T) {
 			}
 			putOff := map[messages.MessageID]bool{}
 			for _, r := range w.records() {
-				if c := r.State.Claim; r.Kind == messages.KindCharging && c.Released {
+				if c := r.State.Claim; r.Kind == messages.KindCharging && c.Released && c.Tries > 0 { // what was claimed and not sent comes again at once
 					putOff[r.ID] = true
 					if !c.FirstSentAt.IsZero() {
 						t.Errorf("%s: put off, and its key's clock runs since %s", r.ID, c.FirstSentAt)

@@ -66,7 +66,7 @@ func newWorldAlone(t *testing.T, accounts ...messages.Account) *world {
 	if !s.ReadyForConnections(10 * time.Second) {
 		t.Fatal("the broker does not start")
 	}
-	w.klarna, err = klarnasim.Start(klarnasim.Options{Now: w.now, KeepBodies: true, PendingFor: 200 * time.Millisecond, Log: func(e klarnasim.Exchange) {
+	w.klarna, err = klarnasim.StartTLS(klarnasim.Options{Now: w.now, KeepBodies: true, PendingFor: 200 * time.Millisecond, Log: func(e klarnasim.Exchange) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.seen = append(w.seen, e)
@@ -127,7 +127,7 @@ func (w *world) startWith(started **Worker, change ...func(*Options)) (stop func
 	for i := range o.Accounts {
 		if o.Accounts[i].Klarna == nil {
 			o.Accounts[i].Klarna, err = klarna.New(klarna.Config{
-				Endpoint: endpoint, Timeout: o.TryTimeout,
+				Endpoint: endpoint, Timeout: o.TryTimeout, TLS: w.klarna.ClientTLS,
 				Credentials: klarna.StaticCredentials("merchant", "secret-password"),
 			})
 			if err != nil {
@@ -580,7 +580,7 @@ func (w *world) client(c credentials) *klarna.Client {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 400 * time.Millisecond, Credentials: c})
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Timeout: 400 * time.Millisecond, TLS: w.klarna.ClientTLS, Credentials: c})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -599,6 +599,32 @@ func TestLateCommit(t *testing.T) {
 	w.start()
 	w.awaitEmpty()
 	w.expect(1, "paid")
+}
+
+// S38: a try times out under a claim that does not allow another, as by default, and the order is made after that. It is
+// no try that was not sent: the key's clock runs, and the next one waits until Klarna has surely finished.
+func TestTimedOutUnderItsClaim(t *testing.T) {
+	w := newWorld(t)
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Latency = 1300 * time.Millisecond })
+	w.publish(w.due("s38", "ok-1", 1))
+	w.start(func(o *Options) { o.TryTimeout, o.TryBudget = 900*time.Millisecond, 100*time.Millisecond })
+	w.await("the end of a try", func() bool {
+		all := w.records()
+		return len(all) > 1 && all[len(all)-1].State.Claim.Tries > 0
+	})
+	all := w.records()
+	if c := all[1].State.Claim; c.Released || c.FirstSentAt.IsZero() || c.LeaseUntil.Sub(c.FirstSentAt) < 900*time.Millisecond+300*time.Millisecond {
+		t.Errorf("after a try that timed out: %+v, want the clock running and the claim kept for the settle delay", c)
+	}
+	w.await("the order", func() bool { return len(w.klarna.Simulator.Books().Orders) == 1 })
+	w.klarna.Simulator.Change(func(o *klarnasim.Options) { o.Latency = 0 })
+	w.awaitEmpty()
+	w.expect(1, "paid")
+	for _, r := range w.records() {
+		if first := all[0].State.Claim.FirstSentAt; r.Kind == messages.KindCharging && !r.State.Claim.FirstSentAt.Equal(first) {
+			t.Errorf("the key's clock began at %s, then at %s", first, r.State.Claim.FirstSentAt)
+		}
+	}
 }
 
 // S39: the answer is lost, the customer cancels the
