@@ -108,7 +108,7 @@ func chaos(t *testing.T, nodes int) {
 	}
 
 	own := newWire(t, c.nodes[0].addr())
-	c.stepping = startStepping(t, own.addr, c.w.klarna.URL)
+	c.stepping = startStepping(t, own.addr, c.w.klarna)
 
 	stop := make(chan struct{})
 	stories := make(chan []story, 1)

@@ -28,10 +28,12 @@ func clusterWorld(t *testing.T, nodes int, o klarnasim.Options) (*world, []*node
 	brokers := cluster(t, nodes)
 	w := &world{t: t, store: t.TempDir()}
 	var err error
-	if w.klarna, err = klarnasim.Start(o); err != nil {
+	if w.klarna, err = klarnasim.StartTLS(o); err != nil { // as Klarna is: closing a connection, TLS writes once more
 		t.Fatal(err)
 	}
 	t.Cleanup(w.klarna.Close)
+	w.roots = filepath.Join(w.store, "klarna.pem")
+	write(t, w.roots, string(w.klarna.CertificatePEM))
 	nc, err := nats.Connect(urls(brokers), nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/klarna"
+	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/worker"
 )
 
@@ -21,7 +22,7 @@ type stepping struct {
 }
 
 // startStepping starts it with the settings of quick, behind a wire of its own.
-func startStepping(t *testing.T, broker, endpoint string) *stepping {
+func startStepping(t *testing.T, broker string, sim *klarnasim.Server) *stepping {
 	t.Helper()
 	nc, err := nats.Connect("nats://"+broker, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(-1))
 	if err != nil {
@@ -32,7 +33,7 @@ func startStepping(t *testing.T, broker, endpoint string) *stepping {
 	if err != nil {
 		t.Fatal(err)
 	}
-	address, err := url.Parse(endpoint)
+	address, err := url.Parse(sim.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func startStepping(t *testing.T, broker, endpoint string) *stepping {
 	o.TryTimeout, o.TryBudget, o.SettleDelay, o.ShutdownTimeout = time.Second, 600*time.Millisecond, time.Second, 2*time.Second
 	o.RetryDelays = []time.Duration{200 * time.Millisecond, 500 * time.Millisecond}
 	o.Now = func() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
-	client, err := klarna.New(klarna.Config{Endpoint: address, Timeout: o.TryTimeout, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
+	client, err := klarna.New(klarna.Config{Endpoint: address, Timeout: o.TryTimeout, TLS: sim.ClientTLS, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -59,6 +59,7 @@ type world struct {
 	port   int
 	js     jetstream.JetStream
 	klarna *klarnasim.Server
+	roots  string // a file of what certifies it; "": the system's
 }
 
 func newWorld(t *testing.T, o klarnasim.Options) *world {
@@ -175,6 +176,7 @@ func (w *world) env() []string {
 	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + w.store, "RENEWALS_OPS_ADDR=127.0.0.1:0", "NATS_URL=" + w.url(),
 		"KLARNA_ENDPOINT=" + w.klarna.URL, "KLARNA_USERNAME=merchant", "KLARNA_PASSWORD=secret-password",
+		"SSL_CERT_FILE=" + w.roots,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
@@ -24,6 +25,8 @@ type Server struct {
 	Simulator *Simulator
 	// ClientTLS trusts the server's certificate, after [StartTLS]; nil otherwise.
 	ClientTLS *tls.Config
+	// CertificatePEM is that certificate for another program, which finds it by SSL_CERT_FILE; nil otherwise.
+	CertificatePEM []byte
 
 	server  *http.Server
 	serving sync.WaitGroup
@@ -43,9 +46,14 @@ func StartTLS(options Options) (*Server, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(certificate.Leaf)
-	return start(options,
+	s, err := start(options,
 		&tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12},
 		&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return nil, err
+	}
+	s.CertificatePEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Leaf.Raw})
+	return s, nil
 }
 
 func start(options Options, serverTLS, clientTLS *tls.Config) (*Server, error) {
