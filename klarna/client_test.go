@@ -163,7 +163,7 @@ func TestRequests(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			server := newRecorder(t, answering(200, `{"order_id":"o-1","status":"ACTIVE","fraud_status":"ACCEPTED"}`, "Capture-Id", "c-1"))
+			server := newRecorder(t, answering(200, `{"order_id":"o/1","status":"ACTIVE","fraud_status":"ACCEPTED"}`, "Capture-Id", "c-1"))
 			if err := row.call(newClient(t, server.endpoint())); err != nil {
 				t.Fatal(err)
 			}
@@ -543,6 +543,8 @@ func TestOrder(t *testing.T) {
 			}, class: klarna.ClassOK,
 		},
 		{name: "fields of other types", status: 200, body: `{"captures":{},"order_amount":"1","status":1,"order_id":"o-1"}`, want: klarna.Order{OrderID: "o-1"}, class: klarna.ClassOK},
+		{name: "another order", status: 200, body: `{"order_id":"o-10","fraud_status":"ACCEPTED","captured_amount":1599}`, want: klarna.Order{}, class: klarna.ClassAnswered2xx},
+		{name: "its id in capitals", status: 200, body: `{"order_id":"O-1"}`, want: klarna.Order{OrderID: "O-1"}, class: klarna.ClassOK},
 		{name: "no id", status: 200, body: `{"fraud_status":"ACCEPTED"}`, want: klarna.Order{}, class: klarna.ClassAnswered2xx},
 		{name: "a page", status: 200, body: "<html>", want: klarna.Order{}, class: klarna.ClassAnswered2xx},
 		{name: "unknown here", status: 404, body: `{"error_code":"NO_SUCH_ORDER"}`, want: klarna.Order{}, class: klarna.ClassRefused},

@@ -143,14 +143,18 @@ type OrderCapture struct {
 }
 
 // Order reads one order. An [*Error] with code NO_SUCH_ORDER and status 404 means that this merchant account has none of
-// that id; after any other error, ask again.
+// that id; after any other error, ask again. An answer about another order, which a proxy may have kept for somebody else,
+// is one of these errors: https://github.com/ledgetech/ledge/issues/199
 func (c *Client) Order(ctx context.Context, orderID string) (Order, error) {
 	buffer := c.buffers.get()
 	defer c.buffers.put(buffer)
 	var order Order
 	a, err := c.do(ctx, call{
 		method: http.MethodGet, path: []string{"ordermanagement", "v1", "orders", orderID},
-		read: func(a answer) bool { return decode(a.body, &order) && strings.TrimSpace(order.OrderID) != "" },
+		read: func(a answer) bool {
+			told := decode(a.body, &order)
+			return told && strings.EqualFold(strings.TrimSpace(order.OrderID), strings.TrimSpace(orderID))
+		},
 	}, buffer)
 	switch {
 	case err != nil:
@@ -159,7 +163,7 @@ func (c *Client) Order(ctx context.Context, orderID string) (Order, error) {
 		order.RateLimit = a.rateLimit()
 		return order, nil
 	default:
-		err = a.failure("the answer has no readable order_id")
+		err = a.failure("the answer does not name the order in order_id")
 	}
 	return Order{}, fmt.Errorf("get order: %w", err)
 }

@@ -72,6 +72,45 @@ func TestOneOrderForThreeRenewals(t *testing.T) {
 	}
 }
 
+// S54: something before Klarna answers the look at a pending order with another one, which is accepted. That says nothing of this one.
+func TestPendingOrderIsNotAnother(t *testing.T) {
+	var looks atomic.Int64
+	var mended atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := `{"order_id":"ours","fraud_status":"PENDING"}`
+		if r.Method == http.MethodGet {
+			looks.Add(1)
+			answer = `{"order_id":"another","fraud_status":"ACCEPTED","status":"CAPTURED","order_amount":1,"captured_amount":1}`
+		}
+		if mended.Load() {
+			answer = `{"order_id":"ours","fraud_status":"REJECTED"}`
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(answer))
+	}))
+	t.Cleanup(server.Close)
+	endpoint, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
+	w.publish(w.due("s54", "ok-1", 1))
+	w.start(func(o *Options) { o.Accounts[0].Klarna = client })
+	w.await("looks at the order", func() bool { return looks.Load() > 2 })
+	if results := w.results(); len(results) > 0 {
+		t.Errorf("results: %v, by the word of another order", results)
+	}
+	mended.Store(true)
+	w.awaitEmpty()
+	if results := w.results(); len(results) != 1 || results[0].String() != "dunning fraud_rejected" {
+		t.Errorf("results: %v, want dunning fraud_rejected", results)
+	}
+}
+
 // S54: what is repeated for its own renewal is a replay, captures go by their keys, and the memory is bounded.
 func TestOwnersOfAnOrder(t *testing.T) {
 	var o owners
