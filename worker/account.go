@@ -186,7 +186,11 @@ func (a *account) serve(ctx context.Context, d gate.Delivery) {
 	metrics, name := a.shared.metrics, string(a.config.Name)
 	inFlight := metrics.inFlight.WithLabelValues(name)
 	inFlight.Set(float64(a.inFlight.Add(1)))
-	if tries := a.breaker.Tries(); !a.unfit.Any() && !a.hollow(ctx, d) && a.breaker.Admit() {
+	tries, ok := a.breaker.Tries(), !a.unfit.Any() && !a.hollow(ctx, d)
+	if ok {
+		d.Probe, ok = a.breaker.Admit()
+	}
+	if ok {
 		a.handler.handle(ctx, d)
 		a.breaker.Handled(tries)
 	} else {

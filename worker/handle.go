@@ -37,7 +37,7 @@ func (h *handler) handle(ctx context.Context, d gate.Delivery) {
 		return
 	}
 
-	mine, wait, ok := h.turns.take(ctx, d.Semaphore, j.received)
+	mine, wait, ok := h.turns.take(ctx, d)
 	defer mine.permit.Release()
 	if !ok {
 		h.finisher.handBack(j, wait)

@@ -66,7 +66,7 @@ func TestStaleJobGoesBack(t *testing.T) {
 		want   bool
 	}{{gate.Freshness - time.Millisecond, true}, {gate.Freshness, false}, {time.Hour, false}} {
 		s := gate.NewSemaphore(1)
-		if _, _, ok := a.handler.turns.take(t.Context(), s, a.shared.clock.now().Add(-tt.waited)); ok != tt.want || (s.InUse() == 1) != tt.want {
+		if _, _, ok := a.handler.turns.take(t.Context(), gate.Delivery{Semaphore: s, Received: a.shared.clock.now().Add(-tt.waited)}); ok != tt.want || (s.InUse() == 1) != tt.want {
 			t.Errorf("after %s: its turn %t, has a permit %t; want %t", tt.waited, ok, s.InUse() == 1, tt.want)
 		}
 	}

@@ -124,6 +124,7 @@ func TestClaimsRefused(t *testing.T) {
 	}}, func(o *Options) {
 		o.Metrics = NewMetrics(registry)
 		o.Accounts = append(o.Accounts, Account{Name: "idle", Host: o.Accounts[0].Host, Endpoint: o.Accounts[0].Endpoint, Concurrency: 8})
+		w.patient(o)
 	})
 	w.await("the pause, in the worker's presence", func() bool {
 		live, err := topology.Workers(t.Context(), w.js)

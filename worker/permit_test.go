@@ -20,42 +20,58 @@ import (
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
-// TestPauseWhileWaitingForAPermit: a job that waits while the account is paused
-// goes back; only the probe, which comes while it is paused, may go on.
-func TestPauseWhileWaitingForAPermit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		breaker, pauses := gate.NewBreaker(func(string, bool, string) {}), new(pausing)
-		turns := &turns{
-			limiter: gate.NewLimiter(0), breaker: breaker, unfit: new(gate.Pauses), pauses: pauses, outage: gate.NewOutage(&pauses.reasons, nil, nil),
-			clock: &clock{wall: time.Now},
-		}
-		s := gate.NewSemaphore(1)
-		first, _, ok := turns.take(t.Context(), s, time.Now())
-		if !ok {
-			t.Fatal("a free permit was not given")
-		}
-		second := make(chan *turn)
-		go func() {
-			mine, _, ok := turns.take(t.Context(), s, time.Now())
-			if ok {
-				t.Error("a job that waited may be claimed though the account is paused")
-			}
-			second <- mine
-		}()
-		synctest.Wait()
-		breaker.Open(gate.PauseBreaker, "")
-		first.permit.Release()
-		(<-second).permit.Release()
-		probe, _, ok := turns.take(t.Context(), s, time.Now())
-		if !ok {
-			t.Error("the probe may not be claimed")
-		}
-		probe.permit.Release()
-		breaker.Open(gate.PauseNotEvaluated, "")
-		if _, _, ok := turns.take(t.Context(), s, time.Now()); ok {
-			t.Error("S55: a job may be claimed while the canary is not well")
-		}
-	})
+// TestPauseWhileWaitingForATurn: a job that waits, for a permit or for the account's rate, while the account is paused
+// goes back; only the probe may go on. Who came before the pause is none.
+func TestPauseWhileWaitingForATurn(t *testing.T) {
+	for name, tt := range map[string]struct {
+		rate    float64
+		permits int
+	}{"a permit": {0, 1}, "the rate": {1, 8}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				breaker, pauses := gate.NewBreaker(func(string, bool, string) {}), new(pausing)
+				turns := &turns{
+					limiter: gate.NewLimiter(tt.rate), breaker: breaker, unfit: new(gate.Pauses), pauses: pauses, outage: gate.NewOutage(&pauses.reasons, nil, nil),
+					clock: &clock{wall: time.Now},
+				}
+				s := gate.NewSemaphore(tt.permits)
+				first, _, ok := turns.take(t.Context(), gate.Delivery{Semaphore: s, Received: time.Now()})
+				if !ok {
+					t.Fatal("a free turn was not given")
+				}
+				waiting := make(chan *turn)
+				const waiters = 3
+				for range waiters {
+					go func() {
+						mine, _, ok := turns.take(t.Context(), gate.Delivery{Semaphore: s, Received: time.Now()})
+						if ok {
+							t.Error("a job that waited may be claimed though the account is paused")
+						}
+						waiting <- mine
+					}()
+				}
+				synctest.Wait()
+				breaker.Open(gate.PauseBreaker, "")
+				first.permit.Release()
+				for range waiters {
+					(<-waiting).permit.Release()
+				}
+				former, _, ok := turns.take(t.Context(), gate.Delivery{Semaphore: s, Received: time.Now()})
+				if former.permit.Release(); ok {
+					t.Error("a job that was let through before the pause takes itself for the probe")
+				}
+				probe, _, ok := turns.take(t.Context(), gate.Delivery{Semaphore: s, Received: time.Now(), Probe: true})
+				if !ok || !probe.probe {
+					t.Error("the probe may not be claimed")
+				}
+				probe.permit.Release()
+				breaker.Open(gate.PauseNotEvaluated, "")
+				if _, _, ok := turns.take(t.Context(), gate.Delivery{Semaphore: s, Received: time.Now(), Probe: true}); ok {
+					t.Error("S55: a job may be claimed while the canary is not well")
+				}
+			})
+		})
+	}
 }
 
 // TestPermitIsFreeWhileAResultIsRecorded: what Klarna has answered keeps no other job from asking Klarna.

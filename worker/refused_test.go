@@ -141,7 +141,7 @@ func TestFewerInFlight(t *testing.T) {
 		a.breaker.MerchantFault(strconv.Itoa(n), 1, false)
 	}
 	for n, want := range []bool{true, false} {
-		if _, _, ok := a.handler.turns.take(t.Context(), semaphore, a.shared.clock.now()); ok != want {
+		if _, _, ok := a.handler.turns.take(t.Context(), gate.Delivery{Semaphore: semaphore, Received: a.shared.clock.now()}); ok != want {
 			t.Errorf("job %d may go on: %t", n, ok)
 		}
 	}

@@ -75,7 +75,11 @@ func oneHand(o *Options) { o.Accounts[0].Concurrency = 1 }
 // patient lets a worker wait longer for Klarna than any test takes.
 func (w *world) patient(o *Options) {
 	w.t.Helper()
-	if err := Provision(w.t.Context(), w.js, topology.Provisioning{Accounts: []messages.Account{"default"}, AckWait: 20 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {
+	var accounts []messages.Account
+	for _, a := range o.Accounts {
+		accounts = append(accounts, a.Name)
+	}
+	if err := Provision(w.t.Context(), w.js, topology.Provisioning{Accounts: accounts, AckWait: 20 * time.Second, Force: []string{topology.ForceAckWait}}); err != nil {
 		w.t.Fatal(err)
 	}
 	o.TryTimeout = 15 * time.Second

@@ -25,30 +25,29 @@ type turn struct {
 	probe  bool // it asks for all whether Klarna listens to the account again
 }
 
-// take waits for a permit and for the account's rate, before the claim: a lease is not spent on waiting. Where it is not
-// the job's turn, wait is after how long anybody may try.
-func (t *turns) take(ctx context.Context, s *gate.Semaphore, received time.Time) (mine *turn, wait time.Duration, ok bool) {
-	left := func() time.Duration { return gate.Freshness - t.clock.now().Sub(received) }
-	paused := t.breaker.Paused() // then this is the probe
-	mine = &turn{probe: paused}
+// take waits for a permit and for the account's rate, before the claim: a lease is not spent on waiting. What has paused the account, or
+// all of them, meanwhile holds for the job as well. Where it is not its turn, wait is after how long anybody may try.
+func (t *turns) take(ctx context.Context, d gate.Delivery) (mine *turn, wait time.Duration, ok bool) {
+	left := func() time.Duration { return gate.Freshness - t.clock.now().Sub(d.Received) }
+	mine = &turn{probe: d.Probe}
 	if ctx.Err() != nil || left() <= 0 {
 		return mine, 0, false
 	}
-	if mine.permit, ok = s.Acquire(ctx, left()); !ok || ctx.Err() != nil {
+	if mine.permit, ok = d.Semaphore.Acquire(ctx, left()); !ok || ctx.Err() != nil {
 		return mine, 0, false
 	}
-	if t.breaker.PausedFor(gate.PauseNotEvaluated) || t.marks.Doubtful() || t.unfit.Any() || !t.outage.Admit() || !paused && t.breaker.Paused() {
+	if ok, wait = t.limiter.Wait(ctx, left()); ctx.Err() != nil {
+		return mine, 0, false
+	}
+	if !ok {
+		return mine, wait, false
+	}
+	if t.breaker.PausedFor(gate.PauseNotEvaluated) || t.marks.Doubtful() || t.unfit.Any() || !t.outage.Admit() || !d.Probe && t.breaker.Paused() {
 		return mine, time.Second, false
 	}
-	if s.InUse() > t.breaker.Places(t.limiter.SharedBy()) { // it came before the run of refusals did
+	if d.Semaphore.InUse() > t.breaker.Places(t.limiter.SharedBy()) { // it came before the run of refusals did
 		return mine, time.Second, false
 	}
-	ok, wait = t.limiter.Wait(ctx, left())
-	if ctx.Err() != nil {
-		wait = 0
-	}
-	if ok {
-		mine.permit.Begin()
-	}
-	return mine, wait, ok
+	mine.permit.Begin()
+	return mine, wait, true
 }

@@ -115,8 +115,12 @@ func (b *Breaker) probe(ctx context.Context) bool {
 
 // Admit says whether a job may be charged: any while nothing is paused, else
 // only the probe. What was asked for before the pause began still arrives and goes back.
-func (b *Breaker) Admit() bool {
-	return !b.pauses.Any() || !b.pauses.Has(PauseNotEvaluated) && b.ticket.CompareAndSwap(true, false)
+func (b *Breaker) Admit() (probe, ok bool) {
+	if !b.pauses.Any() {
+		return false, true
+	}
+	probe = !b.pauses.Has(PauseNotEvaluated) && b.ticket.CompareAndSwap(true, false)
+	return probe, probe
 }
 
 // Retry lets the next probe go at once: somebody has changed something.

@@ -51,12 +51,21 @@ func TestBreaker(t *testing.T) {
 		b.Retry() // a probe may go, were it not for that
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(20*time.Millisecond, cancel)
-		if b.probe(ctx) || b.Admit() {
+		if _, ok := b.Admit(); b.probe(ctx) || ok {
 			t.Error("a job is pulled, or let through")
 		}
 		b.Close(PauseNotEvaluated)
-		if !b.probe(t.Context()) || !b.Admit() || b.Admit() {
-			t.Error("not one job afterwards, while the breaker is open")
+		if !b.probe(t.Context()) {
+			t.Error("no probe afterwards")
+		}
+		for n, want := range []bool{true, false} {
+			if probe, ok := b.Admit(); probe != want || ok != want {
+				t.Errorf("afterwards, while the breaker is open, job %d may go: %t, as the probe: %t", n, ok, probe)
+			}
+		}
+		b.Close(PauseBreaker)
+		if probe, ok := b.Admit(); probe || !ok {
+			t.Errorf("with nothing paused a job may go: %t, as the probe: %t", ok, probe)
 		}
 	})
 	t.Run("waiting ends with the worker", func(t *testing.T) {

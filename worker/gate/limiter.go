@@ -25,6 +25,7 @@ type Limiter struct {
 	closedTo time.Time // no request before then
 	until    time.Time // what Klarna last said of it
 	refused  bool      // it said so with a 429 that asks for patience, and has taken no request since
+	refusals uint64    // how often it said so
 }
 
 const (
@@ -109,6 +110,7 @@ func (l *Limiter) observe(r klarna.RateLimit, limited bool, retryAfter time.Dura
 		closed := min(max(retryAfter, 50*time.Millisecond), maxClosed)
 		l.refused, l.closedTo = closed >= patience, now.Add(closed)
 		l.until = l.closedTo
+		l.refusals++
 	case l.refused && now.Before(l.until): // an answer to what was asked before the 429
 	case l.refused:
 		l.refused, l.closedTo = false, now
@@ -160,41 +162,49 @@ func (l *Limiter) turns(d time.Duration) int {
 }
 
 // Wait waits for this worker's turn, at most d. Where it would take longer, or
-// ctx ends, it says how long it would have taken.
+// ctx ends, it says how long it would have taken. A turn is lost where a 429 comes before it does.
 func (l *Limiter) Wait(ctx context.Context, d time.Duration) (ok bool, longer time.Duration) {
 	for {
-		closed, wait := l.turn(d)
+		closed, wait, refusals := l.turn(d)
+		pause := max(closed, wait)
 		switch {
-		case closed > d || wait > d:
-			return false, max(closed, wait)
-		case closed <= 0:
-			return wait <= 0 || Sleep(ctx, wait), wait
-		case !Sleep(ctx, closed):
-			return false, closed
+		case pause > d:
+			return false, pause
+		case pause > 0 && !Sleep(ctx, pause):
+			return false, pause
+		case closed <= 0 && (wait <= 0 || l.told429() == refusals):
+			return true, wait
 		}
-		d -= closed
+		d -= pause
 	}
 }
 
+// told429 is how many 429s there were so far.
+func (l *Limiter) told429() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusals
+}
+
 // turn takes the next turn, unless Klarna said to wait, or the turn comes later
-// than d: then none is taken, since one that is given back does not come back whole.
-func (l *Limiter) turn(d time.Duration) (closed, wait time.Duration) {
+// than d: then none is taken, since one that is given back does not come back whole. refusals is how many 429s there were by then.
+func (l *Limiter) turn(d time.Duration) (closed, wait time.Duration, refusals uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if closed = time.Until(l.closedTo); closed > 0 {
-		return closed, 0
+		return closed, 0, l.refusals
 	}
 	if r := l.limiter.Limit(); r != rate.Inf {
 		wait = max(time.Duration((1-l.limiter.Tokens())/float64(r)*float64(time.Second)), 0)
 	}
 	if wait > d {
-		return 0, wait
+		return 0, wait, l.refusals
 	}
 	wait = max(wait, l.limiter.Reserve().Delay())
 	if l.refused { // this one asks whether Klarna takes requests again; the others wait for what it is told
 		l.closedTo = time.Now().Add(wait + patience)
 	}
-	return 0, wait
+	return 0, wait, l.refusals
 }
 
 // ErrNoTurn is a question that was not asked, since the account's rate is needed for charges.

@@ -1,7 +1,10 @@
 package gate
 
 import (
+	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,6 +70,40 @@ func TestWaitsNoLongerThanAgreed(t *testing.T) {
 		}
 		if ok, longer := l.Wait(t.Context(), time.Second/2); ok || longer != time.Second {
 			t.Errorf("wait = %t, %s; want to be told a second", ok, longer)
+		}
+	})
+}
+
+// TestRefusedBeforeItsTurn: who waits for a turn when Klarna says to wait has none.
+func TestRefusedBeforeItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimiter(10)
+		var before, after atomic.Int64
+		var all sync.WaitGroup
+		refused := make(chan struct{})
+		for range 20 {
+			all.Go(func() {
+				if ok, _ := l.Wait(t.Context(), 5*time.Second); !ok {
+					return
+				}
+				select {
+				case <-refused:
+					after.Add(1)
+				default:
+					before.Add(1)
+				}
+			})
+		}
+		Sleep(t.Context(), 250*time.Millisecond)
+		l.Observe(klarna.RateLimit{}, &klarna.Error{StatusCode: http.StatusTooManyRequests, RetryAfter: time.Minute})
+		close(refused)
+		all.Wait()
+		if before.Load() != 3 || after.Load() != 0 {
+			t.Errorf("%d had their turn before Klarna said to wait, %d after, want 3 and 0", before.Load(), after.Load())
+		}
+		Sleep(t.Context(), time.Minute)
+		if ok, _ := l.Wait(t.Context(), 0); !ok {
+			t.Error("nobody asks once the minute is over")
 		}
 	})
 }

@@ -29,6 +29,7 @@ type Delivery struct {
 	Msg       *nats.Msg
 	Received  time.Time
 	Semaphore *Semaphore // of its consumer
+	Probe     bool       // of an account that is paused, see [Breaker.Admit]
 }
 
 // PullerConfig is what a puller goes by. Everything is required.
@@ -179,7 +180,7 @@ func (t *trouble) over() bool {
 // Take handles a job in a goroutine of its own, which [Puller.Run] waits for.
 func (p *Puller) Take(m *nats.Msg) {
 	p.Semaphore.atHand.Add(1)
-	d := Delivery{m, p.Now(), p.Semaphore}
+	d := Delivery{Msg: m, Received: p.Now(), Semaphore: p.Semaphore}
 	p.working.Add(1)
 	p.Hands.Do(func() {
 		defer p.working.Done()
