@@ -107,6 +107,9 @@ func (a *asker) tries(ctx context.Context, j *job, h journal.HeldClaim, probe bo
 			t.HandBack = ctx.Err() != nil
 			return t
 		}
+		if a.breaker.Paused() { // while it waited
+			return t
+		}
 	}
 }
 

@@ -44,21 +44,22 @@ func TestTryingEnds(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		budget time.Duration
-		pauses bool
+		pauses func(pause func())
 		most   int64
 	}{
 		{name: "with its budget", budget: 200 * time.Millisecond, most: 1}, // the first pause is a quarter of a second at least
 		{name: "with more of it", budget: 1500 * time.Millisecond, most: 3},
-		{name: "with a pause of the account", budget: time.Minute, pauses: true, most: 1},
+		{name: "with a pause of the account", budget: time.Minute, pauses: func(pause func()) { pause() }, most: 1},
+		{name: "with a pause of the account between two tries", budget: time.Minute, pauses: func(pause func()) { time.AfterFunc(50*time.Millisecond, pause) }, most: 1},
 	} {
 		var asked atomic.Int64
 		asks := make(chan *account, 1)
 		a, j, h := accountAsking(t, func(w http.ResponseWriter, _ *http.Request) {
 			asked.Add(1)
-			if tt.pauses {
-				a := <-asks
-				a.breaker.Open(gate.PauseBreaker, "a test")
-				asks <- a
+			a := <-asks
+			asks <- a
+			if tt.pauses != nil {
+				tt.pauses(func() { a.breaker.Open(gate.PauseBreaker, "a test") })
 			}
 			w.WriteHeader(http.StatusInternalServerError)
 		})
