@@ -541,12 +541,33 @@ func TestCorrectedByAnother(t *testing.T) {
 	o.expect(out, "recorded: paid order X, corrects dunning", "by ben@billing, by word alone, note: wrong tab")
 	out, _ = o.run(cli.ExitDone, "show", "91/2026-12")
 	o.expect(out, "anna@billing", "ben@billing", "paid with order X")
-	o.run(cli.ExitDone, "resolve", "91/2026-12", "--correct", "--not-charged", "--yes")
+	_, told = o.run(cli.ExitFailed, "resolve", "91/2026-12", "--correct", "--not-charged", "--yes")
+	o.expect(told, "account default has no order X at Klarna", "nothing was recorded")
+	o.run(cli.ExitDone, "resolve", "91/2026-12", "--correct", "--not-charged", "--unverified", "--yes")
 
 	o.publish(o.job("91", "ok", "", 2))
 	o.work()
 	_, told = o.run(cli.ExitFailed, "resolve", "91/2026-12", "--correct", "--paid", "--order-id=X", "--captured=true", "--yes")
 	o.expect(told, "only what an operator decided can be corrected")
+}
+
+// The order of a decision is not forgotten with the decision: two would be charged for one period.
+func TestCorrectedOverAnOrder(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("94", "created-500x9-ok", "", 1))
+	o.work()
+	order := o.ordersAt()["94"]
+	o.run(cli.ExitDone, "resolve", "94/2026-12", "--paid", "--order-id", order, "--yes")
+	out, told := o.run(cli.ExitFailed, "resolve", "94/2026-12", "--correct", "--not-charged", "--yes")
+	o.expect(out, "Klarna's order "+order+" of account default, looked up ", order+": CAPTURED, ACCEPTED, 15.99 EUR captured", "NO")
+	o.expect(told, "nothing was recorded, since Klarna does not bear it out", "or with --unverified on your word alone, and the customer may be charged a second time")
+	_, told = o.run(cli.ExitFailed, "resolve", "94/2026-12", "--correct", "--paid", "--order-id=X", "--yes")
+	o.expect(told, "account default has no order X at Klarna", "nothing was recorded")
+	if s := o.state("94"); s.Phase != journal.PhasePaid || s.Claim.OrderID != order {
+		t.Errorf("phase %s with order %s, want it paid with %s", s.Phase, s.Claim.OrderID, order)
+	}
+	out, _ = o.run(cli.ExitDone, "resolve", "94/2026-12", "--correct", "--not-charged", "--unverified", "--yes", "--json")
+	o.expect(out, `"verified":false,"seen":{"order_id":"`+order+`"`, `"corrects":"paid"`)
 }
 
 func TestCancellationTakenBack(t *testing.T) {

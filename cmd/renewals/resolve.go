@@ -126,7 +126,7 @@ func (c *resolveCmd) look(ctx context.Context, acts *settling, unresolved desk.C
 		return comparison, nil, err
 	case c.Unverified:
 		fmt.Fprintln(acts.aside, "not looked up:", cli.Printable(err.Error()))
-		if c.Paid && c.Captured == nil {
+		if c.Paid && c.Captured == nil && comparison.Seen == nil {
 			return comparison, nil, cli.Usagef("--captured: not set, and Klarna was not asked; expected --captured=true or --captured=false")
 		}
 	case errors.As(err, &usage):
@@ -140,9 +140,20 @@ func (c *resolveCmd) look(ctx context.Context, acts *settling, unresolved desk.C
 	}
 	printComparison(acts.aside, comparison, unresolved.GaveUp.Account)
 	if no := comparison.Differences(); len(no) > 0 && !c.Unverified {
-		return comparison, nil, fmt.Errorf("resolve: nothing was recorded, since Klarna does not bear it out:\n  %s\nsettle it as it is at Klarna; or with --unverified on your word alone", cli.Printable(strings.Join(no, "; ")))
+		return comparison, nil, fmt.Errorf("resolve: nothing was recorded, since Klarna does not bear it out:\n  %s\nsettle it as it is at Klarna; or with --unverified on your word alone%s", cli.Printable(strings.Join(no, "; ")), again(r.Verdict))
 	}
 	return comparison, mentions, nil
+}
+
+// again is what may come of a wrong verdict that nothing was made.
+func again(v desk.Verdict) string {
+	switch v {
+	case desk.VerdictNotCharged:
+		return ", and the customer may be charged a second time"
+	case desk.VerdictNotCaptured:
+		return ", and the money may be captured a second time"
+	}
+	return ""
 }
 
 // question is what a person agrees to, with what has to be looked for at Klarna before.

@@ -1,10 +1,12 @@
 package desk
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -22,8 +24,8 @@ type Case struct {
 	// where the journal may have forgotten when that was.
 	Since time.Time
 
-	claimedAt time.Time // by the worker's clock
-	made      made
+	claimedAt time.Time       // by the worker's clock
+	rulings   []made          // on it, the newest last
 	captures  map[string]bool // that the renewal's other records have
 }
 
@@ -65,7 +67,7 @@ func NewCase(r messages.Renewal, entries []journal.Entry) (Case, error) {
 		case own && c.Since.IsZero():
 			c.Since, c.claimedAt = e.Time.Add(-2*clockMargin), about.At
 		case own && i > gaveUp:
-			c.made = made{kind(e), about.OrderID, about.CaptureID}
+			c.rulings = append(c.rulings, made{kind(e), about.OrderID, about.CaptureID})
 		}
 	}
 	if c.State.Claim != nil && c.State.Claim.Restored {
@@ -119,7 +121,7 @@ func (c Case) capture() *journal.Capture {
 	return nil
 }
 
-// Order is the one to look at for a verdict; "" where nobody knows of any.
+// Order is the one to look at for a verdict; "" where nobody knows of any. Against a ruling that is to be corrected it is that one's.
 func (c Case) Order(r Ruling) string {
 	if r.Verdict == VerdictPaid {
 		return r.OrderID
@@ -127,18 +129,51 @@ func (c Case) Order(r Ruling) string {
 	if capture := c.capture(); capture != nil {
 		return capture.OrderID
 	}
-	return c.GaveUp.OrderID
+	order := c.GaveUp.OrderID
+	for _, ruled := range c.rulings {
+		order = cmp.Or(ruled.order, order)
+	}
+	return order
+}
+
+// contradicted are the orders beside that one which records name for the same charge: each must have come to nothing where the verdict holds.
+// Of one that Klarna named itself a comparison with paid says so already.
+func (c Case) contradicted(r Ruling) (orders []string) {
+	if c.OfCapture() {
+		return nil // of the same order
+	}
+	known := []string{c.Order(r), ""}
+	add := func(order string) {
+		if !slices.Contains(known, order) {
+			known, orders = append(known, order), append(orders, order)
+		}
+	}
+	if r.Verdict == VerdictNotCharged {
+		add(c.GaveUp.OrderID)
+	}
+	for _, ruled := range c.rulings {
+		add(ruled.order)
+	}
+	return orders
+}
+
+// ruledCaptured says that a ruling on it named a capture, which no record of another job has.
+func (c Case) ruledCaptured(id string) bool {
+	return !c.captures[id] && slices.ContainsFunc(c.rulings, func(ruled made) bool { return ruled.captured == id })
 }
 
 // Settled says that the case is settled, and as what, in the words of [Ruling]; "" while it is not.
 func (c Case) Settled() (as Ruling) {
-	switch c.made.kind {
+	if len(c.rulings) == 0 {
+		return as
+	}
+	switch last := c.rulings[len(c.rulings)-1]; last.kind {
 	case messages.KindPaid:
-		return Ruling{Verdict: VerdictPaid, OrderID: c.made.order}
+		return Ruling{Verdict: VerdictPaid, OrderID: last.order}
 	case messages.KindDunning:
 		return Ruling{Verdict: VerdictNotCharged}
 	case messages.KindCaptured:
-		return Ruling{Verdict: VerdictCaptured, CaptureID: c.made.captured}
+		return Ruling{Verdict: VerdictCaptured, CaptureID: last.captured}
 	case messages.KindCaptureFailed:
 		return Ruling{Verdict: VerdictNotCaptured}
 	}

@@ -262,6 +262,104 @@ func TestNotChargedIsLookedUp(t *testing.T) {
 	}
 }
 
+// A decision that is to be corrected has named an order, which is the first to look at: were it still money, the next attempt would be charged
+// beside it.
+func TestCorrectedOrderIsLookedUp(t *testing.T) {
+	t.Parallel()
+	b := newBureau(t)
+	authorised := func(subscription, reference string) string {
+		c := usual(subscription)
+		c.token, c.authorise, c.reference = "ok-"+reference, true, reference
+		return b.order(subscription, c)
+	}
+	not := desk.Ruling{Verdict: desk.VerdictNotCharged}
+	for _, row := range []struct {
+		name    string
+		decided []desk.Ruling // by operators, each the correction of the one before
+		r       desk.Ruling
+		nothing []string // orders that came to nothing
+		seen    string
+		problem string
+		want    []string // differences; none: it fits
+	}{
+		{name: "not charged over its order", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "own"}}, r: not, seen: "own",
+			want: []string{"order: the job says none, or one that came to nothing, Klarna says own: AUTHORIZED, ACCEPTED, 0.00 EUR captured"}},
+		{name: "not charged, and its order came to nothing", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "own"}}, r: not, nothing: []string{"own"}, seen: "own"},
+		{name: "another over its order", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "other"}}, r: desk.Ruling{Verdict: desk.VerdictPaid, OrderID: "own"}, seen: "own",
+			want: []string{"order on record: the job says none, or one that came to nothing, Klarna says other: AUTHORIZED"}},
+		{name: "another, and its order came to nothing", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "other"}}, r: desk.Ruling{Verdict: desk.VerdictPaid, OrderID: "own"},
+			nothing: []string{"other"}, seen: "own"},
+		{name: "the same after not charged", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "own"}, not}, r: desk.Ruling{Verdict: desk.VerdictPaid, OrderID: "own"}, seen: "own"},
+		{name: "not charged over the second of two", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "own"}, not, {Verdict: desk.VerdictPaid, OrderID: "other"}}, r: not, nothing: []string{"other"},
+			seen: "other", want: []string{"order on record: the job says none, or one that came to nothing, Klarna says own: AUTHORIZED"}},
+		{name: "not charged over what Klarna does not know", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "bogus"}}, r: not, problem: "account default has no order bogus at Klarna"},
+		{name: "another over what Klarna does not know", decided: []desk.Ruling{{Verdict: desk.VerdictPaid, OrderID: "bogus"}}, r: desk.Ruling{Verdict: desk.VerdictPaid, OrderID: "own"}, seen: "own",
+			problem: "account default has no order bogus at Klarna", want: []string{"order on record: the job says none, or one that came to nothing, Klarna says bogus: without status"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c := b.unresolved(row.name, nil, "")
+			ids := map[string]string{"own": authorised(row.name, row.name+"-2026-12"), "other": authorised(row.name, "another"), "bogus": "bogus"}
+			for i, decided := range row.decided {
+				decided.OrderID = ids[decided.OrderID]
+				d := decision(desk.Comparison{})
+				d.Corrects = i > 0
+				if err := c.Write(t.Context(), b.records, decided, false, d); err != nil {
+					t.Fatal(err)
+				}
+				c = b.read(row.name)
+			}
+			for _, name := range row.nothing {
+				b.sim.Simulator.CancelOrder(ids[name])
+			}
+			r := row.r
+			r.OrderID = ids[r.OrderID]
+			comparison, err := b.checker().Look(t.Context(), c, r)
+			if row.problem == "" && err != nil || row.problem != "" && (err == nil || !strings.Contains(err.Error(), row.problem)) {
+				t.Errorf("got %v, want %q", err, row.problem)
+			}
+			got := strings.Join(comparison.Differences(), "; ")
+			for name, id := range ids {
+				got = strings.ReplaceAll(got, id, name)
+			}
+			contains(t, got, row.want...)
+			if fits := len(row.want) == 0 && row.problem == ""; comparison.Verified() != fits || len(comparison.Differences()) != len(row.want) {
+				t.Errorf("got %q, verified %t; want %q", got, comparison.Verified(), row.want)
+			}
+			if s := comparison.Seen; s == nil && row.seen != "" || s != nil && s.OrderID != ids[row.seen] {
+				t.Errorf("seen %+v, want order %s", s, row.seen)
+			}
+		})
+	}
+}
+
+// So has one on a capture: a capture that was named is not none for being another than the job asked for, nor is there a second beside it.
+func TestCorrectedCaptureIsLookedUp(t *testing.T) {
+	t.Parallel()
+	b := newBureau(t)
+	made := usual("order")
+	made.authorise = true
+	order := b.order("order", made)
+	first, second := b.capture(order, "c1", 500), b.capture(order, "c2", 300)
+	b.unresolved("1", &journal.Capture{OrderID: order, Amount: 300}, "c2")
+	if err := b.read("1").Write(t.Context(), b.records, desk.Ruling{Verdict: desk.VerdictCaptured, CaptureID: first}, false, decision(desk.Comparison{})); err != nil {
+		t.Fatal(err)
+	}
+	c := b.read("1")
+	for _, row := range []struct {
+		r    desk.Ruling
+		want []string
+	}{
+		{desk.Ruling{Verdict: desk.VerdictNotCaptured}, []string{"capture: the job says none, Klarna says " + first + " of 5.00 EUR", "capture: the job says none, Klarna says " + second + " of 3.00 EUR"}},
+		{desk.Ruling{Verdict: desk.VerdictCaptured, CaptureID: second}, []string{"capture on record: the job says none of this order, Klarna says " + first + " of 5.00 EUR"}},
+	} {
+		comparison, err := b.look(c, row.r)
+		if err != nil || len(comparison.Differences()) != len(row.want) {
+			t.Errorf("%s: got %q, %v; want %q", row.r.Verdict, comparison.Differences(), err, row.want)
+		}
+		contains(t, strings.Join(comparison.Differences(), "; "), row.want...)
+	}
+}
+
 // What is recorded is what Klarna showed, and by whom; whoever ends between the two has recorded nothing, and looks again.
 func TestRecordSaysWhatWasSeen(t *testing.T) {
 	t.Parallel()

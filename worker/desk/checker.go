@@ -46,32 +46,53 @@ type merchant struct {
 	closed error // Klarna takes its credentials for none: no further order is asked for
 }
 
-// Look compares a ruling with Klarna. Where no order is known that could be looked at, Seen is nil and nothing differs. An error says that
-// Klarna could not be asked, or does not know the order, and what to do; nothing is known then.
+// Look compares a ruling with Klarna, and with it every other order that records name for the same charge. Where no order is known that could
+// be looked at, Seen is nil and nothing differs. An error says that Klarna could not be asked, or does not know an order, and what to do;
+// what the comparison has then is not all, and does not fit.
 func (k *Checker) Look(ctx context.Context, c Case, r Ruling) (Comparison, error) {
 	id := c.Order(r)
 	if id == "" {
 		return Comparison{}, nil
 	}
-	name := c.GaveUp.Account
-	m, err := k.merchant(name)
+	o, err := k.order(ctx, c, id)
 	if err != nil {
 		return Comparison{}, err
 	}
+	comparison := c.Compare(r, o, k.Now())
+	for _, id := range c.contradicted(r) {
+		o, err := k.order(ctx, c, id)
+		if err != nil {
+			o = klarna.Order{OrderID: id}
+		}
+		comparison.contradicted(o)
+		if err != nil {
+			return comparison, err
+		}
+	}
+	return comparison, nil
+}
+
+// order asks Klarna for one order of a case.
+func (k *Checker) order(ctx context.Context, c Case, id string) (none klarna.Order, _ error) {
+	name := c.GaveUp.Account
+	m, err := k.merchant(name)
+	if err != nil {
+		return none, err
+	}
 	if err := m.made(c); err != nil {
-		return Comparison{}, fmt.Errorf("account %s: %w", name, err)
+		return none, fmt.Errorf("account %s: %w", name, err)
 	}
 	if m.closed != nil {
-		return Comparison{}, m.closed
+		return none, m.closed
 	}
 	if err := m.pace.Wait(ctx); err != nil {
-		return Comparison{}, cause(ctx, err)
+		return none, cause(ctx, err)
 	}
 	o, err := m.Orders.Order(ctx, id)
 	if err != nil {
-		return Comparison{}, m.problem(ctx, name, id, err)
+		return none, m.problem(ctx, name, id, err)
 	}
-	return c.Compare(r, o, k.Now()), nil
+	return o, nil
 }
 
 func (k *Checker) merchant(name messages.Account) (*merchant, error) {

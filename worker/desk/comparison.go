@@ -83,6 +83,11 @@ func (c Case) Compare(r Ruling, o klarna.Order, now time.Time) Comparison {
 	return comparison
 }
 
+// contradicted adds an order that a record names for the same charge: none of it may be money.
+func (c *Comparison) contradicted(o klarna.Order) {
+	c.row("order on record", "none, or one that came to nothing", standing(o), cameToNothing(o))
+}
+
 // paid asks whether an order can be nothing but what the job asked for.
 func (c *Comparison) paid(of Case, r Ruling, o klarna.Order) {
 	u := of.GaveUp
@@ -119,6 +124,11 @@ func (c *Comparison) captured(of Case, r Ruling, o klarna.Order) {
 		c.row("order id", r.OrderID, o.OrderID, false)
 	}
 	for _, made := range o.Captures {
+		if made.CaptureID != r.CaptureID && of.ruledCaptured(made.CaptureID) {
+			c.row("capture on record", "none of this order", fmt.Sprintf("%s of %s", made.CaptureID, Money(made.CapturedAmount, c.Seen.PurchaseCurrency)), false)
+		}
+	}
+	for _, made := range o.Captures {
 		if made.CaptureID != r.CaptureID {
 			continue
 		}
@@ -133,13 +143,14 @@ func (c *Comparison) captured(of Case, r Ruling, o klarna.Order) {
 	c.row("capture id", r.CaptureID, "the order has "+listed(o), false)
 }
 
-// notCaptured looks for a capture that can be what the job asked for: of its amount, made while it may have been, and named by no record.
+// notCaptured looks for a capture that can be what the job asked for: of its amount, made while it may have been, and named by no record, or
+// the one that a ruling on it named.
 func (c *Comparison) notCaptured(of Case, o klarna.Order) {
 	wanted := of.capture()
 	c.row("order id", wanted.OrderID, o.OrderID, wanted.OrderID == o.OrderID)
 	found := false
 	for _, made := range o.Captures {
-		if of.captures[made.CaptureID] || wanted.Amount > 0 && made.CapturedAmount != wanted.Amount || !of.within(moment(made.CapturedAt)) {
+		if !of.ruledCaptured(made.CaptureID) && (of.captures[made.CaptureID] || wanted.Amount > 0 && made.CapturedAmount != wanted.Amount || !of.within(moment(made.CapturedAt))) {
 			continue
 		}
 		found = true
