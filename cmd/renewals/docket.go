@@ -71,18 +71,58 @@ func (c *resolveCmd) many(ctx context.Context, acts *settling, t *terminal) erro
 	return err
 }
 
-// look compares every line with Klarna and with the journal, and says what does not fit.
+// look compares every line with Klarna, with the other lines and with the journal, and says what does not fit.
 func (d *docket) look(ctx context.Context) error {
 	bar := cli.NewProgress(d.t.stderr, "lines looked up at Klarna", int64(len(d.entries)))
-	made, renewals := map[string]int{}, map[messages.IdempotencyKey]int{}
 	for i := range d.entries {
-		e := &d.entries[i]
-		err := d.consider(ctx, e)
-		if err != nil {
+		if err := d.consider(ctx, &d.entries[i]); err != nil {
 			bar.Done()
 			return err
 		}
 		bar.Set(int64(i + 1))
+	}
+	bar.Done()
+	d.contradictions()
+	d.repetitions()
+	return d.elsewhere(ctx)
+}
+
+// contradictions refuses each line beside which another says something else of the same charge or capture: one of the two is wrong, and
+// nobody but their author knows which.
+func (d *docket) contradictions() {
+	about := map[messages.IdempotencyKey][]*ruled{}
+	for i := range d.entries {
+		if e := &d.entries[i]; e.key() != "" {
+			about[e.key()] = append(about[e.key()], e)
+		}
+	}
+	for i := range d.entries {
+		e := &d.entries[i]
+		for _, other := range about[e.key()] {
+			if e.fate == "" && other.Problem != nil {
+				d.refuse(e, fmt.Sprintf("line %d is about it, too, and says nothing that can be taken", other.Number))
+			}
+			if e.fate == "" && !other.Same(e.Ruling) {
+				d.refuse(e, fmt.Sprintf("line %d says otherwise of it: %s", other.Number, said(other.Ruling)))
+			}
+		}
+	}
+}
+
+// key is that of the charge or the capture that a line says something of; "" where it says nothing, or that is not known.
+func (e ruled) key() messages.IdempotencyKey {
+	key := e.unresolved.GaveUp.IdempotencyKey
+	if e.Open() || e.Key != "" && e.Key != key {
+		return ""
+	}
+	return key
+}
+
+// repetitions refuses each line that is about what an earlier one is about, or names the order or the capture of one.
+func (d *docket) repetitions() {
+	made, renewals := map[string]int{}, map[messages.IdempotencyKey]int{}
+	for i := range d.entries {
+		e := &d.entries[i]
 		if e.fate != "" {
 			continue
 		}
@@ -96,8 +136,6 @@ func (d *docket) look(ctx context.Context) error {
 			renewals[key], made[id] = e.Number, e.Number
 		}
 	}
-	bar.Done()
-	return d.elsewhere(ctx)
 }
 
 // consider finds what a line is about and asks Klarna. Only what keeps the whole file from being looked at is an error.
@@ -108,7 +146,9 @@ func (d *docket) consider(ctx context.Context, e *ruled) error {
 	}
 	if e.Problem != nil {
 		d.refuse(e, e.Problem.Error())
-		return nil
+		if e.Name() == "" {
+			return nil
+		}
 	}
 	h, err := d.find(ctx, e.Line)
 	if err == nil {
@@ -118,6 +158,8 @@ func (d *docket) consider(ctx context.Context, e *ruled) error {
 	switch key := e.unresolved.GaveUp.IdempotencyKey; {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case e.Problem != nil:
+		return nil // found for what other lines say of it
 	case err != nil:
 		d.refuse(e, err.Error())
 		return nil
@@ -130,7 +172,7 @@ func (d *docket) consider(ctx context.Context, e *ruled) error {
 		e.fate = fateAlready
 		return nil
 	case was.Verdict != "":
-		d.refuse(e, fmt.Sprintf("it is settled as %s already", strings.TrimSpace(string(was.Verdict)+" "+was.Made())))
+		d.refuse(e, fmt.Sprintf("it is settled as %s already", said(was)))
 		return nil
 	}
 	if err := h.takes(e.Verdict); err != nil {
@@ -150,6 +192,9 @@ func (d *docket) consider(ctx context.Context, e *ruled) error {
 	}
 	return nil
 }
+
+// said is a ruling in a few words.
+func said(r desk.Ruling) string { return strings.TrimSpace(string(r.Verdict) + " " + r.Made()) }
 
 // find reads the renewal of a line.
 func (d *docket) find(ctx context.Context, l desk.Line) (history, error) {

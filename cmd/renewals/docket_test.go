@@ -117,6 +117,37 @@ func TestResolveFrom(t *testing.T) {
 	}
 }
 
+// Two lines that say different things of one charge are both refused before anything is recorded: the first would let its next attempt be
+// charged, although the second names an order.
+func TestResolveFromContradictsItself(t *testing.T) {
+	o := newOffice(t)
+	for i := range 5 {
+		o.publish(o.job(fmt.Sprint(i), "created-500x9-ok", "", 1))
+	}
+	o.work()
+	at := o.ordersAt()
+	path := o.file([][]string{
+		{"id", "verdict", "order_id"},
+		{"0/2026-12", "not_charged", ""}, {"0/2026-12/1", "paid", at["0"]},
+		{"1/2026-12", "paid", "bogus"}, {"1/2026-12", "not_charged", ""},
+		{"2/2026-12", "paid", ""}, {"2/2026-12", "not_charged", ""},
+		{"3/2026-12", "unpaid", ""}, {"3/2026-12", "not_charged", ""}, {"3/2026-12", "not_charged", ""},
+		{"4/2026-12", "not_charged", ""}, {"4/2026-12", "", ""},
+	})
+	out, told := o.run(cli.ExitFailed, "resolve", "--from", path, "--yes")
+	o.expect(out+told,
+		"verdicts.csv:2: 0/2026-12 refused: line 3 says otherwise of it: paid "+at["0"]+"\n", "verdicts.csv:3: 0/2026-12/1 refused: line 2 says otherwise of it: not_charged\n",
+		"verdicts.csv:4: 1/2026-12 refused: account default has no order bogus", "verdicts.csv:5: 1/2026-12 refused: line 4 says otherwise of it: paid bogus\n",
+		"verdicts.csv:6: 2/2026-12 refused: order_id: nothing", "verdicts.csv:7: 2/2026-12 refused: line 6 is about it, too, and says nothing that can be taken\n",
+		"verdicts.csv:9: 3/2026-12 refused: line 8 is about it, too, and says nothing that can be taken\n", "verdicts.csv:10: 3/2026-12 refused: line 8 is",
+		"1 settled, 9 refused, 1 left open, without a verdict\n")
+	for i := range 4 {
+		if s := o.state(fmt.Sprint(i)); s.Phase != journal.PhaseUnresolved {
+			t.Errorf("%d: phase %s, want it left as it was", i, s.Phase)
+		}
+	}
+}
+
 // tripwire is a screen that ends a context as soon as it shows a text.
 type tripwire struct {
 	screen
