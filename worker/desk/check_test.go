@@ -235,6 +235,39 @@ func TestCaptureIsLookedUp(t *testing.T) {
 	contains(t, comparison.Differences()[0], "named by another renewal, too: 1/2026-12, captured record ")
 }
 
+// A capture is none that the job asked for only where it cannot be: not for a time that nobody can read, nor at any time with its reference.
+func TestCaptureThatItCanBe(t *testing.T) {
+	t.Parallel()
+	b := newBureau(t)
+	c := b.unresolved("1", &journal.Capture{OrderID: "o-1", Amount: 500}, "ref")
+	within, late := b.began.UTC().Format(time.RFC3339), b.began.Add(3*time.Hour).UTC().Format(time.RFC3339)
+	for _, row := range []struct {
+		at, reference string
+		amount        int64
+		want          string // "" where it cannot be
+	}{
+		{at: within, amount: 500, want: "made " + b.began.UTC().Format("2006-01-02 15:04:05 UTC")},
+		{at: within, amount: 300},
+		{at: late, amount: 500},
+		{at: late, reference: "another", amount: 500},
+		{at: late, reference: "ref", amount: 500, want: "x of 5.00 EUR"},
+		{at: within, reference: "ref", amount: 300, want: "x of 3.00 EUR"},
+		{at: "", amount: 500, want: "x of 5.00 EUR, made -"},
+		{at: "", amount: 300},
+		{at: "2026-12-01T00:00:00.000+0000", amount: 500, want: `made "2026-12-01T00:00:00.000+0000"`},
+		{at: "2026-12-01 00:00:00", amount: 500, want: `made "2026-12-01 00:00:00"`},
+	} {
+		o := klarna.Order{
+			OrderID: "o-1", Status: "PART_CAPTURED", FraudStatus: "ACCEPTED", OrderAmount: 1599, CapturedAmount: row.amount, PurchaseCurrency: "EUR",
+			Captures: []klarna.OrderCapture{{CaptureID: "x", CapturedAmount: row.amount, CapturedAt: row.at, Reference: row.reference}},
+		}
+		got := c.Compare(desk.Ruling{Verdict: desk.VerdictNotCaptured}, o, time.Now())
+		if got.Verified() != (row.want == "") || !strings.Contains(strings.Join(got.Differences(), "; "), row.want) {
+			t.Errorf("%+v: got %q, want %q", row, got.Differences(), row.want)
+		}
+	}
+}
+
 // Not charged is not recorded over an order that Klarna is known to have; where none is known there is nothing to look at.
 func TestNotChargedIsLookedUp(t *testing.T) {
 	t.Parallel()

@@ -143,22 +143,36 @@ func (c *Comparison) captured(of Case, r Ruling, o klarna.Order) {
 	c.row("capture id", r.CaptureID, "the order has "+listed(o), false)
 }
 
-// notCaptured looks for a capture that can be what the job asked for: of its amount, made while it may have been, and named by no record, or
-// the one that a ruling on it named.
+// notCaptured looks for a capture that can be what the job asked for.
 func (c *Comparison) notCaptured(of Case, o klarna.Order) {
 	wanted := of.capture()
 	c.row("order id", wanted.OrderID, o.OrderID, wanted.OrderID == o.OrderID)
 	found := false
 	for _, made := range o.Captures {
-		if !of.ruledCaptured(made.CaptureID) && (of.captures[made.CaptureID] || wanted.Amount > 0 && made.CapturedAmount != wanted.Amount || !of.within(moment(made.CapturedAt))) {
+		if !of.canBe(made) {
 			continue
 		}
 		found = true
-		c.row("capture", "none", fmt.Sprintf("%s of %s, made %s", made.CaptureID, Money(made.CapturedAmount, c.Seen.PurchaseCurrency), at(moment(made.CapturedAt))), false)
+		c.row("capture", "none", fmt.Sprintf("%s of %s, made %s", made.CaptureID, Money(made.CapturedAmount, c.Seen.PurchaseCurrency), written(made.CapturedAt)), false)
 	}
 	if !found {
 		c.row("capture", "none", "none that it can be", true)
 	}
+}
+
+// canBe says that a capture may be the one which the job asked for: a ruling on it named it, or no other record has it, and it has the job's
+// reference, or its amount and no time at which it cannot have been made. A time that cannot be read is none of these.
+func (c Case) canBe(made klarna.OrderCapture) bool {
+	wanted, when := c.capture(), moment(made.CapturedAt)
+	switch {
+	case c.ruledCaptured(made.CaptureID):
+		return true
+	case c.captures[made.CaptureID]:
+		return false
+	case c.GaveUp.Reference != "" && c.GaveUp.Reference == made.Reference:
+		return true
+	}
+	return (wanted.Amount == 0 || wanted.Amount == made.CapturedAmount) && (when.IsZero() || c.within(when))
 }
 
 // made asks when it was made: under the key of the job, it was within the time in which requests were sent.
@@ -212,6 +226,14 @@ func listed(o klarna.Order) string {
 func moment(text string) time.Time {
 	t, _ := time.Parse(time.RFC3339, text)
 	return t
+}
+
+// written is one of Klarna's times for a person, as it stands where it cannot be read.
+func written(text string) string {
+	if when := moment(text); !when.IsZero() || text == "" {
+		return at(when)
+	}
+	return fmt.Sprintf("%.40q", text)
 }
 
 func at(t time.Time) string {
