@@ -214,7 +214,7 @@ func (d *docket) elsewhere(ctx context.Context) error {
 	var since []time.Time
 	for _, e := range d.entries {
 		if e.fate == "" && e.Made() != "" {
-			ids, since = append(ids, e.Made()), append(since, e.unresolved.Since)
+			ids, since = append(ids, e.Made()), append(since, e.comparison.NamedSince(e.unresolved))
 		}
 	}
 	if len(ids) == 0 {

@@ -63,7 +63,7 @@ func (s *settling) named(ctx context.Context, c desk.Case, r desk.Ruling, compar
 	if r.Made() == "" {
 		return nil, nil
 	}
-	mentions := desk.NewMentions(s.finder, c.Since, r.Made())
+	mentions := desk.NewMentions(s.finder, comparison.NamedSince(c), r.Made())
 	if err := mentions.Read(ctx); err != nil {
 		return nil, err
 	}

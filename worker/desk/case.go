@@ -20,8 +20,8 @@ type Case struct {
 	State   journal.State
 	// GaveUp is the record that left it to a person: what was asked for, and when.
 	GaveUp messages.Unresolved
-	// Since is when its key was claimed, less what clocks may be off: no record that was stored before names what was made under it. Zero
-	// where the journal may have forgotten when that was.
+	// Since is when its key was claimed, less what clocks may be off: no record that was stored before names what was made under it, see
+	// [Comparison.NamedSince]. Zero where the journal may have forgotten when that was.
 	Since time.Time
 
 	claimedAt time.Time       // by the worker's clock

@@ -512,6 +512,45 @@ func TestOvertaken(t *testing.T) {
 	}
 }
 
+// An order that is older than the claim can be named by records that are older, too: on an operator's word it would be taken for this renewal's
+// alone.
+func TestOlderOrderOfAnotherRenewal(t *testing.T) {
+	t.Parallel()
+	b := newBureau(t)
+	taken := b.order("taken", usual("taken"))
+	b.unresolved("taken", nil, "")
+	if err := b.records.ResolvePaid(t.Context(), renewal("taken"), taken, true, journal.Decision{Actor: "ben", At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	free := b.order("free", usual("free"))
+	b.began = time.Now().Add(10 * time.Minute)
+	for _, row := range []struct {
+		subscription, order string
+		named               bool
+	}{{"1", taken, true}, {"2", free, false}} {
+		c := b.unresolved(row.subscription, nil, "")
+		c.Since = time.Now()
+		comparison, err := b.look(c, desk.Ruling{Verdict: desk.VerdictPaid, OrderID: row.order})
+		if err != nil {
+			t.Fatal(err)
+		}
+		say := strings.Join(comparison.Differences(), "; ")
+		contains(t, say, "made from: the job says ")
+		if got := strings.Contains(say, "named by another renewal, too: taken/2026-12, paid record "); got != row.named {
+			t.Errorf("%s: got %q, named by another: %t, want %t", row.subscription, say, got, row.named)
+		}
+	}
+	// Where Klarna was not asked nobody knows how old it is; where it fits, the journal is read from the claim on.
+	c := b.read("taken")
+	if got := (desk.Comparison{}).NamedSince(c); !got.IsZero() {
+		t.Errorf("not asked: read from %s on, want from the first record", got)
+	}
+	comparison, err := b.look(c, desk.Ruling{Verdict: desk.VerdictPaid, OrderID: taken})
+	if got := comparison.NamedSince(c); err != nil || got.IsZero() || got != c.Since {
+		t.Errorf("it fits: read from %s on (%v), want from the claim, %s", got, err, c.Since)
+	}
+}
+
 // Records that come to name an order while somebody is asked about it are noticed by reading on.
 func TestMentionsReadOn(t *testing.T) {
 	t.Parallel()

@@ -193,7 +193,7 @@ func (b *bureau) look(c desk.Case, r desk.Ruling) (desk.Comparison, error) {
 	if err != nil || r.Made() == "" {
 		return comparison, err
 	}
-	mentions := desk.NewMentions(b.finder(), c.Since, r.Made())
+	mentions := desk.NewMentions(b.finder(), comparison.NamedSince(c), r.Made())
 	if err := mentions.Read(b.Context()); err != nil {
 		b.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package desk
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,11 +43,22 @@ func (c Comparison) Differences() (say []string) {
 	return say
 }
 
-// namedBy is what the journal says, not Klarna.
-const namedBy = "named by"
+const (
+	namedBy  = "named by" // what the journal says, not Klarna
+	madeFrom = "made from"
+)
 
 func (c *Comparison) row(what, job, klarna string, fits bool) {
 	c.Rows = append(c.Rows, Row{what, cmp.Or(job, "-"), cmp.Or(klarna, "-"), fits})
+}
+
+// NamedSince is since when records can name what the comparison is about: zero, from the first, where Klarna does not show that it was made
+// under the key of the case.
+func (c Comparison) NamedSince(of Case) time.Time {
+	if slices.ContainsFunc(c.Rows, func(r Row) bool { return r.What == madeFrom && r.Fits }) {
+		return of.Since
+	}
+	return time.Time{}
 }
 
 // Named adds whether the journal names the order, or the capture, elsewhere: at, nil where it does not.
@@ -178,7 +190,7 @@ func (c Case) canBe(made klarna.OrderCapture) bool {
 // made asks when it was made: under the key of the job, it was within the time in which requests were sent.
 func (c *Comparison) made(of Case, when time.Time) {
 	from, until := of.window()
-	c.row("made from", at(from), at(when), of.since(when))
+	c.row(madeFrom, at(from), at(when), of.since(when))
 	if !until.IsZero() {
 		c.row("made until", at(until), at(when), of.until(when))
 	}
