@@ -260,6 +260,11 @@ func (d *reconciler) settle(ctx context.Context, found *reconcile.Report, apply 
 		}
 	}
 	for _, a := range r.Applied {
+		if a.Recorded {
+			if err := d.dropLetters(ctx, found.Evidence[a.Break].Renewal); err != nil {
+				return r, err
+			}
+		}
 		i := slices.IndexFunc(r.Breaks, func(b messages.Break) bool { return b.ID == a.Break })
 		if !a.Recorded || i < 0 {
 			continue

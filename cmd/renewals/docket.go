@@ -291,11 +291,7 @@ func (d *docket) settle(ctx context.Context) error {
 		}
 		switch e.fate {
 		case fateAlready: // whoever did may have been interrupted before its dead letter was dropped
-			letters, err := d.dead.Of(ctx, e.unresolved.GaveUp.IdempotencyKey)
-			if err == nil {
-				err = d.clear(ctx, letters)
-			}
-			if err != nil {
+			if err := d.clear(ctx, e.unresolved.GaveUp.IdempotencyKey); err != nil {
 				return err
 			}
 		case "":

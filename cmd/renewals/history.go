@@ -12,6 +12,7 @@ import (
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -157,8 +158,14 @@ func (e episode) told() string {
 	if e.Actor != "" {
 		parts = append(parts, "by "+e.Actor)
 	}
-	if e.Verified != nil {
-		parts = append(parts, map[bool]string{true: "verified at Klarna", false: "by word alone"}[*e.Verified])
+	switch {
+	case e.Verified == nil:
+	case *e.Verified:
+		parts = append(parts, "verified at Klarna")
+	case e.Actor == reconcile.Actor:
+		parts = append(parts, "proven by Klarna's settlements")
+	default:
+		parts = append(parts, "by word alone")
 	}
 	if e.Note != "" {
 		parts = append(parts, "note: "+e.Note)

@@ -24,6 +24,7 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 	testbroker "github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -568,6 +569,24 @@ func TestCorrectedOverAnOrder(t *testing.T) {
 	}
 	out, _ = o.run(cli.ExitDone, "resolve", "94/2026-12", "--correct", "--not-charged", "--unverified", "--yes", "--json")
 	o.expect(out, `"verified":false,"seen":{"order_id":"`+order+`"`, `"corrects":"paid"`)
+}
+
+// What Klarna's settlements prove is nobody's word, and nobody decides in their name.
+func TestSettledBySettlements(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("95", "500", "", 1))
+	o.work()
+	_, told := o.run(cli.ExitUsage, "resolve", "95/2026-12", "--not-charged", "--actor= reconcile", "--yes")
+	o.expect(told, "--actor: reconcile is the program that settles by Klarna's settlements, expected your name")
+	records, err := journal.Open(t.Context(), o.js, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := records.ResolvePaid(t.Context(), messages.NewRenewal("95", "2026-12"), "o-1", true, journal.Decision{Actor: reconcile.Actor, Note: "settled in payout P1", At: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := o.run(cli.ExitDone, "show", "95/2026-12")
+	o.expect(strings.Join(strings.Fields(out), " "), "by reconcile, proven by Klarna's settlements, note: settled in payout P1", "!by word alone")
 }
 
 func TestCancellationTakenBack(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
 	"github.com/klarna-renewals/renewals/worker/journal"
 )
 
@@ -202,6 +203,8 @@ func (c *resolveCmd) allowed(s journal.State) error {
 func (c *resolveCmd) check() error {
 	v := c.verdict()
 	switch {
+	case strings.TrimSpace(c.Decision.Actor) == reconcile.Actor:
+		return cli.Usagef("--actor: %s is the program that settles by Klarna's settlements, expected your name", reconcile.Actor)
 	case c.From != "" && (c.ID != "" || v != "" || c.Captured != nil || c.OrderID != "" || c.CaptureID != ""):
 		return cli.Usagef("--from: the file says which renewals and what became of them, expected neither ID nor verdict beside it")
 	case c.From != "" && (c.Unverified || c.Correct):

@@ -94,11 +94,7 @@ func (s *settling) write(ctx context.Context, c desk.Case, r desk.Ruling, compar
 	if err != nil {
 		return true, err
 	}
-	letters, err := s.dead.Of(writing, c.GaveUp.IdempotencyKey)
-	if err == nil {
-		err = s.clear(writing, letters)
-	}
-	if err == nil {
+	if err = s.clear(writing, c.GaveUp.IdempotencyKey); err == nil {
 		err = printBlocked(writing, s.aside, s.dead, after.state, messages.ReasonBlockedByUnresolved)
 	}
 	if err != nil {
@@ -126,17 +122,12 @@ func (s *settling) unnamed(ctx context.Context, c desk.Case, r desk.Ruling, ment
 }
 
 // clear drops the dead letters of what was settled.
-func (s *settling) clear(ctx context.Context, letters []desk.Letter) error {
-	for _, l := range letters {
-		if !l.Unresolved() {
-			continue // of another day, or about another order or capture
-		}
-		if err := s.dead.Drop(ctx, l.Number); err != nil {
-			return fmt.Errorf("resolved, but its dead letter is still there: %w; run `renewals dead drop %d`", err, l.Number)
-		}
-		fmt.Fprintf(s.aside, "dead letter %d dropped\n", l.Number)
+func (s *settling) clear(ctx context.Context, key messages.IdempotencyKey) error {
+	dropped, err := s.dead.DropSettled(ctx, key)
+	for _, number := range dropped {
+		fmt.Fprintf(s.aside, "dead letter %d dropped\n", number)
 	}
-	return nil
+	return err
 }
 
 // printComparison shows what was asked for beside what Klarna shows.

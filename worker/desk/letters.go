@@ -221,6 +221,22 @@ func (d DeadLetters) Drop(ctx context.Context, sequence uint64) error {
 	return fmt.Errorf("drop dead letter %d: %w", sequence, err)
 }
 
+// DropSettled deletes those of a charge or a capture that is settled, and says which. What is of another day, or about another order or
+// capture, stays.
+func (d DeadLetters) DropSettled(ctx context.Context, key messages.IdempotencyKey) (dropped []uint64, err error) {
+	letters, err := d.Of(ctx, key)
+	for _, l := range letters {
+		if !l.Unresolved() {
+			continue
+		}
+		if err := d.Drop(ctx, l.Number); err != nil {
+			return dropped, fmt.Errorf("resolved, but its dead letter is still there: %w; run `renewals dead drop %d`", err, l.Number)
+		}
+		dropped = append(dropped, l.Number)
+	}
+	return dropped, err
+}
+
 // Replay publishes one job again and drops its dead letter; refused says why it is not. Whatever ends it between the two, the next run makes it good:
 // JetStream drops the second publish within the hour, and later the journal knows the replay by its sequence.
 func (d DeadLetters) Replay(ctx context.Context, records *journal.Journal, sequence uint64) (l Letter, refused string, err error) {
