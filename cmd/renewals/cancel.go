@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +22,7 @@ type cancelCmd struct {
 
 	Subscription string        `arg:"" help:"The subscription."`
 	Period       string        `arg:"" help:"The period that is not to be charged."`
-	Account      string        `setting:"KLARNA_ACCOUNT" help:"The account that it would be charged on. Default: that of its last record, else \"default\"."`
+	Account      string        `setting:"KLARNA_ACCOUNT" help:"The account that it would be charged on. Default: that of its last record, else of a job of it that waits, else \"default\"."`
 	Unknown      bool          `help:"Cancel although nobody has heard of the period: nothing is recorded of it and no job of it waits." from:"command-line"`
 	Undo         bool          `help:"Take a cancellation back, while nothing has followed: the period may be charged again." from:"command-line"`
 	JSON         bool          `name:"json" help:"The record of it, as JSON."`
@@ -45,22 +47,9 @@ func (c *cancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error
 		return err
 	}
 	aside := t.beside(c.JSON)
-	instead, err := periodsInstead(ctx, f, c.Subscription)
+	account, err := c.meant(ctx, s, f, aside, h)
 	if err != nil {
 		return err
-	}
-	account, err := c.account(s, aside, h, instead)
-	if err != nil {
-		return err
-	}
-	parked, err := printParked(ctx, f, aside, subscription, period)
-	if err != nil {
-		return err
-	}
-	if len(h.records)+parked == 0 && !c.Unknown && !c.Undo {
-		if err := c.heardOf(ctx, f, h.renewal, instead); err != nil {
-			return err
-		}
 	}
 	question, write, err := c.act(f.Journal, h)
 	if err != nil {
@@ -86,6 +75,36 @@ func (c *cancelCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error
 		return err
 	}
 	return printBlocked(ctx, aside, dead, after.state, messages.ReasonCancelled)
+}
+
+// meant shows what there is of the period, and says on which account it is cancelled. A period of which there is nothing is refused without
+// --unknown.
+func (c *cancelCmd) meant(ctx context.Context, s *cli.Settings, f desk.Finder, aside *cli.Page, h history) (messages.Account, error) {
+	instead, err := periodsInstead(ctx, f, c.Subscription)
+	if err != nil {
+		return "", err
+	}
+	var jobs []desk.WaitingJob
+	complete := true
+	if len(h.records) == 0 {
+		if jobs, complete, err = f.Waiting(ctx, desk.Sought{Renewals: []messages.Renewal{h.renewal}, Quick: true}); err != nil {
+			return "", err
+		}
+	}
+	account, err := c.account(s, aside, h, jobs, instead)
+	if err != nil {
+		return "", err
+	}
+	parked, err := printParked(ctx, f, aside, messages.SubscriptionID(c.Subscription), messages.Period(c.Period))
+	if err != nil {
+		return "", err
+	}
+	if len(h.records)+len(jobs)+parked == 0 && !c.Undo {
+		if err := c.heardOf(aside, complete, account, instead); err != nil {
+			return "", err
+		}
+	}
+	return account, nil
 }
 
 // act is what is asked of a person and then written, where the renewal still allows it.
@@ -125,7 +144,7 @@ func (c *cancelCmd) check(s *cli.Settings) error {
 }
 
 // account is that of the renewal, of which what is known is shown.
-func (c *cancelCmd) account(s *cli.Settings, w *cli.Page, h history, instead string) (messages.Account, error) {
+func (c *cancelCmd) account(s *cli.Settings, w *cli.Page, h history, jobs []desk.WaitingJob, instead string) (messages.Account, error) {
 	account := messages.Account(c.Account)
 	if len(h.records) > 0 {
 		h.print(w, time.Now(), c.KeyWindow)
@@ -134,10 +153,23 @@ func (c *cancelCmd) account(s *cli.Settings, w *cli.Page, h history, instead str
 		} else if account != of {
 			return "", cli.Usagef("%s: %s, but the records of this renewal are of account %s", s.Place("account"), account, of)
 		}
-	} else {
-		fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)
+		return account, nil
 	}
-	if account == "" {
+	fmt.Fprintf(w, "nothing is recorded of this renewal yet%s\n", instead)
+	var waits []messages.Account
+	for _, j := range jobs {
+		if j.Account != "" && !slices.Contains(waits, j.Account) {
+			waits = append(waits, j.Account)
+		}
+	}
+	switch {
+	case len(waits) > 0 && account != "" && !slices.Contains(waits, account):
+		return "", cli.Usagef("%s: %s, but what waits of this renewal is of account %s", s.Place("account"), account, join(waits))
+	case len(waits) > 1 && account == "":
+		return "", cli.Usagef("--account: not set, and jobs of this renewal wait on several accounts, expected one of %s", join(waits))
+	case len(waits) > 0:
+		return cmp.Or(account, waits[0]), nil
+	case account == "":
 		entry, err := accountOf(s, "")
 		return messages.Account(entry.Name), err
 	}
@@ -168,18 +200,20 @@ func (h history) tooLate(why error) error {
 }
 
 // heardOf refuses a period of which there is neither a record nor a job: a typing error would be recorded, and the period that was meant
-// charged.
-func (c *cancelCmd) heardOf(ctx context.Context, f desk.Finder, r messages.Renewal, instead string) error {
-	jobs, complete, err := f.Waiting(ctx, desk.Sought{Renewals: []messages.Renewal{r}, Quick: true})
-	if err != nil || len(jobs) > 0 {
-		return err
-	}
+// charged. Of one that is meant it says where a job of it may still wait on another account.
+func (c *cancelCmd) heardOf(w *cli.Page, complete bool, account messages.Account, instead string) error {
 	waits := "no job of it waits"
 	if !complete {
 		waits = "the queue is too long to be searched for a job of it"
 	}
-	return fmt.Errorf("cancel: nothing is recorded of period %s of subscription %s, and %s%s; if both are right, --unknown cancels it before anybody publishes it",
-		cli.Printable(c.Period), cli.Printable(c.Subscription), waits, instead)
+	switch {
+	case !c.Unknown:
+		return fmt.Errorf("cancel: nothing is recorded of period %s of subscription %s, and %s%s; if both are right, --unknown cancels it before anybody publishes it",
+			cli.Printable(c.Period), cli.Printable(c.Subscription), waits, instead)
+	case !complete:
+		fmt.Fprintf(w, "%s: those who follow another account than %s do not hear of it\n", waits, account)
+	}
+	return nil
 }
 
 // printParked tells of the early jobs of a period that is about to be cancelled, and says how many there are.

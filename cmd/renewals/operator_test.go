@@ -408,6 +408,55 @@ func TestCancelByAnOperator(t *testing.T) {
 	}
 }
 
+// Who follows an account hears of the periods that are cancelled on it, of those too of which only a job knows.
+func TestCancelOnTheJobsAccount(t *testing.T) {
+	o := newOffice(t)
+	on := func(account messages.Account, job messages.Job) {
+		payload, err := job.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.js.PublishMsg(t.Context(), &nats.Msg{Subject: messages.DueSubject(account), Data: payload}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	on("se", o.job("1", "ok", "", 1))
+	on("se", o.job("2", "ok", "", 1))
+	on("no", o.job("2", "ok", "an ID of its own", 1))
+	_, told := o.run(cli.ExitUsage, "cancel", "1", "2026-12", "--account=no", "--yes")
+	o.expect(told, "--account: no, but what waits of this renewal is of account se")
+	_, told = o.run(cli.ExitUsage, "cancel", "2", "2026-12", "--yes")
+	o.expect(told, "--account: not set, and jobs of this renewal wait on several accounts, expected one of se, no")
+	if n := o.count(messages.StreamJournal); n != 0 {
+		t.Fatalf("%d records, want none", n)
+	}
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"1", "2026-12"}, "se"},
+		{[]string{"2", "2026-12", "--account=no"}, "no"},
+		{[]string{"3", "2026-12", "--unknown"}, "default"},
+		{[]string{"4", "2026-12", "--unknown", "--account=no"}, "no"},
+	} {
+		out, _ := o.run(cli.ExitDone, append([]string{"cancel", "--yes", "--json"}, row.args...)...)
+		o.expect(out, `{"kind":"cancelled"`, `"account":"`+row.want+`"`)
+		if _, err := o.cancellation(row.args[0], row.want); err != nil {
+			t.Errorf("%v: %v, want a record for those who follow account %s", row.args, err, row.want)
+		}
+	}
+}
+
+// cancellation reads the last cancellation of a subscription's period as who follows an account would.
+func (o *office) cancellation(subscription, account string) (*jetstream.RawStreamMsg, error) {
+	o.Helper()
+	s, err := o.js.Stream(o.Context(), messages.StreamJournal)
+	if err != nil {
+		o.Fatal(err)
+	}
+	return s.GetLastMsgForSubject(o.Context(), "renewals.cancelled."+subscription+".2026-12.*."+account)
+}
+
 // Every way to name a renewal.
 func TestShowFinds(t *testing.T) {
 	o := newOffice(t)
