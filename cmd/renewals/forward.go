@@ -18,7 +18,7 @@ import (
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 )
 
-// forwardTimeout is how long one request to an endpoint may take.
+// forwardTimeout is how long one request to an endpoint may take, and how long it is tried at least where --until ends it.
 const forwardTimeout = 10 * time.Second
 
 // A forwarder posts records to an endpoint, one after the other, as CloudEvents in binary mode.
@@ -27,7 +27,10 @@ type forwarder struct {
 	to     *url.URL
 	client *http.Client
 	pauses backoff.BackOff // between two tries
+	until  time.Time       // no record is posted again later, but for those that were first posted within patience of it; zero: for ever
 	out    io.Writer
+
+	patience time.Duration
 
 	taken, refused int
 }
@@ -41,15 +44,17 @@ func newForwarder(to string, out io.Writer) (*forwarder, error) {
 	client := &http.Client{Timeout: forwardTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(500*time.Millisecond), backoff.WithMultiplier(2), backoff.WithMaxInterval(10*time.Second),
 		backoff.WithMaxElapsedTime(0))
-	return &forwarder{to: u, client: client, pauses: pauses, out: out}, nil
+	return &forwarder{to: u, client: client, pauses: pauses, out: out, patience: forwardTimeout}, nil
 }
 
 // forward posts a record until the endpoint has taken or refused it. What was not answered, or by a 5xx, 408, 425 or 429, is posted
-// again: the next record waits, so that the endpoint has them in order. The error is the context's.
+// again: the next record waits, so that the endpoint has them in order. The error is the context's, or says that --until has come.
 func (f *forwarder) forward(ctx context.Context, r record) error {
 	f.pauses.Reset()
+	trying, cancel := f.trying(ctx)
+	defer cancel()
 	for {
-		status, said, err := f.post(ctx, r)
+		status, said, err := f.post(trying, r)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -62,14 +67,33 @@ func (f *forwarder) forward(ctx context.Context, r record) error {
 			fmt.Fprintf(f.out, "          → %s; refused, not posted again\n", said)
 			return nil
 		}
-		pause := f.pauses.NextBackOff()
-		fmt.Fprintf(f.out, "          → %s; again in %.1f s\n", said, pause.Seconds())
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if trying.Err() == nil {
+			pause := f.pauses.NextBackOff()
+			fmt.Fprintf(f.out, "          → %s; again in %.1f s\n", said, pause.Seconds())
+			select {
+			case <-time.After(pause):
+				continue
+			case <-trying.Done():
+			}
+		}
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		return fmt.Errorf("--until has come, and the endpoint has not taken record %d, %s of %s/%s: what is behind it was not posted either; post it with --since once the endpoint answers",
+			r.sequence, r.Kind, cli.Printable(string(r.SubscriptionID)), cli.Printable(string(r.Period)))
 	}
+}
+
+// trying bounds the tries of a record that is posted from now on.
+func (f *forwarder) trying(ctx context.Context) (context.Context, context.CancelFunc) {
+	if f.until.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	end := time.Now().Add(f.patience)
+	if f.until.After(end) {
+		end = f.until
+	}
+	return context.WithDeadline(ctx, end)
 }
 
 // postAgain says that an answer is no decision.
@@ -132,10 +156,19 @@ func (f *forwarder) after(ctx context.Context, printed func(record) error) func(
 }
 
 func (f *forwarder) begin() {
-	fmt.Fprintf(f.out, "forwarding to %s, one result after the other, as CloudEvents in binary mode\n", f.to)
+	shown := url.URL{Scheme: f.to.Scheme, Host: f.to.Host, Path: f.to.Path, RawPath: f.to.RawPath} // the query may hold a password
+	fmt.Fprintf(f.out, "forwarding to %s, one result after the other, as CloudEvents in binary mode\n", &shown)
 }
 
 // end says what became of all of them.
 func (f *forwarder) end() {
 	fmt.Fprintf(f.out, "forwarded %d, refused %d\n", f.taken, f.refused)
+}
+
+// problem says that the endpoint has refused some of them; nil where it has taken all.
+func (f *forwarder) problem() error {
+	if f.refused == 0 {
+		return nil
+	}
+	return fmt.Errorf("the endpoint refused %d of %d results, which are not posted again: its answers above say why; post them with --since once they are mended", f.refused, f.refused+f.taken)
 }

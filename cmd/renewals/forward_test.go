@@ -156,6 +156,50 @@ func TestForwardIsInterrupted(t *testing.T) {
 	}
 }
 
+// So it is where --until comes; a record that is first posted about then, or later, has a little time all the same.
+func TestForwardEndsAtUntil(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name            string
+		until, patience time.Duration
+		answer          int
+		want            string // "" where it is taken
+	}{
+		{"down until then", 100 * time.Millisecond, time.Millisecond, http.StatusServiceUnavailable, "--until has come, and the endpoint has not taken record 7, paid of 1/2026-12: what is behind it was not posted either"},
+		{"past, and down", -time.Hour, 100 * time.Millisecond, http.StatusServiceUnavailable, "--until has come, "},
+		{"past", -time.Hour, 10 * time.Second, http.StatusOK, ""},
+		{"about to come", 0, 10 * time.Second, http.StatusOK, ""},
+	} {
+		e := newEndpoint(t, status(row.answer, ""))
+		f, err := newForwarder(e.URL, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.pauses, f.until, f.patience = backoff.NewConstantBackOff(time.Hour), time.Now().Add(row.until), row.patience
+		r := forwarded("one")
+		r.sequence, r.Kind, r.SubscriptionID, r.Period = 7, messages.KindPaid, "1", "2026-12"
+		err = f.forward(t.Context(), r)
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
+		}
+	}
+}
+
+// Whoever runs it from a script learns that something was refused or not taken, and a password in the URL stays where it is.
+func TestWatchSaysWhatWasNotTaken(t *testing.T) {
+	o := newOffice(t)
+	o.publish(o.job("one", "ok", "", 1), o.job("two", "ok", "", 1))
+	o.work()
+	e := newEndpoint(t, status(http.StatusBadRequest, ""), status(http.StatusOK, ""), status(http.StatusOK, ""), status(http.StatusServiceUnavailable, ""))
+	to := e.URL + "/hooks/a%2Fb"
+	watch := []string{"watch", "--since=1h", "--until=1ms", "--forward-to=" + to + "?token=topsecret#topsecret"}
+	out, told := o.run(cli.ExitFailed, watch...)
+	o.expect(out+told, "forwarding to "+to+", one", "forwarded 1, refused 1\n", "the endpoint refused 1 of 2 results, which are not posted again: its answers above say why", "!topsecret")
+	e.Close()
+	out, told = o.run(cli.ExitFailed, "watch", "--since=1h", "--until=1ms", "--kind=paid", "--subscription=one", "--forward-to="+to+"?token=topsecret")
+	o.expect(out+told, "connection refused", "forwarded 0, refused 0\n", "--until has come, and the endpoint has not taken record ", ", paid of one/2026-12", "!topsecret")
+}
+
 func TestWatchForwards(t *testing.T) {
 	o := newOffice(t)
 	o.publish(o.job("one", "ok", "", 1))

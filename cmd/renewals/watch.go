@@ -29,7 +29,7 @@ type watchCmd struct {
 	Since string `help:"Begin in the past: a duration, 90m or 7d, or a time, 2026-12-01T00:00:00Z. Default: now." from:"command-line"`
 	Until string `help:"End there, written as --since. Default: when interrupted." from:"command-line"`
 
-	ForwardTo *string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is; the next ones wait." placeholder:"URL" from:"command-line"`
+	ForwardTo *string `help:"Post each result to this URL, as a CloudEvent in binary mode, as you develop a consumer. One that is not answered, or by a 5xx, is posted again until it is, or until --until; the next ones wait. Exits 1 where one was refused, or not taken by --until." placeholder:"URL" from:"command-line"`
 }
 
 func (c *watchCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
@@ -42,6 +42,7 @@ func (c *watchCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error 
 		if forwarding, err = newForwarder(*c.ForwardTo, t.beside(c.JSON || c.CSV)); err != nil {
 			return err
 		}
+		forwarding.until = wanted.until
 	}
 	server, err := c.NATS.Server(s)
 	if err != nil {
@@ -65,6 +66,9 @@ func (c *watchCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error 
 	err = wanted.watch(ctx, js, each)
 	if err == nil {
 		err = ctx.Err()
+	}
+	if err == nil && forwarding != nil {
+		err = forwarding.problem()
 	}
 	return err
 }
