@@ -42,8 +42,8 @@ fuzz: ## fuzz every input that comes from outside, 30 s each
 model: ## search every state of the model's small worlds; at most 10 minutes
 	$(GO) test -count=1 -timeout 20m -run '^TestModel' ./worker/journal -model.whole
 
-long: ## tests that a change should not wait for: every case of the simulator, dev at speed, a cluster's leader killed, settlements that lie, six hundred accounts, rates kept and pauses noticed in time, more random books; 5 minutes
-	LONG=1 $(GO) test -count=1 -timeout 15m -run '^(TestEveryCaseEndsAsListed|TestDevAtSpeed|TestLeaderKilledInABatch|TestReconcileNamesExactlyTheLies|TestManyAccounts)$$' ./cmd/renewals ./test ./worker
+long: ## tests that a change should not wait for: every case of the simulator, dev at speed, the defaults in real time, a cluster's leader killed, settlements that lie, six hundred accounts, rates kept and pauses noticed in time, more random books; 5 minutes
+	LONG=1 $(GO) test -count=1 -timeout 15m -run '^(TestEveryCaseEndsAsListed|TestDevAtSpeed|TestLeaderKilledInABatch|TestReconcileNamesExactlyTheLies|TestManyAccounts|TestDefaultsOutlastASlowKlarna)$$' ./cmd/renewals ./test ./worker
 	LONG=1 $(GO) test -count=1 -timeout 10m -parallel 2 -run '^(TestThreeWorkersShareTheRate|TestOneFailingAccountSlowsNobody|TestPasswordChangedUnderLoad|TestStopDuringSlowCharges|TestRollingRestarts)$$' ./test
 	$(GO) test -count=1 -timeout 5m ./worker/desk/books -rapid.checks=100
 
