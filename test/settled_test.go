@@ -17,6 +17,7 @@ import (
 	"github.com/klarna-renewals/renewals/klarna/settlements"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/test/ledger"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/desk/books"
 	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -115,7 +116,8 @@ func (c *comparison) found(t interface {
 
 // apply settles what is proven, and fails where something is not recorded.
 func (c *comparison) apply(t interface{ Fatalf(string, ...any) }, report *reconcile.Report) (applied int) {
-	all, err := reconcile.Apply(c.w.t.Context(), c.w.journal(), report, time.Now)
+	finder := desk.Finder{JetStream: c.w.js, Progress: func(string, int64) (func(int64), func()) { return func(int64) {}, func() {} }}
+	all, err := reconcile.Apply(c.w.t.Context(), c.w.journal(), finder, report, time.Now)
 	for _, a := range all {
 		if !a.Recorded {
 			t.Fatalf("%+v: not recorded", a)

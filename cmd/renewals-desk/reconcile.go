@@ -15,6 +15,7 @@ import (
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/settlements"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/desk/books"
 	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
 	"github.com/klarna-renewals/renewals/worker/journal"
@@ -123,14 +124,14 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 		return err
 	}
 	defer js.Conn().Close()
-	d := reconciler{js: js, path: path, log: log, bar: bar, streams: w}
+	d := reconciler{js: js, path: path, log: log, bar: bar, apply: c.Apply, streams: w}
 	found, err := d.compare(ctx, report, reconcile.Options{
 		Account: messages.Account(c.Account), Merchant: entry.Merchant(), From: days.from, To: days.to, ExpectWithin: c.ExpectWithin, Now: time.Now(),
 	})
 	if err != nil {
 		return entry.SettlementsProblem(err)
 	}
-	result, err := d.settle(ctx, found, c.Apply)
+	result, err := d.settle(ctx, found)
 	if err != nil {
 		return err
 	}
@@ -194,6 +195,7 @@ type reconciler struct {
 	path    string
 	log     zerolog.Logger
 	bar     *cli.Progress
+	apply   bool
 }
 
 // compare brings the books up to date and puts the report beside them.
@@ -213,7 +215,8 @@ func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.R
 			options.Open = append(options.Open, b.Break)
 		}
 	}
-	if err := d.sync(ctx); err != nil {
+	busy, err := d.sync(ctx)
+	if err != nil {
 		return nil, err
 	}
 	b, err := books.Open(ctx, d.path)
@@ -221,6 +224,11 @@ func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.R
 		return nil, err
 	}
 	defer b.Close()
+	if busy != nil {
+		if err := d.beside(ctx, b, busy); err != nil {
+			return nil, err
+		}
+	}
 	defer d.bar.Done()
 	options.Progress = func(step reconcile.Step, n, of int) { d.bar.Show(string(step), int64(n), int64(of)) }
 	return reconcile.Compare(ctx, books.Compared{Books: b, Rhythm: func(ctx context.Context, r messages.Renewal) (messages.Cadence, bool, error) {
@@ -229,16 +237,31 @@ func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.R
 	}}, report, options)
 }
 
-// sync brings the books up to date. Where somebody else follows the journal with them, they are.
-func (d *reconciler) sync(ctx context.Context) error {
-	writer, err := books.Create(d.path, fmt.Sprintf("renewals-desk reconcile, process %d on %s", os.Getpid(), cli.Hostname()))
-	var busy *books.BusyError
-	if errors.As(err, &busy) {
-		fmt.Fprintf(d.stderr, "renewals-desk: %v; going on with the books as they are\n", err)
+// patience is for how long who follows the journal with the books is waited for.
+const patience = 5 * time.Second
+
+// beside says what it means that somebody else writes the books: they are compared as they are, and nothing is recorded by books that do not
+// have every record.
+func (d *reconciler) beside(ctx context.Context, b *books.Books, busy *books.BusyError) error {
+	if !d.apply {
+		fmt.Fprintf(d.stderr, "renewals-desk: %v; going on with the books as they are\n", busy)
 		return nil
 	}
+	why, err := b.Behind(ctx, d.js, patience)
+	if err == nil && why != "" {
+		err = fmt.Errorf("--apply: nothing was compared or recorded, since the books do not have every record of an order: %s; %w", why, busy)
+	}
+	return err
+}
+
+// sync brings the books up to date. busy says who else writes them.
+func (d *reconciler) sync(ctx context.Context) (busy *books.BusyError, err error) {
+	writer, err := books.Create(d.path, fmt.Sprintf("renewals-desk reconcile, process %d on %s", os.Getpid(), cli.Hostname()))
+	if errors.As(err, &busy) {
+		return busy, nil
+	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer writer.Close()
 	_, err = books.Syncer{
@@ -248,14 +271,18 @@ func (d *reconciler) sync(ctx context.Context) error {
 			return bar.Set, bar.Done
 		},
 	}.Run(ctx)
-	return err
+	return nil, err
 }
 
 // settle applies what is proven, where that is asked for, closes what has come right, and tells of the rest.
-func (d *reconciler) settle(ctx context.Context, found *reconcile.Report, apply bool) (r result, err error) {
+func (d *reconciler) settle(ctx context.Context, found *reconcile.Report) (r result, err error) {
 	r = result{Report: found}
-	if apply {
-		if r.Applied, err = reconcile.Apply(ctx, d.journal, found, time.Now); err != nil {
+	if d.apply {
+		finder := desk.Finder{JetStream: d.js, Journal: d.journal, Progress: func(label string, total int64) (func(int64), func()) {
+			bar := cli.NewProgress(d.stderr, label, total)
+			return bar.Set, bar.Done
+		}}
+		if r.Applied, err = reconcile.Apply(ctx, d.journal, finder, found, time.Now); err != nil {
 			return r, err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/test/broker"
+	"github.com/klarna-renewals/renewals/worker/desk/books"
 	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
@@ -81,6 +82,45 @@ func TestReconcileFiles(t *testing.T) {
 	}
 	if code, _, told := asked(t, env, "reconcile", "--account=default", bad); code != cli.ExitFailed || !strings.Contains(told, "bad.csv: line 2, column 8 (amount)") {
 		t.Errorf("bad: %d, %s", code, told)
+	}
+}
+
+// TestApplyNeedsAllRecords: beside somebody who writes the books nothing is recorded until they have every record. Without --apply they are
+// compared as they are.
+func TestApplyNeedsAllRecords(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	for _, config := range []jetstream.StreamConfig{topology.Provisioning{Replicas: 1}.News(), topology.Provisioning{Replicas: 1}.Journal()} {
+		if _, err := js.CreateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exampleRecords(t, js)
+	dir := t.TempDir()
+	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": dir}
+	report := filepath.Join(t.TempDir(), "r.csv")
+	if err := os.WriteFile(report, []byte("type;order_id;amount;posting_currency\nSALE;45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11;15.99;EUR\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, told := asked(t, env, "sync"); code != cli.ExitDone {
+		t.Fatal(told)
+	}
+	writer, err := books.Create(filepath.Join(dir, "renewals", "books.db"), "somebody who was stopped")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { writer.Close() })
+	if code, out, told := asked(t, env, "reconcile", "--account=default", "--apply", report); code != cli.ExitDone || !strings.Contains(out, "breaks 0") || told != "" {
+		t.Errorf("the books have every record: %d, %s%s", code, out, told)
+	}
+	exampleRecords(t, js)
+	const behind = "--apply: nothing was compared or recorded, since the books do not have every record of an order: they end with record 4, and RENEWAL_JOURNAL with record 8; books "
+	code, out, told := asked(t, env, "reconcile", "--account=default", "--apply", report)
+	if told = strings.Join(strings.Fields(told), " "); code != cli.ExitFailed || out != "" || !strings.Contains(told, behind) || !strings.Contains(told, "are written by somebody who was stopped: stop that one") {
+		t.Errorf("the books lag: %d, %s%s", code, out, told)
+	}
+	if code, out, told := asked(t, env, "reconcile", "--account=default", report); code != cli.ExitDone || !strings.Contains(out, "breaks 0") || !strings.Contains(told, "going on with the books as they are") {
+		t.Errorf("the books lag, and nothing is to be recorded: %d, %s%s", code, out, told)
 	}
 }
 

@@ -58,6 +58,35 @@ func (s Syncer) differs(ctx context.Context, stream jetstream.Stream, at Positio
 	}
 }
 
+// Behind says why the books do not have all that the journal has as this begins: they lag, or are of another journal; "" where they have it.
+// Somebody who follows the journal with them is given so long to write what is left.
+func (b *Books) Behind(ctx context.Context, js jetstream.JetStream, patience time.Duration) (why string, err error) {
+	stream, err := js.Stream(ctx, messages.StreamJournal)
+	if err != nil {
+		return "", fmt.Errorf("bind stream %s: %w", messages.StreamJournal, err)
+	}
+	end := stream.CachedInfo().State
+	for began := time.Now(); ; {
+		at, err := b.Position(ctx)
+		switch {
+		case err != nil:
+			return "", err
+		case at.LastSequence >= end.LastSeq || end.Msgs == 0:
+			if _, err := stream.Info(ctx); err != nil { // the books may have read on since
+				return "", fmt.Errorf("read %s: %w", messages.StreamJournal, err)
+			}
+			return Syncer{JetStream: js}.differs(ctx, stream, at)
+		case time.Since(began) >= patience:
+			return fmt.Sprintf("they end with record %d, and %s with record %d", at.LastSequence, messages.StreamJournal, end.LastSeq), nil
+		}
+		select {
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		case <-time.After(min(100*time.Millisecond, patience)):
+		}
+	}
+}
+
 // at reads the first record from a sequence on, by a consumer: whoever may only read results may do that.
 func (s Syncer) at(ctx context.Context, sequence uint64) (r Record, err error) {
 	consumer, err := s.JetStream.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{

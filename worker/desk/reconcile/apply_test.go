@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/test/broker"
 	"github.com/klarna-renewals/renewals/test/ledger"
+	"github.com/klarna-renewals/renewals/worker/desk"
 	"github.com/klarna-renewals/renewals/worker/desk/reconcile"
 	"github.com/klarna-renewals/renewals/worker/journal"
 	"github.com/klarna-renewals/renewals/worker/topology"
@@ -102,12 +104,16 @@ func recorded(t *testing.T, js jetstream.JetStream) map[messages.Renewal][]messa
 	return paid
 }
 
+func finder(js jetstream.JetStream) desk.Finder {
+	return desk.Finder{JetStream: js, Progress: func(string, int64) (func(int64), func()) { return func(int64) {}, func() {} }}
+}
+
 func now() time.Time { return firstDay.Add(30 * day) }
 
 func TestApply(t *testing.T) {
 	js, j := given(t, 1)
 	found := proven(t, js, 1)
-	applied, err := reconcile.Apply(t.Context(), j, found, now)
+	applied, err := reconcile.Apply(t.Context(), j, finder(js), found, now)
 	if err != nil || len(applied) != 1 || !applied[0].Recorded {
 		t.Fatalf("%+v, %v", applied, err)
 	}
@@ -115,7 +121,7 @@ func TestApply(t *testing.T) {
 	if len(paid) != 1 || paid[0].OrderID != "order-0" || !paid[0].Captured || paid[0].Corrects != "unresolved" || paid[0].Actor != "reconcile" || paid[0].Note != "settled in payout P1, line 1: SALE of 15.99 EUR for order order-0" {
 		t.Errorf("recorded %+v", paid)
 	}
-	if applied, err = reconcile.Apply(t.Context(), j, found, now); err != nil || applied[0].Recorded || applied[0].Why != "it is paid by now" || len(recorded(t, js)) != 1 {
+	if applied, err = reconcile.Apply(t.Context(), j, finder(js), found, now); err != nil || applied[0].Recorded || applied[0].Why != "it is paid by now" || len(recorded(t, js)) != 1 {
 		t.Errorf("applied again: %+v, %v", applied, err)
 	}
 	for id, e := range found.Evidence {
@@ -123,7 +129,7 @@ func TestApply(t *testing.T) {
 		found.Evidence[id] = e
 	}
 	js, j = given(t, 1)
-	if applied, err = reconcile.Apply(t.Context(), j, found, now); err != nil || applied[0].Recorded || applied[0].Why != "because" || len(recorded(t, js)) != 0 {
+	if applied, err = reconcile.Apply(t.Context(), j, finder(js), found, now); err != nil || applied[0].Recorded || applied[0].Why != "because" || len(recorded(t, js)) != 0 {
 		t.Errorf("with something against it: %+v, %v", applied, err)
 	}
 }
@@ -159,11 +165,58 @@ func TestApplyBesideOthers(t *testing.T) {
 			if err := decide(j); err != nil {
 				t.Fatal(err)
 			}
-		}}, proven(t, js, 1), now)
+		}}, finder(js), proven(t, js, 1), now)
 		paid := recorded(t, js)[r]
 		if err != nil || applied[0].Recorded || applied[0].Why == "" || len(paid) > 1 || len(paid) == 1 && paid[0].Actor != "ada" {
 			t.Errorf("%s: %+v, %v, recorded %+v", name, applied, err, paid)
 		}
+	}
+}
+
+// TestApplyWhatAnotherHas: the order was recorded for another renewal since the books were read, or is while this is applied. It is recorded
+// for no second one.
+func TestApplyWhatAnotherHas(t *testing.T) {
+	for name, when := range map[string]func(record func()) (before, between func()){
+		"since the books were read": func(record func()) (before, between func()) { return record, func() {} },
+		"while it is applied":       func(record func()) (before, between func()) { return func() {}, record },
+	} {
+		js, j := given(t, 2)
+		found := proven(t, js, 1)
+		before, between := when(func() {
+			if err := j.ResolvePaid(t.Context(), messages.NewRenewal("1", "2026-12"), "order-0", true, journal.Decision{Actor: "ada", At: now()}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		before()
+		applied, err := reconcile.Apply(t.Context(), meanwhile{j, between}, finder(js), found, now)
+		if err != nil || len(applied) != 1 || applied[0].Recorded || applied[0].Why != "the order is named by another record: 1/2026-12, record 3" || len(recorded(t, js)) != 1 {
+			t.Errorf("%s: %+v, %v, recorded %+v", name, applied, err, recorded(t, js))
+		}
+	}
+}
+
+// hasty records the order for another renewal right before it is recorded for this one.
+type hasty struct {
+	*journal.Journal
+	first func()
+}
+
+func (h hasty) ResolvePaid(ctx context.Context, r messages.Renewal, orderID string, captured bool, d journal.Decision) error {
+	h.first()
+	return h.Journal.ResolvePaid(ctx, r, orderID, captured, d)
+}
+
+// TestApplyAtTheSameMoment: what nobody can prevent is said, and by which records.
+func TestApplyAtTheSameMoment(t *testing.T) {
+	js, j := given(t, 2)
+	found := proven(t, js, 1)
+	_, err := reconcile.Apply(t.Context(), hasty{j, func() {
+		if err := j.ResolvePaid(t.Context(), messages.NewRenewal("1", "2026-12"), "order-0", true, journal.Decision{Actor: "ada", At: now()}); err != nil {
+			t.Fatal(err)
+		}
+	}}, finder(js), found, now)
+	if err == nil || !strings.Contains(err.Error(), "settle 0/2026-12: recorded, but the order is named by another record: 1/2026-12, record 3: one of the two is wrong") {
+		t.Errorf("%v, recorded %+v", err, recorded(t, js))
 	}
 }
 
@@ -176,7 +229,7 @@ func TestTwoReconciles(t *testing.T) {
 	total := 0
 	for range 2 {
 		both.Go(func() {
-			applied, err := reconcile.Apply(t.Context(), j, found, now)
+			applied, err := reconcile.Apply(t.Context(), j, finder(js), found, now)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -211,11 +264,11 @@ func TestCrashWhileApplying(t *testing.T) {
 		if looks++; looks == 2 {
 			crash()
 		}
-	}}, found, now)
+	}}, finder(js), found, now)
 	if err == nil || len(recorded(t, js)) != 1 {
 		t.Fatalf("%v, recorded %+v; want one, and the error of the crash", err, recorded(t, js))
 	}
-	applied, err := reconcile.Apply(t.Context(), j, found, now)
+	applied, err := reconcile.Apply(t.Context(), j, finder(js), found, now)
 	if err != nil || len(applied) != 2 || applied[0].Recorded == applied[1].Recorded || len(recorded(t, js)) != 2 {
 		t.Errorf("%+v, %v, recorded %+v", applied, err, recorded(t, js))
 	}
