@@ -27,11 +27,17 @@ func (c Compared) ByOrder(ctx context.Context, orderID string) ([]reconcile.Rene
 }
 
 func (c Compared) ByReference(ctx context.Context, account messages.Account, reference string) ([]reconcile.Renewal, error) {
-	return c.found(ctx, `r.account = ?2 AND r.stands_in = 0 AND r.id IN (
-		SELECT renewal_id FROM records WHERE merchant_reference1 = ?1 AND kind NOT IN ('charging', 'capturing')
-		UNION SELECT renewal_id FROM records WHERE merchant_reference2 = ?1 AND kind NOT IN ('charging', 'capturing')
-		UNION SELECT renewal_id FROM records WHERE message_id = ?1 AND kind NOT IN ('charging', 'capturing'))`, reference, account)
+	return c.found(ctx, "r.account = ?2 AND r.stands_in = 0 AND r.id IN ("+referring+")", reference, account)
 }
+
+// referring are the renewals that have a text as a reference or as a message ID: of an attempt that has a result, or of a charge that is under
+// way, whose worker may have gone while Klarna made the order.
+const referring = "SELECT renewal_id FROM records WHERE merchant_reference1 = ?1 AND " + results +
+	" UNION SELECT renewal_id FROM records WHERE merchant_reference2 = ?1 AND " + results +
+	" UNION SELECT renewal_id FROM records WHERE message_id = ?1 AND " + results +
+	" UNION SELECT id FROM renewals WHERE merchant_reference1 = ?1 AND phase = 'charging' AND " + underWay +
+	" UNION SELECT id FROM renewals WHERE merchant_reference2 = ?1 AND phase = 'charging' AND " + underWay +
+	" UNION SELECT id FROM renewals WHERE open_message_id = ?1 AND phase = 'charging'"
 
 func (c Compared) Paid(ctx context.Context, account messages.Account, from, to time.Time) iter.Seq2[reconcile.Renewal, error] {
 	return c.renewals(ctx, `r.account = ?3 AND r.stands_in = 0 AND r.id IN (

@@ -67,7 +67,8 @@ type Hit struct {
 }
 
 const (
-	results = "kind NOT IN ('charging', 'capturing')" // as the partial indexes have it, to the letter
+	results  = "kind NOT IN ('charging', 'capturing')" // as the partial indexes have it, to the letter
+	underWay = "open_message_id IS NOT NULL"           // likewise
 	// leastPrefix is how many bytes the beginning of a name has at least. Fewer name everybody.
 	leastPrefix = 3
 )
@@ -79,6 +80,8 @@ var names = []struct{ what, query string }{
 	{"message ID", "SELECT id FROM renewals WHERE open_message_id %s"},
 	{"merchant reference 1", "SELECT renewal_id FROM records WHERE merchant_reference1 %s AND " + results},
 	{"merchant reference 2", "SELECT renewal_id FROM records WHERE merchant_reference2 %s AND " + results},
+	{"merchant reference 1", "SELECT id FROM renewals WHERE merchant_reference1 %s AND " + underWay},
+	{"merchant reference 2", "SELECT id FROM renewals WHERE merchant_reference2 %s AND " + underWay},
 	{"subscription", "SELECT id FROM renewals WHERE subscription_id %s"},
 	{"capture id", "SELECT renewal_id FROM records WHERE capture_id %s"},
 	{"correlation ID", "SELECT renewal_id FROM records WHERE correlation_id %s"},

@@ -12,7 +12,7 @@ var migrations embed.FS
 
 const (
 	// Version is the schema's, as PRAGMA user_version has it. A newer one only adds.
-	Version = 1
+	Version = 2
 	// application tells the books from any other SQLite file, as PRAGMA application_id has it: "rnwl".
 	application = 0x726e776c
 )

@@ -46,6 +46,12 @@ func refused(r *reconcile.Renewal) {
 	r.Phase, r.OrderID, r.Captured, r.PaidAt = journal.PhaseDunning, "", false, time.Time{}
 }
 
+// underWay is a charge whose worker has gone, or has no answer yet.
+func underWay(r *reconcile.Renewal) {
+	refused(r)
+	r.Phase = journal.PhaseCharging
+}
+
 // sold is the SALE of a renewal's order; change alters it.
 func sold(s string, change ...func(*settlements.Transaction)) settlements.Transaction {
 	t := settlements.Transaction{
@@ -152,6 +158,8 @@ func TestBreaks(t *testing.T) {
 		"two under a stamp":    {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("x", func(t *settlements.Transaction) { t.MerchantReference2 = "1/2026-12/1" })}, want: []string{"second_order order-x"}},
 		"one order for two":    {books: []reconcile.Renewal{renewal("1"), renewal("2", func(r *reconcile.Renewal) { r.OrderID = "order-1" })}, rows: []settlements.Transaction{sold("1")}, want: []string{"order_shared order-1"}},
 		"after a refusal":      {books: []reconcile.Renewal{renewal("1", refused)}, rows: []settlements.Transaction{sold("1")}, want: []string{"unknown_order order-1"}},
+		"under way":            {books: []reconcile.Renewal{renewal("1", underWay)}, rows: []settlements.Transaction{sold("1")}, want: []string{"unknown_order order-1"}},
+		"under way, by stamp":  {books: []reconcile.Renewal{renewal("1", underWay)}, rows: []settlements.Transaction{sold("x", func(t *settlements.Transaction) { t.MerchantReference2 = "1/2026-12/1" })}, want: []string{"unknown_order order-x"}},
 		"a reference of two":   {books: []reconcile.Renewal{renewal("1"), renewal("2", func(r *reconcile.Renewal) { r.Reference1 = "1-2026-12" })}, rows: []settlements.Transaction{sold("1"), sold("2"), sold("1", of("order-x"))}, want: []string{"unknown_order order-x"}},
 		"another amount":       {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1", amount(1598))}, want: []string{"amount order-1"}},
 		"half of it":           {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1", amount(799))}, want: []string{"amount order-1"}},

@@ -170,7 +170,7 @@ func anyRenewals(t *rapid.T) (all []reconcile.Renewal) {
 			r.Currency = rapid.SampledFrom([]string{"EUR", "EUR", "SEK"}).Draw(t, "currency")
 			r.Reference1 = rapid.SampledFrom([]string{"ref-1", "ref-2", "ref-3"}).Draw(t, "reference")
 		})
-		switch rapid.SampledFrom([]string{"paid", "paid", "parts", "refused", "unresolved"}).Draw(t, "phase") {
+		switch rapid.SampledFrom([]string{"paid", "paid", "parts", "refused", "under way", "unresolved"}).Draw(t, "phase") {
 		case "parts":
 			r.Captured = false
 			for n := range rapid.IntRange(0, 2).Draw(t, "pieces") {
@@ -178,6 +178,8 @@ func anyRenewals(t *rapid.T) (all []reconcile.Renewal) {
 			}
 		case "refused":
 			refused(&r)
+		case "under way":
+			underWay(&r)
 		case "unresolved":
 			unresolved(&r)
 		}

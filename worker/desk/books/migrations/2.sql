@@ -1,0 +1,3 @@
+-- What a claim says that has no result yet is found by its references, too.
+CREATE INDEX renewals_open_reference1 ON renewals (merchant_reference1) WHERE open_message_id IS NOT NULL;
+CREATE INDEX renewals_open_reference2 ON renewals (merchant_reference2) WHERE merchant_reference2 IS NOT NULL AND open_message_id IS NOT NULL;
