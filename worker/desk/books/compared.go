@@ -74,7 +74,7 @@ func (c Compared) found(ctx context.Context, which string, arguments ...any) (al
 // selectFacts gives the records of renewals, each renewal's together and in the order of the journal.
 const selectFacts = `SELECT r.id, r.phase, r.account, r.subscription_id, r.period, coalesce(r.due_at, ''), e.kind, e.at, coalesce(e.message_id, ''), coalesce(e.idempotency_key, ''),
 	coalesce(e.order_amount, 0), coalesce(e.purchase_currency, ''), coalesce(e.merchant_reference1, ''), coalesce(e.merchant_reference2, ''), coalesce(e.order_id, ''), coalesce(e.captured, 0),
-	coalesce(e.capture_id, ''), coalesce(e.captured_amount, 0), coalesce(e.corrects, ''), coalesce(e.first_sent_at, ''), coalesce(e.search_until, '')
+	coalesce(e.capture_id, ''), coalesce(e.captured_amount, 0), coalesce(e.total_captured_amount, 0), coalesce(e.corrects, ''), coalesce(e.first_sent_at, ''), coalesce(e.search_until, '')
 	FROM renewals r JOIN records e ON e.renewal_id = r.id WHERE %s ORDER BY r.id, e.sequence`
 
 // renewals reads those of a condition, one at a time: there may be a year's.
@@ -127,7 +127,7 @@ type told struct {
 // scan reads a row: of which renewal it is, and a record of it.
 func (t *told) scan(rows *sql.Rows) (f facts, err error) {
 	err = rows.Scan(&t.id, &t.of.Phase, &t.of.Account, &t.of.SubscriptionID, &t.of.Period, &t.due, &f.kind, &f.at, &f.ID, &f.IdempotencyKey, &f.OrderAmount, &f.PurchaseCurrency,
-		&f.MerchantReference1, &f.MerchantReference2, &f.orderID, &f.captured, &f.captureID, &f.amount, &f.corrects, &f.firstSent, &f.searchUntil)
+		&f.MerchantReference1, &f.MerchantReference2, &f.orderID, &f.captured, &f.captureID, &f.amount, &f.total, &f.corrects, &f.firstSent, &f.searchUntil)
 	f.Account, f.SubscriptionID, f.Period, f.At = t.of.Account, t.of.SubscriptionID, t.of.Period, moment(f.at)
 	return f, err
 }
@@ -145,7 +145,7 @@ type facts struct {
 	at                           string
 	orderID, captureID, corrects string
 	captured                     bool
-	amount                       int64
+	amount, total                int64 // captured
 	firstSent, searchUntil       string
 }
 
@@ -163,7 +163,7 @@ func (f facts) event() messages.Event {
 	case messages.KindUnresolved:
 		return messages.Unresolved{Record: f.Record, OrderID: f.orderID, CapturedAmount: f.amount, FirstSentAt: moment(f.firstSent), SearchUntil: moment(f.searchUntil)}
 	case messages.KindCaptured:
-		return messages.Captured{Record: f.Record, OrderID: f.orderID, CaptureID: f.captureID, CapturedAmount: f.amount, Corrects: f.corrects}
+		return messages.Captured{Record: f.Record, OrderID: f.orderID, CaptureID: f.captureID, CapturedAmount: f.amount, TotalCapturedAmount: f.total, Corrects: f.corrects}
 	case messages.KindCaptureFailed:
 		return messages.CaptureFailed{Record: f.Record, OrderID: f.orderID, CapturedAmount: f.amount, Corrects: f.corrects}
 	}

@@ -87,6 +87,11 @@ func TestComparedTellsWhatTheJournalHas(t *testing.T) {
 		},
 	}
 	want := ledger.New()
+	histories = append(histories, func(a messages.Record) []messages.Event {
+		part := captured(a, "order-8", "c-1", "capture-8", 800).(messages.Captured)
+		part.TotalCapturedAmount = 1599
+		return []messages.Event{messages.Paid{Record: a, OrderID: "order-8", Captured: true}, part}
+	})
 	for n, of := range histories {
 		records, folded := history(n, of)
 		want.Add(folded)

@@ -33,6 +33,9 @@ type Renewal struct {
 	// Captured: the money was asked for with the order.
 	Captured bool
 	Captures []Capture // by capture jobs, the oldest first
+	// Looked: a capture job has seen how much of the order Klarna had taken by itself, which is Automatic, whatever was asked for.
+	Looked    bool
+	Automatic int64
 
 	// Of an unresolved one: when its order can have been made, and whether it is a capture that is unknown.
 	FirstSentAt, SearchUntil time.Time

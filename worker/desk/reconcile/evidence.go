@@ -158,7 +158,7 @@ func (c *comparison) awaited(r Renewal, last, end time.Time) {
 			c.found(b, place{}, "%s of order %s for %s were captured at %s and have not been settled within %s", desk.Money(p.Amount, r.Currency), r.OrderID, r.name(), p.At.UTC().Format(time.RFC3339), c.ExpectWithin)
 		}
 	}
-	if len(pieces) == 0 && len(o.sales) == 0 && r.OrderID != "" && !r.Captured && !r.PaidAt.Before(c.From) && !r.PaidAt.After(last) && r.Phase != journal.PhaseUnresolved {
+	if len(pieces) == 0 && len(o.sales) == 0 && r.OrderID != "" && !r.PaidAt.Before(c.From) && !r.PaidAt.After(last) && r.Phase != journal.PhaseUnresolved {
 		c.found(about(messages.BreakNotCaptured, r, nil, r.OrderID), place{}, "order %s for %s was made at %s, and no money was taken of its %s", r.OrderID, r.name(), r.PaidAt.UTC().Format(time.RFC3339), desk.Money(r.Amount, r.Currency))
 	}
 }

@@ -22,10 +22,13 @@ func Fold(records []messages.Event) Renewal {
 			r.OrderID, r.PaidAt, r.Captured = e.OrderID, e.At, false
 		case messages.Paid:
 			r.charged(e.Record)
+			if e.OrderID != r.OrderID {
+				r.Looked, r.Automatic = false, 0
+			}
 			r.OrderID, r.PaidAt, r.Captured = e.OrderID, e.At, e.Captured
 		case messages.Dunning:
 			r.charged(e.Record)
-			r.OrderID, r.Captured = "", false
+			r.OrderID, r.Captured, r.Looked, r.Automatic = "", false, false, 0
 		case messages.Unresolved:
 			if r.Capturing = e.CapturedAmount > 0; r.Capturing {
 				r.CapturingAmount = e.CapturedAmount
@@ -39,6 +42,7 @@ func Fold(records []messages.Event) Renewal {
 				order = append(order, e.IdempotencyKey)
 			}
 			captures[e.IdempotencyKey] = Capture{ID: e.CaptureID, Amount: e.CapturedAmount, At: e.At}
+			r.look(e.TotalCapturedAmount, captures)
 		case messages.CaptureFailed:
 			r.Capturing = false
 			if e.Corrects == string(messages.KindCaptured) {
@@ -53,6 +57,18 @@ func Fold(records []messages.Event) Renewal {
 		r.Captures = append(r.Captures, captures[key])
 	}
 	return r
+}
+
+// look takes in how much of the order is captured by the word of a capture's record: what these captures have not taken, Klarna took by itself.
+// A record without a total says nothing of that.
+func (r *Renewal) look(total int64, captures map[messages.IdempotencyKey]Capture) {
+	if total == 0 {
+		return
+	}
+	for _, c := range captures {
+		total -= c.Amount
+	}
+	r.Looked, r.Automatic = true, max(total, 0)
 }
 
 // charged takes in what a record says of a charge.

@@ -110,10 +110,23 @@ func (o *order) name() string {
 
 // due are the pieces of money that should have been settled for a renewal's order.
 func (r Renewal) due() (pieces []Capture) {
-	if r.OrderID != "" && r.Captured {
-		pieces = append(pieces, Capture{Amount: r.Amount, At: r.PaidAt})
+	if amount := r.automatic(); amount > 0 {
+		pieces = append(pieces, Capture{Amount: amount, At: r.PaidAt})
 	}
 	return append(pieces, r.Captures...)
+}
+
+// automatic is how much of the order Klarna has taken by itself, as far as anybody has seen: what it was asked to, until a capture job has looked.
+func (r Renewal) automatic() int64 {
+	switch {
+	case r.OrderID == "":
+		return 0
+	case r.Looked:
+		return r.Automatic
+	case r.Captured:
+		return r.Amount
+	}
+	return 0
 }
 
 // pair matches the sales of an order with what should have been settled, by capture id and then by amount. What is left over on both

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,8 +135,11 @@ func (p plain) stranger(order string, wanted []reconcile.Renewal) string {
 
 // due is what should be settled, as amounts by capture id.
 func due(r reconcile.Renewal) (pieces []string) {
-	if r.OrderID != "" && r.Captured {
+	switch {
+	case r.OrderID != "" && r.Captured && !r.Looked:
 		pieces = append(pieces, fmt.Sprint("auto ", r.Amount))
+	case r.OrderID != "" && r.Automatic > 0:
+		pieces = append(pieces, fmt.Sprint("auto ", r.Automatic))
 	}
 	for _, c := range r.Captures {
 		pieces = append(pieces, fmt.Sprint(c.ID, " ", c.Amount))
@@ -143,13 +147,24 @@ func due(r reconcile.Renewal) (pieces []string) {
 	return pieces
 }
 
-// multiset says that each sale is one of the pieces, each of which is used once.
+// multiset says that each sale is one of the pieces, each of which is used once: that of its capture, else what Klarna took by itself, of which
+// nobody knows the id.
 func multiset(pieces []string, sales []settlements.Transaction) bool {
 	pieces = slices.Clone(pieces)
+	var others []settlements.Transaction
 	for _, s := range sales {
-		i := slices.IndexFunc(pieces, func(piece string) bool { // nobody knows the id of an automatic capture
-			return piece == fmt.Sprint(s.CaptureID, " ", s.Amount) || piece == fmt.Sprint("auto ", s.Amount)
-		})
+		i := slices.IndexFunc(pieces, func(piece string) bool { return s.CaptureID != "auto" && strings.HasPrefix(piece, s.CaptureID+" ") })
+		switch {
+		case i < 0:
+			others = append(others, s)
+			continue
+		case pieces[i] != fmt.Sprint(s.CaptureID, " ", s.Amount):
+			return false
+		}
+		pieces = slices.Delete(pieces, i, i+1)
+	}
+	for _, s := range others {
+		i := slices.Index(pieces, fmt.Sprint("auto ", s.Amount))
 		if i < 0 {
 			return false
 		}
@@ -170,12 +185,15 @@ func anyRenewals(t *rapid.T) (all []reconcile.Renewal) {
 			r.Currency = rapid.SampledFrom([]string{"EUR", "EUR", "SEK"}).Draw(t, "currency")
 			r.Reference1 = rapid.SampledFrom([]string{"ref-1", "ref-2", "ref-3"}).Draw(t, "reference")
 		})
-		switch rapid.SampledFrom([]string{"paid", "paid", "parts", "refused", "under way", "unresolved"}).Draw(t, "phase") {
+		switch rapid.SampledFrom([]string{"paid", "paid", "parts", "looked", "refused", "under way", "unresolved"}).Draw(t, "phase") {
 		case "parts":
 			r.Captured = false
 			for n := range rapid.IntRange(0, 2).Draw(t, "pieces") {
 				r.Captures = append(r.Captures, reconcile.Capture{ID: fmt.Sprint("c-", n), Amount: 50, At: r.PaidAt})
 			}
+		case "looked":
+			r.Looked, r.Automatic = true, rapid.SampledFrom([]int64{0, 50, 100}).Draw(t, "automatic")
+			r.Captures = []reconcile.Capture{{ID: "c-0", Amount: 50, At: r.PaidAt}}
 		case "refused":
 			refused(&r)
 		case "under way":

@@ -118,7 +118,7 @@ func (r Renewal) taken(sales []sale) string {
 	case len(r.Captures) > 0:
 		first := r.Captures[0]
 		return fmt.Sprintf("capture %s of %s is on record since %s", first.ID, desk.Money(first.Amount, r.Currency), first.At.UTC().Format(time.RFC3339))
-	case r.Captured:
+	case r.automatic() > 0:
 		return fmt.Sprintf("recorded as captured at %s", r.PaidAt.UTC().Format(time.RFC3339))
 	}
 	return ""
