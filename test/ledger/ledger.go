@@ -113,9 +113,9 @@ func (l *Ledger) Paid(_ context.Context, account messages.Account, from, to time
 		within := func(at time.Time) bool { return !at.Before(from) && at.Before(to) }
 		for _, key := range slices.Sorted(maps.Keys(l.Renewals)) {
 			r := l.Renewals[key]
-			paid := r.OrderID != "" && within(r.PaidAt)
+			paid := r.OrderID != "" && within(r.MadeAt())
 			for _, c := range r.Captures {
-				paid = paid || within(c.At)
+				paid = paid || within(c.MadeAt())
 			}
 			if paid && r.Account == account && !yield(r, nil) {
 				return

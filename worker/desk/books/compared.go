@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/klarna-renewals/renewals/messages"
@@ -40,10 +41,21 @@ const referring = "SELECT renewal_id FROM records WHERE merchant_reference1 = ?1
 	" UNION SELECT id FROM renewals WHERE open_message_id = ?1 AND phase = 'charging'"
 
 func (c Compared) Paid(ctx context.Context, account messages.Account, from, to time.Time) iter.Seq2[reconcile.Renewal, error] {
-	return c.renewals(ctx, `r.account = ?3 AND r.stands_in = 0 AND r.id IN (
-		SELECT renewal_id FROM records WHERE kind NOT IN ('charging', 'capturing') AND kind IN ('paid', 'pending', 'captured') AND at >= ?1 AND at < ?2)`,
-		instant(from), instant(to), account)
+	within := func(at time.Time) bool { return !at.Before(from) && at.Before(to) }
+	return func(yield func(reconcile.Renewal, error) bool) {
+		for r, err := range c.renewals(ctx, "r.account = ?3 AND r.stands_in = 0 AND r.id IN ("+paid+")", instant(from), instant(to), account) {
+			wanted := err != nil || r.OrderID != "" && within(r.MadeAt()) || slices.ContainsFunc(r.Captures, func(c reconcile.Capture) bool { return within(c.MadeAt()) })
+			if wanted && !yield(r, err) {
+				return
+			}
+		}
+	}
 }
+
+// paid are the renewals that may have an order or a capture of a time: a result of then, or a decision of any time, which tells of what was made
+// before.
+const paid = "SELECT renewal_id FROM records WHERE " + results + " AND kind IN ('paid', 'pending', 'captured') AND at >= ?1 AND at < ?2" +
+	" UNION ALL SELECT renewal_id FROM records WHERE corrects > '' AND kind IN ('paid', 'captured')"
 
 func (c Compared) Neighbours(ctx context.Context, r reconcile.Renewal, within time.Duration) ([]reconcile.Renewal, error) {
 	return c.found(ctx, `r.subscription_id = ? AND r.period <> ? AND r.order_id IS NOT NULL AND r.stands_in = 0 AND r.due_at > ? AND r.due_at < ?`,
@@ -154,6 +166,8 @@ func (f facts) event() messages.Event {
 	switch f.kind {
 	case messages.KindCharging:
 		return messages.Charging{Record: f.Record}
+	case messages.KindCapturing:
+		return messages.Capturing{Record: f.Record}
 	case messages.KindPending:
 		return messages.Pending{Record: f.Record, OrderID: f.orderID}
 	case messages.KindPaid:

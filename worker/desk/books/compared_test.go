@@ -92,6 +92,19 @@ func TestComparedTellsWhatTheJournalHas(t *testing.T) {
 		part.TotalCapturedAmount = 1599
 		return []messages.Event{messages.Paid{Record: a, OrderID: "order-8", Captured: true}, part}
 	})
+	// Decisions of weeks later, of what was charged and captured then.
+	histories = append(histories, func(a messages.Record) []messages.Event {
+		decided := a
+		decided.At = noon.Add(35 * 24 * time.Hour)
+		taken := captured(decided, "order-9", "c-1", "capture-9", 800).(messages.Captured)
+		taken.Corrects = "unresolved"
+		gave := taken.Record
+		gave.At = a.At.Add(time.Hour)
+		return []messages.Event{
+			messages.Unresolved{Record: a, FirstSentAt: noon.Add(2 * time.Minute), SearchUntil: noon.Add(time.Hour)}, messages.Paid{Record: decided, OrderID: "order-9", Corrects: "unresolved"},
+			messages.Unresolved{Record: gave, OrderID: "order-9", CapturedAmount: 800, FirstSentAt: noon.Add(3 * time.Minute)}, taken,
+		}
+	})
 	for n, of := range histories {
 		records, folded := history(n, of)
 		want.Add(folded)
@@ -140,8 +153,8 @@ func TestComparedTellsWhatTheJournalHas(t *testing.T) {
 		}
 		same(reference, found, expected, err)
 	}
-	if found, err := got.ByReference(t.Context(), "default", "second-1"); err != nil || len(found) != 4 {
-		t.Errorf("by the second reference: %d, %v; want 4", len(found), err)
+	if found, err := got.ByReference(t.Context(), "default", "second-1"); err != nil || len(found) != 5 {
+		t.Errorf("by the second reference: %d, %v; want 5", len(found), err)
 	}
 	for _, text := range []string{"sub-0", "sub-0/2026-12/1", "again", "sub-7/2026-12/2"} { // of charges that are under way
 		found, err := got.ByReference(t.Context(), "default", text)
@@ -163,6 +176,9 @@ func TestComparedTellsWhatTheJournalHas(t *testing.T) {
 		return all
 	}
 	same("paid", collect(got), collect(want), nil)
+	if !slices.ContainsFunc(collect(got), func(r reconcile.Renewal) bool { return r.OrderID == "order-9" }) {
+		t.Error("not paid: what was decided later")
+	}
 	for sub, known := range map[messages.SubscriptionID]bool{"sub-1": true, "sub-99": false} {
 		if k, err := got.Knows(t.Context(), "default", sub); err != nil || k != known {
 			t.Errorf("knows %s: %t, %v", sub, k, err)

@@ -140,7 +140,7 @@ func TestFindReadsIndexes(t *testing.T) {
 	}
 	defer b.Close()
 	queries := []string{"SELECT renewal_id FROM records WHERE amount = 1 AND purchase_currency = 'EUR' AND at >= '' AND at < '9' AND " + results}
-	queries = append(queries, strings.ReplaceAll(referring, "?1", "'a'"))
+	queries = append(queries, strings.ReplaceAll(referring, "?1", "'a'"), strings.NewReplacer("?1", "'a'", "?2", "'b'").Replace(paid))
 	for _, n := range names {
 		queries = append(queries, fmt.Sprintf(n.query, "= 'a'"), fmt.Sprintf(n.query, ">= 'a' AND "+column(n.query)+" < 'b'"))
 	}

@@ -29,7 +29,8 @@ type Renewal struct {
 
 	// OrderID on record; "" where there is none.
 	OrderID string
-	PaidAt  time.Time
+	PaidAt  time.Time // when that was recorded
+	SentAt  time.Time // when it was sent to Klarna, where the record came later, by a decision; else zero
 	// Captured: the money was asked for with the order.
 	Captured bool
 	Captures []Capture // by capture jobs, the oldest first
@@ -47,7 +48,21 @@ type Renewal struct {
 type Capture struct {
 	ID     string
 	Amount int64
-	At     time.Time
+	At     time.Time // when that was recorded
+	SentAt time.Time // as of a renewal
+}
+
+// MadeAt is when the order was made, as near as the records tell.
+func (r Renewal) MadeAt() time.Time { return made(r.PaidAt, r.SentAt) }
+
+// MadeAt is when the money was taken, as near as the records tell.
+func (c Capture) MadeAt() time.Time { return made(c.At, c.SentAt) }
+
+func made(recorded, sent time.Time) time.Time {
+	if sent.IsZero() {
+		return recorded
+	}
+	return sent
 }
 
 // Key of the renewal.
@@ -59,7 +74,7 @@ type Books interface {
 	ByOrder(ctx context.Context, orderID string) ([]Renewal, error)
 	// ByReference gives an account's renewals of whose attempts one has this text as a merchant reference or as its message ID.
 	ByReference(ctx context.Context, account messages.Account, reference string) ([]Renewal, error)
-	// Paid gives an account's renewals with an order or a capture of a moment in [from, to), in any order.
+	// Paid gives an account's renewals with an order or a capture that was made in [from, to), in any order.
 	Paid(ctx context.Context, account messages.Account, from, to time.Time) iter.Seq2[Renewal, error]
 	// Neighbours gives a subscription's other periods with an order that fall due less than a distance from this one.
 	Neighbours(ctx context.Context, r Renewal, within time.Duration) ([]Renewal, error)

@@ -148,18 +148,18 @@ func (c *comparison) awaited(r Renewal, last, end time.Time) {
 	}
 	settled, _ := pair(pieces, sales)
 	for i, p := range pieces {
-		switch {
-		case settled[i] != nil, p.At.Before(c.From), !p.At.Before(end):
-		case p.At.After(last):
+		switch at := p.MadeAt(); {
+		case settled[i] != nil, at.Before(c.From), !at.Before(end):
+		case at.After(last):
 			c.report.Expected++
 		default:
 			b := about(messages.BreakMissing, r, nil, r.OrderID, p.ID)
 			b.CaptureID, b.ExpectedAmount = p.ID, p.Amount
-			c.found(b, place{}, "%s of order %s for %s were captured at %s and have not been settled within %s", desk.Money(p.Amount, r.Currency), r.OrderID, r.name(), p.At.UTC().Format(time.RFC3339), c.ExpectWithin)
+			c.found(b, place{}, "%s of order %s for %s were captured at %s and have not been settled within %s", desk.Money(p.Amount, r.Currency), r.OrderID, r.name(), at.UTC().Format(time.RFC3339), c.ExpectWithin)
 		}
 	}
-	if len(pieces) == 0 && len(o.sales) == 0 && r.OrderID != "" && !r.PaidAt.Before(c.From) && !r.PaidAt.After(last) && r.Phase != journal.PhaseUnresolved {
-		c.found(about(messages.BreakNotCaptured, r, nil, r.OrderID), place{}, "order %s for %s was made at %s, and no money was taken of its %s", r.OrderID, r.name(), r.PaidAt.UTC().Format(time.RFC3339), desk.Money(r.Amount, r.Currency))
+	if made := r.MadeAt(); len(pieces) == 0 && len(o.sales) == 0 && r.OrderID != "" && !made.Before(c.From) && !made.After(last) && r.Phase != journal.PhaseUnresolved {
+		c.found(about(messages.BreakNotCaptured, r, nil, r.OrderID), place{}, "order %s for %s was made at %s, and no money was taken of its %s", r.OrderID, r.name(), made.UTC().Format(time.RFC3339), desk.Money(r.Amount, r.Currency))
 	}
 }
 

@@ -68,3 +68,56 @@ func TestAutomaticPiece(t *testing.T) {
 		}
 	}
 }
+
+// TestDecidedLater: money is expected from when it was charged or captured on, however late that is decided. A report of later days does not ask for it,
+// one of those days does.
+func TestDecidedLater(t *testing.T) {
+	gave := messages.Unresolved{Record: about(firstDay.Add(day)), FirstSentAt: firstDay, SearchUntil: firstDay.Add(day)}
+	paid := func(corrects string, captured bool) messages.Event {
+		return messages.Paid{Record: about(firstDay.Add(35 * day)), OrderID: "order-1", Captured: captured, Corrects: corrects}
+	}
+	capture := messages.Captured{Record: about(firstDay.Add(35*day), "c-1"), OrderID: "order-1", CaptureID: "c-1", CapturedAmount: 1599, TotalCapturedAmount: 1599, Corrects: "unresolved"}
+	for name, records := range map[string][]messages.Event{
+		"charged, and unresolved":              {messages.Charging{Record: about(firstDay)}, gave, paid("unresolved", true)},
+		"charged, and said not to be":          {messages.Charging{Record: about(firstDay)}, gave, messages.Dunning{Record: about(firstDay.Add(2 * day)), Corrects: "unresolved"}, paid("dunning", true)},
+		"charged, and refused":                 {messages.Dunning{Record: about(firstDay)}, paid("dunning", true)},
+		"charged, of which no money was taken": {gave, paid("unresolved", false)},
+		"captured, and unresolved":             {messages.Paid{Record: about(firstDay), OrderID: "order-1"}, messages.Unresolved{Record: about(firstDay.Add(day), "c-1"), OrderID: "order-1", CapturedAmount: 1599, FirstSentAt: firstDay.Add(time.Hour)}, capture},
+		"captured, and refused":                {messages.Paid{Record: about(firstDay), OrderID: "order-1"}, messages.CaptureFailed{Record: about(firstDay.Add(day), "c-1"), OrderID: "order-1", CapturedAmount: 1599}, capture},
+	} {
+		l := books(folded(records...))
+		o := options()
+		o.To, o.Now = firstDay.Add(90*day), firstDay.Add(90*day)
+		then, err := reconcile.Compare(t.Context(), l, report(), o)
+		if err != nil || len(then.Breaks) != 1 {
+			t.Errorf("%s: a report of those days: %q, %v; want that it is missing", name, told(then), err)
+		}
+		o.From = firstDay.Add(31 * day)
+		later, err := reconcile.Compare(t.Context(), l, report(), o)
+		if err != nil || len(later.Breaks) != 0 || later.Expected != 0 {
+			t.Errorf("%s: a report of later days: %q, %d expected, %v; want nothing", name, told(later), later.Expected, err)
+		}
+	}
+}
+
+// TestAskedForAgain: what a key was refused or unresolved for and asked for again, weeks later, was made then.
+func TestAskedForAgain(t *testing.T) {
+	later := firstDay.Add(35 * day)
+	for name, records := range map[string][]messages.Event{
+		"charged": {
+			messages.Charging{Record: about(firstDay)}, messages.Unresolved{Record: about(firstDay.Add(day)), FirstSentAt: firstDay}, messages.Dunning{Record: about(firstDay.Add(2 * day)), Corrects: "unresolved"},
+			messages.Charging{Record: about(later)}, messages.Paid{Record: about(later), OrderID: "order-1", Captured: true, Corrects: "dunning"},
+		},
+		"captured": {
+			messages.Paid{Record: about(firstDay), OrderID: "order-1"}, messages.Capturing{Record: about(firstDay, "c-1")}, messages.CaptureFailed{Record: about(firstDay, "c-1"), OrderID: "order-1"},
+			messages.Capturing{Record: about(later, "c-1")},
+			messages.Captured{Record: about(later, "c-1"), OrderID: "order-1", CaptureID: "c-1", CapturedAmount: 1599, TotalCapturedAmount: 1599, Corrects: "capture_failed"},
+		},
+	} {
+		o := options()
+		o.From, o.To, o.Now = firstDay.Add(31*day), firstDay.Add(90*day), firstDay.Add(90*day)
+		if found, err := reconcile.Compare(t.Context(), books(folded(records...)), report(), o); err != nil || !slices.Equal(told(found), []string{"missing order-1"}) {
+			t.Errorf("%s: found %q, %v; want that it is missing", name, told(found), err)
+		}
+	}
+}

@@ -111,7 +111,7 @@ func (o *order) name() string {
 // due are the pieces of money that should have been settled for a renewal's order.
 func (r Renewal) due() (pieces []Capture) {
 	if amount := r.automatic(); amount > 0 {
-		pieces = append(pieces, Capture{Amount: amount, At: r.PaidAt})
+		pieces = append(pieces, Capture{Amount: amount, At: r.PaidAt, SentAt: r.SentAt})
 	}
 	return append(pieces, r.Captures...)
 }
