@@ -39,10 +39,17 @@ func example(t *testing.T, js jetstream.JetStream) {
 // exampleRecords are those of the example.
 func exampleRecords(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
-	for _, r := range []struct{ kind, file string }{{"charging", "charging"}, {"dunning", "dunning"}, {"charging", "charging"}, {"paid", "paid"}} {
+	first, second := messages.MessageID("1234834/2026-12/1"), messages.MessageID("1234834/2026-12/2")
+	renewal := messages.NewRenewalKey("1234834", "2026-12")
+	again := strings.NewReplacer(string(first), string(second), `"attempt":1`, `"attempt":2`,
+		string(messages.NewIdempotencyKey(renewal, first)), string(messages.NewIdempotencyKey(renewal, second)))
+	for i, r := range []struct{ kind, file string }{{"charging", "charging"}, {"dunning", "dunning"}, {"charging", "charging"}, {"paid", "paid"}} {
 		body, err := os.ReadFile("../../messages/testdata/" + r.file + ".json")
 		if err != nil {
 			t.Fatal(err)
+		}
+		if i > 1 {
+			body = []byte(again.Replace(string(body)))
 		}
 		m := &nats.Msg{
 			Subject: "renewals." + r.kind + ".1234834.2026-12.1796083200.default", Data: body,

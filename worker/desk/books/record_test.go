@@ -43,9 +43,9 @@ func drawn(t *rapid.T) (records []Record) {
 func (d *draft) next(t *rapid.T, sequence uint64) Record {
 	kinds := map[string][]messages.Kind{
 		"none": {messages.KindCharging, messages.KindRejected, messages.KindCancelled}, "charging": {messages.KindCharging, messages.KindPaid, messages.KindDunning, messages.KindUnresolved, messages.KindPending, messages.KindRejected},
-		"pending": {messages.KindPaid, messages.KindDunning}, "dunning": {messages.KindCharging, messages.KindRejected, messages.KindCancelled},
+		"pending": {messages.KindPaid, messages.KindDunning}, "dunning": {messages.KindCharging, messages.KindRejected, messages.KindCancelled, messages.KindPaid},
 		"unresolved": {messages.KindPaid, messages.KindDunning, messages.KindRejected}, "cancelled": {messages.KindCancelled},
-		"paid": {messages.KindCapturing, messages.KindRejected}, "capturing": {messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed, messages.KindRejected},
+		"paid": {messages.KindCapturing, messages.KindRejected, messages.KindDunning}, "capturing": {messages.KindCapturing, messages.KindCaptured, messages.KindCaptureFailed, messages.KindRejected},
 		"captured": {messages.KindCapturing}, "capture_failed": {messages.KindCapturing},
 	}
 	kind := rapid.SampledFrom(kinds[d.phase]).Draw(t, "kind")

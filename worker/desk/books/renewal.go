@@ -21,6 +21,7 @@ type renewal struct {
 	why     *Row // the last refusal, or what is unresolved, unless it was paid since
 	claim   *Row // the claim that is open after them, if they hold it
 	closed  bool // what was claimed before them has its end
+	undone  bool // what was paid before them is not
 }
 
 // take adds the next record.
@@ -40,6 +41,9 @@ func (r *renewal) take(row *Row) {
 	case messages.KindDunning, messages.KindUnresolved, messages.KindCaptureFailed:
 		r.why = row
 	}
+	if row.stands.Phase == string(messages.KindDunning) {
+		r.paid, r.taken, r.undone = nil, nil, true
+	}
 	if row.event.OrderID != "" {
 		r.order = row
 	}
@@ -52,7 +56,7 @@ func (r *renewal) take(row *Row) {
 }
 
 // setRenewal makes the row of a renewal or changes it. What the records do not say stays as it is. ?24: they say how a refusal stands; ?25: what was
-// claimed before them has its end.
+// claimed before them has its end; ?26: what was paid before them is not.
 const setRenewal = `INSERT INTO renewals (name, renewal_key, stands_in, subscription_id, period, account, phase, due_at, attempts, order_amount, purchase_currency,
 		merchant_reference1, merchant_reference2, reason, category, order_id, paid_at, captured_amount, open_message_id, open_key, first_sequence, last_sequence, records)
 	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)
@@ -61,7 +65,8 @@ const setRenewal = `INSERT INTO renewals (name, renewal_key, stands_in, subscrip
 		merchant_reference1 = iif(excluded.purchase_currency IS NULL, merchant_reference1, excluded.merchant_reference1),
 		merchant_reference2 = iif(excluded.purchase_currency IS NULL, merchant_reference2, excluded.merchant_reference2),
 		reason = iif(?24, excluded.reason, reason), category = iif(?24, excluded.category, category),
-		order_id = coalesce(excluded.order_id, order_id), paid_at = coalesce(excluded.paid_at, paid_at), captured_amount = coalesce(excluded.captured_amount, captured_amount),
+		order_id = coalesce(excluded.order_id, order_id),
+		paid_at = coalesce(excluded.paid_at, iif(?26, NULL, paid_at)), captured_amount = coalesce(excluded.captured_amount, iif(?26, NULL, captured_amount)),
 		open_message_id = CASE WHEN excluded.phase IN ('charging', 'capturing') THEN coalesce(excluded.open_message_id, iif(?25, NULL, open_message_id)) END,
 		open_key = CASE WHEN excluded.phase IN ('charging', 'capturing') THEN coalesce(excluded.open_key, iif(?25, NULL, open_key)) END,
 		last_sequence = excluded.last_sequence, records = records + excluded.records
@@ -109,6 +114,7 @@ func (r *renewal) save(s *sqlite3.Stmt) error {
 	b.number(r.records)
 	b.flag(r.why != nil || r.paid != nil || r.taken != nil)
 	b.flag(r.closed)
+	b.flag(r.undone)
 	id, found, err := b.id()
 	if err == nil && !found {
 		err = errors.New("no id for a renewal")

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // Recovered is what became of the renewals whose first attempt was refused in one category.
@@ -26,15 +28,22 @@ func (r Recovered) Share() float64 {
 	return 100 * float64(paid) / float64(max(r.Refused, 1))
 }
 
+// stands says in SQL that a record has not been put right since: none of this kind says otherwise of the same attempt.
+func stands(record string, otherwise messages.Kind) string {
+	return fmt.Sprintf("NOT EXISTS (SELECT 1 FROM records AS later WHERE later.renewal_id = %[1]s.renewal_id AND later.sequence > %[1]s.sequence AND later.kind = '%[2]s' AND later.idempotency_key = %[1]s.idempotency_key)",
+		record, otherwise)
+}
+
 // Recovery reports by category what further attempts brought in, the category with the most refusals first. The filter's times are about
-// the first refusal.
+// the first refusal. What was put right since, a refusal that was none or a payment, does not count.
 func (b *Books) Recovery(ctx context.Context, f Filter) (report []Recovered, err error) {
 	f.Kinds = nil
 	clause, args := f.where()
 	// Of several columns beside min() SQLite takes those of the row that has it: https://sqlite.org/lang_select.html#bareagg
 	rows, err := b.QueryContext(ctx, `
-		WITH first AS (SELECT renewal_id, category, min(sequence) AS sequence FROM records WHERE kind = 'dunning' AND `+clause+` GROUP BY renewal_id),
-		paid AS (SELECT records.renewal_id, min(attempt) AS attempt FROM records JOIN first USING (renewal_id) WHERE kind = 'paid' AND records.sequence > first.sequence GROUP BY records.renewal_id),
+		WITH first AS (SELECT renewal_id, category, attempt, min(sequence) AS sequence FROM records WHERE kind = 'dunning' AND `+stands("records", messages.KindPaid)+` AND `+clause+` GROUP BY renewal_id),
+		paid AS (SELECT records.renewal_id, min(records.attempt) AS attempt FROM records JOIN first USING (renewal_id)
+			WHERE kind = 'paid' AND records.sequence > first.sequence AND records.attempt > first.attempt AND `+stands("records", messages.KindDunning)+` GROUP BY records.renewal_id),
 		last AS (SELECT records.renewal_id, final, max(records.sequence) FROM records JOIN first USING (renewal_id) WHERE kind = 'dunning' GROUP BY records.renewal_id)
 		SELECT coalesce(first.category, 'unknown'), min(max(coalesce(paid.attempt, 0), 0), ?), count(*), sum(paid.attempt IS NULL AND phase IN ('dunning', 'charging', 'pending') AND last.final IS NOT 1)
 		FROM first JOIN renewals ON renewals.id = first.renewal_id JOIN last ON last.renewal_id = first.renewal_id LEFT JOIN paid ON paid.renewal_id = first.renewal_id
@@ -101,17 +110,19 @@ type Count struct {
 	Minor int64 // sum of the amounts, minor units of the currency
 }
 
-// Refusals counts the refused attempts by reason over time.
+// Refusals counts the refused attempts by reason over time, without those that were none.
 func (b *Books) Refusals(ctx context.Context, f Filter, s Span) ([]Count, error) {
 	clause, args := f.where()
-	return b.counts(ctx, "SELECT "+s.day()+", coalesce(reason, 'unknown'), count(*), 0 FROM records WHERE kind = 'dunning' AND "+clause+" GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2", args)
+	return b.counts(ctx, "SELECT "+s.day()+", coalesce(reason, 'unknown'), count(*), 0 FROM records WHERE kind = 'dunning' AND "+stands("records", messages.KindPaid)+" AND "+clause+" GROUP BY 1, 2 ORDER BY 1, 3 DESC, 2", args)
 }
 
-// Money sums up by currency and time what was paid: the orders that Klarna accepted, each once, captured or not.
+// Money sums up by currency and time what was paid: the orders that Klarna accepted, each once, captured or not, without those that an operator
+// found to be none.
 func (b *Books) Money(ctx context.Context, f Filter, s Span) ([]Count, error) {
 	clause, args := f.where()
-	return b.counts(ctx, "SELECT "+s.day()+", coalesce(purchase_currency, '?'), count(*), coalesce(sum(order_amount), 0) FROM records WHERE kind = 'paid' AND "+clause+
-		" AND NOT EXISTS (SELECT 1 FROM records AS before WHERE before.renewal_id = records.renewal_id AND before.kind = 'paid' AND before.sequence < records.sequence) GROUP BY 1, 2 ORDER BY 1, 2", args)
+	return b.counts(ctx, "SELECT "+s.day()+", coalesce(purchase_currency, '?'), count(*), coalesce(sum(order_amount), 0) FROM records WHERE kind = 'paid' AND "+stands("records", messages.KindDunning)+" AND "+clause+
+		" AND NOT EXISTS (SELECT 1 FROM records AS before WHERE before.renewal_id = records.renewal_id AND before.kind = 'paid' AND before.sequence < records.sequence AND "+stands("before", messages.KindDunning)+
+		") GROUP BY 1, 2 ORDER BY 1, 2", args)
 }
 
 func (b *Books) counts(ctx context.Context, query string, args []any) (counts []Count, err error) {

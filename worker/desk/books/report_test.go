@@ -149,6 +149,76 @@ func TestReports(t *testing.T) {
 	}
 }
 
+// corrected are records of renewals, each of which the next word of its history tells: kind and attempt, paid1.
+func corrected(t *testing.T, histories ...string) (records []Record) {
+	t.Helper()
+	for n, history := range histories {
+		for word := range strings.FieldsSeq(history) {
+			kind, attempt := messages.Kind(word[:len(word)-1]), int64(word[len(word)-1]-'0')
+			d := &draft{subscription: fmt.Sprint("sub-", n), amount: 1600}
+			renewal := messages.NewRenewal(messages.SubscriptionID(d.subscription), "2026-12")
+			id := messages.MessageID(fmt.Sprint(d.subscription, "/2026-12/", attempt))
+			body, err := messages.Encode(d.event(kind, messages.Record{
+				ID: id, Account: "default", SubscriptionID: messages.SubscriptionID(d.subscription), Period: "2026-12", Attempt: attempt, RenewalKey: renewal.Key(),
+				IdempotencyKey: messages.NewIdempotencyKey(renewal.Key(), id), OrderAmount: d.amount, PurchaseCurrency: "EUR", At: noon,
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			records = append(records, Record{
+				Sequence: uint64(len(records) + 1), Stored: noon, Subject: messages.RecordAddress{Kind: kind, Renewal: renewal, Due: noon.Unix(), Account: "default"}.Subject(),
+				State: fmt.Sprintf(`{"v":1,"phase":%q,"due_at":"2026-12-01T12:00:00Z","attempts":%d}`, kind, attempt), Body: body,
+			})
+		}
+	}
+	return records
+}
+
+// What an operator put right counts as it stands, and the renewal's row has no word of a payment that was none.
+func TestReportsOfWhatWasPutRight(t *testing.T) {
+	for history, want := range map[string]struct{ money, recovered, row string }{
+		"paid1":                      {"1 16.00", "", "paid"},
+		"paid1 dunning1":             {"", "1 [0 0 0 0] 1", "-"},
+		"paid1 dunning1 charging2":   {"", "1 [0 0 0 0] 1", "-"},
+		"paid1 dunning1 paid2":       {"1 16.00", "1 [1 0 0 0] 0", "paid"},
+		"dunning1 paid1":             {"1 16.00", "", "paid"},
+		"dunning1 paid1 dunning1":    {"", "1 [0 0 0 0] 1", "-"},
+		"dunning1 paid2 dunning2":    {"", "1 [0 0 0 0] 1", "-"},
+		"dunning1 dunning2 paid2":    {"1 16.00", "1 [1 0 0 0] 0", "paid"},
+		"dunning1 paid1 paid1":       {"1 16.00", "", "paid"},
+		"unresolved1 paid1 paid1":    {"1 16.00", "", "paid"},
+		"paid1 dunning1 unresolved2": {"", "1 [0 0 0 0] 0", "-"},
+	} {
+		for _, cut := range []func(int) int{whole, func(int) int { return 1 }} {
+			path := filepath.Join(t.TempDir(), "books.db")
+			built(t, path, corrected(t, history), cut)
+			b, err := Open(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := struct{ money, recovered, row string }{row: "-"}
+			money, err := b.Money(t.Context(), Filter{}, Days)
+			for _, m := range money {
+				got.money += fmt.Sprintf("%d %d.%02d", m.N, m.Minor/100, m.Minor%100)
+			}
+			recovered, problem := b.Recovery(t.Context(), Filter{})
+			for _, r := range recovered {
+				got.recovered += fmt.Sprint(r.Refused, r.Paid, r.Open)
+			}
+			row := all(t, b, "SELECT paid_at, captured_amount FROM renewals")[0]
+			if row["paid_at"] != nil && row["captured_amount"] == int64(1600) {
+				got.row = "paid"
+			} else if len(row) > 0 {
+				got.row = fmt.Sprint(row)
+			}
+			if err != nil || problem != nil || got != want {
+				t.Errorf("%s: %+v, %v, %v; want %+v", history, got, err, problem, want)
+			}
+			_ = b.Close()
+		}
+	}
+}
+
 // A week begins on Monday, a month on its first day.
 func TestSpans(t *testing.T) {
 	records := charged(1, 2)

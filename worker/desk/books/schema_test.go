@@ -1,6 +1,7 @@
 package books
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -104,5 +105,35 @@ func TestMigrations(t *testing.T) {
 	}
 	if _, err := migrations.ReadFile(fmt.Sprintf("migrations/%d.sql", Version+1)); err == nil {
 		t.Errorf("there is a migration to version %d, and Version is %d", Version+1, Version)
+	}
+}
+
+// Books of an earlier version say after a sync what new ones say.
+func TestMigrationsBringRowsUpToDate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "books.db")
+	c := fileOf(t, path, 1)
+	for n, row := range []struct{ phase, history string }{{"paid", "paid1"}, {"dunning", "paid1 dunning1"}, {"charging", "paid1 dunning1"}, {"paid", "dunning1 paid2"}, {"captured", "paid2 dunning1"}} {
+		script := fmt.Sprintf(`INSERT INTO renewals (id, name, renewal_key, account, phase, paid_at, captured_amount, first_sequence, last_sequence, records)
+			VALUES (%[1]d, 'sub-%[1]d', '', 'default', '%[2]s', '2026-12-01T12:00:00.000Z', 1600, 1, 1, 1);`, n, row.phase)
+		for i, word := range strings.Fields(row.history) {
+			script += fmt.Sprintf(`INSERT INTO records (sequence, renewal_id, kind, account, at, stored_at) VALUES (%d, %d, '%s', 'default', '', '');`, 10*n+i+1, n, word[:len(word)-1])
+		}
+		if err := c.Exec(script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(migrate(c, Version), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	for _, row := range all(t, b, "SELECT id, phase, paid_at, captured_amount FROM renewals") {
+		paid := row["phase"] == "paid" || row["phase"] == "captured"
+		if (row["paid_at"] != nil) != paid || (row["captured_amount"] != nil) != paid {
+			t.Errorf("%v", row)
+		}
 	}
 }
