@@ -105,7 +105,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 		return err
 	}
 	log := c.Log.Logger(w.logs())
-	report := c.files(form)
+	var report iter.Seq2[settlements.Record, error] = reports{c.File, form}.records
 	bar := cli.NewProgress(w.stderr, "", 0)
 	defer bar.Done()
 	if len(c.File) == 0 {
@@ -161,29 +161,6 @@ func (c *reconcileCmd) entry(s *cli.Settings) (entry cli.AccountEntry, err error
 		return cli.AccountEntry{Name: c.Account}, nil
 	}
 	return entry, cli.Usagef("--account: %q is not configured: expected KLARNA_ACCOUNT, KLARNA_ENDPOINT and credentials of it, or an entry in --config", c.Account)
-}
-
-// files reads one report after the other.
-func (c *reconcileCmd) files(form settlements.Form) iter.Seq2[settlements.Record, error] {
-	return func(yield func(settlements.Record, error) bool) {
-		for _, name := range c.File {
-			f, err := os.Open(name)
-			if err != nil {
-				yield(settlements.Record{}, cli.Usagef("FILE: %w", err))
-				return
-			}
-			for record, err := range settlements.ReadCSV(f, form) {
-				if err != nil {
-					err = fmt.Errorf("%s: %w", name, err)
-				}
-				if !yield(record, err) || err != nil {
-					f.Close()
-					return
-				}
-			}
-			f.Close()
-		}
-	}
 }
 
 // reconciler is what a comparison works with.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -121,6 +122,44 @@ func TestApplyNeedsAllRecords(t *testing.T) {
 	}
 	if code, out, told := asked(t, env, "reconcile", "--account=default", report); code != cli.ExitDone || !strings.Contains(out, "breaks 0") || !strings.Contains(told, "going on with the books as they are") {
 		t.Errorf("the books lag, and nothing is to be recorded: %d, %s%s", code, out, told)
+	}
+}
+
+// TestPayoutInTwoFiles: its rows would count twice. It is refused, by the names of both files.
+func TestPayoutInTwoFiles(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	for _, config := range []jetstream.StreamConfig{topology.Provisioning{Replicas: 1}.News(), topology.Provisioning{Replicas: 1}.Journal()} {
+		if _, err := js.CreateStream(t.Context(), config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exampleRecords(t, js)
+	dir := t.TempDir()
+	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": t.TempDir()}
+	const order, row = "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", "type;order_id;amount;posting_currency;payment_reference\nSALE;%s;15.99;EUR;%s\n"
+	const totals = "payment_reference;settlement_currency;total_sale_amount;total_settlement_amount\n%s;EUR;15.99;15.99\n\ntype;order_id;amount;posting_currency\nSALE;%s;15.99;EUR\n"
+	for name, text := range map[string]string{
+		"whole.csv": fmt.Sprintf(totals, "P1", order), "rows.csv": fmt.Sprintf(row, order, "P1"), "bare.csv": fmt.Sprintf(row, order, ""), "copy.csv": fmt.Sprintf(row, order, ""),
+		"other.csv": fmt.Sprintf(totals, "P2", "shoes"),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for files, want := range map[string]string{
+		"whole.csv whole.csv": "whole.csv both have payout P1", "whole.csv rows.csv": "rows.csv both have payout P1", "rows.csv other.csv whole.csv": "whole.csv both have payout P1",
+		"bare.csv copy.csv": "copy.csv are the same", "whole.csv other.csv": "",
+	} {
+		arguments := []string{"reconcile", "--account=default"}
+		for file := range strings.FieldsSeq(files) {
+			arguments = append(arguments, filepath.Join(dir, file))
+		}
+		code, out, told := asked(t, env, arguments...)
+		first, _, _ := strings.Cut(files, " ")
+		if told = strings.Join(strings.Fields(told), " "); want == "" && (code != cli.ExitDone || !strings.Contains(out, "breaks 0")) || want != "" && (code != cli.ExitFailed || out != "" || !strings.Contains(told, want) || !strings.Contains(told, first+" and ")) {
+			t.Errorf("%s: %d, %s%s; want %q", files, code, out, told, want)
+		}
 	}
 }
 

@@ -16,12 +16,13 @@ type Audit struct {
 	section []Payout
 	sums    map[rowsOf]*Sums
 	begun   bool
+	seen    map[string]bool // payouts, by their references
 }
 
 // rowsOf are those of a payout in a currency; reference is "" where rows do not tell their payout.
 type rowsOf struct{ reference, currency string }
 
-// Add takes in a record. An error is that of a payout that is incomplete, which can be seen once the next one begins.
+// Add takes in a record. An error is that of a payout that is incomplete, which can be seen once the next one begins, or that is told twice.
 func (a *Audit) Add(r Record) error {
 	switch {
 	case r.Columns != nil:
@@ -31,13 +32,7 @@ func (a *Audit) Add(r Record) error {
 		}
 		a.begun = true
 	case r.Payout != nil:
-		a.Payouts++
-		var err error
-		if a.begun {
-			err = a.Close()
-		}
-		a.section = append(a.section, *r.Payout)
-		return err
+		return a.payout(*r.Payout)
 	case r.Transaction != nil:
 		a.Rows++
 		a.begun = true
@@ -55,6 +50,22 @@ func (a *Audit) Add(r Record) error {
 		a.sums[key].Add(*r.Transaction)
 	}
 	return nil
+}
+
+func (a *Audit) payout(p Payout) (err error) {
+	a.Payouts++
+	if a.begun {
+		err = a.Close()
+	}
+	a.section = append(a.section, p)
+	if a.seen[p.PaymentReference] && p.PaymentReference != "" && err == nil {
+		err = fmt.Errorf("payout %s is in the report twice, and its rows would count twice: leave one out", p.PaymentReference)
+	}
+	if a.seen == nil {
+		a.seen = map[string]bool{}
+	}
+	a.seen[p.PaymentReference] = true
+	return err
 }
 
 // Close compares what has been read since the last payout began. It must be called at the end.

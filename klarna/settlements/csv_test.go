@@ -186,6 +186,12 @@ func TestFileOfSeveralMerchants(t *testing.T) {
 	}
 }
 
+func TestPayoutTwice(t *testing.T) {
+	if _, _, _, err := read(t, strings.NewReader(portal(t)+"\n"+portal(t)), settlements.Form{}); err == nil || !strings.HasPrefix(err.Error(), "payout XISA93DJ is in the report twice") {
+		t.Errorf("found %v, want that it is there twice", err)
+	}
+}
+
 // TestSummaryOfPayouts: a report of all payouts between two dates has totals of each currency, whose rows may tell their payout or not.
 func TestSummaryOfPayouts(t *testing.T) {
 	const totals = "summary_payout_date_start;summary_payout_date_end;summary_settlement_currency;summary_total_sale_amount;summary_total_settlement_amount\n" +
