@@ -68,12 +68,18 @@ func (a *Audit) payout(p Payout) (err error) {
 	return err
 }
 
+// Covered says that the row that was added last is compared with totals: that it is there once, and that none is missing beside it, is then
+// known once the audit is closed.
+func (a *Audit) Covered() bool {
+	return len(a.section) > 0 && (a.columns == nil || len(a.columns.Missing("type", "amount")) == 0)
+}
+
 // Close compares what has been read since the last payout began. It must be called at the end.
 func (a *Audit) Close() error {
 	section, sums, columns := a.section, a.sums, a.columns
 	a.section, a.sums, a.begun = nil, nil, false
 	if len(section) == 0 || columns != nil && len(columns.Missing("type", "amount")) > 0 {
-		return nil
+		return nil // nothing was covered
 	}
 	together := map[string]Payout{} // of a currency, where rows do not tell their payout or the totals are of several
 	for _, p := range section {

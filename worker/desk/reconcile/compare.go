@@ -140,7 +140,7 @@ func (c *comparison) read(report iter.Seq2[settlements.Record, error]) error {
 			c.columns(record.Columns)
 		}
 		if record.Transaction != nil {
-			c.row(*record.Transaction)
+			c.row(*record.Transaction, audit.Covered())
 		}
 		c.tell(StepRows, audit.Rows, 0)
 	}
@@ -188,7 +188,7 @@ func (c *comparison) unanswered(what string) {
 }
 
 // row keeps what a row says of its order. Fees and the like are for the totals only.
-func (c *comparison) row(t settlements.Transaction) {
+func (c *comparison) row(t settlements.Transaction, covered bool) {
 	switch t.Type {
 	case settlements.Sale, settlements.Return, settlements.Reversal:
 	case "":
@@ -212,6 +212,7 @@ func (c *comparison) row(t settlements.Transaction) {
 		c.orders[key], c.places = o, append(c.places, o)
 	}
 	o.add(t, c.unpriced)
+	o.uncovered = o.uncovered || !covered
 }
 
 func (c *comparison) unused(t settlements.Transaction, why string) {

@@ -294,6 +294,23 @@ func TestWhatMaySettle(t *testing.T) {
 	}
 }
 
+// TestRowsWithoutTotalsMaySettleNothing: that it is exactly one sale is proven by totals alone, those of its own file.
+func TestRowsWithoutTotalsMaySettleNothing(t *testing.T) {
+	const totals = "payment_reference;settlement_currency;total_sale_amount;total_settlement_amount\nP1;EUR;15.99;15.99\n\n"
+	const row = "type;order_id;merchant_reference1;amount;posting_currency;sale_date\nSALE;order-1;1-2026-12;15.99;EUR;2026-12-01T01:00:00Z\n"
+	for text, against := range map[string]string{totals + row: "", row: "the report has no totals that say whether it has all sales"} {
+		found, err := reconcile.Compare(t.Context(), books(renewal("1", unresolved)), settlements.ReadCSV(strings.NewReader(text), settlements.Form{}), options())
+		if err != nil || len(found.Evidence) != 1 || len(found.Breaks) != 1 {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		for _, e := range found.Evidence {
+			if e.Against != against || !strings.Contains(found.Breaks[0].Detail, against) {
+				t.Errorf("%s\nagainst %q, want %q", text, e.Against, against)
+			}
+		}
+	}
+}
+
 // TestExtraCharge is meant to fall between two periods.
 func TestExtraCharge(t *testing.T) {
 	extra := renewal("1", func(r *reconcile.Renewal) { r.Period, r.OrderID = "extra", "order-2" })

@@ -69,6 +69,8 @@ func (c *comparison) against(s stranger, r Renewal) string {
 		return fmt.Sprintf("%d orders have this reference", len(c.claims[r.Key()]))
 	case len(s.sales) > 1:
 		return fmt.Sprintf("the order has %d sales", len(s.sales))
+	case s.uncovered:
+		return "the report has no totals that say whether it has all sales"
 	case len(s.backs) > 0:
 		return "some of the money went back"
 	case !r.referred(s.order):

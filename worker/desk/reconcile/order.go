@@ -17,6 +17,7 @@ type order struct {
 	saleDate   time.Time
 	sales      []sale
 	backs      []back
+	uncovered  bool // a row of it is not compared with a payout's totals: others may be missing
 }
 
 // sale is one SALE.
