@@ -129,7 +129,7 @@ func (f ReportForm) totals(p *payout) map[string]string {
 		"payment_reference": p.reference, "settlement_currency": p.currency, "payout_date": p.date().time().Format(f.Dates), "merchant_id": merchant(p.username), "merchant_settlement_type": "NET",
 	}
 	for name, amount := range map[string]int64{
-		"total_sale_amount": t.Sale, "total_fee_amount": taken * t.Fee, "total_tax_amount": taken * t.Tax, "total_return_amount": taken * t.Return, "total_reversal_amount": t.Reversal,
+		"total_sale_amount": t.Sale, "total_fee_amount": taken * t.Fee, "total_tax_amount": taken * t.Tax, "total_return_amount": taken * t.Return, "total_reversal_amount": taken * t.Reversal,
 		"total_commission_amount": 0, "total_charge_amount": 0, "total_credit_amount": 0, "total_holdback_amount": 0, "total_release_amount": 0, "total_repay_amount": 0, "total_fee_refund_amount": 0,
 		"total_deposit_amount": t.Deposit, "total_settlement_amount": t.Settlement, "opening_debt_balance": 0, "closing_debt_balance": t.ClosingDebt,
 	} {

@@ -26,7 +26,7 @@ type Form struct {
 // ReadCSV reads a settlement report, one record at a time. A file is one or more sections: a line of names with payouts
 // below it, where the merchant has the totals switched on, and a line of names with transactions below it. Columns are
 // known by name, in any order; names that are not Klarna's are passed over. A byte order mark, CRLF, blank lines and
-// Excel's sep= are nothing to complain about. An error, mostly a *[FormatError], is the last thing that comes.
+// Excel's sep= are nothing to complain about. The last thing that comes is the end, or an error, mostly a *[FormatError].
 func ReadCSV(r io.Reader, form Form) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		f, err := open(r, form)
@@ -41,7 +41,9 @@ func ReadCSV(r io.Reader, form Form) iter.Seq2[Record, error] {
 				}
 			}
 		}
-		if !errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) {
+			yield(Record{End: true}, nil)
+		} else {
 			yield(Record{}, err)
 		}
 	}
@@ -54,7 +56,8 @@ type file struct {
 	leash   *leash
 	before  int // lines that the reader has not seen
 	header  []string
-	rows    bool // header is one of transactions
+	totals  Columns // of the last header of payouts
+	rows    bool    // header is one of transactions
 	payouts []Payout
 	begun   bool // the section has had transactions
 }
@@ -226,6 +229,7 @@ func (f *file) begin(fields []string) ([]Record, error) {
 	}
 	f.header = header
 	if !f.rows {
+		f.totals = columns
 		return nil, nil
 	}
 	f.begun = true
@@ -237,7 +241,7 @@ func (f *file) begin(fields []string) ([]Record, error) {
 }
 
 func (f *file) payout(fields []string) (*Payout, error) {
-	p := &Payout{Line: f.line()}
+	p := &Payout{Columns: f.totals, Line: f.line()}
 	for i, field := range fields {
 		if place := payoutColumn(f.header[i]); place != nil {
 			*place(p) = strings.TrimSpace(field)

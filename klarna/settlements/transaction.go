@@ -98,6 +98,7 @@ type Payout struct {
 	MerchantID             string    `json:"merchant_id"`
 	MerchantSettlementType string    `json:"merchant_settlement_type"` // NET, GROSS or GROSS_FEE
 	Totals                 Totals    `json:"totals"`
+	Columns                Columns   `json:"-"` // of a file, which may leave totals out; nil from the API, which has all
 	Line                   int       `json:"-"` // in the file, 0 from the API
 }
 
@@ -130,10 +131,23 @@ type Record struct {
 	Columns     Columns      // a file's header of transactions; what follows has these
 	Payout      *Payout      // the totals of a payout, before its rows
 	Transaction *Transaction // a row
+	End         bool         // of a file: what follows is of another, and has its own columns and totals
 }
 
 // Columns are the names of what the rows of a file have, in Klarna's words for the API: currency_code, not posting_currency.
 type Columns map[string]bool
+
+// lack says that a column is not there; nil has all.
+func (c Columns) lack(name string) bool { return c != nil && !c[name] }
+
+// both are the columns that two have.
+func (c Columns) both(o Columns) Columns {
+	common := Columns{}
+	for name := range c {
+		common[name] = o[name]
+	}
+	return common
+}
 
 // Missing lists those of names that are not there.
 func (c Columns) Missing(names ...string) (missing []string) {
