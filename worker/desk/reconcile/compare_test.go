@@ -242,6 +242,29 @@ func TestBreaksOfOneID(t *testing.T) {
 	}
 }
 
+// TestEqualReturns: what nothing tells apart but its number is as many breaks, of which the first has the ID that it always had.
+func TestEqualReturns(t *testing.T) {
+	bare := func(amount int64, change ...func(*settlements.Transaction)) settlements.Transaction {
+		return sold("1", append([]func(*settlements.Transaction){went(settlements.Return), func(t *settlements.Transaction) { t.RefundID, t.Amount = "", amount }}, change...)...)
+	}
+	own := func(t *settlements.Transaction) { t.MerchantRefundReference = "rma-1" }
+	rows := []settlements.Transaction{sold("1"), bare(500, own), bare(500), bare(500), bare(400), bare(500), bare(500, func(t *settlements.Transaction) { t.Type = settlements.Reversal })}
+	found, err := reconcile.Compare(t.Context(), books(renewal("1")), report(rows...), options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, want := map[messages.BreakID]bool{}, map[messages.BreakID]bool{messages.NewBreakID(messages.BreakReversed, "default", "order-1", "2026-12-01T01:00:00Z/500"): true}
+	for _, piece := range []string{"500", "500/2", "500/3", "400"} {
+		want[messages.NewBreakID(messages.BreakReturned, "default", "order-1", "2026-12-01T01:00:00Z/"+piece)] = true
+	}
+	for _, b := range found.Breaks {
+		got[b.ID] = true
+	}
+	if !maps.Equal(got, want) || len(found.Breaks) != len(want) {
+		t.Errorf("%d breaks with IDs %v, want %v", len(found.Breaks), got, want)
+	}
+}
+
 // TestWhatMaySettle takes one condition away at a time: none is left out.
 func TestWhatMaySettle(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -199,6 +199,7 @@ func (c *comparison) amounts(o *order, r Renewal) {
 
 // wentBack tells of money that went back and that nobody here knows of.
 func (c *comparison) wentBack(o *order, r Renewal) {
+	equals := map[string]int{}
 	for _, back := range o.backs {
 		kind, what := messages.BreakReturned, "was given back"
 		switch {
@@ -216,6 +217,10 @@ func (c *comparison) wentBack(o *order, r Renewal) {
 		}
 		if piece == "" {
 			piece = fmt.Sprintf("%s/%d", back.at.Format(time.RFC3339), back.amount)
+			equals[string(kind)+piece]++
+			if n := equals[string(kind)+piece]; n > 1 { // nothing else tells it from the first
+				piece += fmt.Sprintf("/%d", n)
+			}
 		}
 		b := about(kind, r, o, o.id, piece)
 		b.Amount, b.Currency, b.RefundID, b.SettledAt = back.amount, back.currency, back.refundID, back.at

@@ -222,7 +222,7 @@ func anyRows(t *rapid.T) (all []settlements.Transaction) {
 			row.MerchantRefundReference = rapid.SampledFrom([]string{"", "rma"}).Draw(t, "refund")
 			fallthrough
 		default:
-			row.RefundID = fmt.Sprint("r-", len(all))
+			row.RefundID = rapid.SampledFrom([]string{"", fmt.Sprint("r-", len(all))}).Draw(t, "refund id")
 		}
 		all = append(all, row)
 	}
@@ -235,6 +235,13 @@ func TestBothJoinsAgree(t *testing.T) {
 		found, err := reconcile.Compare(t.Context(), books(p.renewals...), report(p.rows...), reconcile.Options{Account: "default", Now: firstDay.Add(day)})
 		if err != nil {
 			t.Fatal(err)
+		}
+		ids := map[messages.BreakID]bool{}
+		for _, b := range found.Breaks {
+			if ids[b.ID] {
+				t.Fatalf("two breaks have the ID of %+v", b)
+			}
+			ids[b.ID] = true
 		}
 		for _, order := range orders {
 			var got, want []string
