@@ -7,6 +7,7 @@ import (
 	"iter"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -92,7 +93,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 	if err != nil {
 		return err
 	}
-	entry, err := c.entry(s)
+	entry, configured, err := c.entry(s)
 	if err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 		return err
 	}
 	defer js.Conn().Close()
-	d := reconciler{js: js, path: path, log: log, bar: bar, apply: c.Apply, streams: w}
+	d := reconciler{js: js, path: path, log: log, bar: bar, apply: c.Apply, configured: configured, streams: w}
 	found, err := d.compare(ctx, report, reconcile.Options{
 		Account: messages.Account(c.Account), Merchant: entry.Merchant(), From: days.from, To: days.to, ExpectWithin: c.ExpectWithin, Now: time.Now(),
 	})
@@ -144,23 +145,27 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 	return nil
 }
 
-// entry is the account, which with FILEs needs no credentials.
-func (c *reconcileCmd) entry(s *cli.Settings) (entry cli.AccountEntry, err error) {
+// entry is the account, which with FILEs needs no credentials, and the names of all that are configured.
+func (c *reconcileCmd) entry(s *cli.Settings) (entry cli.AccountEntry, configured []string, err error) {
 	if _, err := messages.ParseAccount(c.Account); err != nil {
-		return entry, cli.Usagef("--account: %w", err)
+		return entry, nil, cli.Usagef("--account: %w", err)
 	}
 	entries, err := c.Klarna.Entries(s)
 	if err != nil {
-		return entry, cli.Usage(err)
+		return entry, nil, cli.Usage(err)
 	}
-	i := slices.IndexFunc(entries, func(e cli.AccountEntry) bool { return e.Name == c.Account })
-	switch {
-	case i >= 0:
-		return entries[i], nil
-	case len(c.File) > 0:
-		return cli.AccountEntry{Name: c.Account}, nil
+	entry = cli.AccountEntry{Name: c.Account}
+	found := false
+	for _, e := range entries {
+		configured = append(configured, e.Name)
+		if e.Name == c.Account {
+			entry, found = e, true
+		}
 	}
-	return entry, cli.Usagef("--account: %q is not configured: expected KLARNA_ACCOUNT, KLARNA_ENDPOINT and credentials of it, or an entry in --config", c.Account)
+	if !found && len(c.File) == 0 {
+		return entry, nil, cli.Usagef("--account: %q is not configured: expected KLARNA_ACCOUNT, KLARNA_ENDPOINT and credentials of it, or an entry in --config", c.Account)
+	}
+	return entry, configured, nil
 }
 
 // reconciler is what a comparison works with.
@@ -173,6 +178,8 @@ type reconciler struct {
 	log     zerolog.Logger
 	bar     *cli.Progress
 	apply   bool
+
+	configured []string // accounts
 }
 
 // compare brings the books up to date and puts the report beside them.
@@ -206,12 +213,29 @@ func (d *reconciler) compare(ctx context.Context, report iter.Seq2[settlements.R
 			return nil, err
 		}
 	}
+	if err := d.known(ctx, b, options.Account); err != nil {
+		return nil, err
+	}
 	defer d.bar.Done()
 	options.Progress = func(step reconcile.Step, n, of int) { d.bar.Show(string(step), int64(n), int64(of)) }
 	return reconcile.Compare(ctx, books.Compared{Books: b, Rhythm: func(ctx context.Context, r messages.Renewal) (messages.Cadence, bool, error) {
 		at, err := d.journal.Last(ctx, r)
 		return at.State.Cadence, at.State.OffCycle, err
 	}}, report, options)
+}
+
+// known fails where nobody has heard of the account: every row would be unused, as if nothing were wrong.
+func (d *reconciler) known(ctx context.Context, b *books.Books, account messages.Account) error {
+	if slices.Contains(d.configured, string(account)) {
+		return nil
+	}
+	names, err := b.Accounts(ctx)
+	if err != nil || slices.Contains(names, string(account)) {
+		return err
+	}
+	names = append(names, d.configured...)
+	slices.Sort(names)
+	return cli.Usagef("--account: %q is in neither the books nor the settings, which have %s", account, strings.Join(slices.Compact(names), ", "))
 }
 
 // patience is for how long who follows the journal with the books is waited for.

@@ -81,6 +81,18 @@ func TestReconcileFiles(t *testing.T) {
 			t.Errorf("wrong: %d, %s%s, %v", code, out, told, err)
 		}
 	}
+	if code, out, told := asked(t, env, "reconcile", "--account=nope", clean); code != cli.ExitUsage || out != "" || !strings.Contains(strings.Join(strings.Fields(told), " "), `--account: "nope" is in neither the books nor the settings, which have default`) {
+		t.Errorf("an account of nobody: %d, %s%s", code, out, told)
+	}
+	env["KLARNA_ACCOUNT"] = "new"
+	for _, account := range []string{"new", "default"} { // of the settings alone, and of the books alone
+		if code, out, told := asked(t, env, "reconcile", "--account="+account, clean); code != cli.ExitDone || !strings.Contains(out, "breaks 0") {
+			t.Errorf("account %s: %d, %s%s", account, code, out, told)
+		}
+	}
+	if code, _, told := asked(t, env, "reconcile", "--account=nope", clean); code != cli.ExitUsage || !strings.Contains(strings.Join(strings.Fields(told), " "), "which have default, new") {
+		t.Errorf("an account of nobody beside another: %d, %s", code, told)
+	}
 	if code, _, told := asked(t, env, "reconcile", "--account=default", bad); code != cli.ExitFailed || !strings.Contains(told, "bad.csv: line 2, column 8 (amount)") {
 		t.Errorf("bad: %d, %s", code, told)
 	}

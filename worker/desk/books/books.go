@@ -119,3 +119,20 @@ func (b *Books) Position(ctx context.Context) (p Position, err error) {
 	}
 	return p, nil
 }
+
+// Accounts are those that have renewals.
+func (b *Books) Accounts(ctx context.Context) (names []string, err error) {
+	rows, err := b.QueryContext(ctx, "SELECT DISTINCT account FROM renewals WHERE stands_in = 0 ORDER BY 1")
+	if err != nil {
+		return nil, fmt.Errorf("read books %s: %w", b.path, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("read books %s: %w", b.path, err)
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
