@@ -219,6 +219,27 @@ func TestReportsOfWhatWasPutRight(t *testing.T) {
 	}
 }
 
+// However a job writes its currency, it is the same money.
+func TestCurrencyOfAnyCase(t *testing.T) {
+	records := charged(7, 9) // 15.99 and 16.00
+	for i := range records {
+		records[i].Sequence, records[i].Stored = uint64(i+1), noon
+		if i > 1 {
+			records[i].Body = bytes.Replace(records[i].Body, []byte(`"EUR"`), []byte(`"eUr"`), 1)
+		}
+	}
+	b := open(t, records)
+	money, err := b.Money(t.Context(), Filter{}, Days)
+	if err != nil || len(money) != 1 || money[0].Of != "EUR" || money[0].N != 2 || money[0].Minor != 3199 {
+		t.Errorf("money %+v, %v; want 2 orders of 31.99 EUR", money, err)
+	}
+	for _, text := range []string{"16.00 EUR", "16.00 eur", "16.00 Eur 2026-12-01"} {
+		if hits, _, err := b.Find(t.Context(), text, 10); err != nil || len(hits) != 1 || hits[0].Renewal.SubscriptionID != "sub-8" || hits[0].Renewal.PurchaseCurrency != "EUR" {
+			t.Errorf("%s: %+v, %v", text, hits, err)
+		}
+	}
+}
+
 // A week begins on Monday, a month on its first day.
 func TestSpans(t *testing.T) {
 	records := charged(1, 2)

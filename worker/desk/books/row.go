@@ -104,6 +104,7 @@ func (row *Row) read() (err error) {
 	if err := json.Unmarshal(row.Body, &row.event); err != nil {
 		return fmt.Errorf("read body: %w", err)
 	}
+	row.event.PurchaseCurrency = strings.ToUpper(row.event.PurchaseCurrency) // a job may write it as it likes
 	if err := json.Unmarshal([]byte(row.State), &row.stands); err != nil {
 		return fmt.Errorf("read %s header: %w", messages.HeaderState, err)
 	}

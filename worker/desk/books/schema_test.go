@@ -113,10 +113,10 @@ func TestMigrationsBringRowsUpToDate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "books.db")
 	c := fileOf(t, path, 1)
 	for n, row := range []struct{ phase, history string }{{"paid", "paid1"}, {"dunning", "paid1 dunning1"}, {"charging", "paid1 dunning1"}, {"paid", "dunning1 paid2"}, {"captured", "paid2 dunning1"}} {
-		script := fmt.Sprintf(`INSERT INTO renewals (id, name, renewal_key, account, phase, paid_at, captured_amount, first_sequence, last_sequence, records)
-			VALUES (%[1]d, 'sub-%[1]d', '', 'default', '%[2]s', '2026-12-01T12:00:00.000Z', 1600, 1, 1, 1);`, n, row.phase)
+		script := fmt.Sprintf(`INSERT INTO renewals (id, name, renewal_key, account, phase, paid_at, captured_amount, first_sequence, last_sequence, records, purchase_currency)
+			VALUES (%[1]d, 'sub-%[1]d', '', 'default', '%[2]s', '2026-12-01T12:00:00.000Z', 1600, 1, 1, 1, 'eur');`, n, row.phase)
 		for i, word := range strings.Fields(row.history) {
-			script += fmt.Sprintf(`INSERT INTO records (sequence, renewal_id, kind, account, at, stored_at) VALUES (%d, %d, '%s', 'default', '', '');`, 10*n+i+1, n, word[:len(word)-1])
+			script += fmt.Sprintf(`INSERT INTO records (sequence, renewal_id, kind, account, at, stored_at, purchase_currency) VALUES (%d, %d, '%s', 'default', '', '', 'eur');`, 10*n+i+1, n, word[:len(word)-1])
 		}
 		if err := c.Exec(script); err != nil {
 			t.Fatal(err)
@@ -135,5 +135,8 @@ func TestMigrationsBringRowsUpToDate(t *testing.T) {
 		if (row["paid_at"] != nil) != paid || (row["captured_amount"] != nil) != paid {
 			t.Errorf("%v", row)
 		}
+	}
+	if written := all(t, b, "SELECT purchase_currency FROM records UNION SELECT purchase_currency FROM renewals"); len(written) != 1 || written[0]["purchase_currency"] != "EUR" {
+		t.Errorf("currencies %v, want EUR", written)
 	}
 }

@@ -6,3 +6,6 @@ CREATE INDEX records_corrected ON records (corrects) WHERE corrects IS NOT NULL;
 -- What was paid and is not, by a later decision, is paid at no time.
 UPDATE renewals SET paid_at = NULL, captured_amount = NULL WHERE paid_at IS NOT NULL AND phase NOT IN ('paid', 'capturing', 'captured', 'capture_failed') AND id IN (
   SELECT renewal_id FROM records WHERE kind IN ('paid', 'dunning') GROUP BY renewal_id HAVING max(iif(kind = 'dunning', sequence, 0)) > max(iif(kind = 'paid', sequence, 0)));
+-- Currencies are upper case.
+UPDATE records SET purchase_currency = upper(purchase_currency) WHERE purchase_currency <> upper(purchase_currency);
+UPDATE renewals SET purchase_currency = upper(purchase_currency) WHERE purchase_currency <> upper(purchase_currency);
