@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -39,9 +41,9 @@ func (l Line) Name() string {
 }
 
 // ReadLines reads verdicts, as CSV with a header or as JSON Lines: what begins with { is JSON. The columns, or fields, are verdict,
-// order_id, capture_id and note beside id, or subscription_id (or subscription) and period; the others are those of [WriteSheet], and
-// what JSON has beside them is left alone. A spreadsheet's semicolons and tabs are understood, and so is its byte order mark. An error is
-// about the file as a whole.
+// order_id, capture_id and note beside id, or subscription_id (or subscription) and period; the others are those of [WriteSheet], in JSON
+// those of [messages.Unresolved], and are left alone. A spreadsheet's semicolons and tabs are understood, and so is its byte order mark. An
+// error is about the file as a whole.
 func ReadLines(r io.Reader) ([]Line, error) {
 	in := bufio.NewReader(r)
 	skipMark(in)
@@ -110,6 +112,9 @@ func jsonLines(in *bufio.Reader) (lines []Line, err error) {
 		if err := json.Unmarshal(scanner.Bytes(), &fields); err != nil {
 			return nil, fmt.Errorf("line %d: %w", number, err)
 		}
+		if err := checkFields(number, fields); err != nil {
+			return nil, err
+		}
 		values, problem := map[string]string{}, error(nil)
 		for name, value := range fields {
 			var text string
@@ -129,6 +134,30 @@ func jsonLines(in *bufio.Reader) (lines []Line, err error) {
 		lines = append(lines, l)
 	}
 	return lines, scanner.Err()
+}
+
+// checkFields names a field that nobody would read, as [checkHeader] does a column.
+func checkFields(line int, fields map[string]json.RawMessage) error {
+	known := filledIn()
+	for _, c := range columns() {
+		known = append(known, c.name)
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[messages.Unresolved]()) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		known = append(known, name)
+	}
+	seen := map[string]bool{}
+	for _, field := range slices.Sorted(maps.Keys(fields)) {
+		switch name := named(field); {
+		case name == "" || !slices.Contains(known, name):
+			return fmt.Errorf("line %d: unknown field %.40q, expected some of %s", line, name, strings.Join(filledIn(), ", "))
+		case seen[name]:
+			return fmt.Errorf("line %d: field %s is there twice", line, name)
+		default:
+			seen[name] = true
+		}
+	}
+	return nil
 }
 
 // filledIn are the columns that say something.

@@ -2,6 +2,7 @@ package desk
 
 import (
 	"bytes"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ func TestReadLines(t *testing.T) {
 		{name: "a number", text: `{"id":"1","verdict":"paid","order_id":7}`, want: []string{"1 order_id: 7, expected a string"}},
 		{name: "nothing", text: " \n", err: "found nothing, expected a header"},
 		{name: "mistyped column", text: "id,verdict,orderid\n", err: `line 1: unknown column "orderid", expected some of verdict, order_id,`},
+		{name: "mistyped field", text: "{\"id\":\"1\",\"verdict\":\"paid\",\"order_id\":\"o\"}\n{\"id\":\"2\",\"verdikt\":\"not_charged\"}\n", err: `line 2: unknown field "verdikt", expected some of id, subscription_id, period, idempotency_key, verdict,`},
+		{name: "a field twice", text: `{"subscription":"1","period":"2026-12","subscription_id":"2"}`, err: "line 1: field subscription_id is there twice"},
+		{name: "a field without a name", text: `{"id":"1","":"paid"}`, err: `line 1: unknown field ""`},
 		{name: "no verdict", text: "id,order_id\n", err: "line 1: no column verdict"},
 		{name: "no name", text: "period,verdict\n", err: "line 1: no column id, nor subscription_id and period"},
 		{name: "a column twice", text: "subscription,period,verdict,subscription_id\n", err: "line 1: column subscription_id is there twice"},
@@ -60,6 +64,18 @@ func TestReadLines(t *testing.T) {
 				t.Errorf("%s: got %q, want %q", row.name, got[i], want)
 			}
 		}
+	}
+}
+
+// What results have of what is unresolved is read as JSON Lines, too, all of it.
+func TestResultsAreReadBack(t *testing.T) {
+	t.Parallel()
+	body, err := os.ReadFile("../../messages/testdata/unresolved.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines, err := ReadLines(bytes.NewReader(body)); err != nil || len(lines) != 1 || !lines[0].Open() {
+		t.Errorf("%+v, %v; want a line that is open", lines, err)
 	}
 }
 
