@@ -105,7 +105,7 @@ func (s *Sums) Cover(p Payout) error {
 		compare("tax", t.Tax, s.tax())
 	}
 	for kind, sum := range s.byType {
-		if kind.sign() == 0 && kind != Correction {
+		if !kind.Known() {
 			compare("(type "+string(kind)+" has no total)", 0, sum)
 		}
 	}

@@ -48,6 +48,9 @@ func (t Type) sign() int64 {
 	return 0
 }
 
+// Known says that the type is one of these.
+func (t Type) Known() bool { return t.sign() != 0 || t == Correction }
+
 // PaymentDefault is the detailed type of a RETURN that Klarna registered, because the customer did not pay.
 const PaymentDefault = "PAYMENT_DEFAULT"
 

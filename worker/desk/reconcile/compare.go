@@ -195,6 +195,9 @@ func (c *comparison) row(t settlements.Transaction, covered bool) {
 		c.unused(t, "the file does not tell its type")
 		return
 	default:
+		if !t.Type.Known() {
+			c.unused(t, "its type is none that is known here")
+		}
 		return
 	}
 	switch {

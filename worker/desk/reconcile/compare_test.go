@@ -176,6 +176,9 @@ func TestBreaks(t *testing.T) {
 		"not paid by customer": {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("1", went(settlements.Return), func(t *settlements.Transaction) {
 			t.MerchantRefundReference, t.DetailedType = "r", settlements.PaymentDefault
 		})}, want: []string{"returned order-1"}},
+		"the same in lower case": {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("1", went(settlements.Return), func(t *settlements.Transaction) {
+			t.MerchantRefundReference, t.DetailedType = "r", "payment_default"
+		})}, want: []string{"returned order-1"}},
 		"disputed":              {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("1", went(settlements.Reversal))}, want: []string{"reversed order-1"}},
 		"a return of last year": {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("old", went(settlements.Return))}, unused: 1},
 		"a period of two names": {books: []reconcile.Renewal{renewal("1"), renewal("1", func(r *reconcile.Renewal) { r.Period, r.OrderID, r.DueAt = "december", "order-2", firstDay.Add(day) })}, rows: []settlements.Transaction{sold("1"), sold("2")}, want: []string{"close_periods order-1"}},
@@ -331,6 +334,18 @@ func TestRowsWithoutTotalsMaySettleNothing(t *testing.T) {
 				t.Errorf("%s\nagainst %q, want %q", text, e.Against, against)
 			}
 		}
+	}
+}
+
+// TestRowsOfOtherTypes: those that a payout has beside sales and what went back are for its totals; one of a type that nobody knows is listed.
+func TestRowsOfOtherTypes(t *testing.T) {
+	text := "type;order_id;amount;posting_currency\nSALE;order-1;15.99;EUR\n"
+	for _, kind := range []string{"CHARGE", "CORRECTION", "HOLDBACK", "FEE", "REVERSAL_MERCHANT_PROTECTION", "WHATEVER"} {
+		text += kind + ";order-1;-15.99;EUR\n"
+	}
+	found, err := reconcile.Compare(t.Context(), books(renewal("1")), settlements.ReadCSV(strings.NewReader(text), settlements.Form{}), options())
+	if err != nil || len(found.Breaks) != 0 || len(found.Unused) != 1 || found.Unused[0].Line != 8 || found.Unused[0].Type != "WHATEVER" || found.Unused[0].OrderID != "order-1" || found.Unused[0].Amount != -1599 {
+		t.Errorf("found %q, unused %+v, %v; want the last row unused", told(found), found.Unused, err)
 	}
 }
 

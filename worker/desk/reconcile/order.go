@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/klarna-renewals/renewals/klarna/settlements"
@@ -77,7 +78,7 @@ func (o *order) add(t settlements.Transaction, unpriced bool) {
 		return
 	}
 	o.backs = append(o.backs, back{
-		place: at, kind: t.Type, byKlarna: t.DetailedType == settlements.PaymentDefault, registered: t.MerchantRefundReference != "",
+		place: at, kind: t.Type, byKlarna: strings.EqualFold(t.DetailedType, settlements.PaymentDefault), registered: t.MerchantRefundReference != "",
 		refundID: t.RefundID, dispute: t.ReversalReference, amount: -t.Effect(), currency: t.CurrencyCode, at: t.CaptureDate,
 	})
 }
