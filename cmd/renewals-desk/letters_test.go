@@ -67,7 +67,8 @@ func TestAppliedLeavesNoLetter(t *testing.T) {
 	gaveUp(t, js, "proven", sent, messages.ReasonIdempotencyWindowExpired, messages.ReasonSecondOrder)
 	gaveUp(t, js, "open", sent, messages.ReasonIdempotencyWindowExpired)
 	report := filepath.Join(t.TempDir(), "report.csv")
-	row := "type;order_id;amount;posting_currency;merchant_reference1;sale_date\nSALE;o-1;15.99;EUR;proven-2026-12;" + sent.Add(time.Minute).Format(time.RFC3339) + "\n"
+	row := "payment_reference;settlement_currency;total_sale_amount;total_settlement_amount\nP1;EUR;15.99;15.99\n\n" +
+		"type;order_id;amount;posting_currency;merchant_reference1;sale_date\nSALE;o-1;15.99;EUR;proven-2026-12;" + sent.Add(time.Minute).Format(time.RFC3339) + "\n"
 	if err := os.WriteFile(report, []byte(row), 0o600); err != nil {
 		t.Fatal(err)
 	}
