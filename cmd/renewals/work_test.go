@@ -300,6 +300,27 @@ func TestMissingStream(t *testing.T) {
 	}
 }
 
+// What a worker tells of an ack_wait that is too short cures it, as it is printed.
+func TestAckWaitRemedy(t *testing.T) {
+	t.Parallel()
+	env := environmentFor(broker(t, nil), simulator(t)).with("RENEWALS_TRY_TIMEOUT", "110300ms", "RENEWALS_LOG_FORMAT", "json", "RENEWALS_LOG_LEVEL", "info")
+	finish(t, cli.ExitDone, env, "", "provision")
+	_, told := finish(t, cli.ExitFailed, env, "", "work")
+	found, _ := finish(t, cli.ExitFailed, env, "", "doctor")
+	_, remedy, _ := strings.Cut(told, "run `renewals ")
+	remedy, _, _ = strings.Cut(remedy, "`")
+	if want := "provision --ack-wait 2m35s --force=ack_wait"; remedy != want || !strings.Contains(found, want) {
+		t.Fatalf("the worker says %s\nand doctor %s\nwant %q", told, found, want)
+	}
+	finish(t, cli.ExitDone, env, "", strings.Fields(remedy)...)
+	p := start(t, env, "", "work")
+	eventually(t, "the worker charges", func() bool { return strings.Contains(p.stderr.String(), "charging renewals") })
+	p.stop()
+	if code := p.wait(t); code != cli.ExitDone || strings.Contains(p.stderr.String(), "ack_wait") {
+		t.Errorf("after what it advised the worker exited with %d: %s", code, p.stderr.String())
+	}
+}
+
 func TestNoServerYet(t *testing.T) {
 	t.Parallel()
 	gone := broker(t, nil)

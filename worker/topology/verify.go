@@ -26,7 +26,8 @@ type Deviation struct {
 	// Advice is what to do where that is not to put the setting right; "" otherwise.
 	Advice string
 
-	firstEdition bool // subjects of the contract's first edition are among what was found
+	firstEdition bool          // subjects of the contract's first edition are among what was found
+	need         time.Duration // how long a delivery may be worked on, of an ack_wait
 }
 
 func (d *Deviation) Error() string { return d.Finding() + "; " + d.Remedy() }
@@ -57,7 +58,8 @@ func (d *Deviation) Remedy() string {
 	case d.Setting == "subjects" && d.firstEdition:
 		return movingOn + "; where the stream is empty, run `renewals provision`"
 	case d.Setting == "ack_wait":
-		return "run `renewals provision --ack-wait " + DefaultAckWait.String() + " --force=ack_wait`, or give tries less time"
+		wait := max(DefaultAckWait, (d.need + time.Second - 1).Truncate(time.Second))
+		return "run `renewals provision --ack-wait " + wait.String() + " --force=ack_wait`, or give tries less time"
 	case fixedSettings[d.Setting] && d.Consumer != "":
 		return "no update changes it: delete the consumer and run `renewals provision`, its jobs come again"
 	case fixedSettings[d.Setting], d.Setting == "retention" && (d.Got == "workqueue" || d.Want == "workqueue"):
@@ -415,7 +417,7 @@ func deviates(config jetstream.ConsumerConfig, account messages.Account, name, s
 		}
 	}
 	if config.AckWait < need {
-		return &Deviation{Stream: stream, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(),
+		return &Deviation{Stream: stream, Consumer: name, Setting: "ack_wait", Got: config.AckWait.String(), need: need,
 			Want: fmt.Sprintf("at least %s, the try budget and the try timeout and a tenth", need)}
 	}
 	return nil
