@@ -252,6 +252,9 @@ func (m *Metrics) tried(a messages.Account, err error) {
 // look for all accounts there are, since one worker looks for everybody.
 func (m *Metrics) gauge(o desk.Overview, mine map[messages.Account]bool, keyWindow time.Duration) {
 	unserved := 0
+	for _, jobs := range o.Misaddressed {
+		unserved += jobs.Jobs
+	}
 	for _, a := range o.Accounts {
 		if a.Workers == 0 {
 			unserved += a.Backlog

@@ -125,7 +125,7 @@ func queued(j desk.WaitingJob, s journal.State, now time.Time) string {
 		what = "capture job"
 	}
 	return fmt.Sprintf("%s %s, sequence %d of %s, published %s ago for account %s: %s", what, cmp.Or(string(j.ID), "without a valid ID"), j.Sequence, cmp.Or(j.Stream, messages.StreamJobs),
-		age(now, j.Published), j.Account, j.Standing(s, now))
+		age(now, j.Published), cmp.Or(j.Misaddressed, string(j.Account)), j.Standing(s, now))
 }
 
 // order tells of a renewal that is paid, and how much of its order is captured.

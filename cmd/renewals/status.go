@@ -160,8 +160,18 @@ func needsHuman(o desk.Overview) []string {
 		}
 		why = append(why, a.Unreadable...)
 	}
+	for i, m := range o.Misaddressed {
+		if i == mostMisaddressed {
+			why = append(why, fmt.Sprintf("jobs wait for %d more names that no account can have: renewals status --json", len(o.Misaddressed)-i))
+			break
+		}
+		why = append(why, m.String())
+	}
 	return why
 }
+
+// mostMisaddressed is how many wrong names of accounts fit on a screen: whoever may publish can make up more.
+const mostMisaddressed = 10
 
 // mostUnresolved is how many renewals that wait for an operator fit on a screen.
 const mostUnresolved = 10

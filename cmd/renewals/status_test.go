@@ -109,6 +109,29 @@ func TestStatus(t *testing.T) {
 		return p.wait(t) == cli.ExitDone && strings.Contains(p.stdout.String(), "default (0 in flight, no rate limit)")
 	})
 
+	// A publisher has mistyped its account: no worker could be called so.
+	for _, subject := range []string{"renewals.due.SE", "renewals.due.a_b", "renewals.due.a_b", "renewals.due.\x1b[2J", "renewals.capture.SE"} {
+		payload, err := o.job("lost", "ok", "", 1).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.js.Publish(t.Context(), subject, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, _ = o.run(cli.ExitFailed, "status")
+	o.expect(out, `1 charge jobs wait for account "SE", and no account can be called so`, `2 charge jobs wait for account "a_b"`, `1 charge jobs wait for account "\x1b[2J"`, `1 capture jobs wait for account "SE"`)
+	found, _ := o.run(cli.ExitDone, "doctor")
+	o.expect(found, `warn      workers       5 jobs wait for what no account can be called: "SE", "\x1b[2J", "a_b": no worker takes them`)
+	shown, _ := o.run(cli.ExitDone, "show", "lost")
+	o.expect(shown, `for account "SE": no account can be called so, no worker takes it`, `for account "\x1b[2J": no account`)
+	if seen := out + found + shown; strings.Contains(seen, "\x1b") {
+		t.Errorf("a stranger's subject steers the terminal: %q", seen)
+	}
+	if _, told := o.run(cli.ExitFailed, "status", "--json"); strings.Contains(told, "\x1b") {
+		t.Errorf("got %q", told)
+	}
+
 	// Somebody has touched the journal.
 	stream, err := o.js.Stream(t.Context(), messages.StreamJournal)
 	if err != nil {

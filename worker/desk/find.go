@@ -36,6 +36,7 @@ type WaitingJob struct {
 	Stream         string                  `json:"stream"`
 	ID             messages.MessageID      `json:"id"`
 	Account        messages.Account        `json:"account"`
+	Misaddressed   string                  `json:"misaddressed,omitempty"` // in place of the account, see [Misaddressed]
 	SubscriptionID messages.SubscriptionID `json:"subscription_id"`
 	Period         messages.Period         `json:"period"`
 	Attempt        int64                   `json:"attempt,omitempty"`
@@ -338,7 +339,7 @@ func (f Finder) queued(ctx context.Context, name string, s Sought) (jobs []Waiti
 }
 
 func readDue(stream string, m *jetstream.RawStreamMsg) WaitingJob {
-	job := KindOf(m.Subject)
+	job := sentAs(m.Subject)
 	kind, name, _ := strings.Cut(strings.TrimPrefix(m.Subject, "renewals."), ".")
 	published, header, until := m.Time, m.Header, time.Time{}
 	if stream == messages.StreamLater {
@@ -357,7 +358,7 @@ func readDue(stream string, m *jetstream.RawStreamMsg) WaitingJob {
 	}
 	return WaitingJob{
 		hash: hash, payload: journal.HashPayload(account, m.Data),
-		Kind: kind, Stream: stream, Sequence: m.Sequence, Account: account, Published: published, ParkedUntil: until, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
+		Kind: kind, Stream: stream, Sequence: m.Sequence, Account: account, Misaddressed: misaddressed(m.Subject), Published: published, ParkedUntil: until, ID: r.Job.ID, SubscriptionID: r.Job.SubscriptionID,
 		Period: r.Job.Period, Attempt: r.Job.Attempt, DueAt: r.Job.DueAt, OrderID: r.Capture.OrderID, Amount: r.Capture.CapturedAmount,
 		Replay: m.Header.Get(messages.HeaderReplay), Job: job, Renewal: r.Renewal(), Key: r.IdempotencyKey,
 	}

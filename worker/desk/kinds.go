@@ -2,6 +2,7 @@ package desk
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,6 +21,14 @@ const (
 // KindOf is the kind of the jobs on a subject. What is not known to be a capture is a charge.
 func KindOf(subject string) JobKind {
 	if messages.IsCapture(subject) {
+		return CaptureJob
+	}
+	return ChargeJob
+}
+
+// sentAs is the kind of a job in the queue by where it was sent, be that for an account or not.
+func sentAs(subject string) JobKind {
+	if strings.HasPrefix(subject, messages.CaptureSubject("")) {
 		return CaptureJob
 	}
 	return ChargeJob

@@ -30,6 +30,8 @@ type Overview struct {
 	Unresolved []messages.Unresolved `json:"unresolved,omitempty"`
 	// NotVisited were unresolved once, and not looked at now, since there are so many.
 	NotVisited int `json:"unresolved_not_visited,omitempty"`
+	// Misaddressed are jobs that no worker ever takes, by the names that their subjects end with.
+	Misaddressed []Misaddressed `json:"misaddressed,omitempty"`
 	// Deviation names a setting of a stream that the promise rests on and that somebody changed, or the bucket where it is
 	// missing; with the names of others that are off. Deviations has each in a sentence.
 	Deviation  string   `json:"deviation,omitempty"`
@@ -81,6 +83,28 @@ type AccountOverview struct {
 
 	blind   bool // nobody knows of its workers
 	unrated bool // one of them has no limit
+}
+
+// Misaddressed counts the jobs on a subject whose last token is no account's name, since no account can be called so.
+type Misaddressed struct {
+	// Account is that token, quoted: it is a stranger's text.
+	Account string  `json:"account"`
+	Job     JobKind `json:"job"`
+	Jobs    int     `json:"jobs"`
+}
+
+// String says what to do about them.
+func (m Misaddressed) String() string {
+	return fmt.Sprintf("%d %s jobs wait for account %s, and no account can be called so: no worker takes them; have them published under the right account, then remove these (RUNBOOK.md, RenewalsUnservedJobs)", m.Jobs, m.Job, m.Account)
+}
+
+// misaddressed is the last token of a job's subject, quoted, where it is no account's name; "" where it is one.
+func misaddressed(subject string) string {
+	name := subject[strings.LastIndexByte(subject, '.')+1:]
+	if _, err := messages.ParseAccount(name); err == nil {
+		return ""
+	}
+	return fmt.Sprintf("%.80q", name)
 }
 
 // Human says why the account needs a person; "" when it does not.
@@ -251,7 +275,11 @@ func (a *AccountOverview) drain(now time.Time) {
 // jobs counts the jobs in RENEWALS.
 func (l *look) jobs() error {
 	jobs, err := topology.Subjects(l.ctx, l.js, messages.StreamJobs, ">")
-	for subject, n := range jobs {
+	for _, subject := range slices.Sorted(maps.Keys(jobs)) {
+		n := jobs[subject]
+		if name := misaddressed(subject); name != "" {
+			l.o.Misaddressed = append(l.o.Misaddressed, Misaddressed{Account: name, Job: sentAs(subject), Jobs: int(n)})
+		}
 		if name, err := messages.ParseDueSubject(subject); err == nil {
 			l.of(name).Backlog += int(n)
 		}

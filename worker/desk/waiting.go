@@ -16,6 +16,8 @@ func (j WaitingJob) Standing(s journal.State, now time.Time) string {
 	settled, known := s.Settled[j.Key]
 	replay, _ := strconv.ParseUint(j.Replay, 10, 64)
 	switch {
+	case j.Misaddressed != "":
+		return "no account can be called so, no worker takes it; have it published under the right account"
 	case open && s.Claim.Key == j.Key:
 		return "it waits between deliveries"
 	case known && settled.Binds(j.hash, func() string { return j.payload }, replay):

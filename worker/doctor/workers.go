@@ -17,8 +17,9 @@ func examineWorkers(_ context.Context, e *exam) (found []Finding) {
 	if err != nil {
 		return blind(err)
 	}
+	found = misaddressed(e)
 	if len(live) == 0 {
-		return one(Warn, "no worker is live", "nothing is charged; jobs wait", "start renewals work")
+		return append(found, one(Warn, "no worker is live", "nothing is charged; jobs wait", "start renewals work")...)
 	}
 	found = append(found, mixed(live)...)
 	found = append(found, pauses(live)...)
@@ -41,6 +42,23 @@ func examineWorkers(_ context.Context, e *exam) (found []Finding) {
 	}
 	slices.Sort(names)
 	return well("%d live, version %s, the same settings, none paused: %s", len(live), strings.Join(slices.Sorted(maps.Keys(versions)), ", "), list(names))
+}
+
+// misaddressed names what the last tokens of subjects are where they are no accounts' names. Where the jobs cannot be seen, that is
+// said by other checks.
+func misaddressed(e *exam) []Finding {
+	o, err := e.overview()
+	if err != nil || len(o.Misaddressed) == 0 {
+		return nil
+	}
+	var names []string
+	jobs := 0
+	for _, m := range o.Misaddressed {
+		names, jobs = append(names, m.Account), jobs+m.Jobs
+	}
+	slices.Sort(names)
+	return one(Warn, fmt.Sprintf("%d jobs wait for what no account can be called: %s", jobs, list(slices.Compact(names))),
+		"no worker takes them", "have them published under the right account, then remove these (RUNBOOK.md, RenewalsUnservedJobs)")
 }
 
 // mixed names what workers disagree on that they should agree on.
