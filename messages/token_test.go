@@ -83,3 +83,31 @@ func TestToken(t *testing.T) {
 		t.Error("the zero token is not what an empty one is")
 	}
 }
+
+// Wherever a job repeats its token, and whatever stands around the token where it belongs, no part of what is read of the job
+// but CustomerToken has it: results and dead letters echo the rest.
+func TestTokenIsReadFromNowhereElse(t *testing.T) {
+	t.Parallel()
+	job := string(golden(t, "job.json"))
+	places := map[string]string{
+		"id": edit(t, job, `"id": "1234834/`, `"id": "`+token+`/`), "subscription": edit(t, job, `"subscription_id": "1234834"`, `"subscription_id": "`+token+`"`),
+		"period": edit(t, job, `"period": "2026-12"`, `"period": "`+token+`"`), "metadata": edit(t, job, `"premium"`, `"of `+token+`"`),
+		"a name in metadata": edit(t, job, `"plan"`, `"`+token+`"`), "due_at": edit(t, job, `"due_at": "`, `"due_at": "`+token),
+		"an unknown field": edit(t, job, `"attempt"`, `"`+token+`"`), "an unknown field's value": edit(t, job, `"attempt": 1`, `"new": "`+token+`"`),
+		"a reference": edit(t, job, `"merchant_reference1": "`, `"merchant_reference1": "`+token), "the other reference": edit(t, job, `"merchant_reference1"`, `"merchant_reference2": "`+token+`", "merchant_reference1"`),
+		"the currency": edit(t, job, `"EUR"`, `"`+token+`"`), "a line's type": edit(t, job, `"digital"`, `"`+token+`"`), "an interval": edit(t, job, `"MONTH"`, `"`+token+`"`),
+		"a field of the order": edit(t, job, `"auto_capture"`, `"`+token+`": 1, "`+token+`": 1, "auto_capture"`), "a subscription's name": edit(t, job, `{{1234834}}`, `{{`+token+`}}`),
+	}
+	for place, payload := range places {
+		for _, around := range [][2]string{{}, {" ", ""}, {"", `\n`}, {`\t `, `\u00a0`}, {`\"`, `\"`}, {`\u0000`, `\ufeff`}} {
+			payload := edit(t, payload, `"customer_token": "`+token+`"`, `"customer_token": "`+around[0]+token+around[1]+`"`)
+			r := messages.Read([]byte(payload), nil)
+			if !strings.Contains(r.Job.CustomerToken.Reveal(), token) {
+				t.Errorf("%s, %q: the token is not read", place, around)
+			}
+			if got := fmt.Sprintf("%+v", r); leaks(got) {
+				t.Errorf("%s, %q: %s", place, around, got)
+			}
+		}
+	}
+}
