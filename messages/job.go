@@ -50,7 +50,8 @@ type Job struct {
 }
 
 // InvalidError says why a job cannot be charged or a capture not be made, with every problem that was found, up to 100.
-// Nobody was charged; whoever made the job corrects it and publishes it again under the same ID.
+// Nobody was charged; whoever made the job corrects it. Where it was published already, the corrected one needs a new ID, or
+// an hour's time: for so long the stream drops what comes again under an ID that it has seen.
 type InvalidError struct {
 	Problems []Problem
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/desk"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 type publishCmd struct {
@@ -89,6 +90,7 @@ type publication struct {
 
 	odd   oddities
 	again repeated
+	ids   reused
 
 	accepted, duplicates, invalid, failed int
 }
@@ -102,6 +104,10 @@ func (p *publication) message(reader jobReader, number int, text []byte) (messag
 		return "", nil, nil
 	case len(now) > 0 && !reader.untimely:
 		p.refuseNow(number, now)
+		return "", nil, nil
+	}
+	if taken := p.ids.note(reading.Job.ID, number, text); len(taken) > 0 {
+		p.refuse(number, text, taken)
 		return "", nil, nil
 	}
 	p.odd.note(fmt.Sprintf("%s:%d", p.name, number), reading.Warnings, now)
@@ -131,7 +137,8 @@ func (p *publication) told(ctx context.Context, abort context.CancelCauseFunc, o
 		p.bar.Printf("%s: not known to be published: %v; publish it again, a job is charged once however often it is published\n", where, f.err)
 	case f.duplicate:
 		p.duplicates++
-		p.bar.Printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture\n", where)
+		p.bar.Printf("%s: duplicate, dropped: within its duplicate window the stream takes a Nats-Msg-Id once, whichever account it is for, be it of a charge or of a capture; "+
+			"if this is another or a corrected job, give it a new id, or publish it again after that window (%s, unless it was made longer)\n", where, cli.DurationText(topology.DuplicateWindow))
 	default:
 		p.accepted++
 	}

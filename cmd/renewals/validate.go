@@ -50,46 +50,67 @@ func (c *validateCmd) Run(s *cli.Settings, t *terminal) error {
 		return err
 	}
 	defer in.Close()
-	found, invalid, warnings, untimely := 0, 0, 0, 0
-	at := c.At
-	if at.IsZero() {
-		at = time.Now()
+	v := validation{cmd: c, reader: reader, out: t.page(), name: name, at: c.At}
+	if v.at.IsZero() {
+		v.at = time.Now()
 	}
-	out := io.Writer(t.page())
 	if c.JSON {
-		out = t.stdout
+		v.out = t.stdout
 	}
-	err = jobs(in, func(line int, text []byte, _ int64) error {
-		found++
-		reading, now := reader.read(text, at)
-		if len(reading.Problems) > 0 {
-			invalid++
-			if other := reader.kind.Mistaken(text); other != "" {
-				reading.Problems = []messages.Problem{{Path: "$", Message: other}}
-			}
-		}
-		warnings += len(reading.Warnings)
-		untimely += len(now)
-		return errors.Join(
-			c.print(out, name, line, reading.Job.ID, "now", now),
-			c.print(out, name, line, reading.Job.ID, "error", reading.Problems),
-			c.print(out, name, line, reading.Job.ID, "warning", reading.Warnings))
-	})
-	if err != nil {
+	if err := jobs(in, func(line int, text []byte, _ int64) error { return v.job(line, text) }); err != nil {
 		return err
 	}
-	summary := fmt.Sprintf("%d jobs, %d invalid, %d warnings", found, invalid, warnings)
-	if untimely > 0 {
-		summary += fmt.Sprintf(", %d that every worker would reject now", untimely)
-	}
-	fmt.Fprintln(t.stderr, summary)
+	fmt.Fprintln(t.stderr, v.summary())
 	switch {
-	case found == 0:
+	case v.found == 0:
 		return errors.New("no job found")
-	case invalid > 0, untimely > 0 && !reader.untimely, c.Strict && warnings+untimely > 0:
+	case v.invalid > 0, v.untimely > 0 && !reader.untimely, c.Strict && v.warnings+v.untimely > 0:
 		return cli.ErrReported
 	}
 	return nil
+}
+
+// A validation counts what is found in the jobs of one file, and tells of it.
+type validation struct {
+	cmd    *validateCmd
+	reader jobReader
+	out    io.Writer
+	name   string // of the file
+	at     time.Time
+	ids    reused
+
+	found, invalid, warnings, untimely int
+}
+
+// job checks one, as it would be before it is published.
+func (v *validation) job(line int, text []byte) error {
+	v.found++
+	reading, now := v.reader.read(text, v.at)
+	switch {
+	case len(reading.Problems) > 0:
+		if other := v.reader.kind.Mistaken(text); other != "" {
+			reading.Problems = []messages.Problem{{Path: "$", Message: other}}
+		}
+	case len(now) == 0 || v.reader.untimely:
+		reading.Problems = v.ids.note(reading.Job.ID, line, text)
+	}
+	if len(reading.Problems) > 0 {
+		v.invalid++
+	}
+	v.warnings += len(reading.Warnings)
+	v.untimely += len(now)
+	return errors.Join(
+		v.cmd.print(v.out, v.name, line, reading.Job.ID, "now", now),
+		v.cmd.print(v.out, v.name, line, reading.Job.ID, "error", reading.Problems),
+		v.cmd.print(v.out, v.name, line, reading.Job.ID, "warning", reading.Warnings))
+}
+
+func (v *validation) summary() string {
+	summary := fmt.Sprintf("%d jobs, %d invalid, %d warnings", v.found, v.invalid, v.warnings)
+	if v.untimely > 0 {
+		summary += fmt.Sprintf(", %d that every worker would reject now", v.untimely)
+	}
+	return summary
 }
 
 func (c *validateCmd) print(w io.Writer, file string, line int, id messages.MessageID, severity string, problems []messages.Problem) error {

@@ -173,6 +173,33 @@ func TestPublishReportsEveryLine(t *testing.T) {
 	}
 }
 
+// The stream drops a corrected job under the ID of the wrong one, and a second job under the ID of the first: neither is lost without
+// a word of what to do.
+func TestPublishUnderAUsedID(t *testing.T) {
+	t.Parallel()
+	env := environmentFor(broker(t, nil), simulator(t))
+	finish(t, cli.ExitDone, env, "", "provision")
+	job := jobLines(t, "u", 1)
+	finish(t, cli.ExitDone, env, job, "publish")
+	corrected := strings.Replace(job, "Premium Monthly", "Premium monthly", 1)
+	out, told := finish(t, cli.ExitDone, env, corrected, "publish")
+	if want := "if this is another or a corrected job, give it a new id, or publish it again after that window (1h, unless it was made longer)"; out != "accepted 0, duplicates 1, invalid 0, failed 0\n" || !strings.Contains(told, want) {
+		t.Errorf("got %q and %q, want %q", out, told, want)
+	}
+
+	lines := jobLines(t, "v", 1)
+	lines += "\n" + strings.Replace(lines, `"subscription_id":"`, `"subscription_id":"x`, 1) + lines
+	const want = "id: found the ID of line 1, whose bytes are others, expected one of its own"
+	out, told = finish(t, cli.ExitFailed, env, lines, "publish")
+	if out != "accepted 1, duplicates 1, invalid 1, failed 0\n" || !strings.Contains(told, "stdin:3: not published: invalid job: "+want) {
+		t.Errorf("got %q and %q, want %q", out, told, want)
+	}
+	out, told = finish(t, cli.ExitFailed, env, lines, "validate")
+	if !strings.Contains(out, "stdin:3: "+want) || !strings.Contains(told, "3 jobs, 1 invalid, ") {
+		t.Errorf("got %q and %q, want %q", out, told, want)
+	}
+}
+
 // A job need not be in one line, as nobody writes it so by hand.
 func TestPublishOneJobOverSeveralLines(t *testing.T) {
 	t.Parallel()

@@ -61,6 +61,9 @@ type Provisioning struct {
 }
 
 const (
+	// DuplicateWindow is for how long at least the stream of jobs knows a Nats-Msg-Id again.
+	DuplicateWindow = time.Hour
+
 	DefaultRetention     = 120 * 24 * time.Hour
 	defaultDeadRetention = 400 * 24 * time.Hour
 	minRetention         = 30 * 24 * time.Hour
@@ -119,7 +122,7 @@ func (p Provisioning) jobs() jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Replicas:    p.Replicas,
 		MaxMsgSize:  512 << 10,
-		Duplicates:  time.Hour,
+		Duplicates:  DuplicateWindow,
 		MaxMsgs:     -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: maxConsumers,
 	}
 }
