@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -39,7 +38,7 @@ func (c *closeCmd) Run(ctx context.Context, s *cli.Settings, w *streams) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	wishes, err := c.wishes(w)
+	wishes, err := c.wishes(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -96,7 +95,7 @@ func checkID(id string) error {
 }
 
 // wishes reads what is to be closed, each break once.
-func (c *closeCmd) wishes(w *streams) (all []wish, err error) {
+func (c *closeCmd) wishes(ctx context.Context, w *streams) (all []wish, err error) {
 	seen := map[messages.BreakID]bool{}
 	add := func(one wish) {
 		if !seen[one.id] {
@@ -112,14 +111,14 @@ func (c *closeCmd) wishes(w *streams) (all []wish, err error) {
 	}
 	in, name := w.stdin, "stdin"
 	if c.From != "-" {
-		f, err := os.Open(c.From)
+		f, _, err := cli.OpenInput("--from", c.From)
 		if err != nil {
-			return nil, cli.Usagef("--from: %w", err)
+			return nil, err
 		}
 		defer f.Close()
 		in, name = f, c.From
 	}
-	err = desk.ReadSheet(in, checkHeader, func(line int, values map[string]string) error {
+	err = desk.ReadSheet(cli.Interruptible(ctx, in), checkHeader, func(line int, values map[string]string) error {
 		if values["note"] == "" || values["status"] == string(messages.BreakClosed) {
 			return nil
 		}

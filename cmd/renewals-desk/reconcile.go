@@ -106,7 +106,7 @@ func (c *reconcileCmd) Run(ctx context.Context, s *cli.Settings, w *streams) err
 		return err
 	}
 	log := c.Log.Logger(w.logs())
-	var report iter.Seq2[settlements.Record, error] = reports{c.File, form}.records
+	report := reports{c.File, form}.records(ctx)
 	bar := cli.NewProgress(w.stderr, "", 0)
 	defer bar.Done()
 	if len(c.File) == 0 {

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -202,6 +206,42 @@ func TestReconcileRefused(t *testing.T) {
 		exit, out, told := asked(t, env, "reconcile", "--account=default", "--from=2026-12-01", "--to=2026-12-31")
 		if exit != cli.ExitFailed || out != "" || !strings.Contains(strings.Join(strings.Fields(told), " "), want) || strings.Contains(told, "klarna_test_api_KEY") {
 			t.Errorf("%d: %d, %q, %q; want %s", code, exit, out, told, want)
+		}
+	}
+}
+
+// TestReconcileInterrupted: a pipe that nobody writes to keeps no command from its end.
+func TestReconcileInterrupted(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	if err := topology.Provision(t.Context(), js, topology.Provisioning{}); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": t.TempDir()}
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"reconcile", "--account=default", fifo}, {"close", "--from", fifo}} {
+		ctx, interrupt := context.WithCancel(t.Context())
+		done := make(chan int)
+		var told strings.Builder
+		go func() {
+			done <- run(ctx, args, strings.NewReader(""), io.Discard, &told, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+		}()
+		select {
+		case code := <-done:
+			t.Fatalf("%v: ended without input: %d, %s", args, code, told.String())
+		case <-time.After(300 * time.Millisecond):
+		}
+		interrupt()
+		select {
+		case code := <-done:
+			if code != cli.ExitInterrupted {
+				t.Errorf("%v: exit code %d, want %d: %s", args, code, cli.ExitInterrupted, told.String())
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%v: still running", args)
 		}
 	}
 }

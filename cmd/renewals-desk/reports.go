@@ -1,10 +1,11 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
+	"iter"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/klarna/settlements"
@@ -17,17 +18,21 @@ type reports struct {
 }
 
 // records gives what is in the files. A payout that is in two of them would count twice: that is an error, as what cannot be read is.
-func (r reports) records(yield func(settlements.Record, error) bool) {
+func (r reports) records(ctx context.Context) iter.Seq2[settlements.Record, error] {
+	return func(yield func(settlements.Record, error) bool) { r.read(ctx, yield) }
+}
+
+func (r reports) read(ctx context.Context, yield func(settlements.Record, error) bool) {
 	payouts, texts := map[string]int{}, map[[sha256.Size]byte]int{} // and the file that has it
 	for i, name := range r.files {
-		f, err := os.Open(name)
+		f, _, err := cli.OpenInput("FILE", name)
 		if err != nil {
-			yield(settlements.Record{}, cli.Usagef("FILE: %w", err))
+			yield(settlements.Record{}, err)
 			return
 		}
 		text := sha256.New()
 		rows := 0
-		for record, err := range settlements.ReadCSV(io.TeeReader(f, text), r.form) {
+		for record, err := range settlements.ReadCSV(io.TeeReader(cli.Interruptible(ctx, f), text), r.form) {
 			if err != nil {
 				err = fmt.Errorf("%s: %w", name, err)
 			}

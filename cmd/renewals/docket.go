@@ -47,7 +47,7 @@ func (c *resolveCmd) many(ctx context.Context, acts *settling, t *terminal) erro
 		return err
 	}
 	defer in.Close()
-	lines, err := desk.ReadLines(interruptible(ctx, in))
+	lines, err := desk.ReadLines(cli.Interruptible(ctx, in))
 	if err != nil {
 		return fmt.Errorf("%s: %w; nothing was recorded", name, err)
 	}

@@ -2,13 +2,16 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -146,6 +149,48 @@ func TestInterrupted(t *testing.T) {
 		if got != row.want {
 			t.Errorf("%v: exit code %d, want %d: %s", row.args, got, row.want, output.String())
 		}
+	}
+}
+
+// A pipe that nobody writes to, and one to which nobody writes any more, keep no command from its end.
+func TestInterruptedInput(t *testing.T) {
+	t.Parallel()
+	env := environmentFor(broker(t, nil), simulator(t))
+	finish(t, cli.ExitDone, env, "", "provision")
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"validate", fifo}, {"validate"}, {"publish", fifo}, {"publish"}, {"resolve", "--from", fifo}, {"token", "show", "--token-file", fifo}} {
+		r, w := io.Pipe()
+		t.Cleanup(func() { w.Close() })
+		ctx, interrupt := context.WithCancel(t.Context())
+		p := &process{stop: interrupt, done: make(chan struct{})}
+		go func() {
+			defer close(p.done)
+			p.code = run(ctx, args, r, &p.stdout, &p.stderr, env.lookup)
+		}()
+		select {
+		case <-p.done:
+			t.Errorf("%v: ended without input: %s", args, p.stderr.String())
+		case <-time.After(50 * time.Millisecond):
+		}
+		p.stop()
+		if code := p.wait(t); code != cli.ExitInterrupted || !strings.HasSuffix(p.stderr.String(), "renewals: interrupted\n") {
+			t.Errorf("%v: exit code %d, want %d: %s", args, code, cli.ExitInterrupted, p.stderr.String())
+		}
+	}
+	// With somebody at its other end it is an input as any other. What was interrupted waits at the first one as long as the process lives.
+	if fifo += "2"; syscall.Mkfifo(fifo, 0o600) != nil {
+		t.Fatal(fifo)
+	}
+	go func() {
+		if err := os.WriteFile(fifo, []byte(jobLines(t, "fifo", 3)), 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	if out, _ := finish(t, cli.ExitDone, env, "", "publish", fifo); out != "accepted 3, duplicates 0, invalid 0, failed 0\n" {
+		t.Errorf("publish says %q", out)
 	}
 }
 

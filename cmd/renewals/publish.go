@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,7 +57,7 @@ func (c *publishCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) erro
 	bar := cli.NewProgress(t.stderr, "published", size)
 	p := publication{kind: reader.kind, account: reader.account, name: name, bar: bar, stamp: c.Stamp, odd: oddities{printf: bar.Printf}}
 	out := newOutbox(ctx, js, func(o outgoing, f fate) { p.told(ctx, abort, o, f) })
-	err = jobs(interruptible(ctx, in), func(number int, text []byte, read int64) error {
+	err = jobs(cli.Interruptible(ctx, in), func(number int, text []byte, read int64) error {
 		bar.Set(read)
 		id, msg, err := p.message(reader, number, text)
 		if err != nil || msg == nil {
@@ -165,26 +164,8 @@ func openInput(path string, t *terminal) (in io.ReadCloser, name string, size in
 	if path == "" || path == "-" {
 		return io.NopCloser(t.stdin), "stdin", 0, nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, "", 0, cli.Usagef("FILE: %w", err)
-	}
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		size = info.Size()
-	}
-	return f, path, size, nil
-}
-
-// interruptible is an input that ends with a context, too: somebody who types, or a pipe that brings nothing, keeps a read waiting.
-// What then still reads ends with the process.
-func interruptible(ctx context.Context, in io.Reader) io.Reader {
-	out, copied := io.Pipe()
-	context.AfterFunc(ctx, func() { copied.CloseWithError(ctx.Err()) })
-	go func() {
-		_, err := io.Copy(copied, in)
-		copied.CloseWithError(err)
-	}()
-	return out
+	in, size, err = cli.OpenInput("FILE", path)
+	return in, path, size, err
 }
 
 // jobs hands out the jobs of an input with the bytes read so far: one a line, numbered by their lines, or one that is spread

@@ -53,14 +53,14 @@ func (s tokenSettings) read(ctx context.Context, t *terminal) (messages.Customer
 	} else {
 		in := t.stdin
 		if s.File != "" && s.File != "-" {
-			file, err := os.Open(s.File)
+			file, _, err := cli.OpenInput("--token-file", s.File)
 			if err != nil {
-				return none, cli.Usagef("--token-file: %w", err)
+				return none, err
 			}
 			defer file.Close()
 			in = file
 		}
-		text, err = io.ReadAll(io.LimitReader(interruptible(ctx, in), mostToken))
+		text, err = io.ReadAll(io.LimitReader(cli.Interruptible(ctx, in), mostToken))
 	}
 	if err != nil {
 		return none, fmt.Errorf("read the customer token: %w", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (f finding) String() string {
 	return fmt.Sprintf("%s:%d: %s%s: %s", f.File, f.Line, severity, cli.Printable(f.Path), cli.Printable(f.Message))
 }
 
-func (c *validateCmd) Run(s *cli.Settings, t *terminal) error {
+func (c *validateCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	reader, err := c.Job.reader(s)
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (c *validateCmd) Run(s *cli.Settings, t *terminal) error {
 	if c.JSON {
 		v.out = t.stdout
 	}
-	if err := jobs(in, func(line int, text []byte, _ int64) error { return v.job(line, text) }); err != nil {
+	if err := jobs(cli.Interruptible(ctx, in), func(line int, text []byte, _ int64) error { return v.job(line, text) }); err != nil {
 		return err
 	}
 	fmt.Fprintln(t.stderr, v.summary())
