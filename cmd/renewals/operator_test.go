@@ -457,6 +457,24 @@ func (o *office) cancellation(subscription, account string) (*jetstream.RawStrea
 	return s.GetLastMsgForSubject(o.Context(), "renewals.cancelled."+subscription+".2026-12.*."+account)
 }
 
+// A name in another encoding would be recorded as another name.
+func TestArgumentsAreUTF8(t *testing.T) {
+	o := newOffice(t)
+	for _, row := range []struct{ args, want string }{
+		{"cancel Zo\xeb 2026-12 --unknown --yes", "renewals: argument 2: not valid UTF-8, "},
+		{"cancel Zo\u00eb 2026-12 --unknown --yes --note=Zo\xeb", "renewals: argument 6, --note: not valid UTF-8, "},
+		{"cancel Zo\u00eb 2026-12 --unknown --yes --nats-user me --nats-password hunter2\xff", "renewals: argument 9: not valid UTF-8, "},
+	} {
+		if _, told := o.run(cli.ExitUsage, strings.Fields(row.args)...); !strings.HasPrefix(told, row.want) || strings.Contains(told, "hunter2") {
+			t.Errorf("%q: got %q, want %q", row.args, told, row.want)
+		}
+	}
+	if n := o.count(messages.StreamJournal); n != 0 {
+		t.Errorf("%d records, want none", n)
+	}
+	o.run(cli.ExitDone, "cancel", "Zo\u00eb", "2026-12", "--unknown", "--yes")
+}
+
 // Every way to name a renewal.
 func TestShowFinds(t *testing.T) {
 	o := newOffice(t)

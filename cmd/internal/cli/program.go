@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -42,6 +43,10 @@ func (p Program) Run(ctx context.Context, grammar any, args []string, options ..
 		return ExitFailed
 	}
 	p.Settings.Grammar, p.Settings.program = parser.Model, p.Name
+	if err := encoded(args); err != nil {
+		fmt.Fprintf(p.Margin, "%s: %v\n", p.Name, err)
+		return ExitUsage
+	}
 	command, err := parser.Parse(args)
 	if err == nil {
 		_, p.Settings.Command, _ = strings.Cut(command.Selected().FullPath(), " ")
@@ -54,6 +59,22 @@ func (p Program) Run(ctx context.Context, grammar any, args []string, options ..
 		return ExitUsage
 	}
 	return p.ended(ctx, p.Settings.lost.instead(command.Run()))
+}
+
+// encoded refuses arguments that are not UTF-8: what is written down of one would name something else. The argument is named by its
+// place, and by its flag, since it may be a secret.
+func encoded(args []string) error {
+	for i, arg := range args {
+		if utf8.ValidString(arg) {
+			continue
+		}
+		flag, _, given := strings.Cut(arg, "=")
+		if !given || !strings.HasPrefix(flag, "--") || !utf8.ValidString(flag) {
+			return fmt.Errorf("argument %d: not valid UTF-8, expected every argument in UTF-8, as a terminal in a UTF-8 locale sends it", i+1)
+		}
+		return fmt.Errorf("argument %d, %s: not valid UTF-8, expected every argument in UTF-8, as a terminal in a UTF-8 locale sends it", i+1, flag)
+	}
+	return nil
 }
 
 // ended says what a command came to.
