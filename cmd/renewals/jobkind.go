@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -96,6 +97,10 @@ type jobReader struct {
 
 // read reads one job; now is why every worker would reject it at a time, although it is valid in itself.
 func (r jobReader) read(text []byte, at time.Time) (reading desk.JobReading, now []messages.Problem) {
+	if len(text) >= maxLine {
+		reading.Problems = []messages.Problem{{Path: "$", Message: fmt.Sprintf("found %d bytes or more, of which no more were read, expected at most 256 KiB, one job a line", maxLine)}}
+		return reading, nil
+	}
 	reading = r.kind.ReadBy(r.rules, text, nil)
 	return reading, reading.Untimely(at, r.memory)
 }

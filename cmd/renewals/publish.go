@@ -174,7 +174,7 @@ func jobs(in io.Reader, each func(number int, text []byte, read int64) error) er
 	var document []byte
 	begin, first, end := 0, true, int64(0)
 	err := lines(in, func(number int, text []byte, read int64) error {
-		if first && !bytes.HasSuffix(text, []byte("}")) {
+		if first && len(text) < maxLine && !bytes.HasSuffix(text, []byte("}")) {
 			begin = number
 		}
 		if first, end = false, read; begin == 0 {
@@ -186,7 +186,7 @@ func jobs(in io.Reader, each func(number int, text []byte, read int64) error) er
 		return nil
 	})
 	if err == nil && begin > 0 {
-		err = each(begin, bytes.TrimSpace(document), end)
+		err = each(begin, bytes.TrimSuffix(document, []byte("\n")), end)
 	}
 	return err
 }
@@ -195,7 +195,7 @@ func jobs(in io.Reader, each func(number int, text []byte, read int64) error) er
 const maxLine = 1 << 20
 
 // lines hands out the lines that are not blank, numbered from 1, with the bytes read so far. A line over maxLine is cut
-// there and its rest skipped: it is too large for a job either way.
+// there and its rest skipped: it is too large for a job either way, also where what is left of it is a job, or blank.
 func lines(in io.Reader, each func(number int, text []byte, read int64) error) error {
 	reader := bufio.NewReaderSize(in, 64<<10)
 	var text []byte
@@ -213,8 +213,12 @@ func lines(in io.Reader, each func(number int, text []byte, read int64) error) e
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read line %d: %w", number, err)
 		}
-		if trimmed := bytes.TrimSpace(text); len(trimmed) > 0 {
-			if err := each(number, trimmed, read); err != nil {
+		line := text
+		if len(text) < maxLine {
+			line = bytes.TrimSpace(text)
+		}
+		if len(line) > 0 {
+			if err := each(number, line, read); err != nil {
 				return err
 			}
 		}

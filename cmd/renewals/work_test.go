@@ -200,6 +200,32 @@ func TestPublishUnderAUsedID(t *testing.T) {
 	}
 }
 
+// What is behind the first MiB of a line is not read, and so the line is a problem, whatever is before it.
+func TestLongLines(t *testing.T) {
+	t.Parallel()
+	env := environmentFor(broker(t, nil), simulator(t))
+	finish(t, cli.ExitDone, env, "", "provision")
+	job := strings.Split(strings.TrimSpace(jobLines(t, "l", 4)), "\n")
+	blanks := strings.Repeat(" ", 2*maxLine)
+	in := job[0] + "\n" + blanks + job[1] + "\n" + job[2] + blanks + job[3] + "\n" + blanks + "\n"
+	out, told := finish(t, cli.ExitFailed, env, in, "validate")
+	for _, want := range []string{"stdin:2: $: found 1048576 bytes or more", "stdin:3: $: ", "stdin:4: $: ", "4 jobs, 3 invalid, "} {
+		if !strings.Contains(out+told, want) {
+			t.Errorf("validate does not say %q: %s%s", want, out, told)
+		}
+	}
+	if out, told := finish(t, cli.ExitFailed, env, in, "publish"); out != "accepted 1, duplicates 0, invalid 3, failed 0\n" || !strings.Contains(told, "stdin:2: not published: invalid job: $: found 1048576 bytes or more") {
+		t.Errorf("publish says %q, %s", out, told)
+	}
+	// So it is where it comes first, and inside of a job over several lines.
+	document := strings.Replace(job[0], `"order":`, blanks+`"order":`, 1)
+	for _, in := range []string{blanks + job[0] + "\n" + job[1], "{\n" + document[1:len(document)-1] + "\n}", "{\n" + job[0][1:] + "\n" + blanks + job[1]} {
+		if _, told := finish(t, cli.ExitFailed, env, in, "validate"); !strings.Contains(told, "1 invalid, ") {
+			t.Errorf("validate says %s", told)
+		}
+	}
+}
+
 // A job need not be in one line, as nobody writes it so by hand.
 func TestPublishOneJobOverSeveralLines(t *testing.T) {
 	t.Parallel()
