@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -132,6 +133,29 @@ func drawn(t *testing.T, env map[string]string) {
 		}
 	}
 }
+
+// TestLostOutput: a report that could not be written is none.
+func TestLostOutput(t *testing.T) {
+	t.Parallel()
+	js := broker.JetStream(t)
+	example(t, js)
+	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": t.TempDir()}
+	if code, _, told := asked(t, env, "sync"); code != cli.ExitDone {
+		t.Fatal(told)
+	}
+	for _, args := range [][]string{{"report"}, {"export"}, {"find", "1234834"}} {
+		var told strings.Builder
+		code := run(t.Context(), args, strings.NewReader(""), full{}, &told, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+		if code != cli.ExitFailed || !strings.Contains(told.String(), syscall.ENOSPC.Error()) {
+			t.Errorf("%v: exit code %d, want %d: %q", args, code, cli.ExitFailed, told.String())
+		}
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestUsage(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "renewals.yaml")

@@ -52,6 +52,7 @@ type commands struct {
 
 // run is the whole program; ctx ends with the first signal. It returns the exit code when all is quiet.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env cli.Environment) int {
+	stdout = cli.NewOutput(stdout)
 	t := newTerminal(stdin, stdout, stderr, env)
 	program := cli.Program{
 		Name:        "renewals",

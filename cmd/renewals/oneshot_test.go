@@ -152,6 +152,33 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// What a command had to say and could not is no success, whatever it did.
+func TestLostOutput(t *testing.T) {
+	o := newOffice(t)
+	env := o.env
+	o.publishRaw([]byte("{}"), nil)
+	o.work()
+	finish(t, cli.ExitDone, env, jobLines(t, "known", 1), "publish")
+	for _, row := range []struct {
+		in   string
+		args []string
+	}{
+		{"{}\n", []string{"validate"}}, {"{}\n", []string{"validate", "--json"}}, {jobLines(t, "full", 1), []string{"publish"}}, {"", []string{"doctor"}}, {"", []string{"doctor", "--json"}},
+		{"", []string{"status"}}, {"", []string{"show", "known-0"}}, {"", []string{"dead", "list"}}, {"", []string{"trigger", "ok"}}, {"", []string{"trigger", "--list"}}, {"", []string{"provision"}},
+		{"", []string{"dunning-table"}}, {"", []string{"schema", "job"}}, {"", []string{"sample"}}, {"", []string{"--help"}}, {"", []string{"--version"}}, {"", []string{"completion", "bash"}},
+	} {
+		var told screen
+		if code := run(t.Context(), row.args, strings.NewReader(row.in), full{}, &told, env.lookup); code != cli.ExitFailed || !strings.Contains(told.String(), syscall.ENOSPC.Error()) {
+			t.Errorf("%v: exit code %d, want %d: %q", row.args, code, cli.ExitFailed, told.String())
+		}
+	}
+}
+
 // A pipe that nobody writes to, and one to which nobody writes any more, keep no command from its end.
 func TestInterruptedInput(t *testing.T) {
 	t.Parallel()

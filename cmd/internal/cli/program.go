@@ -17,7 +17,7 @@ import (
 type Program struct {
 	Name, Description string
 	Settings          *Settings
-	Stdout, Stderr    io.Writer
+	Stdout, Stderr    io.Writer // Stdout of [NewOutput]
 	Margin            io.Writer // standard error for a person: lines fit
 }
 
@@ -51,8 +51,8 @@ func (p Program) Run(ctx context.Context, grammar any, args []string, options ..
 	if err == nil {
 		_, p.Settings.Command, _ = strings.Cut(command.Selected().FullPath(), " ")
 	}
-	if finished {
-		return ExitDone
+	if finished || unwritten(p.Stdout) != nil {
+		return p.ended(ctx, nil)
 	}
 	if err != nil {
 		fmt.Fprintf(p.Margin, "%s: %v\nrun \"%[1]s --help\" or \"%[1]s COMMAND --help\"\n", p.Name, parseProblem(err))
@@ -79,6 +79,9 @@ func encoded(args []string) error {
 
 // ended says what a command came to.
 func (p Program) ended(ctx context.Context, err error) int {
+	if lost := unwritten(p.Stdout); lost != nil && (err == nil || errors.Is(err, ErrReported)) {
+		err = fmt.Errorf("write standard output: %w; what the command had to say is lost, not what it did", lost)
+	}
 	var usage UsageError
 	switch {
 	case err == nil:
