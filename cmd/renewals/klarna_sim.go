@@ -34,7 +34,7 @@ func (c *klarnaSimCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) er
 		Username: c.Username, Password: s.Lookup("KLARNA_PASSWORD"), KeepBodies: c.Bodies,
 	})
 	if err != nil {
-		return fmt.Errorf("start Klarna's simulator on %s: %w", c.Addr, err)
+		return cli.Usagef("%s: %w, expected a free host:port", s.Place("addr"), err)
 	}
 	defer simulator.Close()
 	fmt.Fprintf(t.stdout, "KLARNA_ENDPOINT=%s\n", simulator.URL)

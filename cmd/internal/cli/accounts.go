@@ -273,6 +273,8 @@ func (e AccountEntry) credentials() (klarna.CredentialSource, error) {
 	switch {
 	case e.Username == "":
 		return nil, fmt.Errorf("%s: not set, expected the user name of the API key", e.Where("username"))
+	case strings.Contains(e.Username, ":"):
+		return nil, fmt.Errorf("%s: found a colon in it, expected the user name alone: the API key has a setting of its own", e.Where("username"))
 	case e.Password != "":
 		return klarna.StaticCredentials(e.Username, e.Password), nil
 	case e.PasswordFile == "":

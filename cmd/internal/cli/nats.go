@@ -149,7 +149,11 @@ func (server *NATSServer) identify(c natsContext, from func(flag string) string)
 		if err := readable(ways[0], c.Creds); err != nil {
 			return err
 		}
-		server.add(nats.UserCredentials(c.Creds))
+		credentials := nats.UserCredentials(c.Creds)
+		if err := signs(credentials); err != nil {
+			return Usagef("%s: %w, expected a credentials file of a NATS user", ways[0], err)
+		}
+		server.add(credentials)
 	}
 	if c.NKey != "" {
 		ways = append(ways, from("nats-nkey"))
@@ -183,7 +187,11 @@ func (server *NATSServer) secure(cert, key, ca string, s *Settings) error {
 		if err := readable(s.Place("nats-ca"), ca); err != nil {
 			return err
 		}
-		server.add(nats.RootCAs(ca))
+		roots := nats.RootCAs(ca)
+		if err := roots(&nats.Options{}); err != nil {
+			return Usagef("%s: %w, expected certificates in PEM", s.Place("nats-ca"), err)
+		}
+		server.add(roots)
 	}
 	if cert != "" {
 		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
@@ -192,6 +200,19 @@ func (server *NATSServer) secure(cert, key, ca string, s *Settings) error {
 		server.add(nats.ClientCert(cert, key))
 	}
 	return nil
+}
+
+// signs reads the credentials once, before they are needed: on the way to a server an error of theirs looks like that of the server.
+func signs(credentials nats.Option) error {
+	var o nats.Options
+	if err := credentials(&o); err != nil {
+		return err
+	}
+	if _, err := o.UserJWT(); err != nil {
+		return err
+	}
+	_, err := o.SignatureCB([]byte("nonce"))
+	return err
 }
 
 func checkURL(text string) error {
