@@ -141,6 +141,24 @@ func agree(t *rapid.T, schema *jsonschema.Schema, payload []byte, problems []mes
 	}
 }
 
+// dateTime is a time of RFC 3339, or nearly one. Years before the first of our era are not among them, and no leap seconds: the
+// reader refuses what no period is due at.
+func dateTime(t *rapid.T) string {
+	text := ""
+	for _, part := range [][]string{
+		{"2026", "2026", "26", "+2026"}, {"-"}, {"12", "02", "13", "00", "1"}, {"-"}, {"01", "28", "29", "31", "00", "32", "1"}, {"T", "T", "t", " ", ""},
+		{"00", "23", "24", "0"}, {":", ":", ""}, {"00", "59", "60", "0"}, {":", ":", ""}, {"00", "59", "0"}, {"", "", ".5", ",5", ".", ".1234567891234"},
+		{"Z", "Z", "z", "+00:00", "-00:00", "+23:59", "+24:00", "+01:60", "+0100", "+1:00", "-01", "", "ZZ"},
+	} {
+		// Each part is mostly a good one: nearly all times with two faults are refused for either.
+		if rapid.IntRange(0, 3).Draw(t, "odd") > 0 {
+			part = part[:1]
+		}
+		text += rapid.SampledFrom(part).Draw(t, "part")
+	}
+	return text
+}
+
 // The schema that billing systems are given accepts what the reader accepts, and refuses what it refuses for its shape.
 func TestSchemaAndReaderAgree(t *testing.T) {
 	t.Parallel()
@@ -152,6 +170,12 @@ func TestSchemaAndReaderAgree(t *testing.T) {
 		for range 10 {
 			payload := mutated(t, everything)
 			agree(t, job, payload, messages.Read(payload, nil).Problems)
+		}
+	}))
+	t.Run("times", rapid.MakeCheck(func(t *rapid.T) {
+		for range 10 {
+			payload := strings.Replace(everything, "2026-12-01T00:00:00Z", dateTime(t), 1)
+			agree(t, job, []byte(payload), messages.Read([]byte(payload), nil).Problems)
 		}
 	}))
 	var order struct {

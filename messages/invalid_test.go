@@ -123,6 +123,9 @@ func invalidJobs() []invalidJob {
 		{name: "a date as due_at", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": "2026-12-01"`, want: `due_at: found "2026-12-01", ` + times},
 		{name: "a time without zone", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": "2026-12-01T00:00:00"`, want: `due_at: found "2026-12-01T00:00:00", ` + times},
 		{name: "30 February", old: `"due_at": "2026-12-01T`, new: `"due_at": "2026-02-30T`, want: `due_at: found "2026-02-30T00:00:00Z", ` + times},
+		{name: "an hour of one digit", old: `"due_at": "2026-12-01T00:`, new: `"due_at": "2026-12-01T0:`, want: `due_at: found "2026-12-01T0:00:00Z", ` + times},
+		{name: "a comma before the fraction", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": "2026-12-01T00:00:00,5Z"`, want: `due_at: found a string of 22 bytes, ` + times},
+		{name: "a zone a day away", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": "2026-12-01T00:00:00+24:00"`, want: `due_at: found a string of 25 bytes, ` + times},
 		{name: "a Unix time", old: `"due_at": "2026-12-01T00:00:00Z"`, new: `"due_at": 1796083200`, want: `due_at: found a number, ` + times},
 		{
 			name: "a time that is in the year 10000 in UTC", old: `"expires_at": "2026-12-08T00:00:00Z"`, new: `"expires_at": "9999-12-31T23:00:00-02:00"`,

@@ -1,6 +1,7 @@
 package messages
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -242,12 +243,44 @@ func (s *scanner) time() (t time.Time) {
 	if !ok {
 		return time.Time{}
 	}
-	err := t.UnmarshalText(text)
-	if t = t.UTC(); err != nil || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
+	plain := text
+	if bytes.ContainsAny(text, "tz") {
+		plain = bytes.ToUpper(text)
+	}
+	err := t.UnmarshalText(plain)
+	if t = t.UTC(); err != nil || !isDateTime(plain) || t.IsZero() || t.Year() < 1 || t.Year() > 9999 {
 		s.problem("found %s, expected %s", quote(text), expected)
 		return time.Time{}
 	}
 	return t
+}
+
+// isDateTime says that a time of which package time could make sense has the form of RFC 3339, as a validator of the schema's date-time
+// sees it: package time takes hours of one digit, a comma before the fraction and zones a day away.
+// https://www.rfc-editor.org/rfc/rfc3339#section-5.6
+func isDateTime(text []byte) bool {
+	const form, zone = "0000-00-00T00:00:00", "+00:00"
+	if len(text) <= len(form) || !formed(text[:len(form)], form) {
+		return false
+	}
+	rest := text[len(form):]
+	if rest[0] == '.' {
+		rest = bytes.TrimLeft(rest[1:], "0123456789")
+	}
+	if len(rest) == 1 {
+		return rest[0] == 'Z'
+	}
+	return len(rest) == len(zone) && (rest[0] == '+' || rest[0] == '-') && formed(rest[1:], zone[1:]) && string(rest[1:3]) < "24" && string(rest[4:]) < "60"
+}
+
+// formed says that a text has digits where the form has, and otherwise the same bytes.
+func formed(text []byte, form string) bool {
+	for i, c := range text {
+		if digit := c >= '0' && c <= '9'; form[i] == '0' && !digit || form[i] != '0' && c != form[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // token reads the customer token, a bad one as well: whoever holds an open claim for it needs to know it again.

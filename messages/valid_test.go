@@ -85,6 +85,7 @@ func validJobs(t testing.TB) []validJob {
 		{"what looks like HTML", in(`Streaming Service`, `<b>Streaming</b>`), `order.order_lines[0].name: found what looks like HTML, which Klarna may refuse`},
 		{"16 pairs of metadata, one empty", in(`"plan": "premium"`, `"":"","b":"","c":"","d":"","e":"","f":"","g":"","h":"","i":"","j":"","k":"","l":"","m":"","n":"","o":"","p":"\u2028<&>\u001f\u000b\n\/"`), ""},
 		{"names that are escaped", in(`"order_amount": 1599`, `"order_\u0061mount": 1599`), ""},
+		{"a due time in lower case", in(`"due_at": "2026-12-01T00:00:00Z"`, `"due_at": "2026-12-01t00:00:00z"`), ""},
 		{"a due time elsewhere, with a fraction", in(`"due_at": "2026-12-01T00:00:00Z"`, `"due_at": "2026-12-01T01:30:00.123456789+05:30"`), ""},
 		{"identifiers of all kinds of characters", in(`"id": "1234834/2026-12/1"`, `"id": "§ \"4\" \\ % . * > Zoë 🥪"`), ""},
 		{"the longest identifiers", edit(t, in(`"subscription_id": "1234834"`, `"subscription_id": "`+strings.Repeat("s", 64)+`"`), `"id": "1234834/2026-12/1"`, `"id": "`+strings.Repeat("é", 127)+`x"`), `order.order_lines[0].subscription.name: found "1234834" between its braces, expected the subscription_id, by which Klarna groups a subscription's orders`},
