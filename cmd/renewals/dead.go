@@ -121,6 +121,9 @@ type deadShowCmd struct {
 }
 
 func (c *deadShowCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
+	if c.Sequence == 0 {
+		return errNoSequence
+	}
 	ctx, d, err := deadLetters(ctx, c.NATS, s, t, c.Log)
 	if err != nil {
 		return err

@@ -70,12 +70,16 @@ func (c letterChoice) check() error {
 		return cli.Usagef("SEQ: given beside --all, expected one of them")
 	case !c.All && len(c.Sequences) == 0:
 		return cli.Usagef("SEQ: none, expected sequences of `renewals dead list`, or --all")
+	case slices.Contains(c.Sequences, 0):
+		return errNoSequence
 	case !c.All && c.Filter.narrows():
 		return cli.Usagef("--account, --reason, --subscription, --since, --until: for --all only")
 	}
 	_, err := c.Filter.picks(time.Now())
 	return err
 }
+
+var errNoSequence = cli.Usagef("SEQ: 0, expected a sequence of `renewals dead list`: they begin with 1")
 
 // read collects the sequences of what was chosen, counted by reason: what a replay brings forth is not among them.
 // Payloads are read again one by one, since all of them may be more than memory holds.

@@ -18,8 +18,8 @@ type validateCmd struct {
 	File string `arg:"" optional:"" help:"JSON Lines, or one document over several lines. Default, and -: standard input."`
 	JSON bool   `name:"json" help:"One JSON object a problem."`
 
-	Strict bool      `help:"Warnings are errors, and with --untimely what every worker would reject now."`
-	At     time.Time `help:"Judge times as of then, RFC 3339, instead of now." from:"command-line"`
+	Strict bool   `help:"Warnings are errors, and with --untimely what every worker would reject now."`
+	At     string `placeholder:"TIME" help:"Judge times as of then, RFC 3339, instead of now." from:"command-line"`
 }
 
 // finding is one problem of one job.
@@ -46,15 +46,18 @@ func (c *validateCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) err
 	if err != nil {
 		return err
 	}
+	at := time.Now()
+	if c.At != "" {
+		if at, err = time.Parse(time.RFC3339, c.At); err != nil {
+			return cli.Usagef("--at: %q, expected a time such as 2026-12-01T00:00:00Z", c.At)
+		}
+	}
 	in, name, _, err := openInput(c.File, t)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	v := validation{cmd: c, reader: reader, out: t.page(), name: name, at: c.At}
-	if v.at.IsZero() {
-		v.at = time.Now()
-	}
+	v := validation{cmd: c, reader: reader, out: t.page(), name: name, at: at}
 	if c.JSON {
 		v.out = t.stdout
 	}

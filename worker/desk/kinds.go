@@ -1,6 +1,7 @@
 package desk
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"time"
@@ -87,6 +88,9 @@ func (k JobKind) Message(rules messages.Rules, account messages.Account, r JobRe
 // Mistaken says that an invalid job looks like one of the other kind, or like what is published around one, and what to do
 // about it; "" when it does not.
 func (k JobKind) Mistaken(payload []byte) string {
+	if bytes.HasPrefix(payload, []byte("[")) {
+		return "this looks like an array of jobs: write one job a line, without the brackets and the commas between them, as `jq -c '.[]'` does"
+	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(payload, &fields) != nil {
 		return ""

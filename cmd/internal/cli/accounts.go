@@ -176,6 +176,23 @@ func (a AccountSettings) Accounts(s *Settings, timeout time.Duration, log zerolo
 	return accounts, nil
 }
 
+// check says what is wrong with an entry whatever is asked of it.
+func (e AccountEntry) check() error {
+	if e.Endpoint != "" {
+		if _, err := klarna.ResolveEndpoint(e.Endpoint, true); err != nil {
+			return fmt.Errorf("%s: %w", e.Where("endpoint"), err)
+		}
+	}
+	if e.MID != "" && !klarna.ValidMerchant(e.MID) {
+		return fmt.Errorf("%s: %.80q, expected a merchant ID: 1 to 64 of A-Z, a-z, 0-9, - and dot", e.Where("mid"), e.MID)
+	}
+	if _, err := e.Dunning.policy(); err != nil {
+		return fmt.Errorf("%s: %w", e.Where("dunning"), err)
+	}
+	_, _, err := e.Guards()
+	return err
+}
+
 func (e AccountEntry) Client(timeout time.Duration, allowHTTP bool, log zerolog.Logger) (worker.Account, error) {
 	var none worker.Account
 	if e.Endpoint == "" {
@@ -185,8 +202,8 @@ func (e AccountEntry) Client(timeout time.Duration, allowHTTP bool, log zerolog.
 	if err != nil {
 		return none, fmt.Errorf("%s: %w", e.Where("endpoint"), err)
 	}
-	if e.MID != "" && !klarna.ValidMerchant(e.MID) {
-		return none, fmt.Errorf("%s: %.80q, expected a merchant ID: 1 to 64 of A-Z, a-z, 0-9, - and dot", e.Where("mid"), e.MID)
+	if err := e.check(); err != nil {
+		return none, err
 	}
 	if endpoint.Scheme == "http" && !klarna.Loopback(endpoint) {
 		log.Warn().Str("account", e.Name).Str("host", endpoint.Host).Msg("KLARNA_ALLOW_HTTP: the API key and customer tokens travel to this host in the clear")

@@ -85,6 +85,22 @@ func (file *ConfigFile) readAccounts(list *yaml.Node) error {
 	return nil
 }
 
+// check finds what no shape says of accounts, for commands, too, that never ask Klarna. What depends on other settings is left to those
+// that do: whether an endpoint may be http, and the credentials.
+func (file *ConfigFile) check() error {
+	seen := map[string]bool{}
+	for _, e := range file.Accounts {
+		if seen[e.Name] {
+			return Usagef("%s: there twice, expected each account once", e.Where("name"))
+		}
+		seen[e.Name] = true
+		if err := e.check(); err != nil {
+			return Usage(err)
+		}
+	}
+	return nil
+}
+
 // configCheck collects everything that is wrong with a file, so that it is put right in one go.
 type configCheck struct {
 	path     string

@@ -10,6 +10,9 @@ import (
 // first read: that waits until somebody writes, for which see [Interruptible]. size is 0 where it is not known.
 func OpenInput(place, path string) (in io.ReadCloser, size int64, err error) {
 	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return nil, 0, Usagef("%s: %s is a directory, expected a file", place, path)
+	}
 	if err == nil && !info.Mode().IsRegular() {
 		return io.NopCloser(&unopened{place: place, path: path}), 0, nil
 	}

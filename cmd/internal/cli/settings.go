@@ -98,10 +98,11 @@ func (s *Settings) load(context *kong.Context) error {
 		return Usagef("%s: %w", place, err)
 	}
 	file, err := ParseConfig(path, text, SettingFlags(s.Grammar), s.Shared)
-	if err == nil {
-		s.File = file
+	if err != nil {
+		return err
 	}
-	return err
+	s.File = file
+	return file.check()
 }
 
 // wrongText says what is wrong with the text of a setting, in the flag's own words; "" when nothing is.
