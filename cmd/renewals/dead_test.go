@@ -239,6 +239,7 @@ func TestRedaction(t *testing.T) {
 		{"null", `{"customer_token":null}`, `{"customer_token":null}`},
 		{"in a list", `[{"tokens":["secret-1",{"a":"secret-2"}],"b":"c"}]`, `[{"tokens":["[redacted]",{"a":"[redacted]"}],"b":"c"}]`},
 		{"repeated elsewhere", `{"customer_token":"secret-1","order":{"merchant_data":"for secret-1"}}`, `{"customer_token":"[redacted]","order":{"merchant_data":"for [redacted]"}}`},
+		{"repeated without its line break", `{"customer_token":" secret-1\n","metadata":{"t":"secret-1"}}`, `{"customer_token":"[redacted]","metadata":{"t":"[redacted]"}}`},
 		{"in an event", `{"id":"1","data":{"customer_token":"secret-1"}}`, `{"id":"1","data":{"customer_token":"[redacted]"}}`},
 		{"in Base64", `{"id":"1","data_base64":"c2VjcmV0LTE="}`, `{"id":"1","data_base64":"[redacted]"}`},
 		{"encoded twice", `{"data":"{\"customer_token\":\"secret-1\"}"}`, `{"data":"[redacted]"}`},

@@ -61,10 +61,16 @@ func (r *redaction) value(decoder *json.Decoder, payload []byte, hide bool) {
 		end := int(decoder.InputOffset())
 		begin += len(payload[begin:end]) - len(bytes.TrimLeft(payload[begin:end], " \t\r\n:,"))
 		r.spans = append(r.spans, [2]int{begin, end})
-		if text := fmt.Sprint(token); len(text) >= longEnough {
+		// What stands around a token, a line break for instance, is not repeated with it.
+		if text := strings.TrimFunc(fmt.Sprint(token), outsideToken); len(text) >= longEnough {
 			r.secret = append(r.secret, text)
 		}
 	}
+}
+
+// outsideToken says that a character is in no customer token.
+func outsideToken(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("._~-", c)
 }
 
 // mayHold reports whether what a field of this name says is or holds a customer token: the data of an event in Base64 is a
