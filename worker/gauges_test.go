@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/desk"
 )
 
 // The gauge of open breaks says 0 of what is closed, so that an alert on it ends, and nothing once another worker leads.
@@ -59,5 +60,24 @@ func TestBreaksOfOtherAccountsCount(t *testing.T) {
 	g.lookAtBreaks(t.Context())
 	if len(g.metrics.broken) != 1 || !g.metrics.broken[brokenSeries{"other", messages.BreakMissing}] {
 		t.Errorf("series: %v", g.metrics.broken)
+	}
+}
+
+// Jobs for what no account can be called are jobs that nobody serves.
+func TestGaugeOfUnservedJobs(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewRegistry()
+	NewMetrics(r).gauge(desk.Overview{
+		Accounts:     []desk.AccountOverview{{Name: "se", Backlog: 3, Workers: 1}, {Name: "de", Backlog: 2}},
+		Misaddressed: []desk.Misaddressed{{Account: `"SE"`, Job: desk.ChargeJob, Jobs: 4}, {Account: `"SE"`, Job: desk.CaptureJob, Jobs: 1}},
+	}, nil, 0)
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "renewals_unserved_jobs" && f.GetMetric()[0].GetGauge().GetValue() != 7 {
+			t.Errorf("%v, want 7", f.GetMetric())
+		}
 	}
 }
