@@ -73,19 +73,11 @@ func (c *publishCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) erro
 	if err == nil {
 		err = cli.LostConnection(ctx)
 	}
-	switch {
-	case err != nil:
-		return err
-	case p.invalid+p.failed > 0:
-		return cli.ErrReported
-	case p.accepted+p.duplicates == 0:
-		return errNoJob
+	if err == nil && p.invalid+p.failed > 0 {
+		err = cli.ErrReported
 	}
-	return nil
+	return err
 }
-
-// errNoJob is of an input in which there is none: whoever made it meant to have some.
-var errNoJob = errors.New("no job found")
 
 // A publication counts what becomes of the jobs of one file, and tells of the odd ones.
 type publication struct {

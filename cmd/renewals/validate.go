@@ -67,7 +67,7 @@ func (c *validateCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) err
 	fmt.Fprintln(t.stderr, v.summary())
 	switch {
 	case v.found == 0:
-		return errNoJob
+		return errors.New("no job found")
 	case v.invalid > 0, v.untimely > 0 && !reader.untimely, c.Strict && v.warnings+v.untimely > 0:
 		return cli.ErrReported
 	}

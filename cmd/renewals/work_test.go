@@ -200,20 +200,6 @@ func TestPublishUnderAUsedID(t *testing.T) {
 	}
 }
 
-// Nothing to publish is a mistake of whoever made the file, to publish as it is to validate.
-func TestNoJob(t *testing.T) {
-	t.Parallel()
-	env := environmentFor(broker(t, nil), simulator(t))
-	finish(t, cli.ExitDone, env, "", "provision")
-	for _, in := range []string{"", "\n \n\t\n"} {
-		for _, command := range []string{"validate", "publish"} {
-			if _, told := finish(t, cli.ExitFailed, env, in, command); !strings.HasSuffix(told, "renewals: no job found\n") {
-				t.Errorf("%s of %q says %q", command, in, told)
-			}
-		}
-	}
-}
-
 // What is behind the first MiB of a line is not read, and so the line is a problem, whatever is before it.
 func TestLongLines(t *testing.T) {
 	t.Parallel()
