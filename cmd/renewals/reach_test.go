@@ -38,7 +38,7 @@ func TestStreamsInTheDomainOfAHub(t *testing.T) {
 		t.Errorf("the leaf has the streams %s, want none", streams)
 	}
 	start(t, env, "", "work")
-	watch := start(t, env, "", "watch", "--json")
+	watch := start(t, env, "", "watch", "--json", "--since=1h")
 	if out, _ := finish(t, cli.ExitDone, env, jobLines(t, "hub", 1), "publish"); !strings.HasPrefix(out, "accepted 1,") {
 		t.Errorf("publish says %s", out)
 	}
