@@ -25,7 +25,7 @@ type BreakKind string
 // The kinds. Closed and append-only: they are part of subjects.
 const (
 	BreakSecondOrder  BreakKind = "second_order"  // two orders, one renewal: a double charge
-	BreakOrderShared  BreakKind = "order_shared"  // one order, two renewals
+	BreakOrderShared  BreakKind = "order_shared"  // one order, two renewals: on record, or by its references
 	BreakUnknownOrder BreakKind = "unknown_order" // ours by its reference, in no record
 	BreakAmount       BreakKind = "amount"        // other money than is recorded
 	BreakCurrency     BreakKind = "currency"      // another currency than is recorded

@@ -157,6 +157,8 @@ func TestBreaks(t *testing.T) {
 		"two orders":           {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("1", of("order-x"))}, want: []string{"second_order order-x"}},
 		"two under a stamp":    {books: []reconcile.Renewal{renewal("1")}, rows: []settlements.Transaction{sold("1"), sold("x", func(t *settlements.Transaction) { t.MerchantReference2 = "1/2026-12/1" })}, want: []string{"second_order order-x"}},
 		"one order for two":    {books: []reconcile.Renewal{renewal("1"), renewal("2", func(r *reconcile.Renewal) { r.OrderID = "order-1" })}, rows: []settlements.Transaction{sold("1")}, want: []string{"order_shared order-1"}},
+		"one made for another": {books: []reconcile.Renewal{renewal("1"), renewal("2", unresolved)}, rows: []settlements.Transaction{sold("2", of("order-1"))}, want: []string{"order_shared order-1"}},
+		"made for both":        {books: []reconcile.Renewal{renewal("1"), renewal("2", unresolved, func(r *reconcile.Renewal) { r.Reference2 = "1-2026-12" })}, rows: []settlements.Transaction{sold("1")}},
 		"after a refusal":      {books: []reconcile.Renewal{renewal("1", refused)}, rows: []settlements.Transaction{sold("1")}, want: []string{"unknown_order order-1"}},
 		"under way":            {books: []reconcile.Renewal{renewal("1", underWay)}, rows: []settlements.Transaction{sold("1")}, want: []string{"unknown_order order-1"}},
 		"under way, by stamp":  {books: []reconcile.Renewal{renewal("1", underWay)}, rows: []settlements.Transaction{sold("x", func(t *settlements.Transaction) { t.MerchantReference2 = "1/2026-12/1" })}, want: []string{"unknown_order order-x"}},

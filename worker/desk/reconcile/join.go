@@ -29,6 +29,10 @@ func (c *comparison) join() error {
 			continue
 		case len(ours) > 1:
 			c.shared(o, ours)
+		case len(ours) == 1:
+			if err := c.anothers(o, ours[0]); err != nil {
+				return err
+			}
 		}
 		if len(ours) > 0 {
 			c.report.Orders++
@@ -49,6 +53,35 @@ func (c *comparison) shared(o *order, renewals []Renewal) {
 	b := about(messages.BreakOrderShared, renewals[0], o, o.id)
 	b.ConflictsWith = renewals[1].Key()
 	c.found(b, o.first(), "%s is recorded for %d renewals: %s and %s; the customer was charged once for both", o.name(), len(renewals), renewals[0].name(), renewals[1].name())
+}
+
+// anothers finds an order that is recorded for one renewal and was made for another, by its references: something between Klarna and the
+// worker gave the answer to one request to that of another. A reference that both renewals have says nothing.
+func (c *comparison) anothers(o *order, r Renewal) error {
+	if r.OrderID != o.id || r.referred(o) {
+		return nil
+	}
+	var others []Renewal
+	for _, reference := range []string{o.reference2, o.reference1} {
+		if reference == "" {
+			continue
+		}
+		found, err := c.books.ByReference(c.ctx, c.Account, reference)
+		if err != nil {
+			return fmt.Errorf("look up reference %q: %w", reference, err)
+		}
+		if slices.ContainsFunc(found, func(f Renewal) bool { return f.Key() == r.Key() }) {
+			return nil // of another attempt
+		}
+		others = append(others, found...)
+	}
+	if len(others) == 0 {
+		return nil
+	}
+	b := about(messages.BreakOrderShared, r, o, o.id)
+	b.ConflictsWith = others[0].Key()
+	c.found(b, o.first(), "%s is recorded for %s, and Klarna has it with the reference of %s, which is %s: was the one charged for the other?", o.name(), r.name(), others[0].name(), others[0].Phase)
+	return nil
 }
 
 func (r Renewal) name() string { return string(r.SubscriptionID) + "/" + string(r.Period) }

@@ -49,6 +49,16 @@ func (p plain) wanted(order string) (found []reconcile.Renewal) {
 	if len(p.rowsOf(order, settlements.Sale)) == 0 || len(p.having(func(r reconcile.Renewal) bool { return r.OrderID == order })) > 0 {
 		return nil
 	}
+	for _, reference := range p.references(order) {
+		if found = p.referred(reference); len(found) > 0 {
+			return found
+		}
+	}
+	return nil
+}
+
+// references are those of an order's rows: the first that is there of the second ones, and of the first ones.
+func (p plain) references(order string) []string {
 	var first, second string
 	for _, row := range p.rows {
 		if row.Type == settlements.Fee {
@@ -61,14 +71,22 @@ func (p plain) wanted(order string) (found []reconcile.Renewal) {
 			second = row.MerchantReference2
 		}
 	}
-	for _, reference := range []string{second, first} {
-		if found = p.having(func(r reconcile.Renewal) bool {
-			return reference != "" && r.Account == "default" && slices.Contains([]string{r.Reference1, r.Reference2, string(r.MessageID)}, reference)
-		}); len(found) > 0 {
-			return found
-		}
+	return []string{second, first}
+}
+
+func (p plain) referred(reference string) []reconcile.Renewal {
+	return p.having(func(r reconcile.Renewal) bool {
+		return reference != "" && r.Account == "default" && slices.Contains([]string{r.Reference1, r.Reference2, string(r.MessageID)}, reference)
+	})
+}
+
+// anothers says that an order has references of other renewals, and none of the one that has it on record.
+func (p plain) anothers(order string, r reconcile.Renewal) bool {
+	var all []reconcile.Renewal
+	for _, reference := range p.references(order) {
+		all = append(all, p.referred(reference)...)
 	}
-	return nil
+	return len(all) > 0 && !slices.ContainsFunc(all, func(a reconcile.Renewal) bool { return a.Key() == r.Key() })
 }
 
 // of says what there is to say of an order.
@@ -90,7 +108,7 @@ func (p plain) of(order string) (v verdict) {
 	case len(recorded) > 0 && len(ours) == 0:
 		return verdict{"unused"}
 	case len(ours) > 0:
-		if len(ours) > 1 {
+		if len(ours) > 1 || p.anothers(order, ours[0]) {
 			v = append(v, "order_shared")
 		}
 		switch {
