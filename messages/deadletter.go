@@ -175,6 +175,9 @@ func (d DeadLetter) Replay(sequence uint64, msgID string) nats.Header {
 			h[name] = v[:1]
 		}
 	}
+	if len(h[headerTraceParent]) > 0 {
+		h[headerTraceDest] = []string{notTraced}
+	}
 	switch id, event := values(d.Original, HeaderMsgID), values(d.Original, headerCloudEventID); {
 	case len(event) > 0:
 		h[headerCloudEventID] = event

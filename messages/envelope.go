@@ -26,7 +26,7 @@ type Envelope struct {
 // case and other clients do. Claims, of which every renewal has one for ever, do without any: they are no events, and announce nothing to
 // whoever reads by them.
 func (e Envelope) Header() nats.Header {
-	const most = 11
+	const most = 12
 	if e.Kind.Claims() {
 		return make(nats.Header, 6) // the state, what the publish expects, and a batch
 	}
@@ -51,6 +51,7 @@ func (e Envelope) Header() nats.Header {
 	}
 	if e.TraceParent != "" {
 		set(headerTraceParent, e.TraceParent)
+		set(headerTraceDest, notTraced)
 		if e.TraceState != "" {
 			set(headerTraceState, e.TraceState)
 		}

@@ -30,7 +30,8 @@ func TestEnvelope(t *testing.T) {
 		want     string
 	}{
 		{"all of it", messages.Envelope{ID: "7", Kind: messages.KindPaid, Account: "shop-eu", SubscriptionID: "1234834", Period: "2026-12", Time: at,
-			TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TraceState: "a=1,b=2"}, `ce-datacontenttype: application/json
+			TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", TraceState: "a=1,b=2"}, `Nats-Trace-Dest: trace disabled
+ce-datacontenttype: application/json
 ce-dataschema: https://github.com/klarna-renewals/renewals/messages/schemas/paid.json
 ce-id: 7
 ce-source: renewals/shop-eu

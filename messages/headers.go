@@ -30,3 +30,12 @@ const (
 	contentType        = "application/json"
 	maxTrace           = 512 // bytes
 )
+
+// A server whose account has a msg_trace destination follows every message that has a sampled traceparent: it adds headers to what
+// it stores, and drops what comes from a user who may not publish to that destination. What is never to be lost, nor changed on the
+// way, says with this header that it is not to be followed; its traceparent is for those who consume it.
+// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-41.md
+const (
+	headerTraceDest = "Nats-Trace-Dest"
+	notTraced       = "trace disabled"
+)

@@ -72,6 +72,9 @@ func (p Parked) Header() nats.Header {
 		due = due.Add(time.Second)
 	}
 	h := own(p.Original)
+	if parent, _ := TraceContext(h); parent != "" {
+		h[headerTraceDest] = []string{notTraced}
+	}
 	h["Nats-Schedule"] = []string{"@at " + due.Format(time.RFC3339)}
 	h["Nats-Schedule-Target"] = []string{LaterSubject(p.Account)}
 	h[HeaderID] = []string{string(p.ID)}

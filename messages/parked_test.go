@@ -51,7 +51,7 @@ func TestParkedHeaders(t *testing.T) {
 	h := messages.Parked{ID: "sub/2026-12/1", Account: "default", Published: published, DueAt: due, Original: in}.Header()
 	want := map[string]string{
 		"Nats-Schedule": "@at 2026-12-01T06:00:01Z", "Nats-Schedule-Target": "renewals.later.default", "Renewals-Id": "sub/2026-12/1",
-		"Renewals-Published": "2026-11-30T20:00:00.123456789Z", "traceparent": "00-1-2-01", "ce-id": "sub/2026-12/1", "Renewals-Replay": "7",
+		"Renewals-Published": "2026-11-30T20:00:00.123456789Z", "traceparent": "00-1-2-01", "ce-id": "sub/2026-12/1", "Renewals-Replay": "7", "Nats-Trace-Dest": "trace disabled",
 	}
 	if len(h) != len(want) {
 		t.Errorf("headers %v, want %v", h, want)

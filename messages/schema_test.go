@@ -429,7 +429,7 @@ func TestAsyncAPI(t *testing.T) {
 	if got, want := slices.Sorted(maps.Keys(described.Properties)), slices.Sorted(maps.Keys(header)); !slices.Equal(got, want) {
 		t.Errorf("got headers %v described, want those of a result, %v", got, want)
 	}
-	optional := []string{"ce-subject", "traceparent", "tracestate"}
+	optional := []string{"Nats-Trace-Dest", "ce-subject", "traceparent", "tracestate"}
 	for name := range header {
 		if slices.Contains(described.Required, name) == slices.Contains(optional, name) {
 			t.Errorf("%s: got required %v, want %v", name, described.Required, !slices.Contains(optional, name))

@@ -53,10 +53,15 @@ func newWorld(t *testing.T, accounts ...messages.Account) *world {
 // newWorldAlone is newWorld for a test beside which no other runs.
 func newWorldAlone(t *testing.T, accounts ...messages.Account) *world {
 	t.Helper()
+	return newWorldOf(t, &server.Options{}, nil, accounts...)
+}
+
+// newWorldOf has a broker with these options beside its own, to which everybody connects with that one.
+func newWorldOf(t *testing.T, o *server.Options, as nats.Option, accounts ...messages.Account) *world {
+	t.Helper()
 	w := &world{t: t, began: time.Now(), running: map[*Worker]bool{}}
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-	})
+	o.Host, o.Port, o.JetStream, o.StoreDir, o.NoSigs, o.NoLog = "127.0.0.1", -1, true, t.TempDir(), true, true
+	s, err := server.NewServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +80,7 @@ func newWorldAlone(t *testing.T, accounts ...messages.Account) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.klarna.Close)
-	nc, err := nats.Connect(s.ClientURL())
+	nc, err := nats.Connect(s.ClientURL(), as)
 	if err != nil {
 		t.Fatal(err)
 	}
