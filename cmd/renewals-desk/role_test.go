@@ -15,7 +15,7 @@ import (
 
 // Whoever may read results may keep books, again and again, and needs no other right.
 func TestSyncAsAConsumerOfResults(t *testing.T) {
-	grant := topology.GrantsOf(topology.RoleConsumer, nil)[0]
+	grant := topology.GrantsOf(topology.RoleConsumer, nil, "")[0]
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 		Users: []*server.User{{Username: "all", Password: "all"}, {Username: "consumer", Password: "secret", Permissions: &server.Permissions{

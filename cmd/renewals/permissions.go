@@ -38,8 +38,8 @@ func (p permissionSettings) check() error {
 	return nil
 }
 
-// print writes the grants of the configured accounts, or of those that --account names.
-func (p permissionSettings) print(w io.Writer, configured func() ([]messages.Account, error)) error {
+// print writes the grants of the configured accounts, or of those that --account names, for streams in a JetStream domain.
+func (p permissionSettings) print(w io.Writer, domain string, configured func() ([]messages.Account, error)) error {
 	var accounts []messages.Account
 	for _, name := range p.Account {
 		accounts = append(accounts, messages.Account(name))
@@ -55,7 +55,7 @@ func (p permissionSettings) print(w io.Writer, configured func() ([]messages.Acc
 	var grants []topology.Grant
 	for _, r := range topology.Roles {
 		if p.Role == "" || topology.Role(p.Role) == r {
-			grants = append(grants, topology.GrantsOf(r, accounts)...)
+			grants = append(grants, topology.GrantsOf(r, accounts, domain)...)
 		}
 	}
 	if p.JSON {
@@ -81,7 +81,7 @@ func configuration(grants []topology.Grant) string {
 	var b strings.Builder
 	b.WriteString("# Printed by `renewals provision --print-permissions`: the least that each role must be allowed. Include it at the top\n" +
 		"# level and give it to users, permissions: $renewals_worker. Each user connects with the inbox prefix of its role, a\n" +
-		"# monitor also with JetStream domain \"" + topology.MonitorDomain + "\". Publishers, consumers and monitors need NATS accounts of their own.\n" +
+		"# monitor also with JetStream domain \"" + topology.MonitorDomain + "\"" + others(grants) + ". Publishers, consumers and monitors need NATS accounts of their own.\n" +
 		"# Take out what no user has: a server refuses a variable that nothing uses.\n")
 	for _, g := range grants {
 		name := "renewals_" + string(g.Role)
@@ -99,4 +99,13 @@ func configuration(grants []topology.Grant) string {
 		b.WriteString("    ]\n  }\n}\n")
 	}
 	return b.String()
+}
+
+// others says in which domain everybody but a monitor reaches the streams, where that is not the server's own.
+func others(grants []topology.Grant) string {
+	i := slices.IndexFunc(grants, func(g topology.Grant) bool { return g.Role != topology.RoleMonitor })
+	if i < 0 || grants[i].Domain == "" {
+		return ""
+	}
+	return ", all others with \"" + grants[i].Domain + "\""
 }

@@ -86,6 +86,26 @@ func TestPermissionsNameTheirAccounts(t *testing.T) {
 	}
 }
 
+// In a domain all but a monitor's API has other subjects. That of a monitor, who may print as well, is nobody's but its own.
+func TestPermissionsNameTheirDomain(t *testing.T) {
+	t.Parallel()
+	own, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions")
+	if out, _ := finish(t, cli.ExitDone, variables{"NATS_JS_DOMAIN": topology.MonitorDomain}, "", "provision", "--print-permissions"); out != own {
+		t.Errorf("as a monitor:\n%s", out)
+	}
+	hub, _ := finish(t, cli.ExitDone, nil, "", "provision", "--print-permissions", "--nats-js-domain=hub")
+	for _, want := range []string{`JetStream domain "monitor", all others with "hub".`, `"$JS.hub.API.INFO"`, `"$JS.hub.API.$KV.RENEWAL_WORKERS.>"`, `"$JS.monitor.API.INFO"`, `"$JS.ACK.RENEWALS.charge-default.>"`} {
+		if !strings.Contains(hub, want) {
+			t.Errorf("the permissions for a domain lack %s:\n%s", want, hub)
+		}
+	}
+	for _, no := range []string{`"$JS.API.`, `"$KV.`} {
+		if strings.Contains(hub, no) {
+			t.Errorf("the permissions for a domain have %s", no)
+		}
+	}
+}
+
 // S73: whoever is on call drops dead letters; no job, no record and no stream.
 func TestOperatorChangesNoStream(t *testing.T) {
 	t.Parallel()
@@ -154,6 +174,7 @@ func TestPermissionsAskedForInVain(t *testing.T) {
 		{[]string{"--account=se"}, "--account: set without --print-permissions; the accounts to provision are KLARNA_ACCOUNT"},
 		{[]string{"--print-permissions", "--role=admin"}, `--role: "admin", expected one of publisher, worker, consumer, operator, provisioner, monitor`},
 		{[]string{"--print-permissions", "--account=*"}, "--account: "},
+		{[]string{"--print-permissions", "--nats-js-domain=a.b"}, `--nats-js-domain: "a.b", expected one word`},
 	} {
 		if _, told := finish(t, cli.ExitUsage, nil, "", append([]string{"provision"}, row.args...)...); !strings.Contains(told, row.want) {
 			t.Errorf("%v: got %q, want %q", row.args, told, row.want)

@@ -41,7 +41,11 @@ func (c *provisionCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) er
 		return err
 	}
 	if c.Permissions.PrintPermissions {
-		return c.Permissions.print(t.stdout, func() ([]messages.Account, error) { return c.Account.Names(s) })
+		domain, err := c.NATS.Reach.StreamDomain(s)
+		if err != nil {
+			return err
+		}
+		return c.Permissions.print(t.stdout, domain, func() ([]messages.Account, error) { return c.Account.Names(s) })
 	}
 	provisioning, err := c.Provisioning.provisioning(c.Account, s)
 	if err != nil {

@@ -1,17 +1,21 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // The streams are in the domain of a hub, and everybody connects to a leaf that has a JetStream of its own.
@@ -51,6 +55,117 @@ func TestStreamsInTheDomainOfAHub(t *testing.T) {
 		t.Errorf("got %q", told)
 	}
 }
+
+// With what is printed for a domain every role does at a leaf what it does at the hub. Of a monitor's NATS account the leaf has a connection
+// of its own, so that what the hub imports for it is there as well.
+func TestPermissionsInTheDomainOfAHub(t *testing.T) {
+	t.Parallel()
+	domain := variables{"NATS_JS_DOMAIN": "hub"}
+	printed, _ := finish(t, cli.ExitDone, domain, "", "provision", "--print-permissions")
+	leaf := leafOfAHub(t, printed)
+	refused := &violations{}
+	leaf.SetLogger(refused, false, false)
+
+	list, _ := finish(t, cli.ExitDone, domain, "", "provision", "--print-permissions", "--json")
+	var grants []topology.Grant
+	if err := json.Unmarshal([]byte(list), &grants); err != nil {
+		t.Fatal(err)
+	}
+	as, all := map[topology.Role]variables{}, environmentFor(leaf, simulator(t))
+	for _, g := range grants {
+		as[g.Role] = all.with("NATS_USER", string(g.Role), "NATS_PASSWORD", "x", "NATS_INBOX_PREFIX", g.InboxPrefix, "NATS_JS_DOMAIN", g.Domain)
+	}
+	finish(t, cli.ExitDone, as[topology.RoleProvisioner], "", "provision")
+	start(t, as[topology.RoleWorker], "", "work")
+	watch := start(t, as[topology.RoleConsumer], "", "watch", "--json", "--since=1h")
+	finish(t, cli.ExitDone, as[topology.RolePublisher], jobLines(t, "hub", 1), "publish")
+	eventually(t, "the result", func() bool { return strings.Contains(watch.stdout.String(), `"kind":"paid"`) })
+	if out, _ := finish(t, cli.ExitDone, as[topology.RoleOperator], "", "show", "hub-0"); !strings.Contains(out, "paid") {
+		t.Errorf("show says %s", out)
+	}
+	finish(t, cli.ExitDone, as[topology.RoleOperator], "", "dead", "list")
+	for _, role := range []topology.Role{topology.RoleOperator, topology.RoleMonitor} {
+		if out, _ := finish(t, cli.ExitDone, as[role], "", "status"); !strings.Contains(out, "default (") {
+			t.Errorf("status sees no worker as %s: %s", role, out)
+		}
+		doctor := start(t, as[role], "", "doctor") // which has its doubts of a lone server
+		doctor.wait(t)
+		if want := fmt.Sprintf("user %s looks like role %[1]s, and may nothing else", role); !strings.Contains(doctor.stdout.String(), want) {
+			t.Errorf("doctor does not say %q: %s", want, doctor.stdout.String())
+		}
+	}
+	if said := refused.seen(); len(said) > 0 {
+		t.Errorf("the leaf refused:\n%s", strings.Join(said, "\n"))
+	}
+}
+
+// leafOfAHub is a leaf with a user for each role, named as it is, and two connections to a hub: for the workers' NATS account and for the monitors'.
+func leafOfAHub(t *testing.T, permissions string) *server.Server {
+	t.Helper()
+	dir := t.TempDir()
+	configured := func(name, text string) *server.Server {
+		path := filepath.Join(dir, name+".conf")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return broker(t, func(o *server.Options) {
+			o.ServerName, o.JetStreamDomain = name, name
+			if err := o.ProcessConfigFile(path); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	hub := configured("hub", `
+leafnodes: {listen: "127.0.0.1:-1", authorization: {users: [{user: all, password: x, account: RENEWALS}, {user: monitors, password: x, account: MONITOR}]}}
+accounts: {
+  RENEWALS: {jetstream: enabled, exports: [{service: "$JS.API.>", response_type: stream}, {service: "$JS.FC.>"}, {stream: "_INBOX_monitor.>"}]}
+  MONITOR: {imports: [
+    {service: {account: RENEWALS, subject: "$JS.API.>"}, to: "$JS.monitor.API.>"}
+    {service: {account: RENEWALS, subject: "$JS.FC.>"}}
+    {stream: {account: RENEWALS, subject: "_INBOX_monitor.>"}}
+  ]}
+}`)
+	leaf := configured("leaf", permissions+fmt.Sprintf(`
+leafnodes: {remotes: [{url: "nats-leaf://all:x@%[1]s", account: RENEWALS}, {url: "nats-leaf://monitors:x@%[1]s", account: MONITOR}]}
+accounts: {
+  RENEWALS: {jetstream: enabled, users: [
+    {user: publisher, password: x, permissions: $renewals_publisher_default}
+    {user: worker, password: x, permissions: $renewals_worker}
+    {user: consumer, password: x, permissions: $renewals_consumer}
+    {user: operator, password: x, permissions: $renewals_operator}
+    {user: provisioner, password: x, permissions: $renewals_provisioner}
+  ]}
+  MONITOR: {users: [{user: monitor, password: x, permissions: $renewals_monitor}]}
+}`, leafAddress(t, hub)))
+	eventually(t, "the leaf is connected", func() bool { return leaf.NumLeafNodes() == 2 })
+	return leaf
+}
+
+// violations are what a server says that somebody must not do.
+type violations struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (v *violations) seen() []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.all)
+}
+
+func (v *violations) Errorf(format string, args ...any) {
+	if said := fmt.Sprintf(format, args...); strings.Contains(said, "Violation") {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.all = append(v.all, said)
+	}
+}
+
+func (*violations) Noticef(string, ...any) {}
+func (*violations) Warnf(string, ...any)   {}
+func (*violations) Fatalf(string, ...any)  {}
+func (*violations) Debugf(string, ...any)  {}
+func (*violations) Tracef(string, ...any)  {}
 
 func leafAddress(t *testing.T, hub *server.Server) string {
 	t.Helper()

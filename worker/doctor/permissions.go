@@ -109,7 +109,7 @@ func (e *exam) roleOf(u user) (best likeness) {
 		own = all
 	}
 	for _, role := range topology.Roles {
-		for _, g := range topology.GrantsOf(role, own) {
+		for _, g := range topology.GrantsOf(role, own, e.JS.Options().Domain) {
 			if l := u.compare(g); best.role == "" || l.unlike() < best.unlike() {
 				best = l
 			}
@@ -118,7 +118,7 @@ func (e *exam) roleOf(u user) (best likeness) {
 	if best.role == topology.RolePublisher { // of one account
 		return best
 	}
-	return u.compare(topology.GrantsOf(best.role, all)[0])
+	return u.compare(topology.GrantsOf(best.role, all, e.JS.Options().Domain)[0])
 }
 
 // accounts are those whose jobs the user may have to do with.

@@ -107,7 +107,7 @@ func (w *world) startBrokers() {
 }
 
 func users(app *natsd.Account) []*natsd.User {
-	grant := topology.GrantsOf(topology.RoleOperator, []messages.Account{testAccount})[0].Permissions
+	grant := topology.GrantsOf(topology.RoleOperator, []messages.Account{testAccount}, "")[0].Permissions
 	user := func(name string, change func(publish, subscribe []string) ([]string, []string)) *natsd.User {
 		publish, subscribe := change(slices.Clone(grant.Publish.Allow), slices.Clone(grant.Subscribe.Allow))
 		return &natsd.User{Username: name, Password: "x", Account: app, Permissions: &natsd.Permissions{

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/klarna-renewals/renewals/messages"
 )
 
@@ -27,7 +29,7 @@ type Grant struct {
 	Role        Role             `json:"role"`
 	Account     messages.Account `json:"account,omitempty"` // of a publisher
 	InboxPrefix string           `json:"inbox_prefix"`
-	Domain      string           `json:"jetstream_domain,omitempty"` // of a monitor
+	Domain      string           `json:"jetstream_domain,omitempty"` // of a monitor, and of everybody where the streams are in one
 	Permissions Permissions      `json:"permissions"`
 }
 
@@ -64,25 +66,43 @@ const MonitorDomain = "monitor"
 // GrantsOf lists what a role needs: one grant, or for publishers one for each account. Each has an inbox prefix of its
 // own, since whoever may read _INBOX.> reads the answers to everybody, the jobs with their customer tokens among them.
 // The lists say what a user may send and receive, not where the answer to a request goes: the server does not check that,
-// so that publishers, consumers and monitors belong into NATS accounts apart from the workers'.
-func GrantsOf(r Role, accounts []messages.Account) []Grant {
+// so that publishers, consumers and monitors belong into NATS accounts apart from the workers'. domain is the JetStream domain in
+// which the streams are reached, "" for the server's own; that of a monitor is a way to them, and they are not in it.
+func GrantsOf(r Role, accounts []messages.Account, domain string) []Grant {
+	if domain == MonitorDomain {
+		domain = ""
+	}
 	switch r {
 	case RolePublisher:
 		grants := make([]Grant, len(accounts))
 		for i, a := range accounts {
-			grants[i] = newGrant(r, a, []string{messages.DueSubject(a), messages.CaptureSubject(a)})
+			grants[i] = newGrant(r, a, domain, []string{messages.DueSubject(a), messages.CaptureSubject(a)})
 		}
 		return grants
 	case RoleMonitor:
-		may := mayMonitor()
-		for i, subject := range may {
-			may[i] = strings.Replace(subject, "$JS.API.", "$JS."+MonitorDomain+".API.", 1)
-		}
-		g := newGrant(r, "", may)
-		g.Domain = MonitorDomain
-		return []Grant{g}
+		return []Grant{newGrant(r, "", MonitorDomain, mayMonitor())}
 	}
-	return []Grant{newGrant(r, "", may[r](accounts))}
+	return []Grant{newGrant(r, "", domain, may[r](accounts))}
+}
+
+// inDomain are subjects as whoever reaches the streams in a domain publishes them: the API's prefix has its name, and what is put into a
+// bucket goes below that prefix. Acks and answers to flow control go where the server asks for them, in whatever domain.
+// https://docs.nats.io/running-a-nats-service/configuration/leafnodes/jetstream_leafnodes
+func inDomain(domain string, subjects []string) []string {
+	if domain == "" {
+		return subjects
+	}
+	prefix := "$JS." + domain + ".API."
+	all := make([]string, len(subjects))
+	for i, s := range subjects {
+		if call, ok := strings.CutPrefix(s, jetstream.DefaultAPIPrefix); ok {
+			s = prefix + call
+		} else if strings.HasPrefix(s, "$KV.") {
+			s = prefix + s
+		}
+		all[i] = s
+	}
+	return all
 }
 
 // may is what each other role may publish.
@@ -169,11 +189,12 @@ func mayMonitor() []string {
 	)
 }
 
-func newGrant(r Role, a messages.Account, may []string) Grant {
-	g := Grant{Role: r, Account: a, InboxPrefix: "_INBOX_" + string(r)}
+func newGrant(r Role, a messages.Account, domain string, may []string) Grant {
+	g := Grant{Role: r, Account: a, InboxPrefix: "_INBOX_" + string(r), Domain: domain}
 	if a != "" {
 		g.InboxPrefix += "_" + string(a)
 	}
+	may = inDomain(domain, may)
 	slices.Sort(may)
 	g.Permissions.Publish.Allow = slices.Compact(may)
 	g.Permissions.Subscribe.Allow = []string{g.InboxPrefix + ".>"}

@@ -107,13 +107,31 @@ func (n ReachSettings) Server(s *Settings) (NATSServer, error) {
 		}
 		server.add(nats.CustomInboxPrefix(prefix))
 	}
-	if strings.ContainsAny(server.domain, " \t*>.") {
-		return NATSServer{}, Usagef("%s: %q, expected one word", s.Place("nats-js-domain"), server.domain)
+	if err := checkDomain(server.domain, s); err != nil {
+		return NATSServer{}, err
 	}
 	if c.TLSFirst {
 		server.add(nats.TLSHandshakeFirst())
 	}
 	return server, nil
+}
+
+// StreamDomain is the JetStream domain in which the streams are reached, "" for the server's own. Nothing else that these settings name
+// need be there.
+func (n ReachSettings) StreamDomain(s *Settings) (string, error) {
+	c, _, err := n.context(s)
+	if err != nil {
+		return "", err
+	}
+	domain := cmp.Or(n.Domain, c.Domain)
+	return domain, checkDomain(domain, s)
+}
+
+func checkDomain(domain string, s *Settings) error {
+	if strings.ContainsAny(domain, " \t*>.") {
+		return Usagef("%s: %q, expected one word", s.Place("nats-js-domain"), domain)
+	}
+	return nil
 }
 
 // context is the one that is asked for, else the selected one where nothing else says how to reach NATS. named is what to call
