@@ -143,18 +143,16 @@ func Provision(ctx context.Context, js jetstream.JetStream, p Provisioning) erro
 	return nil
 }
 
-// plan looks at what exists and says what there is to do.
-func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, error) {
-	var todo plan
-	exist := map[string]jetstream.StreamConfig{}
-	asItIs := p
+// asFound is p with what of it goes by what exists, and that by name.
+func (p Provisioning) asFound(ctx context.Context, js jetstream.JetStream) (asItIs Provisioning, exist map[string]jetstream.StreamConfig, err error) {
+	exist, asItIs = map[string]jetstream.StreamConfig{}, p
 	for _, c := range slices.Concat(p.streams(), p.beside()) {
 		stream, err := js.Stream(ctx, c.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			continue
 		}
 		if err != nil {
-			return todo, fmt.Errorf("look up %s: %w", Called(c.Name), err)
+			return p, nil, fmt.Errorf("look up %s: %w", Called(c.Name), err)
 		}
 		exist[c.Name] = stream.CachedInfo().Config
 		if p.Replicas == 0 {
@@ -167,6 +165,17 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 	}
 	if p.DeadRetention == 0 {
 		asItIs.DeadRetention = defaultDeadRetention
+	}
+	asItIs, err = asItIs.withinLimits(ctx, js)
+	return asItIs, exist, err
+}
+
+// plan looks at what exists and says what there is to do.
+func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, error) {
+	var todo plan
+	asItIs, exist, err := p.asFound(ctx, js)
+	if err != nil {
+		return todo, err
 	}
 	for _, wanted := range slices.Concat(asItIs.streams(), asItIs.beside()) {
 		found, ok := exist[wanted.Name]
@@ -194,7 +203,7 @@ func (p Provisioning) plan(ctx context.Context, js jetstream.JetStream) (plan, e
 			return nil
 		})
 	}
-	err := p.planConsumers(ctx, js, exist, &todo)
+	err = p.planConsumers(ctx, js, exist, &todo)
 	return todo, err
 }
 
@@ -253,7 +262,7 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 		}
 		todo.add(&todo.consumers, changes, func(ctx context.Context, js jetstream.JetStream) error {
 			if _, err := js.CreateOrUpdateConsumer(ctx, StreamOf(target.Durable), target); err != nil {
-				return fmt.Errorf("provision consumer %s: %w", target.Durable, err)
+				return fmt.Errorf("provision consumer %s: %w%s", target.Durable, err, tooMany(err))
 			}
 			return nil
 		})
@@ -276,7 +285,7 @@ func (p Provisioning) stream(found, wanted jetstream.StreamConfig) (target jetst
 		"num_replicas":     p.Replicas != 0,
 		"max_age":          wanted.Name == messages.StreamJournal && p.Retention != 0 || wanted.Name == messages.StreamDead && p.DeadRetention != 0,
 		"duplicate_window": p.forces(ForceDuplicateWindow),
-		"max_consumers":    got["max_consumers"] == nil, // the server's limit, not none
+		"max_consumers":    got["max_consumers"] == nil || wanted.MaxConsumers < maxConsumers && found.MaxConsumers > wanted.MaxConsumers, // the server's limit, not none; or over the account's
 		"allow_atomic":     want["allow_atomic"] != nil,
 	}
 	var names []string

@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/test/broker"
 )
 
 // S72: provision without flags leaves what exists as it is, whatever the defaults are.
@@ -96,6 +98,56 @@ func TestProvisionRaises(t *testing.T) {
 	}
 }
 
+// Where the NATS account may have fewer consumers than thousands of accounts need, a stream may have as many as it. What does not fit is
+// told before anything is made.
+func TestProvisionWithinTheAccountsLimit(t *testing.T) {
+	t.Parallel()
+	s := broker.Synced(t)
+	account, err := s.LookupAccount("$G")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := func(consumers int) {
+		t.Helper()
+		if err := account.UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": {MaxMemory: -1, MaxStore: -1, MaxStreams: -1, MaxConsumers: consumers}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := &world{t: t, js: broker.Connect(t, s)}
+	for _, row := range []struct {
+		limit    int
+		accounts []messages.Account
+		want     int    // consumers that RENEWALS may have then
+		err      string // of provision
+	}{
+		{limit: 1, accounts: []messages.Account{"default"}, err: "max_consumers of the NATS account: found 1, expected at least 2, as each Klarna account has 2 on stream RENEWALS; raise it"},
+		{limit: 2, accounts: []messages.Account{"default"}, want: 2},
+		{limit: 3, accounts: []messages.Account{"default", "se"}, want: 2, err: "found 3, expected at least 4"},
+		{limit: 3, accounts: []messages.Account{"se"}, want: 3, err: "maximum consumers limit reached, those of other Klarna accounts included; delete which nobody needs, or raise max_consumers"},
+		{limit: 1000, accounts: []messages.Account{"default", "se"}, want: 1000},
+		{limit: -1, accounts: []messages.Account{"default", "se"}, want: maxConsumers},
+		{limit: 500, accounts: []messages.Account{"default", "se"}, want: 500}, // lowered beneath what there is
+	} {
+		limit(row.limit)
+		switch err := Provision(t.Context(), w.js, Provisioning{Accounts: row.accounts}); {
+		case row.err == "" && err != nil, row.err != "" && (err == nil || !strings.Contains(err.Error(), row.err)):
+			t.Errorf("limit %d, accounts %v: %v, want %q", row.limit, row.accounts, err, row.err)
+		}
+		if row.want == 0 {
+			if _, err := w.js.Stream(t.Context(), messages.StreamMarks); !errors.Is(err, jetstream.ErrStreamNotFound) {
+				t.Errorf("limit %d: something is made that does not fit: %v", row.limit, err)
+			}
+			continue
+		}
+		if got := w.streamConfig(messages.StreamJobs).MaxConsumers; got != row.want {
+			t.Errorf("limit %d: %d consumers, want %d", row.limit, got, row.want)
+		}
+		if _, err := Verify(t.Context(), w.js); err != nil {
+			t.Errorf("limit %d: %v", row.limit, err)
+		}
+	}
+}
+
 // The bucket is what the library would have made of it.
 func TestBucketIsAKeyValueStore(t *testing.T) {
 	w := newWorld(t)
@@ -130,6 +182,8 @@ func TestEverySettingIsCompared(t *testing.T) {
 		{messages.StreamDead, "", func(c *jetstream.StreamConfig) { c.MaxAge = 30 * 24 * time.Hour }},
 		{messages.StreamDead, "", func(c *jetstream.StreamConfig) { c.DenyDelete = true }},
 		{messages.StreamJobs, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = -1 }},
+		{messages.StreamJobs, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = 2 }},
+		{messages.StreamLater, "", func(c *jetstream.StreamConfig) { c.MaxConsumers = 1 }},
 		{messages.StreamJobs, "", func(c *jetstream.StreamConfig) { c.Duplicates = 24 * time.Hour }},
 
 		{messages.StreamJournal, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 30*24*time.Hour - time.Second }},
@@ -168,7 +222,7 @@ func TestEverySettingIsCompared(t *testing.T) {
 		{messages.StreamJobs, "retention", func(c *jetstream.StreamConfig) { c.Retention = jetstream.LimitsPolicy }},
 		{messages.StreamJobs, "max_age", func(c *jetstream.StreamConfig) { c.MaxAge = 24 * time.Hour }},
 		{messages.StreamJobs, "max_msg_size", func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1024 }},
-		{messages.StreamJobs, "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 10 }},
+		{messages.StreamJobs, "max_consumers", func(c *jetstream.StreamConfig) { c.MaxConsumers = 1 }},
 		{messages.StreamJobs, "allow_msg_schedules", func(c *jetstream.StreamConfig) { c.AllowMsgSchedules = true }},
 		{messages.StreamJobs, "allow_rollup_hdrs", func(c *jetstream.StreamConfig) { c.AllowRollup = true }},
 		{messages.StreamJobs, "duplicate_window", func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }},

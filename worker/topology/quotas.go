@@ -2,10 +2,13 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/klarna-renewals/renewals/messages"
 )
 
 // A Quota is how much of what its NATS account may store is taken.
@@ -65,4 +68,50 @@ func ReadQuota(ctx context.Context, js jetstream.JetStream) (fullest Quota, err 
 		}
 	}
 	return fullest, nil
+}
+
+// consumersOf is how many consumers some accounts have on a stream.
+func consumersOf(stream string, accounts int) (n int) {
+	for name := range Consumers("") {
+		if StreamOf(name) == stream {
+			n += accounts
+		}
+	}
+	return n
+}
+
+// withinLimits is p with as many consumers as a stream of the NATS account may have; a server refuses a stream that may have more than its
+// account. The error says that the accounts need more.
+func (p Provisioning) withinLimits(ctx context.Context, js jetstream.JetStream) (Provisioning, error) {
+	info, err := js.AccountInfo(ctx)
+	if err != nil {
+		return p, fmt.Errorf("ask for the NATS account's limits: %w", err)
+	}
+	limits := info.Limits
+	if tier, ok := info.Tiers[fmt.Sprintf("R%d", p.Replicas)]; ok {
+		limits = tier.Limits
+	}
+	p.consumers = maxConsumers
+	if limits.MaxConsumers <= 0 { // without a limit it is -1, or 0 beside tiers
+		return p, nil
+	}
+	p.consumers = min(p.consumers, limits.MaxConsumers)
+	for _, stream := range []string{messages.StreamJobs, messages.StreamLater} {
+		if need := consumersOf(stream, len(p.Accounts)); need > limits.MaxConsumers {
+			return p, fmt.Errorf("max_consumers of the NATS account: found %d, expected at least %d, as each Klarna account has %d on %s; raise it %s, or provision fewer accounts",
+				limits.MaxConsumers, need, consumersOf(stream, 1), Called(stream), limitsPlace)
+		}
+	}
+	return p, nil
+}
+
+// limitsPlace is where the limits of a NATS account are.
+const limitsPlace = "in the server's configuration, or in the JWT of the NATS account"
+
+// tooMany says what to do where a consumer is one too many for the NATS account.
+func tooMany(err error) string {
+	if errors.Is(err, jetstream.ErrMaximumConsumersLimit) {
+		return ", those of other Klarna accounts included; delete which nobody needs, or raise max_consumers " + limitsPlace
+	}
+	return ""
 }

@@ -58,6 +58,8 @@ type Provisioning struct {
 	// jobs: the operator's word that nobody knows what was charged. What fell due before is then charged as after
 	// [AcceptRestoredJournal].
 	AcceptEmptyJournal bool
+
+	consumers int // that a stream may have, of [maxConsumers]; see withinLimits
 }
 
 const (
@@ -73,6 +75,7 @@ const (
 	// be to be charged: its records must outlive every job for it.
 	RetentionMargin = 7 * 24 * time.Hour
 	// maxConsumers is enough for thousands of accounts, each of which has two in RENEWALS and one in RENEWALS_LATER. Unlimited means a server's own limit, which is 1,000.
+	// Where the NATS account may have fewer it is as many as that.
 	maxConsumers = 20_000
 )
 
@@ -123,7 +126,7 @@ func (p Provisioning) jobs() jetstream.StreamConfig {
 		Replicas:    p.Replicas,
 		MaxMsgSize:  512 << 10,
 		Duplicates:  DuplicateWindow,
-		MaxMsgs:     -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: maxConsumers,
+		MaxMsgs:     -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: p.consumers,
 	}
 }
 
@@ -273,7 +276,7 @@ func (p Provisioning) later() jetstream.StreamConfig {
 		Replicas:          p.Replicas,
 		AllowMsgSchedules: true,
 		AllowRollup:       true, // comes with schedules
-		MaxConsumers:      maxConsumers,
+		MaxConsumers:      p.consumers,
 		Duplicates:        2 * time.Minute, // nothing here has a message ID
 		MaxMsgs:           -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: -1,
 	}

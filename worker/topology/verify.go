@@ -287,11 +287,17 @@ func (i Inspection) Err() error {
 	return fmt.Errorf("%w; others are off: %s", all[0], strings.Join(others, ", "))
 }
 
-// wanted are the streams as [Provision] makes them without flags. The journal is the first: where more is missing, it is what
-// somebody has to know of.
+// wanted are the streams as [Provision] makes them without flags, but for how many consumers they may have: those of one account are enough
+// here, as every worker looks for its own. The journal is the first: where more is missing, it is what somebody has to know of.
 func wanted() []jetstream.StreamConfig {
 	p := Provisioning{Replicas: 1, Retention: DefaultRetention, DeadRetention: defaultDeadRetention}
-	return append([]jetstream.StreamConfig{p.Journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...)
+	all := append([]jetstream.StreamConfig{p.Journal()}, slices.DeleteFunc(p.streams(), func(c jetstream.StreamConfig) bool { return c.Name == messages.StreamJournal })...)
+	for i := range all {
+		if need := consumersOf(all[i].Name, 1); need > 0 {
+			all[i].MaxConsumers = need
+		}
+	}
+	return all
 }
 
 // Streams are the names of all streams, the bucket's among them, the journal's first.
