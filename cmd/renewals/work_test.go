@@ -22,6 +22,7 @@ import (
 
 	"github.com/klarna-renewals/renewals/cmd/internal/cli"
 	"github.com/klarna-renewals/renewals/messages"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // jobLines are n jobs as JSON Lines.
@@ -493,4 +494,29 @@ func TestSeveralAccounts(t *testing.T) {
 			t.Errorf("the account's own schedule is not in force: %s", line)
 		}
 	}
+}
+
+// A server's limit on requests, which it writes into every consumer, is kept to where everything that is asked for fits into it. Where it
+// does not, provision says so: to run it again changes nothing.
+func TestServersLimitOnRequests(t *testing.T) {
+	t.Parallel()
+	limited := func(most int) variables {
+		b := broker(t, func(o *server.Options) { o.JetStreamLimits.MaxRequestBatch = most })
+		return environmentFor(b, simulator(t)).with("KLARNA_CONCURRENCY", "4096")
+	}
+	env := limited(topology.MostBatch - 1)
+	for range 2 {
+		_, told := finish(t, cli.ExitFailed, env, "", "provision")
+		for _, want := range []string{"setting max_batch: found 1999, expected at least 2000", "where the server has a limit max_request_batch (jetstream, limits) raise it to 2000 or more"} {
+			if !strings.Contains(told, want) {
+				t.Errorf("provision says %q, want %q", told, want)
+			}
+		}
+	}
+	env = limited(topology.MostBatch)
+	finish(t, cli.ExitDone, env, "", "provision")
+	start(t, env, "", "work")
+	watch := start(t, env, "", "watch", "--json", "--since=1h")
+	finish(t, cli.ExitDone, env, jobLines(t, "limited", 3), "publish")
+	eventually(t, "the results", func() bool { return strings.Count(watch.stdout.String(), `"kind":"paid"`) == 3 })
 }

@@ -217,7 +217,7 @@ func (p *Puller) ready(ctx context.Context) int {
 		case !paused && trial:
 			return 1
 		case !paused && wanted > 0:
-			return min(wanted, p.Limiter.turns(Freshness/2))
+			return min(wanted, p.Limiter.turns(Freshness/2), topology.MostBatch)
 		case paused && busy == 0:
 			if p.Breaker.probe(ctx) && p.Breaker.Paused() {
 				return 1

@@ -261,11 +261,22 @@ func (p Provisioning) planConsumers(ctx context.Context, js jetstream.JetStream,
 			}
 		}
 		todo.add(&todo.consumers, changes, func(ctx context.Context, js jetstream.JetStream) error {
-			if _, err := js.CreateOrUpdateConsumer(ctx, StreamOf(target.Durable), target); err != nil {
-				return fmt.Errorf("provision consumer %s: %w%s", target.Durable, err, tooMany(err))
-			}
-			return nil
+			return makeConsumer(ctx, js, target)
 		})
+	}
+	return nil
+}
+
+// makeConsumer makes a consumer or changes it. The error may be a [*Deviation]: the server has written a limit of its own into it.
+func makeConsumer(ctx context.Context, js jetstream.JetStream, target jetstream.ConsumerConfig) error {
+	made, err := js.CreateOrUpdateConsumer(ctx, StreamOf(target.Durable), target)
+	if err != nil {
+		return fmt.Errorf("provision consumer %s: %w%s", target.Durable, err, tooMany(err))
+	}
+	if got := settingsOf(made.CachedInfo().Config); !consumerTolerates("max_batch", got, nil) {
+		off := &Deviation{Stream: StreamOf(target.Durable), Consumer: target.Durable, Setting: "max_batch", Got: settingText("max_batch", got)}
+		off.Want = wantedText(off.Setting, off.Stream, nil)
+		return off
 	}
 	return nil
 }

@@ -74,6 +74,9 @@ const (
 	// retentionMargin is how much younger than the journal's age a period must
 	// be to be charged: its records must outlive every job for it.
 	RetentionMargin = 7 * 24 * time.Hour
+	// MostBatch is the most messages that a request of any program here asks for at once, so what every consumer must allow: also those that
+	// read the journal, into which a server writes its limit as well.
+	MostBatch = 2000
 	// maxConsumers is enough for thousands of accounts, each of which has two in RENEWALS and one in RENEWALS_LATER. Unlimited means a server's own limit, which is 1,000.
 	// Where the NATS account may have fewer it is as many as that.
 	maxConsumers = 20_000

@@ -55,6 +55,8 @@ func (d *Deviation) Remedy() string {
 		return d.Advice
 	case d.Setting == "pause_until":
 		return "run `nats consumer resume " + d.Stream + " " + d.Consumer + "` to let it go on"
+	case d.Setting == "max_batch":
+		return fmt.Sprintf("where the server has a limit max_request_batch (jetstream, limits) raise it to %d or more, or take it out, then run `renewals provision`", MostBatch)
 	case d.Setting == "subjects" && d.firstEdition:
 		return movingOn + "; where the stream is empty, run `renewals provision`"
 	case d.Setting == "ack_wait":
@@ -139,6 +141,11 @@ func unlimitedOrAtLeast(name string, found, wanted settings) bool {
 	return found[name] == nil || atLeast(name, found, wanted)
 }
 
+// enoughAtOnce is a limit on requests that none of ours meets.
+func enoughAtOnce(name string, found, _ settings) bool {
+	return found[name] == nil || found.number(name) >= MostBatch
+}
+
 // stricter is what only forbids more.
 func stricter(name string, found, _ settings) bool { return found[name] == true }
 
@@ -175,6 +182,7 @@ var (
 		"ack_wait":        anything, // compared with what the worker needs, see Worker.consumer
 		"max_ack_pending": unlimitedOrAtLeast,
 		"max_waiting":     atLeast,
+		"max_batch":       enoughAtOnce, // a server with a limit writes it into every consumer
 	}
 )
 
@@ -359,6 +367,8 @@ const SafeReplicas = 3
 // wantedText is what is expected of a setting, which may be more than one value.
 func wantedText(name, stream string, want settings) string {
 	switch {
+	case name == "max_batch":
+		return fmt.Sprintf("at least %d", MostBatch)
 	case name == "subjects":
 		return "among them " + settingText(name, want)
 	case name == "max_age" && (stream == messages.StreamJournal || stream == messages.StreamDead):

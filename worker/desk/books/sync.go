@@ -18,6 +18,7 @@ const (
 	// batch is how many records go into one transaction: what one costs is spread over them, and a killed process reads them again.
 	batch = 5000
 	// ahead is how many records are read while others are written: up to half a megabyte each, mostly two kilobytes.
+	// A request asks for as many, which topology.MostBatch has to allow.
 	ahead = 2000
 	// identified is how often a journal that is followed is looked at for whether it is still the same.
 	identified = time.Minute
