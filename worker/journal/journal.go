@@ -126,7 +126,7 @@ func entry(m *jetstream.RawStreamMsg) (Entry, error) {
 	if e.Body, err = e.State.wholeBody(m.Subject, m.Data); err != nil {
 		e.Body = m.Data // whoever reads it finds out; the state decides without it
 	}
-	e.State = e.State.stored(m.Sequence)
+	e.State = e.State.stored(m.Sequence).vouched(m.Time)
 	return e, nil
 }
 

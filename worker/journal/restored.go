@@ -26,6 +26,17 @@ func (s State) forgotten(q Request, r Rules) (since time.Time, ok bool) {
 	return since, since.Before(r.Restored)
 }
 
+// vouched is the state of a record that the broker stored at a moment: nobody has vouched for anything after it. What the record says is
+// by the clock of the operator's machine, which nobody compares with the broker's, by which T goes: ahead of that, a word from before
+// T would pass for one after it. One that is told too early is only asked for once more. It is done where records are read, so that no
+// command that writes one has to know, and records of earlier versions are read so, too; the next record carries on what was read.
+func (s State) vouched(stored time.Time) State {
+	if s.VouchedAt.After(stored) {
+		s.VouchedAt = stored
+	}
+	return s
+}
+
 // unseen says that the job follows attempts that the journal has forgotten: what became of them nobody here knows.
 func (s State) unseen(q Request, r Rules) bool {
 	_, ok := s.forgotten(q, r)

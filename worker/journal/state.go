@@ -76,7 +76,7 @@ type State struct {
 	Panics map[messages.IdempotencyKey]int `json:"panics,omitempty"`
 
 	// VouchedAt is when an operator last said what became of a charge, having looked at Klarna: what the journal
-	// may have forgotten before does not matter any more.
+	// may have forgotten before does not matter any more. Read from the journal it is no later than the broker's clock was, see vouched.
 	VouchedAt time.Time `json:"vouched_at,omitzero"`
 }
 
