@@ -81,7 +81,7 @@ func (s *sweeper) recall(ctx context.Context) error {
 }
 
 // reread finds the authorisations in a range of records that end on a day. Some
-// of them have been captured since: that is asked before they are counted.
+// of them have been captured since: that is asked before they are counted. After an error the day has to be read once more.
 func (s *sweeper) reread(ctx context.Context, day int64, in span) error {
 	records, err := s.js.OrderedConsumer(ctx, messages.StreamJournal, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: in.first, HeadersOnly: true, InactiveThreshold: time.Minute,
@@ -89,27 +89,53 @@ func (s *sweeper) reread(ctx context.Context, day int64, in span) error {
 	if err != nil {
 		return err
 	}
-	for {
+	for read := false; !read; {
 		if !s.lead(ctx) {
 			return errors.New("another worker sweeps now")
 		}
 		n, err := s.each(ctx, records, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (end bool) {
-			if meta.Sequence.Stream > in.last {
-				return true
+			if meta.Sequence.Stream <= in.last {
+				s.remember(m, day)
 			}
-			record, err := messages.ParseRecordSubject(m.Subject())
-			if err != nil {
-				return false
-			}
-			if state, err := journal.ParseState(m.Headers().Get(messages.HeaderState)); err == nil && state.Uncaptured() && dayOf(state.Order.CaptureBefore) == day {
-				s.authorised.soon[record.Renewal] = authorisation{record.Account, state.Order.CaptureBefore}
-			}
-			return meta.Sequence.Stream == in.last
+			read = meta.Sequence.Stream >= in.last
+			return read
 		})
-		if err != nil || n == 0 {
+		if err != nil {
 			return err
 		}
+		if n == 0 && !read {
+			return s.gone(ctx, in.last)
+		}
 	}
+	return nil
+}
+
+// remember keeps what a record says of an authorisation that ends on a day.
+func (s *sweeper) remember(m jetstream.Msg, day int64) {
+	record, err := messages.ParseRecordSubject(m.Subject())
+	if err != nil {
+		return
+	}
+	state, err := journal.ParseState(m.Headers().Get(messages.HeaderState))
+	if err == nil && state.Uncaptured() && dayOf(state.Order.CaptureBefore) == day {
+		s.authorised.soon[record.Renewal] = authorisation{record.Account, state.Order.CaptureBefore}
+	}
+}
+
+// gone fails where a record that the broker did not hand out is there all the same: a server that has yet to catch up was asked. Where
+// it was removed, or the journal set back, there is nothing to wait for.
+func (s *sweeper) gone(ctx context.Context, sequence uint64) error {
+	records, err := s.js.Stream(ctx, messages.StreamJournal)
+	if err == nil {
+		_, err = records.GetMsg(ctx, sequence)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look for record %d: %w", sequence, err)
+	}
+	return fmt.Errorf("record %d is there, and was not handed out", sequence)
 }
 
 // countExpiring tells how many authorisations end soon with money left to capture.

@@ -1,13 +1,19 @@
 package worker
 
 import (
+	"context"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/journal"
+	"github.com/klarna-renewals/renewals/worker/topology"
 )
 
 // A merchant that captures late has many authorisations open: what the sweeper
@@ -94,4 +100,123 @@ func TestAuthorisationsAreReadAgain(t *testing.T) {
 	w.awaitEmpty()
 	w.advance(24 * 24 * time.Hour)
 	w.await("two to be counted", counted(2))
+}
+
+// hushed is a JetStream whose next consumer that is made hands out nothing the first time: it says so at once, or says nothing.
+type hushed struct {
+	jetstream.JetStream
+	saying bool
+	left   *atomic.Int64
+}
+
+func (h hushed) OrderedConsumer(ctx context.Context, stream string, config jetstream.OrderedConsumerConfig) (jetstream.Consumer, error) {
+	c, err := h.JetStream.OrderedConsumer(ctx, stream, config)
+	return hushedConsumer{c, h}, err
+}
+
+type hushedConsumer struct {
+	jetstream.Consumer
+	hushed
+}
+
+func (c hushedConsumer) Fetch(n int, options ...jetstream.FetchOpt) (jetstream.MessageBatch, error) {
+	if c.left.Add(-1) < 0 {
+		return c.Consumer.Fetch(n, options...)
+	}
+	b := nothing{messages: make(chan jetstream.Msg)}
+	if c.saying {
+		close(b.messages)
+		return b, nil
+	}
+	b.err = context.DeadlineExceeded
+	time.AfterFunc(2100*time.Millisecond, func() { close(b.messages) })
+	return b, nil
+}
+
+// nothing is what a broker hands out.
+type nothing struct {
+	jetstream.MessageBatch
+	messages chan jetstream.Msg
+	err      error
+}
+
+func (b nothing) Messages() <-chan jetstream.Msg { return b.messages }
+func (b nothing) Error() error                   { return b.err }
+
+// sweeping is a sweeper that nobody runs, on a view of the broker.
+func (w *world) sweeping(js jetstream.JetStream) *sweeper {
+	w.t.Helper()
+	records, err := journal.Open(w.t.Context(), js, zerolog.Nop())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	bucket, err := js.KeyValue(w.t.Context(), topology.BucketWorkers)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return &sweeper{
+		name: "sweeping", js: js, journal: records, bucket: bucket, clock: &clock{wall: w.now, monotonic: w.monotonic}, log: zerolog.Nop(),
+		expiring: new(atomic.Pointer[map[messages.Account]int]), open: map[messages.Renewal]time.Time{}, authorised: newAuthorisations(),
+	}
+}
+
+// A broker that hands out nothing for a while has not come to the end of its journal: what is to be read again stays so, and what
+// was counted before counts. A record that is not there is not waited for.
+func TestAuthorisationsOutlastAHush(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		hushes int64
+		saying bool
+		anew   bool
+		failed bool
+		want   int
+	}{
+		{name: "nothing is handed out, nor said", hushes: 1, failed: true, want: 1},
+		{name: "a server has yet to catch up", hushes: 1, saying: true, failed: true, want: 1},
+		{name: "all is handed out", want: 1},
+		{name: "the journal was made anew", anew: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t)
+			stop := w.start()
+			w.authorise("one", "ok-one")
+			stop()
+			records := w.records()
+			last := len(records)
+			left := new(atomic.Int64)
+			left.Store(row.hushes)
+			s := w.sweeping(hushed{w.js, row.saying, left})
+			s.authorised.later[dayOf(records[last-1].State.Order.CaptureBefore)] = span{uint64(last), uint64(last)}
+			if row.anew {
+				w.makeAnew()
+			}
+			w.advance(26 * 24 * time.Hour)
+			if row.failed {
+				if err := s.countExpiring(t.Context()); err == nil || len(s.authorised.later) != 1 || s.expiring.Load() != nil {
+					t.Fatalf("%v, to be read again: %d days, counted: %v; want an error, and the day kept", err, len(s.authorised.later), s.expiring.Load())
+				}
+			}
+			if err := s.countExpiring(t.Context()); err != nil || len(s.authorised.later) != 0 || (*s.expiring.Load())["default"] != row.want {
+				t.Fatalf("%v, to be read again: %d days, counted: %v; want %d counted", err, len(s.authorised.later), s.expiring.Load(), row.want)
+			}
+		})
+	}
+}
+
+// What a sweeper has not read, for the broker was silent, it does not count either.
+func TestSweepOutlastsAHush(t *testing.T) {
+	w := newWorld(t)
+	stop := w.start()
+	w.authorise("one", "ok-one")
+	stop()
+	left := new(atomic.Int64)
+	left.Store(1)
+	s := w.sweeping(hushed{w.js, false, left})
+	w.advance(26 * 24 * time.Hour)
+	if err := s.sweep(t.Context()); err == nil || s.expiring.Load() != nil {
+		t.Fatalf("%v, counted: %v; want an error", err, s.expiring.Load())
+	}
+	if err := s.sweep(t.Context()); err != nil || (*s.expiring.Load())["default"] != 1 {
+		t.Errorf("%v, counted: %v; want one", err, s.expiring.Load())
+	}
 }

@@ -172,7 +172,8 @@ func (s *sweeper) batch(ctx context.Context, records jetstream.Consumer, until t
 	return n, end, err
 }
 
-// each takes some records until one says that it is the end; n is 0 when it did, or there are no more.
+// each takes some records until one says that it is the end; n is 0 when it did, or the broker says that there are no more. That it
+// hands out none and says nothing is an error: whoever took it for the end would leave out what follows.
 func (s *sweeper) each(ctx context.Context, records jetstream.Consumer, take func(jetstream.Msg, *jetstream.MsgMetadata) (end bool)) (n int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -190,7 +191,7 @@ func (s *sweeper) each(ctx context.Context, records jetstream.Consumer, take fun
 		}
 		n++
 	}
-	if err := batch.Error(); err != nil && ctx.Err() == nil {
+	if err := batch.Error(); err != nil && (n == 0 || ctx.Err() == nil) {
 		return n, err
 	}
 	return n, nil
