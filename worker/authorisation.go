@@ -91,7 +91,7 @@ func (s *sweeper) reread(ctx context.Context, day int64, in span) error {
 	}
 	for read := false; !read; {
 		if !s.lead(ctx) {
-			return errors.New("another worker sweeps now")
+			return errNotLeading
 		}
 		n, err := s.each(ctx, records, func(m jetstream.Msg, meta *jetstream.MsgMetadata) (end bool) {
 			if meta.Sequence.Stream <= in.last {
@@ -151,6 +151,9 @@ func (s *sweeper) countExpiring(ctx context.Context) error {
 			continue
 		case left > expiresSoon:
 			continue
+		}
+		if !s.leads(ctx) { // many that were not read lately take longer than the key lives
+			return errNotLeading
 		}
 		at, err := s.journal.Last(ctx, r)
 		if _, odd := errors.AsType[*journal.UnreadableError](err); odd {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -154,9 +155,10 @@ func (w *world) sweeping(js jetstream.JetStream) *sweeper {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	pauses := new(pausing)
 	return &sweeper{
-		name: "sweeping", js: js, journal: records, bucket: bucket, clock: &clock{wall: w.now, monotonic: w.monotonic}, log: zerolog.Nop(),
-		expiring: new(atomic.Pointer[map[messages.Account]int]), open: map[messages.Renewal]time.Time{}, authorised: newAuthorisations(),
+		name: "sweeping", js: js, journal: records, bucket: bucket, clock: &clock{wall: w.now, monotonic: w.monotonic, pauses: pauses}, pauses: pauses, log: zerolog.Nop(),
+		restored: new(atomic.Int64), expiring: new(atomic.Pointer[map[messages.Account]int]), open: map[messages.Renewal]time.Time{}, authorised: newAuthorisations(),
 	}
 }
 
@@ -220,3 +222,79 @@ func TestSweepOutlastsAHush(t *testing.T) {
 		t.Errorf("%v, counted: %v; want one", err, s.expiring.Load())
 	}
 }
+
+// slowReads is a JetStream that is told of every read of a last record.
+type slowReads struct {
+	jetstream.JetStream
+	read func()
+}
+
+func (r slowReads) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := r.JetStream.Stream(ctx, name)
+	return slowStream{s, r.read}, err
+}
+
+type slowStream struct {
+	jetstream.Stream
+	read func()
+}
+
+func (s slowStream) GetLastMsgForSubject(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
+	s.read()
+	return s.Stream.GetLastMsgForSubject(ctx, subject)
+}
+
+// Many renewals take longer to read than the sweeper's key lives: it is renewed meanwhile, and who has lost it tells no number.
+func TestSweeperKeepsItsKey(t *testing.T) {
+	const many = 4
+	for _, row := range []struct {
+		name string
+		fill func(*sweeper, messages.Renewal, time.Time)
+		look func(*sweeper, context.Context) error
+		lost bool
+	}{
+		{name: "authorisations", fill: (*sweeper).ends, look: (*sweeper).countExpiring},
+		{name: "authorisations, and another worker leads", fill: (*sweeper).ends, look: (*sweeper).countExpiring, lost: true},
+		{name: "claims", fill: (*sweeper).abandoned, look: (*sweeper).sweep},
+		{name: "claims, and another worker leads", fill: (*sweeper).abandoned, look: (*sweeper).sweep, lost: true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w, reads := newWorld(t), 0
+			var s *sweeper
+			s = w.sweeping(slowReads{w.js, func() {
+				w.advance(leadEvery + time.Second)
+				s.clock.compared.Store(&comparison{w.now(), w.now(), w.monotonic()})
+				if reads++; reads == many/2 && row.lost {
+					if _, err := s.bucket.Put(t.Context(), sweepKey, []byte("another")); err != nil {
+						t.Error(err)
+					}
+				}
+			}})
+			for n := range many {
+				row.fill(s, messages.NewRenewal(messages.SubscriptionID(strconv.Itoa(n)), "2026-12"), w.now())
+			}
+			if !s.lead(t.Context()) {
+				t.Fatal("nobody else leads, and this one does not either")
+			}
+			first := s.lease
+			err := row.look(s, t.Context())
+			if row.lost {
+				if !errors.Is(err, errNotLeading) || s.expiring.Load() != nil {
+					t.Errorf("%v, counted: %v; want an error and no number", err, s.expiring.Load())
+				}
+				return
+			}
+			if renewed := s.lease - first; err != nil || s.expiring.Load() == nil || renewed < many-1 {
+				t.Errorf("%v, renewed %d times in %d reads of %s; want it renewed between all", err, renewed, reads, leadEvery+time.Second)
+			}
+		})
+	}
+}
+
+// ends is an authorisation that ends soon.
+func (s *sweeper) ends(r messages.Renewal, now time.Time) {
+	s.authorised.soon[r] = authorisation{"default", now.Add(expiresSoon - time.Hour)}
+}
+
+// abandoned is a claim that ran out of time.
+func (s *sweeper) abandoned(r messages.Renewal, now time.Time) { s.open[r] = now }

@@ -21,7 +21,12 @@ const (
 	// sweepBack is how far back a new sweeper begins to read the journal.
 	sweepBack = 30 * 24 * time.Hour
 	sweepKey  = "sweeper" // in the bucket of the workers
+	// leadEvery is how often the key is renewed, which lives for 15 s.
+	leadEvery = 5 * time.Second
 )
+
+// errNotLeading ends what a worker does that is not the one that sweeps any more.
+var errNotLeading = errors.New("another worker sweeps now")
 
 // A sweeper settles claims that ran out of time although nobody delivers their
 // job: the account is paused, or the job was purged. Without it the next attempt
@@ -44,7 +49,8 @@ type sweeper struct {
 	metrics  *Metrics
 	log      zerolog.Logger
 
-	lease uint64 // revision of our key, 0 when it is not ours
+	lease uint64        // revision of our key, 0 when it is not ours
+	led   time.Duration // by the monotonic clock, when it was last renewed
 
 	next uint64                         // sequence to read on from; 0 before the first sweep
 	open map[messages.Renewal]time.Time // claims that were open a day ago, and when they are stale
@@ -53,7 +59,7 @@ type sweeper struct {
 }
 
 func (s *sweeper) run(ctx context.Context) {
-	refresh := time.NewTicker(5 * time.Second) // the key lives for 15 s
+	refresh := time.NewTicker(leadEvery)
 	defer refresh.Stop()
 	due := time.Now().Add(min(s.every, time.Minute))
 	for {
@@ -87,6 +93,7 @@ func (s *sweeper) forgetful() bool {
 func (s *sweeper) lead(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, journal.PublishTimeout)
 	defer cancel()
+	began := s.clock.monotonic()
 	var err error
 	if s.lease == 0 {
 		s.lease, err = s.bucket.Create(ctx, sweepKey, []byte(s.name))
@@ -95,8 +102,15 @@ func (s *sweeper) lead(ctx context.Context) bool {
 	}
 	if err != nil {
 		s.lease = 0
+		return false
 	}
-	return err == nil
+	s.led = began
+	return true
+}
+
+// leads is lead for between two reads of many: the key is renewed where it is time.
+func (s *sweeper) leads(ctx context.Context) bool {
+	return s.lease != 0 && s.clock.monotonic()-s.led < leadEvery || s.lead(ctx)
 }
 
 // sweep reads the journal up to a day ago, and settles what was left open then
@@ -108,6 +122,9 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	for r, stale := range s.open {
 		if s.clock.now().Before(stale) {
 			continue
+		}
+		if !s.leads(ctx) {
+			return errNotLeading
 		}
 		at, err := s.journal.Last(ctx, r)
 		if ctx.Err() != nil {
@@ -147,7 +164,7 @@ func (s *sweeper) read(ctx context.Context, until time.Time) error {
 	}
 	for ctx.Err() == nil {
 		if !s.lead(ctx) { // a long journal takes longer than the key lives
-			return nil
+			return errNotLeading
 		}
 		n, end, err := s.batch(ctx, records, until)
 		if err != nil {
