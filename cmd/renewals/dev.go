@@ -36,6 +36,7 @@ func (c *devCmd) Run(ctx context.Context, t *terminal) error {
 	if c.Speed < 1 || c.Speed > mostSpeed {
 		return cli.Usagef("--speed: %v, expected 1 to %d", c.Speed, mostSpeed)
 	}
+	cli.OutlivePipe()
 	c.KeepRunning = c.KeepRunning || c.Speed > 1
 	store, err := c.directory()
 	if err != nil {

@@ -29,6 +29,7 @@ func (c *klarnaSimCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) er
 	if err := klarnasim.CheckOutage(c.Outage); err != nil {
 		return cli.Usagef("--outage: %w", err)
 	}
+	cli.OutlivePipe()
 	simulator, err := klarnasim.Start(klarnasim.Options{
 		Addr: c.Addr, Latency: c.Latency, LatencyP99: c.P99, Seed: c.Seed, Rate: c.Rate, Faults: c.Faults, LateBy: c.LateBy, Outage: c.Outage,
 		Username: c.Username, Password: s.Lookup("KLARNA_PASSWORD"), KeepBodies: c.Bodies,

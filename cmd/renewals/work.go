@@ -65,6 +65,7 @@ func batchings() string {
 }
 
 func (c *workCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
+	cli.OutlivePipe() // charges are in flight
 	log, flush := c.Log.Gathered(t.logs())
 	defer flush()
 	defer collecting(ctx)()
