@@ -3,10 +3,13 @@ package test
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -37,10 +40,10 @@ func (w *world) startLoggingTo(stderr *os.File, env []string, args ...string) *e
 	return cmd
 }
 
-// ends tells a process to stop, and says how it ended.
-func ends(t *testing.T, cmd *exec.Cmd, within time.Duration) error {
+// ends says how a process ended that was told to by a signal; 0: by none.
+func ends(t *testing.T, cmd *exec.Cmd, told syscall.Signal, within time.Duration) error {
 	t.Helper()
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := cmd.Process.Signal(told); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
@@ -49,7 +52,7 @@ func ends(t *testing.T, cmd *exec.Cmd, within time.Duration) error {
 	case err := <-ended:
 		return err
 	case <-time.After(within):
-		t.Fatalf("still running %s after it was told to stop", within)
+		t.Fatalf("still running after %s", within)
 		return nil
 	}
 }
@@ -71,7 +74,51 @@ func TestLogPipeClosed(t *testing.T) {
 	}
 	await(t, 20*time.Second, "the jobs to leave the stream", func() bool { return w.left() == 0 })
 	w.settledOnce(jobs)
-	if err := ends(t, worker, 20*time.Second); err != nil {
+	if err := ends(t, worker, syscall.SIGTERM, 20*time.Second); err != nil {
+		t.Errorf("the worker ended with %v, want exit code 0", err)
+	}
+}
+
+// fullPipe takes nothing more, and nobody reads it.
+func fullPipe(t *testing.T) *os.File {
+	t.Helper()
+	_, writer := pipe(t)
+	if err := writer.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := writer.Write(make([]byte, 16<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("the pipe took %d bytes (%v), want it full", n, err)
+	}
+	return writer
+}
+
+// TestLogPipeBlocked: a log that nobody reads keeps no job waiting, nor the end of the worker.
+func TestLogPipeBlocked(t *testing.T) {
+	t.Parallel()
+	const jobs = 300
+	w := newWorld(t, klarnasim.Options{})
+	stderr := fullPipe(t)
+	var ended *exec.ExitError
+	if err := ends(t, w.startLoggingTo(stderr, nil, "work"), 0, 20*time.Second); !errors.As(err, &ended) || ended.ExitCode() != 1 {
+		t.Errorf("without streams the worker ended with %v, want exit code 1", err)
+	}
+	w.provision()
+	for n := range jobs {
+		w.publish(job(n, "ok-"+strconv.Itoa(n)))
+	}
+	address := freeAddress(t)
+	worker := w.startLoggingTo(stderr, []string{"RENEWALS_LOG_LEVEL=debug", "RENEWALS_OPS_ADDR=" + address}, "work")
+	await(t, 30*time.Second, "the jobs to leave the stream", func() bool { return w.left() == 0 })
+	w.settledOnce(jobs)
+	answer, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if metrics, err := io.ReadAll(answer.Body); err != nil || !strings.Contains(string(metrics), "\nrenewals_log_lines_dropped_total 0\n") {
+		t.Errorf("no count of lines that were dropped (%v):\n%.1000s", err, metrics)
+	}
+	if err := ends(t, worker, syscall.SIGTERM, 20*time.Second); err != nil {
 		t.Errorf("the worker ended with %v, want exit code 0", err)
 	}
 }
@@ -86,12 +133,7 @@ func TestOutputPipeClosed(t *testing.T) {
 		cmd.Env, cmd.Stdout = []string{"HOME=" + t.TempDir()}, writer
 		return cmd
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
+	address := freeAddress(t)
 	simulator := closed("klarna-sim", "--addr="+address)
 	if err := simulator.Start(); err != nil {
 		t.Fatal(err)
@@ -105,7 +147,7 @@ func TestOutputPipeClosed(t *testing.T) {
 		return err == nil
 	})
 	var ended *exec.ExitError
-	if err := ends(t, simulator, 20*time.Second); !errors.As(err, &ended) || ended.ExitCode() != 130 {
+	if err := ends(t, simulator, syscall.SIGTERM, 20*time.Second); !errors.As(err, &ended) || ended.ExitCode() != 130 {
 		t.Errorf("the simulator ended with %v, want exit code 130: it was told to stop", err)
 	}
 	if err := closed("dev").Run(); !errors.As(err, &ended) || ended.ExitCode() != 1 {

@@ -54,6 +54,7 @@ type Metrics struct {
 	unserved   prometheus.Gauge
 	few        prometheus.Gauge
 	quota      prometheus.Gauge
+	unlogged   prometheus.Counter
 
 	deviation  *prometheus.GaugeVec
 	deviating  sync.Mutex
@@ -122,7 +123,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	m.few = prometheus.NewGauge(prometheus.GaugeOpts{Name: "renewals_few_replicas", Help: "Streams in a cluster with fewer than three copies: the loss of a machine may be the loss of a memory."})
 	m.quota = prometheus.NewGauge(prometheus.GaugeOpts{Name: "renewals_quota_ratio", Help: "How much of what the NATS account may store is taken, as a share of 1; 0 without a limit. At 1 the broker refuses jobs and records."})
-	r.MustRegister(m.unserved, m.few, m.quota)
+	m.unlogged = prometheus.NewCounter(prometheus.CounterOpts{Name: "renewals_log_lines_dropped_total", Help: "Lines that the log is without, since whatever reads it did not take them."})
+	r.MustRegister(m.unserved, m.few, m.quota, m.unlogged)
 	m.deviation.WithLabelValues(deviation(jetstream.ErrStreamNotFound)).Set(0)
 	m.panics.WithLabelValues("") // see survivor.caught
 	for _, stream := range []string{messages.StreamJournal, messages.StreamDead} {
@@ -142,6 +144,9 @@ func (m *Metrics) committed(together bool, records int) {
 	}
 	m.records.WithLabelValues(how).Add(float64(records))
 }
+
+// LogDropped counts lines of the log that could not be written.
+func (m *Metrics) LogDropped(lines int) { m.unlogged.Add(float64(lines)) }
 
 // vectors registers metrics under the program's name.
 type vectors struct {

@@ -64,11 +64,22 @@ func batchings() string {
 	return strings.Join(all, ",")
 }
 
-func (c *workCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
+func (c *workCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) (err error) {
 	cli.OutlivePipe() // charges are in flight
-	log, flush := c.Log.Gathered(t.logs())
-	defer flush()
+	ops := newOperations()
+	ops.metrics = worker.NewMetrics(ops.registry)
+	log, flush := c.Log.Gathered(t.logs(), ops.metrics.LogDropped)
+	defer func() {
+		if !flush() && err != nil {
+			err = cli.UnreadError{Err: err}
+		}
+	}()
 	defer collecting(ctx)()
+	return c.work(ctx, s, ops, log)
+}
+
+// work runs a worker until it ends, with ops around it.
+func (c *workCmd) work(ctx context.Context, s *cli.Settings, ops *operations, log zerolog.Logger) error {
 	options, entries, err := c.options(s, log)
 	if err != nil {
 		return err
@@ -83,9 +94,7 @@ func (c *workCmd) Run(ctx context.Context, s *cli.Settings, t *terminal) error {
 	}
 	rotation, stop := newRotation(entries)
 	defer stop()
-	ops := newOperations()
-	options.Metrics = worker.NewMetrics(ops.registry)
-	ops.metrics = options.Metrics
+	options.Metrics = ops.metrics
 	if err := ops.listen(c.Ops, s.Place("ops-addr"), log); err != nil {
 		return err
 	}

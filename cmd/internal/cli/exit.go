@@ -29,3 +29,10 @@ func Usagef(format string, args ...any) error { return Usage(fmt.Errorf(format, 
 
 // ErrReported ends a command whose output has already said what is wrong: [ExitFailed].
 var ErrReported = errors.New("reported")
+
+// UnreadError ends a command that may not wait until somebody reads what it says: nothing is printed of it.
+type UnreadError struct{ Err error }
+
+func (e UnreadError) Error() string { return e.Err.Error() }
+
+func (e UnreadError) Unwrap() error { return e.Err }

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	stdlog "log"
 	"runtime/debug"
 	"time"
 
@@ -29,7 +31,7 @@ func (l LogSettings) Logger(to Log) zerolog.Logger {
 	case "json":
 		return l.to(zerolog.SyncWriter(to.Stderr))
 	case "console":
-		return l.console(to)
+		return l.console(to, to.Margin)
 	}
 	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{
 		Out: to.Margin, NoColor: true, PartsOrder: []string{zerolog.MessageFieldName},
@@ -37,17 +39,27 @@ func (l LogSettings) Logger(to Log) zerolog.Logger {
 	}))
 }
 
-// Gathered is a logger for whoever logs much, and what to call when nothing more will be logged.
-func (l LogSettings) Gathered(to Log) (zerolog.Logger, func()) {
+// Gathered is a logger for whoever logs much and waits for nobody who reads it, and what to call when nothing more will be logged, see
+// [NewLogLines]. dropped is told of lines that nobody took.
+func (l LogSettings) Gathered(to Log, dropped func(lines int)) (log zerolog.Logger, flush func() (written bool)) {
+	out, form := to.Stderr, l.to
 	if l.Format == "console" || l.Format == "auto" && IsTerminal(to.Stderr) {
-		return l.console(to), func() {}
+		out, form = to.Margin, func(w io.Writer) zerolog.Logger { return l.console(to, w) }
 	}
-	w, flush := NewLogLines(to.Stderr)
-	return l.to(w), flush
+	lines, flush := NewLogLines(out, func(missing int) []byte {
+		var line bytes.Buffer
+		gap := form(&line).Level(zerolog.WarnLevel)
+		gap.Warn().Int("lines", missing).Msg("lines of the log are missing before this one, since whatever reads it did not take them: see that it keeps up, or log less")
+		return line.Bytes()
+	}, dropped)
+	log = form(lines)
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(log.With().Str(zerolog.LevelFieldName, zerolog.LevelWarnValue).Logger()) // net/http logs there while it holds a connection
+	return log, flush
 }
 
-func (l LogSettings) console(to Log) zerolog.Logger {
-	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: to.Margin, TimeFormat: time.TimeOnly, NoColor: to.Plain || !IsTerminal(to.Stderr)}))
+func (l LogSettings) console(to Log, w io.Writer) zerolog.Logger {
+	return l.to(zerolog.SyncWriter(zerolog.ConsoleWriter{Out: w, TimeFormat: time.TimeOnly, NoColor: to.Plain || !IsTerminal(to.Stderr)}))
 }
 
 func (l LogSettings) to(w io.Writer) zerolog.Logger {

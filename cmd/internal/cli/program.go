@@ -82,6 +82,10 @@ func (p Program) ended(ctx context.Context, err error) int {
 	if lost := unwritten(p.Stdout); lost != nil && (err == nil || errors.Is(err, ErrReported)) {
 		err = fmt.Errorf("write standard output: %w; what the command had to say is lost, not what it did", lost)
 	}
+	var unread UnreadError
+	if errors.As(err, &unread) {
+		p.Stderr, p.Margin = io.Discard, io.Discard
+	}
 	var usage UsageError
 	switch {
 	case err == nil:
