@@ -187,7 +187,7 @@ func (a *asker) evaluated(s *service, err error) time.Time {
 func (a *asker) learn(told klarna.RateLimit, err error) journal.Canary {
 	a.limiter.Observe(told, err)
 	class := klarna.ClassOf(err)
-	a.breaker.Observe(class)
+	a.breaker.Observe(err)
 	if class != klarna.ClassNotEvaluated {
 		return journal.CanaryUnheard
 	}

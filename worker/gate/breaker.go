@@ -2,7 +2,7 @@ package gate
 
 import (
 	"context"
-	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -145,9 +145,9 @@ func (b *Breaker) Handled(before uint64) {
 }
 
 // Observe takes in what a try of a job came to.
-func (b *Breaker) Observe(class klarna.Class) {
+func (b *Breaker) Observe(err error) {
 	b.tries.Add(1)
-	switch class {
+	switch klarna.ClassOf(err) {
 	case klarna.ClassNotEvaluated:
 		// The canary tells what that means.
 	case klarna.ClassRateLimited:
@@ -155,13 +155,11 @@ func (b *Breaker) Observe(class klarna.Class) {
 	case klarna.ClassOK, klarna.ClassRefused:
 		b.count(nil)
 	default:
-		b.count(errNothing)
+		b.count(err)
 	}
 }
 
-var errNothing = errors.New("came to nothing")
-
-// count feeds the breaker.
+// count feeds the breaker: nil where a try decided something.
 func (b *Breaker) count(failure error) {
 	if done, err := b.run.Allow(); err == nil {
 		done(failure)
@@ -170,8 +168,17 @@ func (b *Breaker) count(failure error) {
 	case failure == nil:
 		b.Close(PauseBreaker)
 	case b.run.State() != gobreaker.StateClosed:
-		b.Open(PauseBreaker, "a run of timeouts and errors that decide nothing")
+		b.Open(PauseBreaker, "a run of timeouts and errors that decide nothing, the last one: "+brief(failure))
 	}
+}
+
+// mostSaid is how long an error may be in a sentence that workers tell each other.
+const mostSaid = 300 // bytes
+
+// brief is an error of package klarna, which holds no secret, but what Klarna has to say may be long.
+func brief(err error) string {
+	text := err.Error()
+	return strings.ToValidUTF8(text[:min(len(text), mostSaid)], "")
 }
 
 // Open pauses the account. It says whether the reason is new.

@@ -2,12 +2,28 @@ package gate
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/klarna-renewals/renewals/klarna"
 )
+
+// errOf are errors of a class.
+var errOf = map[klarna.Class]error{
+	klarna.ClassRefused: &klarna.Error{StatusCode: http.StatusForbidden, HasErrorObject: true, Code: "PAYMENT_METHOD_FAILED"},
+	klarna.ClassUnknown: &klarna.UnknownError{Err: errors.New("out of luck")}, klarna.ClassCut: &klarna.UnknownError{Cut: true, Err: io.ErrUnexpectedEOF},
+	klarna.ClassNotSent: &klarna.NotSentError{Err: errors.New("no such host")},
+}
 
 // TestBreaker: when the breaker opens and closes, and who may go meanwhile.
 func TestBreaker(t *testing.T) {
@@ -21,24 +37,24 @@ func TestBreaker(t *testing.T) {
 	t.Run("a run of nothing opens the breaker, an answer closes it", func(t *testing.T) {
 		b, said := open(t)
 		for range breakerRun - 1 {
-			b.Observe(klarna.ClassUnknown)
+			b.Observe(errOf[klarna.ClassUnknown])
 		}
-		b.Observe(klarna.ClassOK)
+		b.Observe(errOf[klarna.ClassOK])
 		for range breakerRun - 1 {
-			b.Observe(klarna.ClassCut)
+			b.Observe(errOf[klarna.ClassCut])
 		}
 		if b.pauses.Any() {
 			t.Fatal("open after a run that an answer broke")
 		}
-		b.Observe(klarna.ClassNotSent)
-		b.Observe(klarna.ClassUnknown) // of a job that was at work already
+		b.Observe(errOf[klarna.ClassNotSent])
+		b.Observe(errOf[klarna.ClassUnknown]) // of a job that was at work already
 		if !b.pauses.Has(PauseBreaker) {
 			t.Fatal("not open")
 		}
 		if b.probe(t.Context()); !b.pauses.Any() {
 			t.Error("closed by nothing")
 		}
-		b.Observe(klarna.ClassRefused)
+		b.Observe(errOf[klarna.ClassRefused])
 		if b.pauses.Any() || len(*said) != 2 {
 			t.Errorf("not closed: %v", *said)
 		}
@@ -77,4 +93,52 @@ func TestBreaker(t *testing.T) {
 			t.Error("probe after the end")
 		}
 	})
+}
+
+// What an open breaker says tells why, as the last try has it, and never whose charge that was.
+func TestBreakerSaysWhy(t *testing.T) {
+	t.Parallel()
+	const token, password = "0b1d9815-165e-42e2-8867-35bc03789e00", "klarna_live_api_hunter2"
+	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, sent, _ := r.BasicAuth()
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusInternalServerError)
+		_ = json.NewEncoder(w).Encode(map[string]any{"error_code": "INTERNAL_SERVER_ERROR", "error_messages": []string{
+			r.URL.Path, sent, r.Header.Get("Authorization"), strings.Repeat("é", 500),
+		}})
+	}))
+	defer echo.Close()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for _, row := range []struct{ situation, endpoint, want string }{
+		{situation: "nobody listens", endpoint: gone.URL, want: "connection refused"},
+		{situation: "Klarna fails, and repeats the request", endpoint: echo.URL, want: "klarna answered 500 INTERNAL_SERVER_ERROR"},
+	} {
+		endpoint, err := url.Parse(row.endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", password)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said string
+		b := NewBreaker(func(_ string, _ bool, sentence string) { said = sentence })
+		for range breakerRun {
+			_, err := client.Token(t.Context(), klarna.NewCustomerToken(token))
+			b.Observe(err)
+		}
+		client.CloseIdle()
+		if want := "a run of timeouts and errors that decide nothing, the last one: "; !strings.HasPrefix(said, want) || !strings.Contains(said, row.want) || b.Reasons()[PauseBreaker] != said {
+			t.Errorf("%s: it says %q, want %q and %q", row.situation, said, want, row.want)
+		}
+		for _, secret := range []string{token, password, base64.StdEncoding.EncodeToString([]byte("merchant:" + password))} {
+			if strings.Contains(said, secret) {
+				t.Errorf("%s: it says %q, which holds %q", row.situation, said, secret)
+			}
+		}
+		if len(said) > 500 || !utf8.ValidString(said) {
+			t.Errorf("%s: it says %d bytes, want less: workers tell each other of it", row.situation, len(said))
+		}
+	}
 }
