@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -19,6 +20,7 @@ const (
 	maxStep = time.Second
 	// comparedFor is how long a comparison with the broker's clock is relied upon.
 	comparedFor = topology.PresenceTTL
+	notCompared = "the clock was not compared with the broker's"
 )
 
 // A clock shows the broker's time: leases and windows are compared between machines, so
@@ -32,6 +34,7 @@ type clock struct {
 
 	compared atomic.Pointer[comparison] // the last one that could be relied upon
 	blind    atomic.Bool                // clocks cannot be compared: the bucket is missing
+	cause    atomic.Pointer[string]     // why they are not; nil: nothing is known to be in the way
 }
 
 // A comparison is what three clocks showed at one moment: the broker's and both
@@ -80,7 +83,7 @@ func (c *clock) fault() string {
 func (c *clock) moved() string {
 	last := c.compared.Load()
 	if last == nil {
-		return "the clock was not compared with the broker's yet"
+		return notCompared + " yet" + c.because()
 	}
 	shown := c.reading()
 	passed := shown.monotonic - last.monotonic
@@ -89,9 +92,32 @@ func (c *clock) moved() string {
 	case stepped.Abs() > maxStep:
 		return fmt.Sprintf("this machine's clock was set or stood still: it is %s off what has passed since the last comparison with the broker's", stepped.Round(time.Millisecond))
 	case passed > comparedFor:
-		return "the clock was not compared with the broker's for " + comparedFor.String()
+		return notCompared + " for " + comparedFor.String() + c.because()
 	}
 	return ""
+}
+
+func (c *clock) because() string {
+	if cause := c.cause.Load(); cause != nil {
+		return " (" + *cause + ")"
+	}
+	return ""
+}
+
+// prevented notes why the clock cannot be compared, and says so where that is a pause; nil: it can. Whoever compares calls it.
+func (c *clock) prevented(err error) {
+	if err == nil {
+		c.cause.Store(nil)
+		return
+	}
+	cause := err.Error()
+	c.cause.Store(&cause)
+	if !strings.HasPrefix(c.pauses.reasons.Why(gate.PauseClock), notCompared) {
+		return
+	}
+	if fault := c.moved(); fault != "" {
+		c.pauses.set(gate.PauseClock, fault)
+	}
 }
 
 // reading is what this machine's clocks show now.

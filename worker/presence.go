@@ -39,6 +39,8 @@ type presence struct {
 	seen      map[string]sighting // the other workers
 	announced string              // the pauses that the last entry told of
 	sent      comparison          // our clocks when it was sent
+	failing   time.Time           // since when the bucket cannot be used; zero: it can
+	warned    bool                // of that
 }
 
 type sighting struct {
@@ -55,9 +57,37 @@ func (p *presence) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := p.watch(ctx, connected); err != nil && ctx.Err() == nil {
 			p.log.Debug().Err(err).Msg("other workers not seen, trying again")
+			p.failed(fmt.Errorf("watch bucket %s: %w", topology.BucketWorkers, err))
 			gate.Sleep(ctx, time.Second)
 		}
 	}
+}
+
+// failed notes that the bucket cannot be used, and warns once where that lasts: others take this worker for dead then, and it sends
+// nothing. Whoever keeps the connection tells that it is away, and whoever verifies the bucket that it is missing.
+func (p *presence) failed(err error) {
+	if p.clock.away != nil && p.clock.away() || p.clock.blind.Load() {
+		p.failing = time.Time{}
+		return
+	}
+	p.clock.prevented(err)
+	if p.failing.IsZero() {
+		p.failing = time.Now()
+	}
+	if p.warned || time.Since(p.failing) < topology.PresenceTTL {
+		return
+	}
+	p.warned = true
+	p.log.Warn().Err(err).Msg("this worker and the others do not see each other, so it charges nothing, and asks again until they do: see the NATS account's limits of consumers and storage, and this user's permissions")
+}
+
+// worked notes that this worker's entry came back.
+func (p *presence) worked() {
+	p.clock.prevented(nil)
+	if p.warned {
+		p.log.Info().Msg("this worker and the others see each other again")
+	}
+	p.failing, p.warned = time.Time{}, false
 }
 
 // watch follows the bucket until that fails, there is a new connection, or ctx ends.
@@ -130,6 +160,7 @@ func (p *presence) seeOwn(entry jetstream.KeyValueEntry) {
 		At   time.Time `json:"at"`
 	}
 	if entry.Operation() == jetstream.KeyValuePut && json.Unmarshal(entry.Value(), &me) == nil && me.Name == p.name && me.At.Equal(p.sent.wall) {
+		p.worked()
 		p.clock.compare(p.sent, entry.Created().Add(p.ahead()), p.margin())
 	}
 }
@@ -203,6 +234,7 @@ func (p *presence) announce(ctx context.Context) {
 	}
 	if err != nil && ctx.Err() == nil {
 		p.log.Debug().Err(err).Msg("presence not announced")
+		p.failed(fmt.Errorf("write to bucket %s: %w", topology.BucketWorkers, err))
 	}
 }
 

@@ -105,7 +105,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.running.Store(nil)
 	defer s.hands.Close() // all jobs are handled then
 	w.settings.accounts = accounts
-	w.pauses.set(gate.PauseClock, "the clock was not compared with the broker's yet")
+	w.pauses.set(gate.PauseClock, notCompared+" yet")
 
 	var running sync.WaitGroup
 	for task, run := range map[string]func(context.Context){
