@@ -46,6 +46,7 @@ const (
 func (s *sending) traced() context.Context {
 	s.trace.GotConn = func(got httptrace.GotConnInfo) {
 		s.conn = fenced(got.Conn)
+		s.conn.sealed.Store(net.Conn(s.conn) != got.Conn)
 		if former := s.conn.try.Swap(s); former != nil && former != s {
 			s.conn.spent.Store(former.spoilt())
 		}
@@ -126,7 +127,11 @@ type fencedConn struct {
 	net.Conn // HTTP/1 only: one request at a time
 	try      atomic.Pointer[sending]
 	spent    atomic.Bool // by the try before this one: nothing leaves, and the transport takes another connection
+	sealed   atomic.Bool // in TLS, which has something to write of its own, too
 }
+
+// leastRequest is less than any request begins with, and more than TLS writes of its own: that the connection ends, or its keys change.
+const leastRequest = 100
 
 // piece is the most that leaves at once: a process that froze in the middle of a large order must not complete it when it
 // wakes.
@@ -139,6 +144,9 @@ func (c *fencedConn) Write(b []byte) (n int, err error) {
 	}
 	if c.spent.Load() {
 		return 0, net.ErrClosed
+	}
+	if c.sealed.Load() && len(b) < leastRequest && try.state.Load() == idle {
+		return 0, net.ErrClosed // the connection ends before the try has used it, which is no part of the try: it can go by another
 	}
 	for n < len(b) && err == nil {
 		if err = try.pass(); err == nil {

@@ -165,3 +165,29 @@ func TestNoProxyFromTheEnvironment(t *testing.T) {
 		t.Error("a proxy that nobody configured")
 	}
 }
+
+// Where the server closes a connection just as a try has been given it, TLS writes that it ends: the try has sent nothing by that.
+func TestSendingIsReplayedWhereTLSHasEnded(t *testing.T) {
+	t.Parallel()
+	s := &sending{ctx: context.Background(), content: []byte("order")}
+	wire := &kept{}
+	conn := &fencedConn{Conn: wire}
+	conn.sealed.Store(true)
+	conn.try.Store(s)
+	closing, request := make([]byte, 24), make([]byte, 2*leastRequest)
+	if n, err := conn.Write(closing); n != 0 || !errors.Is(err, net.ErrClosed) || wire.writes != 0 {
+		t.Errorf("wrote %d bytes, error %v, in %d writes", n, err, wire.writes)
+	}
+	if _, err := s.again(); err != nil {
+		t.Errorf("no replay of what was not written: %v", err)
+	}
+	if n, err := conn.Write(request); n != len(request) || err != nil {
+		t.Errorf("wrote %d bytes of the request, error %v", n, err)
+	}
+	if n, err := conn.Write(closing); n != len(closing) || err != nil {
+		t.Errorf("wrote %d bytes behind the request, error %v", n, err)
+	}
+	if sent, _ := s.end(); !sent {
+		t.Error("not sent, though the request was written")
+	}
+}
