@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"testing"
 )
@@ -189,5 +191,30 @@ func TestSendingIsReplayedWhereTLSHasEnded(t *testing.T) {
 	}
 	if sent, _ := s.end(); !sent {
 		t.Error("not sent, though the request was written")
+	}
+}
+
+// The transport tells by the connection that it gives to a try whether TLS writes on it, too.
+func TestSendingKnowsTLS(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*httptest.Server){"plain": (*httptest.Server).Start, "TLS": (*httptest.Server).StartTLS} {
+		server := httptest.NewUnstartedServer(http.NotFoundHandler())
+		start(server)
+		t.Cleanup(server.Close)
+		transport := server.Client().Transport.(*http.Transport)
+		transport.DialContext = dial(new(net.Dialer))
+		s := &sending{ctx: context.Background()}
+		request, err := http.NewRequestWithContext(s.traced(), http.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := s.conn.sealed.Load(); got != (name == "TLS") {
+			t.Errorf("%s: sealed %t", name, got)
+		}
 	}
 }
