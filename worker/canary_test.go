@@ -2,14 +2,11 @@ package worker
 
 import (
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/klarna-renewals/renewals/klarna"
 	"github.com/klarna-renewals/renewals/klarna/klarnasim"
 	"github.com/klarna-renewals/renewals/messages"
 	"github.com/klarna-renewals/renewals/worker/gate"
@@ -108,22 +105,13 @@ func TestHostHasMoved(t *testing.T) {
 // account's charges go on.
 func TestLookAtAnExpiredOrder(t *testing.T) {
 	w := newWorld(t)
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	client := clientOf(t, func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/ordermanagement/") {
 			rw.WriteHeader(http.StatusNotFound)
 			return
 		}
 		w.klarna.Simulator.ServeHTTP(rw, r)
-	}))
-	t.Cleanup(server.Close)
-	endpoint, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	var worker *Worker
 	w.startWith(&worker, func(o *Options) { o.Accounts[0].Klarna = client })
 	order := w.authorise("s52", "ok-s52")

@@ -1,6 +1,10 @@
 package worker
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,4 +25,20 @@ func turnedDown(status int, code string) error {
 func claims(m *nats.Msg) bool {
 	s, err := journal.ParseState(m.Header.Get(messages.HeaderState))
 	return err == nil && s.Claim != nil && !s.Claim.Released
+}
+
+// clientOf is a client of a Klarna that answers so.
+func clientOf(t *testing.T, answer http.HandlerFunc) *klarna.Client {
+	t.Helper()
+	server := httptest.NewServer(answer)
+	t.Cleanup(server.Close)
+	endpoint, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }

@@ -3,8 +3,6 @@ package worker
 import (
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,23 +19,14 @@ import (
 // go on asking under their own keys until they get orders of their own.
 func TestOneOrderForThreeRenewals(t *testing.T) {
 	var mended atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		order := "shared"
 		if mended.Load() {
 			order = "of-" + r.Header.Get("Klarna-Idempotency-Key")
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = fmt.Fprintf(w, `{"order_id":%q,"fraud_status":"ACCEPTED"}`, order)
-	}))
-	t.Cleanup(server.Close)
-	endpoint, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	w := newWorld(t)
 	registry := prometheus.NewRegistry()
 	w.start(func(o *Options) { o.Accounts[0].Klarna = client; o.Metrics = NewMetrics(registry) })
@@ -76,7 +65,7 @@ func TestOneOrderForThreeRenewals(t *testing.T) {
 func TestPendingOrderIsNotAnother(t *testing.T) {
 	var looks atomic.Int64
 	var mended atomic.Bool
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	client := clientOf(t, func(w http.ResponseWriter, r *http.Request) {
 		answer := `{"order_id":"ours","fraud_status":"PENDING"}`
 		if r.Method == http.MethodGet {
 			looks.Add(1)
@@ -87,16 +76,7 @@ func TestPendingOrderIsNotAnother(t *testing.T) {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(answer))
-	}))
-	t.Cleanup(server.Close)
-	endpoint, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client, err := klarna.New(klarna.Config{Endpoint: endpoint, Credentials: klarna.StaticCredentials("merchant", "secret-password")})
-	if err != nil {
-		t.Fatal(err)
-	}
+	})
 	w := newWorld(t)
 	w.publish(w.due("s54", "ok-1", 1))
 	w.start(func(o *Options) { o.Accounts[0].Klarna = client })

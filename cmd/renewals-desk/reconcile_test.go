@@ -102,10 +102,9 @@ func TestReconcileFiles(t *testing.T) {
 	}
 }
 
-// TestApplyNeedsAllRecords: beside somebody who writes the books nothing is recorded until they have every record. Without --apply they are
-// compared as they are.
-func TestApplyNeedsAllRecords(t *testing.T) {
-	t.Parallel()
+// exampleWithNews is the example on a server that takes breaks, too.
+func exampleWithNews(t *testing.T) jetstream.JetStream {
+	t.Helper()
 	js := broker.JetStream(t)
 	for _, config := range []jetstream.StreamConfig{topology.Provisioning{Replicas: 1}.News(), topology.Provisioning{Replicas: 1}.Journal()} {
 		if _, err := js.CreateStream(t.Context(), config); err != nil {
@@ -113,6 +112,14 @@ func TestApplyNeedsAllRecords(t *testing.T) {
 		}
 	}
 	exampleRecords(t, js)
+	return js
+}
+
+// TestApplyNeedsAllRecords: beside somebody who writes the books nothing is recorded until they have every record. Without --apply they are
+// compared as they are.
+func TestApplyNeedsAllRecords(t *testing.T) {
+	t.Parallel()
+	js := exampleWithNews(t)
 	dir := t.TempDir()
 	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": dir}
 	report := filepath.Join(t.TempDir(), "r.csv")
@@ -144,13 +151,7 @@ func TestApplyNeedsAllRecords(t *testing.T) {
 // TestPayoutInTwoFiles: its rows would count twice. It is refused, by the names of both files.
 func TestPayoutInTwoFiles(t *testing.T) {
 	t.Parallel()
-	js := broker.JetStream(t)
-	for _, config := range []jetstream.StreamConfig{topology.Provisioning{Replicas: 1}.News(), topology.Provisioning{Replicas: 1}.Journal()} {
-		if _, err := js.CreateStream(t.Context(), config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	exampleRecords(t, js)
+	js := exampleWithNews(t)
 	dir := t.TempDir()
 	env := map[string]string{"NATS_URL": js.Conn().ConnectedUrl(), "XDG_STATE_HOME": t.TempDir()}
 	const order, row = "45aa52f3-1b5d-6b3f-9a6e-0e0d6f4e5d11", "type;order_id;amount;posting_currency;payment_reference\nSALE;%s;15.99;EUR;%s\n"
@@ -182,13 +183,7 @@ func TestPayoutInTwoFiles(t *testing.T) {
 // TestReconcileRefused: where Klarna does not give the settlements, the message says where to look, and nobody waits.
 func TestReconcileRefused(t *testing.T) {
 	t.Parallel()
-	js := broker.JetStream(t)
-	for _, config := range []jetstream.StreamConfig{topology.Provisioning{Replicas: 1}.News(), topology.Provisioning{Replicas: 1}.Journal()} {
-		if _, err := js.CreateStream(t.Context(), config); err != nil {
-			t.Fatal(err)
-		}
-	}
-	exampleRecords(t, js)
+	js := exampleWithNews(t)
 	var status atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Location", "https://elsewhere.example/")

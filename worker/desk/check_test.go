@@ -19,11 +19,7 @@ import (
 func TestOrderIsLookedUp(t *testing.T) {
 	t.Parallel()
 	b := newBureau(t)
-	taken := b.order("taken", usual("taken"))
-	b.unresolved("taken", nil, "")
-	if err := b.records.ResolvePaid(t.Context(), renewal("taken"), taken, true, journal.Decision{Actor: "ben", At: time.Now()}); err != nil {
-		t.Fatal(err)
-	}
+	taken := b.taken()
 	for _, row := range []struct {
 		name  string
 		made  func(*charge)        // instead of what the job asked for
@@ -517,11 +513,7 @@ func TestOvertaken(t *testing.T) {
 func TestOlderOrderOfAnotherRenewal(t *testing.T) {
 	t.Parallel()
 	b := newBureau(t)
-	taken := b.order("taken", usual("taken"))
-	b.unresolved("taken", nil, "")
-	if err := b.records.ResolvePaid(t.Context(), renewal("taken"), taken, true, journal.Decision{Actor: "ben", At: time.Now()}); err != nil {
-		t.Fatal(err)
-	}
+	taken := b.taken()
 	free := b.order("free", usual("free"))
 	b.began = time.Now().Add(10 * time.Minute)
 	for _, row := range []struct {

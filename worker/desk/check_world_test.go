@@ -225,3 +225,14 @@ func contains(t *testing.T, text string, parts ...string) {
 		}
 	}
 }
+
+// taken is an order that is recorded for another renewal.
+func (b *bureau) taken() string {
+	b.Helper()
+	order := b.order("taken", usual("taken"))
+	b.unresolved("taken", nil, "")
+	if err := b.records.ResolvePaid(b.Context(), renewal("taken"), order, true, journal.Decision{Actor: "ben", At: time.Now()}); err != nil {
+		b.Fatal(err)
+	}
+	return order
+}
