@@ -218,3 +218,27 @@ func TestSendingKnowsTLS(t *testing.T) {
 		}
 	}
 }
+
+// What was withheld once is withheld for good, also where the lease would allow it a moment later: the try was told of as not sent.
+func TestSendingStaysWithheld(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("the lease is over")
+	asked := 0
+	s := &sending{ctx: context.Background(), beforeSend: func() error {
+		if asked++; asked == 1 {
+			return refused
+		}
+		return nil
+	}}
+	wire := &kept{}
+	conn := &fencedConn{Conn: wire}
+	conn.try.Store(s)
+	for range 2 {
+		if n, err := conn.Write([]byte("order")); n != 0 || !errors.Is(err, refused) || wire.writes != 0 {
+			t.Errorf("wrote %d bytes, error %v, in %d writes", n, err, wire.writes)
+		}
+	}
+	if sent, refusal := s.end(); sent || !errors.Is(refusal, refused) {
+		t.Errorf("sent %t, refusal %v", sent, refusal)
+	}
+}
